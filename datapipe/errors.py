@@ -1,0 +1,33 @@
+"""The two ways in which something is not fit for use: a command's input, and a sample."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Reason = Literal[
+    "unreadable",  # not a video, or damaged beyond decoding
+    "no_video",  # a media file without a picture stream
+    "too_large",  # over a limit on bytes, resolution, duration or frames
+    "too_short",  # fewer frames than a reference can be chosen from
+    "no_face",  # no face in any probed frame
+    "no_frontal",  # faces, but none within the frontal bound
+    "too_small",  # frontal faces, but all under the minimum size
+    "too_blurred",  # frontal faces, but all under the minimum sharpness
+    "engine_refused",  # the view engine cannot use the reference
+]
+
+
+class UserError(Exception):
+    """A mistake the user can mend: says what is wrong with which file or option, and what to do."""
+
+
+class BadSample(Exception):
+    """This sample is not fit for use; it becomes a `rejected` row with a reason."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[BadSample], tuple[Reason, str]]:
+        return type(self), (self.reason, self.detail)

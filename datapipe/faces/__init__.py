@@ -1,0 +1,1 @@
+"""Finding, describing and comparing faces, behind one interface with two backends."""

@@ -1,0 +1,55 @@
+"""What every face backend offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.record import Image, Pose
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One detected face."""
+
+    box: tuple[float, float, float, float]
+    """Left, top, right, bottom in pixels; may reach past the picture's edge."""
+    points: Floats
+    """(5, 2) pixels: eye at image left, eye at image right, nose tip, mouth corner left, right."""
+    score: float
+    """The detector's confidence, 0..1."""
+    pose: Pose | None = None
+    """In the project's convention; None where it could not be measured."""
+
+    @property
+    def size(self) -> float:
+        """Mean side of the box, pixels."""
+        left, top, right, bottom = self.box
+        return ((right - left) + (bottom - top)) / 2
+
+
+class FaceAnalyzer(Protocol):
+    """Boxes, five points, score, pose; and embeddings, apart because they cost the most."""
+
+    name: str
+    """The backend: "light" or "buffalo_l"."""
+    recogniser: str
+    """Which network embeds, for the rules: thresholds belong to one recogniser."""
+
+    def setup(self) -> None:
+        """Load the models. Raises UserError when a file is missing or a provider fell back."""
+
+    def provenance(self) -> dict[str, object]:
+        """Model files by SHA-256; known before `setup`; free of paths."""
+
+    def find(self, images: Sequence[Image]) -> list[list[Face]]:
+        """The faces of each picture, with pose, largest first."""
+
+    def embed(self, image: Image, faces: Sequence[Face]) -> Floats:
+        """(faces, dimensions), unit rows: their dot product is the identity cosine."""

@@ -1,0 +1,164 @@
+"""The one record that flows through the line: a sample, its identities, their views.
+
+Angles are degrees. Yaw > 0: the nose points to image right. Pitch > 0: the face looks up.
+Roll > 0: the head tilts towards image right. Boxes are (left, top, right, bottom) in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+"""RGB, (height, width, 3)."""
+
+Outcome = Literal["candidate", "rejected", "error"]
+
+YAWS = (-90, -60, -30, 0, 30, 60, 90)
+"""The default yaws of the seven views; the paper's own list is not public."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Head angles in degrees, in the project's convention (see the module)."""
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a video's bytes are: a file, or a byte range of a tar."""
+
+    path: str
+    """Local path or fsspec URL of the video, or of the tar that holds it."""
+    suffix: str
+    """The video's own extension, lower case, with the dot."""
+    member: str | None = None
+    offset: int = 0
+    size: int | None = None
+
+    def __str__(self) -> str:
+        """The path, or fsspec's chained URL for a member of a tar."""
+        return self.path if self.member is None else f"tar://{self.member}::{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The frontal portrait of an identity: which frame it is, and where it was cut."""
+
+    timestamp: float
+    """Seconds from the start of the video."""
+    frame: int
+    box: tuple[float, float, float, float]
+    """The face, in pixels of the full-size frame."""
+    crop: tuple[int, int, int, int]
+    """The square that was cut, in pixels of the full-size frame."""
+    pose: Pose
+    score: float
+    """The detector's confidence, 0..1."""
+    sharpness: float
+    """`datapipe.faces.sharpness` of the face."""
+    seen: int
+    """Probed frames in which this identity was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What was measured on one picture; None where it could not be measured."""
+
+    detected: bool
+    sharpness: float | None = None
+    sharpness_ratio: float | None = None
+    """Sharpness over that of the reference."""
+    aesthetic: float | None = None
+    identity_cosine: float | None = None
+    """To the reference, -1..1."""
+    measured_yaw: float | None = None
+    measured_pitch: float | None = None
+    measured_roll: float | None = None
+    face_size: float | None = None
+    """Mean side of the detected face box, pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One synthesised picture of an identity."""
+
+    yaw: int
+    """Degrees asked for."""
+    seed: int
+    scores: Scores | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One person of a sample."""
+
+    reference: Reference
+    views: tuple[View, ...] = ()
+    scores: Scores | None = None
+    """Of the reference picture itself."""
+    embedding: tuple[float, ...] = ()
+    """Of the reference picture by the scoring recogniser; unit length."""
+    portrait: bytes = b""
+    """The reference as JPEG, only on its way from Prepare to Synthesize."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Why a sample did not become a candidate."""
+
+    outcome: Literal["rejected", "error"]
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One video of the corpus."""
+
+    key: str
+    """Unique in the corpus; safe as a file name, free of dots and slashes."""
+    source: Source
+    caption: str = ""
+    identities: tuple[Identity, ...] = ()
+    others: int = 0
+    """Identities seen beyond those kept."""
+    candidate: str | None = None
+    """Path of the immutable candidate below the run folder, once it is written."""
+    stopped: Stopped | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Wall-clock seconds by stage."""
+
+    @property
+    def outcome(self) -> Outcome:
+        return "candidate" if self.stopped is None else self.stopped.outcome
+
+    def stop(self, outcome: Literal["rejected", "error"], reason: str, detail: str) -> Sample:
+        """The same sample, going no further; pictures on board are dropped."""
+        stopped = Stopped(outcome, reason, detail)
+        return replace(self, stopped=stopped, identities=(), candidate=None)
+
+    def spent(self, stage: str, seconds: float) -> Sample:
+        return replace(self, seconds={**self.seconds, stage: seconds})
+
+
+def reference_to_json(reference: Reference) -> dict[str, Any]:
+    return asdict(reference)
+
+
+def reference_from_json(data: Mapping[str, Any]) -> Reference:
+    """The inverse of `reference_to_json`, also after a trip through JSON text."""
+    fixed = {
+        **data,
+        "pose": Pose(**data["pose"]),
+        "box": tuple(data["box"]),
+        "crop": tuple(data["crop"]),
+    }
+    return Reference(**fixed)

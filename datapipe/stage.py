@@ -1,0 +1,67 @@
+"""A stage of the line: one sample in, one sample out; and the wrapper that turns errors into rows."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from datapipe.errors import BadSample
+from datapipe.record import Image, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one worker of a stage holds; GPU stages name only GPUs, CPU stages only CPUs."""
+
+    num_cpus: float = 0.0
+    num_gpus: float = 0.0
+
+
+class Stage(Protocol):
+    """Built on the driver (cheap, picklable), loaded by `setup` on the worker."""
+
+    name: str
+    resources: Resources
+
+    def setup(self) -> None:
+        """Load models. Raises UserError when one is missing or unusable."""
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample one step further. Raises BadSample when it is not fit for use."""
+
+
+class ViewSynthesizer(Protocol):
+    """Makes the views of a reference. Every engine (mesh, FLUX) is one of these."""
+
+    name: str
+
+    def setup(self) -> None:
+        """Load weights on the worker. Raises UserError when a file is missing."""
+
+    def provenance(self) -> dict[str, object]:
+        """What made the views: weights and adapter by hash, settings, library versions.
+
+        Known before `setup`, free of paths and times: it is part of the run's settings hash.
+        """
+
+    def __call__(
+        self, reference: Image, yaws: Sequence[int], seeds: Sequence[int]
+    ) -> list[Image]:
+        """One square view for each yaw. Raises BadSample("engine_refused", …)."""
+
+
+def apply(stage: Stage, sample: Sample) -> Sample:
+    """Run a stage on a sample; the only place where an unexpected exception becomes a row."""
+    if sample.stopped is not None:
+        return sample
+    begin = time.perf_counter()
+    try:
+        done = stage(sample)
+    except BadSample as bad:
+        done = sample.stop("rejected", bad.reason, bad.detail)
+    except (Exception, SystemExit):  # noqa: BLE001 - one sample must not stop a run; SystemExit hangs Ray Data
+        done = sample.stop("error", "exception", f"{stage.name}: {traceback.format_exc()}")
+    return done.spent(stage.name, time.perf_counter() - begin)

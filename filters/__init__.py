@@ -1,0 +1,1 @@
+"""Measuring views (scores) and deciding on them (rules)."""

@@ -1,0 +1,1 @@
+"""The HarmoView video model and its trainer."""

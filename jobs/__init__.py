@@ -1,0 +1,1 @@
+"""The commands a user runs or submits to a cluster; thin."""

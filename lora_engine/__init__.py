@@ -1,0 +1,1 @@
+"""Making views: the mesh engine, virtual subjects, and the FLUX.1 Kontext LoRA."""
