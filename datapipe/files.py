@@ -106,7 +106,9 @@ class Folder:
         prefix = len(self._fs_root[1]) + 1
         found = self.fs.glob(f"{self._fs_root[1]}/{pattern}")
         return sorted(
-            name[prefix:] for name in map(str, found) if not PurePosixPath(name).name.startswith(".")
+            name[prefix:]
+            for name in map(str, found)
+            if not PurePosixPath(name).name.startswith(".")
         )
 
     def delete(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A stage of the line: one sample in, one sample out; and the wrapper that turns errors into rows."""
+"""A stage of the line: one sample in, one out; and the wrapper that turns errors into rows."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ class ViewSynthesizer(Protocol):
         Known before `setup`, free of paths and times: it is part of the run's settings hash.
         """
 
-    def __call__(
-        self, reference: Image, yaws: Sequence[int], seeds: Sequence[int]
-    ) -> list[Image]:
+    def __call__(self, reference: Image, yaws: Sequence[int], seeds: Sequence[int]) -> list[Image]:
         """One square view for each yaw. Raises BadSample("engine_refused", …)."""
 
 

@@ -1,0 +1,145 @@
+"""Candidates: the reference and views of one sample, one immutable tar each, put under its key."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from datapipe import tar
+from datapipe.files import Folder
+from datapipe.names import parse_name, reference_name, view_name
+from datapipe.record import Identity, Sample, Source, View, reference_from_json, reference_to_json
+
+FORMAT = 1
+
+
+class DamagedCandidate(Exception):
+    """A stored candidate cannot be read back; names the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The JPEG bytes of one identity, final: everything downstream copies or decodes them."""
+
+    reference: bytes
+    views: Mapping[int, bytes]
+    """By yaw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is stored for one sample."""
+
+    sample: Sample
+    pictures: tuple[Pictures, ...]
+    provenance: Mapping[str, Any]
+
+
+class CandidateStore:
+    """Puts and finds candidates of a run. A candidate is written once and never changed."""
+
+    def __init__(self, run: Folder, settings_hash: str) -> None:
+        self.run = run
+        self.settings_hash = settings_hash
+
+    @staticmethod
+    def name(key: str) -> str:
+        """Path below the run folder; 4,096 folders keep each small at ten million samples."""
+        return f"candidates/{hashlib.blake2b(key.encode()).hexdigest()[:3]}/{key}.tar"
+
+    def find(self, key: str) -> Candidate | None:
+        """The stored candidate, or None.
+
+        Raises DamagedCandidate when it cannot be read or was made with other settings.
+        """
+        try:
+            return self.read(self.name(key))
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str) -> Candidate:
+        """A candidate by its path. Raises FileNotFoundError and DamagedCandidate."""
+        data = self.run.read(name)
+        try:
+            candidate, settings = _parse(name, tar.read_members(data))
+        except (tarfile.TarError, KeyError, ValueError, TypeError) as wrong:
+            raise DamagedCandidate(f"{self.run.path(name)} is damaged: {wrong!r}") from wrong
+        if self.settings_hash and settings != self.settings_hash:
+            raise DamagedCandidate(
+                f"{self.run.path(name)} was made with other settings "
+                f"({settings[:12]}, not {self.settings_hash[:12]})"
+            )
+        return candidate
+
+    def put(
+        self, sample: Sample, views: Sequence[Mapping[int, bytes]], provenance: Mapping[str, Any]
+    ) -> Sample:
+        """Store a sample's portraits and views; returns it without pixels, naming the candidate.
+
+        The bytes are a function of the arguments: a second writer of the same key writes the same.
+        """
+        name = self.name(sample.key)
+        pictures = tuple(
+            Pictures(identity.portrait, made)
+            for identity, made in zip(sample.identities, views, strict=True)
+        )
+        buffer = io.BytesIO()
+        with tar.open_writer(buffer) as writer:
+            text = json.dumps(self._describe(sample, provenance), indent=1, sort_keys=True)
+            tar.add(writer, f"{sample.key}.json", text.encode())
+            for index, picture in enumerate(pictures):
+                tar.add(writer, f"{sample.key}.{reference_name(index)}", picture.reference)
+                for yaw in sorted(picture.views):
+                    tar.add(writer, f"{sample.key}.{view_name(index, yaw)}", picture.views[yaw])
+        self.run.put(name, buffer.getvalue())
+        lean = tuple(replace(identity, portrait=b"") for identity in sample.identities)
+        return replace(sample, identities=lean, candidate=name)
+
+    def _describe(self, sample: Sample, provenance: Mapping[str, Any]) -> dict[str, Any]:
+        identities = [
+            {
+                "reference": reference_to_json(identity.reference),
+                "views": [{"yaw": view.yaw, "seed": view.seed} for view in identity.views],
+            }
+            for identity in sample.identities
+        ]
+        return {
+            "format": FORMAT,
+            "key": sample.key,
+            "source": asdict(sample.source),
+            "caption": sample.caption,
+            "identities": identities,
+            "others": sample.others,
+            "settings": self.settings_hash,
+            "provenance": dict(provenance),
+        }
+
+
+def _parse(name: str, members: Mapping[str, bytes]) -> tuple[Candidate, str]:
+    (text,) = (data for member, data in members.items() if member.endswith(".json"))
+    meta = json.loads(text)
+    if meta["format"] != FORMAT:
+        raise ValueError(f"format {meta['format']}, this version reads {FORMAT}")
+    prefix = len(meta["key"]) + 1
+    pictures: list[Pictures] = []
+    named = {parse_name(member[prefix:]): data for member, data in members.items()}
+    identities = []
+    for index, entry in enumerate(meta["identities"]):
+        views = tuple(View(view["yaw"], view["seed"]) for view in entry["views"])
+        identities.append(Identity(reference_from_json(entry["reference"]), views))
+        made = {view.yaw: named[index, view.yaw] for view in views}
+        pictures.append(Pictures(named[index, None], made))
+    sample = Sample(
+        key=meta["key"],
+        source=Source(**meta["source"]),
+        caption=meta["caption"],
+        identities=tuple(identities),
+        others=meta["others"],
+        candidate=name,
+    )
+    return Candidate(sample, tuple(pictures), meta["provenance"]), meta["settings"]
