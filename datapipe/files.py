@@ -101,7 +101,7 @@ class Folder:
         file.close()
 
     def names(self, pattern: str) -> list[str]:
-        """Names that match a glob, sorted; temporary files do not match `*.parquet` and the like."""
+        """Names that match a glob, sorted, without unfinished files."""
         self.fs.invalidate_cache()
         prefix = len(self._fs_root[1]) + 1
         found = self.fs.glob(f"{self._fs_root[1]}/{pattern}")

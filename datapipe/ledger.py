@@ -1,4 +1,4 @@
-"""The run's tables: one ledger row per video, one row per reference, one per view; Parquet segments.
+"""The tables of a run: a row per video, per reference and per view, in Parquet segments.
 
 A segment of views and references is written before the ledger segment of the same number, so that
 a ledger row means "everything about this key is stored". One driver writes at a time (see the lock
@@ -105,7 +105,7 @@ class Ledger:
                     self.run.delete(name)
 
     def append(self, samples: Sequence[Sample], labels: dict[str, str], generation: int) -> None:
-        """Write one segment of finished samples. `labels` names the judges (VIEWS's last columns)."""
+        """Write one segment of finished samples; `labels` name the judges (see VIEWS)."""
         segment = f"{self._next:06d}.parquet"
         append_scores(self.run, samples, labels, f"g{generation:04d}-{segment}")
         _put(self.run, f"ledger/{segment}", LEDGER, [_ledger_row(sample) for sample in samples])

@@ -1,4 +1,4 @@
-"""A run folder: the settings it was made with, which scoring is current, and who may write to it."""
+"""A run folder: the settings it was made with, its current scoring, and who may write to it."""
 
 from __future__ import annotations
 
