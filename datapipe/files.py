@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ from typing import IO, Any, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+from datapipe.errors import UserError
+
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Folder:
@@ -78,17 +83,24 @@ class Folder:
                 yield file
             return
         path = Path(target)
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
+        except OSError as wrong:
+            if wrong.errno in _CANNOT_WRITE:
+                raise UserError(
+                    f"cannot write {path}: {wrong.strerror}; mend that and run the same command "
+                    "again: it continues"
+                ) from wrong
             raise
+        finally:
+            if path.parent.is_dir():
+                temporary.unlink(missing_ok=True)
 
     @contextmanager
     def _create_remote(self, target: str) -> Iterator[IO[bytes]]:

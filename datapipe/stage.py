@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from datapipe.errors import BadSample
+from datapipe.errors import BadSample, UserError
 from datapipe.record import Image, Sample
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one worker of a stage holds; GPU stages name only GPUs, CPU stages only CPUs."""
+    """What one worker of a stage holds: GPU stages name only GPUs, CPU stages only CPUs.
+
+    `num_cpus` is also the stage's weight when the CPUs are divided (see `datapipe.sizing`).
+    """
 
     num_cpus: float = 0.0
     num_gpus: float = 0.0
@@ -52,7 +55,10 @@ class ViewSynthesizer(Protocol):
 
 
 def apply(stage: Stage, sample: Sample) -> Sample:
-    """Run a stage on a sample; the only place where an unexpected exception becomes a row."""
+    """Run a stage on a sample; the only place where an unexpected exception becomes a row.
+
+    Raises UserError, which concerns the run and not the sample: a full disk, say.
+    """
     if sample.stopped is not None:
         return sample
     begin = time.perf_counter()
@@ -60,6 +66,8 @@ def apply(stage: Stage, sample: Sample) -> Sample:
         done = stage(sample)
     except BadSample as bad:
         done = sample.stop("rejected", bad.reason, bad.detail)
+    except UserError:
+        raise
     except (Exception, SystemExit):  # noqa: BLE001 - one sample must not stop a run; SystemExit hangs Ray Data
         done = sample.stop("error", "exception", f"{stage.name}: {traceback.format_exc()}")
     return done.spent(stage.name, time.perf_counter() - begin)
