@@ -1,0 +1,156 @@
+"""The rules of one run: plain thresholds, resolved for its yaws and its scorers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+PROFILE = 90
+"""Degrees; the end of every estimator's yaw range, where only one side can be tested."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharpnessRule:
+    """How sharp a face must be."""
+
+    minimum: float
+    """Least `sharpness`."""
+    ratio: float
+    """Least `sharpness_ratio`, of views."""
+
+    def __post_init__(self) -> None:
+        _require("minimum", self.minimum, self.minimum >= 0, "0 or more")
+        _require("ratio", self.ratio, self.ratio >= 0, "0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class AestheticRule:
+    """The least aesthetic score, on the scale of one scorer."""
+
+    scorer: str
+    minimum: float
+
+    def __post_init__(self) -> None:
+        _require("minimum", self.minimum, math.isfinite(self.minimum), "a finite number")
+
+
+@dataclass(frozen=True, slots=True)
+class PoseRule:
+    """How well the measured pose must match the yaw asked for; degrees."""
+
+    tolerance: float
+    """Largest |measured yaw - yaw|, for |yaw| < 90."""
+    profile_minimum: float
+    """Least measured |yaw|, on the right side, for views at 90."""
+    pitch: float
+    roll: float
+    """Largest |pitch| and |roll| of views up to `level_to`."""
+    level_to: float
+
+    def __post_init__(self) -> None:
+        _require("tolerance", self.tolerance, 0 < self.tolerance <= 45, "above 0 and at most 45")
+        inside = 45 <= self.profile_minimum < PROFILE
+        _require("profile_minimum", self.profile_minimum, inside, "from 45 to below 90")
+        _require("pitch", self.pitch, 0 < self.pitch <= 90, "above 0 and at most 90")
+        _require("roll", self.roll, 0 < self.roll <= 180, "above 0 and at most 180")
+        _require("level_to", self.level_to, 0 <= self.level_to < PROFILE, "from 0 to below 90")
+
+    def within(self, half_spacing: float) -> PoseRule:
+        """These rules, tightened so that a view at a neighbouring yaw cannot pass."""
+        return PoseRule(
+            tolerance=min(self.tolerance, half_spacing),
+            profile_minimum=max(self.profile_minimum, PROFILE - half_spacing),
+            pitch=self.pitch,
+            roll=self.roll,
+            level_to=self.level_to,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRule:
+    """The least cosine to the reference as a function of |yaw|, for one recogniser."""
+
+    recogniser: str
+    curve: tuple[tuple[float, float], ...]
+    """(|yaw|, cosine), |yaw| rising from 0; straight lines between, constant after the last."""
+    verified_to: float
+    """Up to this |yaw| the cosine alone tells people apart."""
+    judged_to: float
+    """Beyond this |yaw| the cosine has no power and is not looked at."""
+
+    def __post_init__(self) -> None:
+        yaws = [yaw for yaw, _ in self.curve]
+        rising = bool(yaws) and yaws[0] == 0 and all(a < b for a, b in pairwise(yaws))
+        shown = [list(point) for point in self.curve]
+        _require("curve", shown, rising, "points [|yaw|, cosine] with |yaw| rising from 0")
+        _require("curve", shown, yaws[-1] <= PROFILE, "points with |yaw| up to 90")
+        inside = all(-1 <= cosine <= 1 for _, cosine in self.curve)
+        _require("curve", shown, inside, "points with a cosine from -1 to 1")
+        _require("verified_to", self.verified_to, 0 <= self.verified_to <= PROFILE, "from 0 to 90")
+        ordered = self.verified_to <= self.judged_to <= PROFILE
+        _require("judged_to", self.judged_to, ordered, "from verified_to to 90")
+
+    def rests_on(self, yaw: int, yaws: tuple[int, ...]) -> int | None:
+        """The nearer yaw of the run whose identity test must pass too; None if none need.
+
+        Raises ValueError when one is needed and the run has none on that side (0 is on both).
+        """
+        if abs(yaw) <= self.verified_to:
+            return None
+        key = "verified_to" if abs(yaw) <= self.judged_to else "judged_to"
+        reach = float(getattr(self, key))
+        nearer = [other for other in yaws if other * yaw >= 0 and abs(other) <= reach]
+        if not nearer:
+            raise ValueError(
+                f"{key} is {reach:g}, so identity at {yaw:+d}° rests on a nearer view, "
+                f"and the run has none at 0 to {reach:g}° on that side"
+            )
+        return max(nearer, key=abs)
+
+    def threshold(self, yaw: float) -> float:
+        """The least cosine at a yaw, as precise as scores are stored."""
+        angle, last = abs(yaw), self.curve[-1]
+        for (left, low), (right, high) in pairwise(self.curve):
+            if angle <= right:
+                return round(low + (high - low) * (angle - left) / (right - left), 4)
+        return round(last[1], 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Everything that decides what is kept of a run. Made by `filters.rules_file.load_rules`."""
+
+    yaws: tuple[int, ...]
+    """Of the run's views."""
+    minimum_views: int
+    """Least passing views of an identity that is kept."""
+    reference_must_pass: bool
+    """Whether an identity whose reference fails is left out."""
+    sharpness: SharpnessRule
+    aesthetic: AestheticRule
+    pose: PoseRule
+    identity: IdentityRule
+
+    def __post_init__(self) -> None:
+        fits = 1 <= self.minimum_views <= len(self.yaws)
+        _require("minimum_views", self.minimum_views, fits, f"from 1 to {len(self.yaws)} views")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest: JSON types only."""
+        table = asdict(self)
+        table["yaws"] = list(self.yaws)
+        table["identity"]["curve"] = [list(point) for point in self.identity.curve]
+        return table
+
+
+def half_spacing(yaws: tuple[int, ...]) -> float:
+    """Half the smallest gap between the yaws of a run; 90 for a single yaw."""
+    ordered = sorted(yaws)
+    return min((b - a for a, b in pairwise(ordered)), default=180) / 2
+
+
+def _require(key: str, value: object, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"{key} must be {wanted}, not {value!r}")
