@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from functools import reduce
+from typing import Any, Protocol
 
 from datapipe.errors import UserError
 from datapipe.record import Sample
@@ -19,14 +20,30 @@ Listing = Callable[[], Iterable[Sample]]
 """Picklable; lists the samples to do, the same ones each time it is called."""
 
 
-def run_local(stages: Sequence[Stage], listing: Listing) -> Iterator[Sample]:
-    """The line in this process, one sample after the other."""
-    for stage in stages:
-        stage.setup()
-    for sample in listing():
-        for stage in stages:
-            sample = apply(stage, sample)
-        yield sample
+class Line(Protocol):
+    """Runs the stages over a listing."""
+
+    def run(self, listing: Listing) -> Iterator[Sample]:
+        """Every sample of the listing that was not lost with its worker, in any order."""
+
+    def retry(self, samples: Sequence[Sample]) -> Iterator[Sample]:
+        """The last try for lost samples."""
+
+
+class LocalLine:
+    """The line in this process, one sample after the other: for debugging, and as the oracle."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = stages
+
+    def run(self, listing: Listing) -> Iterator[Sample]:
+        for stage in self.stages:
+            stage.setup()
+        for sample in listing():
+            yield reduce(lambda done, stage: apply(stage, done), self.stages, sample)
+
+    def retry(self, samples: Sequence[Sample]) -> Iterator[Sample]:
+        return self.run(lambda: samples)
 
 
 class RayLine:
@@ -131,4 +148,5 @@ def _configure() -> None:
     context.execution_no_progress_timeout_s = -1  # slow samples are not a fault
     context.enable_progress_bars = False
     context.execution_options.preserve_order = False  # one slow sample must not hold up the rest
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # what Ray would log as errors, lost blocks, becomes rows of the ledger
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datapipe.files import Folder
@@ -108,14 +109,34 @@ class Ledger:
         """Write one segment of finished samples; `labels` name the judges (see VIEWS)."""
         segment = f"{self._next:06d}.parquet"
         append_scores(self.run, samples, labels, f"g{generation:04d}-{segment}")
-        _put(self.run, f"ledger/{segment}", LEDGER, [_ledger_row(sample) for sample in samples])
+        _put_rows(
+            self.run, f"ledger/{segment}", LEDGER, [_ledger_row(sample) for sample in samples]
+        )
         self._next += 1
 
-    def keys(self) -> Iterator[list[str]]:
-        """The recorded keys, a segment at a time."""
+    @property
+    def segments(self) -> int:
+        """How many segments there are."""
+        return self._next
+
+    def keys(self, segments: int | None = None) -> Iterator[list[str]]:
+        """The recorded keys, a segment at a time; of the first `segments` only, if given."""
+        for name in self.run.names("ledger/*.parquet"):
+            if segments is None or int(_segment(name)) < segments:
+                with self.run.open(name) as file:
+                    yield pq.read_table(file, columns=["key"])["key"].to_pylist()
+
+    def forget_errors(self) -> int:
+        """Take the `error` rows out, so that their samples are done again; returns how many."""
+        forgotten = 0
         for name in self.run.names("ledger/*.parquet"):
             with self.run.open(name) as file:
-                yield pq.read_table(file, columns=["key"])["key"].to_pylist()
+                table = pq.read_table(file)
+            kept = table.filter(pc.not_equal(table["outcome"], "error"))
+            if len(kept) < len(table):
+                forgotten += len(table) - len(kept)
+                _put(self.run, name, kept)
+        return forgotten
 
 
 class KeySet:
@@ -161,8 +182,8 @@ def append_scores(
         {"key": key, "identity": index, **_reference_row(identity), **labels}
         for key, index, identity in scored
     ]
-    _put(run, f"views/{segment}", VIEWS, views)
-    _put(run, f"references/{segment}", REFERENCES, references)
+    _put_rows(run, f"views/{segment}", VIEWS, views)
+    _put_rows(run, f"references/{segment}", REFERENCES, references)
 
 
 def _segment(name: str) -> str:
@@ -174,10 +195,14 @@ def _digest(key: str) -> bytes:
     return hashlib.blake2b(key.encode(), digest_size=16).digest()
 
 
-def _put(run: Folder, name: str, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
+def _put(run: Folder, name: str, table: pa.Table) -> None:
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd")
     run.put(name, buffer.getvalue())
+
+
+def _put_rows(run: Folder, name: str, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
+    _put(run, name, pa.Table.from_pylist(rows, schema=schema))
 
 
 def _scores(scored: Any) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+PYTHON ?= python3
+BIN := .venv/bin
+# The CPU default runs without torch; the trainers' extras use it. One exact version, so that every
+# machine resolves alike; on a GPU machine the same version with CUDA comes from the same index.
+TORCH := torch==2.13.0
+DEMO := demo
+
+.PHONY: help setup setup-gpu demo test test-fast check format diagram clean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/ready ## make .venv with everything the CPU default needs, and fetch the light models
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable ".[train,s3,dev]"
+	$(BIN)/harmoview models fetch
+	touch .venv/ready
+
+setup-gpu: setup ## the same for NVIDIA GPUs: onnxruntime-gpu takes the place of onnxruntime
+	$(BIN)/python -m pip install --quiet --editable ".[train,s3,dev,nima]"
+	$(BIN)/python -m pip uninstall --quiet --yes onnxruntime onnxruntime-gpu
+	$(BIN)/python -m pip install --quiet "onnxruntime-gpu[cuda,cudnn]>=1.20"
+	$(BIN)/python -c "import onnxruntime as o; p = o.get_available_providers(); assert 'CUDAExecutionProvider' in p, p; print('onnxruntime', o.__version__, p)"
+
+demo: setup ## the main job on a small corpus made on the spot; ends with pictures to look at
+	$(BIN)/python -m jobs.demo --out $(DEMO)
+
+test: setup ## all tests, the slow ones too
+	$(BIN)/python -m pytest
+
+test-fast: setup ## the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+check: setup ## lint, format, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and the demo
+	rm -rf .venv $(DEMO)
