@@ -1,0 +1,191 @@
+"""A folder of videos and tars, searched one directory at a time."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from datapipe.corpus import captions, suffixes
+from datapipe.corpus.keys import file_key
+from datapipe.corpus.place import Place
+from datapipe.corpus.tars import Tar, tar_samples
+from datapipe.record import Sample, Source
+
+_BATCH = 256  # videos whose captions are asked of an object store at once
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The files of one directory, names only: a flat folder may hold millions."""
+
+    place: Place
+    relative: str
+    """Path below the corpus root, "" or ending with a slash."""
+    names: list[str] = field(default_factory=list)
+    """Sorted."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes, where the listing tells (an object store's does)."""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Why a name is no readable file; "" is the directory itself."""
+
+    def holds(self, name: str) -> bool:
+        at = bisect_left(self.names, name)
+        return at < len(self.names) and self.names[at] == name and name not in self.problems
+
+    def caption_file(self, video: str) -> str | None:
+        stem = video.rpartition(".")[0]
+        return next((stem + end for end in captions.SUFFIXES if self.holds(stem + end)), None)
+
+
+def folder_work(root: Place) -> Iterator[Callable[[], Iterator[Sample]]]:
+    """The folder's samples in pieces, in a fixed order; each piece is ready when it is called."""
+    for directory in _local(root) if root.fs is None else _remote(root):
+        yield from _work(directory)
+
+
+def _work(directory: Directory) -> Iterator[Callable[[], Iterator[Sample]]]:
+    if "" in directory.problems:
+        yield partial(_unlisted, directory)
+    batch: list[str] = []
+    for name in directory.names:
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in suffixes.VIDEOS:
+            batch.append(name)
+        elif suffix == ".tar":
+            tar = Tar(directory.place.join(name), directory.relative + name)
+            yield partial(tar_samples, tar)
+        if len(batch) == _BATCH:
+            yield partial(_videos, directory, batch)
+            batch = []
+    if batch:
+        yield partial(_videos, directory, batch)
+
+
+def _unlisted(directory: Directory) -> Iterator[Sample]:
+    url = directory.place.url
+    sample = Sample(file_key(directory.relative), Source(url, ""))
+    yield sample.stop("rejected", "unreadable", f"{url}: {directory.problems['']}")
+
+
+def _videos(directory: Directory, names: list[str]) -> Iterator[Sample]:
+    files = [directory.caption_file(name) for name in names]
+    read = _read_local if directory.place.fs is None else _read_remote
+    texts = read(directory, [file for file in files if file])
+    return (
+        _video(directory, name, texts.get(file, "") if file else "")
+        for name, file in zip(names, files, strict=True)
+    )
+
+
+def _video(directory: Directory, name: str, caption: str) -> Sample:
+    url = captions.well_formed(directory.place.join(name).url)
+    suffix = PurePosixPath(name).suffix.lower()
+    source = Source(url, suffix, size=directory.sizes.get(name))
+    sample = Sample(file_key(directory.relative + name), source, caption)
+    problem = directory.problems.get(name)
+    return sample.stop("rejected", "unreadable", f"{url}: {problem}") if problem else sample
+
+
+def _read_local(directory: Directory, names: Iterable[str]) -> dict[str, str]:
+    texts = {}
+    for name in names:
+        suffix = PurePosixPath(name).suffix
+        try:
+            with directory.place.join(name).open() as file:
+                data = file.read(captions.bytes_to_read(suffix, None))
+        except (FileNotFoundError, PermissionError):
+            continue  # a video is worth having without its caption
+        texts[name] = captions.decode(suffix, data)
+    return texts
+
+
+def _read_remote(directory: Directory, names: list[str]) -> dict[str, str]:
+    """All at once: an object store answers one request in the time of many."""
+    wanted = {name: _bytes_to_read(directory, name) for name in names}
+    wanted = {name: size for name, size in wanted.items() if size}
+    paths = [directory.place.join(name).path for name in wanted]
+    answers = directory.place.fs.cat_ranges(
+        paths, [0] * len(paths), list(wanted.values()), on_error="return"
+    )
+    texts = {}
+    for name, answer in zip(wanted, answers, strict=True):
+        if isinstance(answer, FileNotFoundError):
+            continue
+        if isinstance(answer, BaseException):
+            raise answer
+        texts[name] = captions.decode(PurePosixPath(name).suffix, answer)
+    return texts
+
+
+def _bytes_to_read(directory: Directory, name: str) -> int:
+    return captions.bytes_to_read(PurePosixPath(name).suffix, directory.sizes.get(name))
+
+
+def _local(root: Place) -> Iterator[Directory]:
+    """Depth first by hand: a recursion would end at a thousand levels."""
+    todo: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while todo:
+        relative, above = todo.pop()
+        place = root.join(relative) if relative else root
+        try:
+            here = Path(place.path).stat()
+            identity = (here.st_dev, here.st_ino)
+            if identity in above:  # a link to a folder that holds it
+                continue
+            with os.scandir(place.path) as entries:
+                files, folders, problems = _sorted_out(entries)
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as fault:
+            problem = f"the folder cannot be listed: {fault.strerror}"
+            yield Directory(place, relative, problems={"": problem})
+            continue
+        yield Directory(place, relative, files, problems=problems)
+        below = above | {identity}
+        todo.extend((f"{relative}{name}/", below) for name in reversed(folders))
+
+
+def _sorted_out(
+    entries: Iterable[os.DirEntry[str]],
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """Files, folders, and what is wrong with those files that cannot be read."""
+    files, folders, problems = [], [], {}
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        problem = ""
+        try:
+            if entry.is_dir():
+                folders.append(entry.name)
+                continue
+            if not entry.is_file():
+                problem = "a broken link" if entry.is_symlink() else "not a regular file"
+        except OSError as fault:  # a link to itself, or into a folder that may not be entered
+            problem = f"cannot be read: {fault.strerror}"
+        if captions.well_formed(entry.name) != entry.name:
+            problem = "the file's name is not UTF-8; rename it"
+        files.append(entry.name)
+        if problem:
+            problems[entry.name] = problem
+    return sorted(files), sorted(folders), problems
+
+
+def _remote(root: Place) -> Iterator[Directory]:
+    todo = [""]
+    while todo:
+        relative = todo.pop()
+        place = root.join(relative) if relative else root
+        sizes, folders = {}, []
+        for info in root.fs.ls(place.path, detail=True):
+            path = str(info["name"]).rstrip("/")
+            name = path.rpartition("/")[2]
+            if path == place.path.rstrip("/") or name.startswith("."):
+                continue  # a store may list a folder in itself
+            if info["type"] == "directory":
+                folders.append(name)
+            else:
+                sizes[name] = int(info["size"])
+        yield Directory(place, relative, sorted(sizes), sizes)
+        todo.extend(f"{relative}{name}/" for name in sorted(folders, reverse=True))
