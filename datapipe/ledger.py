@@ -119,7 +119,7 @@ class Ledger:
         """How many segments there are."""
         return self._next
 
-    def keys(self, segments: int | None = None) -> Iterator[list[str]]:
+    def recorded_keys(self, segments: int | None = None) -> Iterator[list[str]]:
         """The recorded keys, a segment at a time; of the first `segments` only, if given."""
         for name in self.run.names("ledger/*.parquet"):
             if segments is None or int(_segment(name)) < segments:

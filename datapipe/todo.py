@@ -27,12 +27,12 @@ class Todo:
     """Only the first so many videos of the corpus."""
 
     def __call__(self) -> Iterator[Sample]:
-        recorded = KeySet(Ledger(Folder(self.run)).keys(self.segments))
+        recorded = KeySet(Ledger(Folder(self.run)).recorded_keys(self.segments))
         for sample in islice(corpus(self.corpus), self.limit):
             if sample.key not in recorded:
                 yield sample
 
     def missing(self) -> Iterator[Sample]:
         """Those that are still not in the ledger now."""
-        recorded = KeySet(Ledger(Folder(self.run)).keys())
+        recorded = KeySet(Ledger(Folder(self.run)).recorded_keys())
         return (sample for sample in self() if sample.key not in recorded)

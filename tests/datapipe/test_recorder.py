@@ -1,0 +1,42 @@
+"""A run in which errors are the rule stops and says so."""
+
+import pytest
+
+from datapipe.errors import UserError
+from datapipe.files import Folder
+from datapipe.ledger import Ledger
+from datapipe.record import Sample, Source
+from datapipe.recorder import ERRORS_SEEN, Recorder
+
+
+def feed(recorder, count, every):
+    for number in range(count):
+        sample = Sample(f"k{number}", Source("x.mp4", ".mp4"))
+        broken = number % every == every - 1
+        reason = (
+            ("error", "exception", "Traceback\nOSError: gone")
+            if broken
+            else (
+                "rejected",
+                "no_face",
+                "none",
+            )
+        )
+        recorder.add(sample.stop(*reason))
+
+
+def test_too_many_errors_stop_the_run_with_a_summary(tmp_path):
+    """One in four, once fifty samples are seen; what was done is recorded first."""
+    recorder = Recorder(Ledger(Folder(tmp_path)), {}, 0)
+    with pytest.raises(UserError, match=r"(?s)12 of 50 .*12 × OSError: gone.*--retry-errors"):
+        feed(recorder, 500, 4)
+    assert sum(map(len, Ledger(Folder(tmp_path)).recorded_keys())) == ERRORS_SEEN
+
+
+def test_a_few_errors_stop_nothing(tmp_path):
+    """One in five is the bound, and it is not over it."""
+    recorder = Recorder(Ledger(Folder(tmp_path)), {}, 0)
+    feed(recorder, 500, 5)
+    recorder.flush()
+    assert recorder.outcomes["error"] == 100
+    assert sum(map(len, Ledger(Folder(tmp_path)).recorded_keys())) == 500
