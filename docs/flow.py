@@ -6,11 +6,11 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 BOXES = [  # column, row, title, what it does, colour
-    (0, 0, "corpus", "folder · tars · manifest\nlocal or object store", "#e8eef7"),
-    (1, 0, "prepare", "CPU: sparse decode, faces,\nidentities, frontal portrait", "#dff0e0"),
+    (0, 0, "corpus", "folder, tars or manifest;\nlocal or object store", "#e8eef7"),
+    (1, 0, "prepare", "CPU: sparse decode, faces,\nidentities, references", "#dff0e0"),
     (2, 0, "synthesize", "GPU or CPU: seven views\nof each identity", "#dff0e0"),
     (3, 0, "score", "sharpness · aesthetic ·\nidentity · head pose", "#dff0e0"),
-    (2, 1, "candidates/", "one immutable tar per sample,\nput before it goes on", "#fdf3d8"),
+    (2, 1, "candidates/", "one immutable tar a sample,\nput before it goes on", "#fdf3d8"),
     (3, 1, "ledger/ views/", "every video once, every\nscore, Parquet", "#fdf3d8"),
     (4, 1, "pack", "rules applied to stored\nscores: no GPU", "#f6e3ef"),
     (5, 1, "shards/", "WebDataset tars and a\nhashed manifest", "#e8eef7"),
@@ -28,12 +28,12 @@ def box(column: int, row: int) -> tuple[int, int]:
 def arrow(source: int, target: int) -> str:
     """A line between the nearest sides of two boxes."""
     (a, b), (c, d) = box(*BOXES[source][:2]), box(*BOXES[target][:2])
-    if b == d and c > a:
-        ends = (a + WIDTH, b + HEIGHT / 2, c, d + HEIGHT / 2)
-    elif (source, target) == (4, 6):  # past the ledger, underneath
+    if (source, target) == (4, 6):  # past the ledger, underneath
         low = b + HEIGHT + 22
         path = f"M{a + WIDTH / 2},{b + HEIGHT} V{low} H{c + WIDTH / 2} V{d + HEIGHT}"
         return f'<path d="{path}" class="line"/>'
+    if b == d:
+        ends = (a + WIDTH, b + HEIGHT / 2, c, d + HEIGHT / 2)
     elif d > b:
         ends = (a + WIDTH / 2, b + HEIGHT, c + WIDTH / 2, d)
     else:
