@@ -1,0 +1,163 @@
+"""The LoRA adapter: one safetensors that the stock pipeline loads, with a header about itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from datapipe.errors import UserError
+from datapipe.files import Folder
+
+FILE = "pytorch_lora_weights.safetensors"
+TARGETS = (
+    "attn.to_q",
+    "attn.to_k",
+    "attn.to_v",
+    "attn.to_out.0",
+    "attn.add_q_proj",
+    "attn.add_k_proj",
+    "attn.add_v_proj",
+    "attn.to_add_out",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "ff_context.net.0.proj",
+    "ff_context.net.2",
+    "proj_mlp",
+)
+"""The modules of diffusers' own Kontext LoRA example."""
+
+ReferenceMode = Literal["concatenated", "two-pass"]
+"""How the reference is seen: its tokens beside the target's at every step (stock Kontext), or
+once, through its keys and values (`lora_engine.flux.reference_kv`)."""
+
+_HEADER = "harmoview"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterHeader:
+    """What the adapter was made for; kept in the file itself."""
+
+    base: str
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+    yaws: tuple[int, ...]
+    prompts: tuple[str, ...]
+    """One for each yaw."""
+    text_length: int
+    resolution: int
+    reference_mode: ReferenceMode
+    data: str
+    """SHA-256 of the training pairs' manifest."""
+    steps: int
+    seed: int
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> AdapterHeader:
+        """The inverse of asdict and json. Raises TypeError for other fields."""
+        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**lists)
+
+
+def adapter_file(lora: str) -> Path:
+    """The adapter at a path: the file, or the folder that holds it. Raises UserError."""
+    path = Path(lora)
+    path = path / FILE if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"--lora {lora}: no adapter there; give {FILE} or the folder it is in")
+    if path.suffix != ".safetensors":
+        raise UserError(f"--lora {lora}: only safetensors are read")
+    return path
+
+
+def read_header(path: Path) -> AdapterHeader:
+    """The header alone, without the weights. Raises UserError."""
+    try:
+        with safe_open(path, framework="np") as file:
+            text = (file.metadata() or {}).get(_HEADER)
+    except (SafetensorError, OSError) as wrong:
+        raise UserError(f"--lora {path}: not a readable safetensors file ({wrong})") from wrong
+    if text is None:
+        raise UserError(
+            f"--lora {path}: not written by `harmoview train-lora`, so its prompts and yaws "
+            "are not known"
+        )
+    try:
+        return AdapterHeader.from_json(json.loads(text))
+    except TypeError as wrong:
+        raise UserError(f"--lora {path}: header of another version ({wrong})") from wrong
+
+
+def check_adapter(
+    path: Path, header: AdapterHeader, yaws: Sequence[int], reference_kv: bool | None
+) -> None:
+    """Whether the adapter suits what is asked of it. Raises UserError naming what does not."""
+    if missing := [yaw for yaw in yaws if yaw not in header.yaws]:
+        raise UserError(
+            f"--lora {path}: made for the yaws {list(header.yaws)}, not for {missing}; "
+            "train one for these yaws"
+        )
+    trained = header.reference_mode == "two-pass"
+    if reference_kv is not None and reference_kv != trained:
+        was, want = ("with", "without") if trained else ("without", "with")
+        raise UserError(
+            f"--lora {path}: trained {was} --reference-kv and asked to work {want} it, "
+            "which is another function; leave the option out to follow the adapter"
+        )
+
+
+def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str]) -> None:
+    """Put a fresh LoRA on the transformer: its output does not change (B is zero)."""
+    from peft import LoraConfig
+
+    transformer.add_adapter(
+        LoraConfig(
+            r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights="gaussian"
+        )
+    )
+
+
+def save_adapter(folder: Folder, transformer: Any, header: AdapterHeader) -> None:
+    """Write the LoRA that is on the transformer, in its dtype, to `pytorch_lora_weights.…`."""
+    from peft import get_peft_model_state_dict
+
+    weights = get_peft_model_state_dict(transformer)
+    tensors = {f"transformer.{name}": w.detach().cpu().contiguous() for name, w in weights.items()}
+    metadata = {
+        "format": "pt",
+        "lora_adapter_metadata": json.dumps(_peft_settings(transformer), sort_keys=True),
+        _HEADER: json.dumps(asdict(header), sort_keys=True),
+    }
+    folder.put(FILE, save(tensors, metadata))
+
+
+def _peft_settings(transformer: Any) -> dict[str, Any]:
+    """The LoraConfig as diffusers' loader expects it, so that alpha is not lost."""
+    settings = transformer.peft_config["default"].to_dict()
+    plain = {k: sorted(v) if isinstance(v, set) else v for k, v in settings.items()}
+    return {f"transformer.{name}": value for name, value in plain.items()}
+
+
+def load_adapter(transformer: Any, path: Path) -> None:
+    """Put a saved adapter on the transformer, by the stock pipeline's own code."""
+    from diffusers import FluxKontextPipeline
+
+    state, alphas, metadata = FluxKontextPipeline.lora_state_dict(
+        str(path.parent), weight_name=path.name, return_alphas=True, return_lora_metadata=True,
+        use_safetensors=True, local_files_only=True,
+    )  # fmt: skip
+    FluxKontextPipeline.load_lora_into_transformer(
+        state, alphas, transformer, adapter_name="default", metadata=metadata
+    )
+
+
+def lora_parameters(transformer: Any) -> dict[str, torch.nn.Parameter]:
+    """The trained parameters by name."""
+    return {name: p for name, p in transformer.named_parameters() if p.requires_grad}

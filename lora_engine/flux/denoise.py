@@ -1,0 +1,174 @@
+"""The loaded models of the FLUX engine, and the denoising of one reference's views."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    FluxKontextPipeline,
+    FluxTransformer2DModel,
+)
+
+from datapipe.errors import BadSample, UserError
+from datapipe.record import Image
+from lora_engine.flux import vae
+from lora_engine.flux.adapter import adapter_file, load_adapter
+from lora_engine.flux.device import best_attention, device_named, precision_named, views_at_once
+from lora_engine.flux.prompts import PromptEmbeddings, find_prompts
+from lora_engine.flux.reference_kv import USE, ReferenceKV
+
+if TYPE_CHECKING:
+    from lora_engine.flux.synthesizer import FluxSettings, Plan
+
+log = logging.getLogger(__name__)
+
+
+class Denoiser:
+    """Transformer, VAE, scheduler and prompt embeddings on one device; no text encoder."""
+
+    def __init__(
+        self,
+        settings: FluxSettings,
+        resolution: int,
+        transformer: Any,
+        autoencoder: Any,
+        scheduler: Any,
+        embeddings: PromptEmbeddings,
+        reference_kv: ReferenceKV | None = None,
+    ) -> None:
+        """Models are on their device and prepared: see `load`."""
+        self._settings = settings
+        self._resolution = resolution
+        self._reference_kv = reference_kv
+        self._embeddings = embeddings
+        self._micro_batch = 1 if settings.exact else settings.micro_batch
+        self._pipe = FluxKontextPipeline(
+            scheduler=scheduler,
+            vae=autoencoder,
+            transformer=transformer,
+            text_encoder=None,
+            tokenizer=None,
+            text_encoder_2=None,
+            tokenizer_2=None,
+        )
+        self._pipe.set_progress_bar_config(disable=True)
+
+    @classmethod
+    def load(cls, settings: FluxSettings, plan: Plan) -> Denoiser:
+        """Everything from its files. Raises UserError."""
+        device = device_named(settings.device)
+        dtype = precision_named(settings.precision, device)
+        path, options = plan.base.path, {"dtype": dtype, "use_safetensors": True}
+        embeddings = find_prompts(
+            plan.base, settings.yaws, plan.text_length, device, dtype, plan.embeddings
+        )
+        transformer = FluxTransformer2DModel.from_pretrained(path / "transformer", **options)
+        if settings.lora is not None:
+            load_adapter(transformer, adapter_file(settings.lora))
+        if settings.lora is not None and not settings.exact:
+            transformer.fuse_lora()
+            transformer.unload_lora()
+        transformer.to(device).eval().requires_grad_(False)
+        autoencoder = AutoencoderKL.from_pretrained(path / "vae", **options).to(device).eval()
+        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(path / "scheduler")
+        reference_kv = ReferenceKV(transformer) if plan.reference_kv else None
+        speed_up(transformer, settings, device)
+        return cls(
+            settings, plan.resolution, transformer, autoencoder, scheduler, embeddings,
+            reference_kv,
+        )  # fmt: skip
+
+    def prepare(self, reference: Image) -> torch.Tensor:
+        """The reference's pixels, on the CPU."""
+        return vae.pixels(reference, self._resolution)
+
+    def views(
+        self, reference: torch.Tensor, yaws: Sequence[int], seeds: Sequence[int]
+    ) -> list[Image]:
+        """Denoise and decode. Raises BadSample when the model gives no finite picture."""
+        pipe, views = self._pipe, []
+        latents = vae.encode(pipe.vae, reference)
+        with torch.no_grad():
+            for tokens in self._denoised(latents, yaws, seeds):
+                if not bool(torch.isfinite(tokens).all()):
+                    raise BadSample("engine_refused", "the model gave no finite picture")
+                views += [
+                    vae.decode(pipe.vae, tokens[i : i + 1], self._resolution)
+                    for i in range(len(tokens))
+                ]
+        return views
+
+    def _denoised(
+        self, latents: torch.Tensor, yaws: Sequence[int], seeds: Sequence[int]
+    ) -> Iterator[torch.Tensor]:
+        """Packed latents of all views, as many at once as memory allows."""
+        reference = self._reference_inputs(latents)
+        begin, size = 0, self._micro_batch or self._fitting(len(yaws), latents)
+        while begin < len(yaws):
+            try:
+                tokens = self._denoise(
+                    reference, yaws[begin : begin + size], seeds[begin : begin + size]
+                )
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                size = self._micro_batch = max(1, size // 2)
+                log.warning("out of GPU memory: %d views at once from now on", size)
+                torch.cuda.empty_cache()
+                continue
+            yield tokens
+            begin += size
+
+    def _fitting(self, views: int, latents: torch.Tensor) -> int:
+        tokens = self._embeddings.length + 2 * latents.shape[-1] * latents.shape[-2] // 4
+        return views_at_once(self._pipe.transformer, tokens, views, latents.device)
+
+    def _reference_inputs(self, latents: torch.Tensor) -> dict[str, Any]:
+        """What the pipeline needs to see the reference; in two passes the first runs here."""
+        if self._reference_kv is None:
+            return {"image": latents}
+        tokens = vae.pack(latents)
+        ids = vae.position_ids(latents.shape[-1] // 2, 1, tokens)
+        self._reference_kv.compute(tokens, ids)
+        return {"joint_attention_kwargs": USE}
+
+    def _denoise(
+        self, reference: dict[str, Any], yaws: Sequence[int], seeds: Sequence[int]
+    ) -> torch.Tensor:
+        """One micro-batch; noise is drawn on the CPU, so that a seed means the same everywhere."""
+        side = self._resolution
+        tokens, pooled = self._embeddings.batch(yaws)
+        result: torch.Tensor = self._pipe(
+            prompt_embeds=tokens,
+            pooled_prompt_embeds=pooled,
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            num_inference_steps=self._settings.steps,
+            guidance_scale=self._settings.guidance,
+            height=side,
+            width=side,
+            max_area=side * side,
+            _auto_resize=False,
+            output_type="latent",
+            return_dict=False,
+            **reference,
+        )[0]
+        return result
+
+
+def speed_up(transformer: Any, settings: FluxSettings, device: torch.device) -> None:
+    """Choose the attention kernel and compile the blocks. Raises UserError for unknown kernels."""
+    if settings.exact:
+        return
+    attention = settings.attention or best_attention(device)
+    if attention != "native":
+        try:
+            transformer.set_attention_backend(attention)
+        except (ValueError, RuntimeError, ImportError) as wrong:
+            raise UserError(f"--attention {attention}: {wrong}") from wrong
+    if settings.compile or (settings.compile is None and device.type == "cuda"):
+        transformer.compile_repeated_blocks(fullgraph=True)

@@ -1,0 +1,114 @@
+import json
+
+import pytest
+import torch
+from diffusers import FluxKontextPipeline, FluxTransformer2DModel
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from datapipe.errors import UserError
+from datapipe.record import YAWS
+from lora_engine.flux.adapter import (
+    TARGETS,
+    adapter_file,
+    add_lora,
+    load_adapter,
+    lora_parameters,
+    read_header,
+)
+
+
+@pytest.fixture
+def transformer(tiny_base):
+    return FluxTransformer2DModel.from_pretrained(tiny_base / "transformer")
+
+
+def predict(transformer):
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        return transformer(
+            hidden_states=torch.randn(1, 4, 16, generator=draw),
+            encoder_hidden_states=torch.randn(1, 3, 32, generator=draw),
+            pooled_projections=torch.randn(1, 32, generator=draw),
+            timestep=torch.tensor([0.5]),
+            guidance=torch.ones(1),
+            txt_ids=torch.zeros(3, 3),
+            img_ids=torch.zeros(4, 3),
+            return_dict=False,
+        )[0]
+
+
+def test_fresh_lora_leaves_the_base_unchanged(transformer):
+    """B is zero, so the output is the base's, bit for bit, and every target is trained."""
+    before = predict(transformer)
+    transformer.requires_grad_(False)
+    add_lora(transformer, 4, 4.0, TARGETS)
+    assert torch.equal(predict(transformer), before)
+    names = lora_parameters(transformer)
+    assert all(any(target in name for name in names) for target in TARGETS)
+    assert all("lora_" in name for name in names)
+
+
+def test_stock_pipeline_loads_it_bit_equal_to_us(tiny_base, transformer, make_adapter):
+    """load_lora_weights and our loading give the same function; alpha is not lost."""
+    lora = make_adapter(alpha=7.0)
+    pipe = FluxKontextPipeline.from_pretrained(tiny_base)
+    before = predict(pipe.transformer)
+    pipe.load_lora_weights(lora)
+    load_adapter(transformer, adapter_file(lora))
+    assert torch.equal(predict(pipe.transformer), predict(transformer))
+    assert not torch.equal(predict(transformer), before)
+    assert transformer.peft_config["default"].lora_alpha == 7.0
+
+
+def test_saved_weights_are_those_that_were_trained(transformer, make_adapter):
+    """Every tensor of the file is on the transformer after loading, unchanged."""
+    file = adapter_file(make_adapter())
+    load_adapter(transformer, file)
+    loaded = {n: p for n, p in transformer.named_parameters() if "lora_" in n}
+    with safe_open(file, framework="pt") as stored:
+        names = list(stored.keys())
+        assert len(names) == len(loaded)
+        for name in names:
+            own = name.removeprefix("transformer.").replace(".weight", ".default.weight")
+            assert torch.equal(stored.get_tensor(name), loaded[own])
+
+
+def test_header_tells_what_it_was_made_for(make_adapter):
+    """Written and read again it is the same."""
+    header = read_header(adapter_file(make_adapter("two-pass")))
+    assert header.reference_mode == "two-pass"
+    assert header.yaws == YAWS
+    assert header.targets == TARGETS
+    assert len(header.prompts) == 7
+
+
+def test_foreign_adapters_are_refused(tmp_path):
+    """A LoRA without our header has unknown prompts."""
+    save_file({"transformer.x.lora_A.weight": torch.zeros(1, 1)}, tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match="not written by"):
+        read_header(adapter_file(str(tmp_path / "a.safetensors")))
+
+
+def test_header_of_another_version_is_refused(tmp_path):
+    """Unknown fields are named, not ignored."""
+    header = {"harmoview": json.dumps({"base": "x", "colour": 1})}
+    save_file({"x.lora_A": torch.zeros(1)}, tmp_path / "a.safetensors", header)
+    with pytest.raises(UserError, match="another version"):
+        read_header(tmp_path / "a.safetensors")
+
+
+def test_only_safetensors_are_read(tmp_path):
+    """A pickle is refused by its name, and a broken file by its content."""
+    (tmp_path / "a.bin").write_bytes(b"x")
+    with pytest.raises(UserError, match="only safetensors"):
+        adapter_file(str(tmp_path / "a.bin"))
+    (tmp_path / "a.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(UserError, match="not a readable"):
+        read_header(adapter_file(str(tmp_path / "a.safetensors")))
+
+
+def test_absent_adapter_is_named(tmp_path):
+    """The message says which file to give."""
+    with pytest.raises(UserError, match=r"pytorch_lora_weights\.safetensors"):
+        adapter_file(str(tmp_path))

@@ -1,0 +1,209 @@
+import pickle
+import threading
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FluxKontextPipeline
+from PIL import Image
+
+from datapipe.errors import BadSample, UserError
+from datapipe.record import YAWS
+from lora_engine.flux.prompts import prompt
+from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
+
+SEEDS = [2**40 + i for i in range(7)]
+
+
+def views_of(portrait, yaws=YAWS, seeds=SEEDS, **settings):
+    synthesizer = FluxSynthesizer(FluxSettings(steps=2, **settings))
+    synthesizer.setup()
+    return np.stack(synthesizer(portrait, yaws, seeds)).astype(int)
+
+
+def stock_views(base, portrait, lora=None, size=64):
+    """Seven calls of the stock pipeline, text encoders and all."""
+    pipe = FluxKontextPipeline.from_pretrained(base)
+    pipe.set_progress_bar_config(disable=True)
+    if lora is not None:
+        pipe.load_lora_weights(lora)
+    reference = Image.fromarray(portrait).resize((size, size), Image.Resampling.LANCZOS)
+    views = [
+        pipe(
+            image=reference, prompt=prompt(yaw), height=size, width=size, max_area=size * size,
+            _auto_resize=False, num_inference_steps=2, guidance_scale=2.5,
+            generator=torch.Generator("cpu").manual_seed(seed),
+        ).images[0]
+        for yaw, seed in zip(YAWS, SEEDS, strict=True)
+    ]  # fmt: skip
+    return np.stack([np.asarray(view) for view in views]).astype(int)
+
+
+def test_exact_views_equal_seven_stock_calls_bit_for_bit(tiny_base, portrait, make_adapter):
+    """`exact` is the stock pipeline's function down to the last bit, with an adapter too."""
+    lora = make_adapter()
+    ours = views_of(portrait, base=str(tiny_base), lora=lora, exact=True)
+    assert np.array_equal(ours, stock_views(tiny_base, portrait, lora))
+
+
+def test_fast_views_equal_stock_but_for_rounding(tiny_base, portrait, make_adapter):
+    """Batching and fusing change a grey value by one at most, and the adapter matters."""
+    lora = make_adapter()
+    fast = views_of(portrait, base=str(tiny_base), lora=lora)
+    assert np.abs(fast - stock_views(tiny_base, portrait, lora)).max() <= 1
+    assert np.abs(fast - views_of(portrait, base=str(tiny_base), resolution=64)).max() > 1
+
+
+def test_base_alone_works_and_stores_its_embeddings(tiny_base, portrait, tmp_path):
+    """Without an adapter the embeddings are computed once; a second worker needs no encoder."""
+    first = views_of(portrait, base=str(tiny_base), resolution=64, exact=True)
+    stored = list((tmp_path / "home/prompts").rglob("*.safetensors"))
+    assert len(stored) == 1
+    changed = stored[0].stat().st_mtime_ns
+    again = views_of(portrait, base=str(tiny_base), resolution=64, exact=True)
+    assert np.array_equal(first, again)
+    assert stored[0].stat().st_mtime_ns == changed
+    assert np.array_equal(first, stock_views(tiny_base, portrait))
+
+
+def test_text_encoders_are_not_needed_with_a_trained_adapter(
+    tiny, tmp_path, portrait, make_adapter
+):
+    """A worker runs from transformer, VAE and scheduler, and gives the same views."""
+    import shutil
+
+    whole = tiny["save_base"](tmp_path / "whole")
+    lora = make_adapter()
+    expected = views_of(portrait, base=str(whole), lora=lora, exact=True)
+    for part in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"):
+        shutil.rmtree(whole / part)
+    assert np.array_equal(views_of(portrait, base=str(whole), lora=lora, exact=True), expected)
+
+
+def test_a_view_depends_on_its_own_seed_and_yaw_only(tiny_base, portrait):
+    """Which views are asked for together, in which order, does not change one of them."""
+    settings = {"base": str(tiny_base), "resolution": 64, "exact": True}
+    every = views_of(portrait, **settings)
+    some = views_of(portrait, yaws=(60, -90), seeds=(SEEDS[5], SEEDS[0]), **settings)
+    assert np.array_equal(some, every[[5, 0]])
+    other = views_of(portrait, yaws=(60,), seeds=(1,), **settings)
+    assert not np.array_equal(other[0], every[5])
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_micro_batches_change_rounding_only(tiny_base, portrait, size):
+    """Any micro-batch gives the same views to one grey value."""
+    settings = {"base": str(tiny_base), "resolution": 64}
+    whole = views_of(portrait, **settings)
+    assert np.abs(views_of(portrait, micro_batch=size, **settings) - whole).max() <= 1
+
+
+def test_compiled_blocks_give_the_same_views(tiny_base, portrait, make_adapter):
+    """Regional compilation works without graph breaks, in both reference modes."""
+    for mode in ("concatenated", "two-pass"):
+        lora = make_adapter(mode, name=mode)
+        plain = views_of(portrait, base=str(tiny_base), lora=lora)
+        synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), lora, steps=2))
+        synthesizer.setup()
+        # Without a code generator: what can break is the tracing.
+        synthesizer._denoiser._pipe.transformer.compile_repeated_blocks(
+            fullgraph=True, backend="eager"
+        )
+        compiled = np.stack(synthesizer(portrait, YAWS, SEEDS)).astype(int)
+        assert np.abs(compiled - plain).max() <= 1
+
+
+def test_provenance_is_known_before_setup_and_names_every_file_by_hash(
+    tiny_base, make_adapter, tmp_path
+):
+    """Same files, same provenance, wherever they lie; another adapter, another provenance."""
+    lora = make_adapter()
+    first = FluxSynthesizer(FluxSettings(str(tiny_base), lora)).provenance()
+    assert str(tmp_path) not in repr(first)
+    assert str(tiny_base.parent) not in repr(first)
+    assert "transformer/diffusion_pytorch_model.safetensors" in first["base_files"]
+    other = make_adapter(alpha=2.0, name="other")
+    second = FluxSynthesizer(FluxSettings(str(tiny_base), other)).provenance()
+    assert {k for k in first if first[k] != second[k]} == {"adapter"}
+
+
+def test_adapter_for_other_yaws_is_refused_before_loading(tiny_base, make_adapter):
+    """Yaws that the adapter was not made for are named by plan()."""
+    lora = make_adapter(yaws=(-30, 0, 30))
+    with pytest.raises(UserError, match=r"not for \[-90, -60, 60, 90\]"):
+        FluxSynthesizer(FluxSettings(str(tiny_base), lora)).plan()
+
+
+@pytest.mark.parametrize(("mode", "asked"), [("concatenated", True), ("two-pass", False)])
+def test_reference_mode_of_the_adapter_is_not_overridden(tiny_base, make_adapter, mode, asked):
+    """An adapter works only the way it was trained."""
+    settings = FluxSettings(str(tiny_base), make_adapter(mode), reference_kv=asked)
+    with pytest.raises(UserError, match="another function"):
+        FluxSynthesizer(settings).plan()
+
+
+def test_resolution_that_does_not_pack_is_refused(tiny_base):
+    """Sides are multiples of twice the VAE's factor."""
+    with pytest.raises(UserError, match="multiple of 16"):
+        FluxSynthesizer(FluxSettings(str(tiny_base), resolution=72)).plan()
+
+
+def test_unusable_reference_is_a_bad_sample(tiny_base, portrait):
+    """A picture that is not square is refused for this sample alone."""
+    synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), resolution=64, steps=1))
+    synthesizer.setup()
+    with pytest.raises(BadSample, match="not square"):
+        synthesizer(portrait[:50], (0,), (1,))
+
+
+def test_non_finite_latents_are_a_bad_sample(tiny_base, portrait):
+    """A model that gives NaN never becomes a black picture."""
+    synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), resolution=64, steps=1))
+    synthesizer.setup()
+    torch.nn.init.constant_(synthesizer._denoiser._pipe.transformer.proj_out.weight, float("nan"))
+    with pytest.raises(BadSample, match="no finite picture"):
+        synthesizer(portrait, (0,), (1,))
+
+
+def test_synthesizer_is_pickled_as_its_settings(tiny_base, portrait):
+    """What travels to a worker is small, even after setup."""
+    synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), resolution=64, steps=1))
+    synthesizer.setup()
+    data = pickle.dumps(synthesizer)
+    assert len(data) < 1000
+    assert pickle.loads(data).settings == synthesizer.settings
+
+
+def test_threads_share_a_synthesizer(tiny_base, portrait):
+    """Two threads at once get what each would get alone, in two-pass mode's shared state too."""
+    synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), resolution=64, steps=2))
+    synthesizer.setup()
+    pictures = [portrait, portrait[::-1].copy()]
+    alone = [synthesizer(picture, YAWS, SEEDS) for picture in pictures]
+    found = [None, None]
+
+    def work(i):
+        found[i] = synthesizer(pictures[i], YAWS, SEEDS)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(np.stack(a), np.stack(b)) for a, b in zip(alone, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"guidance": 0.0}, "guidance"),
+        ({"micro_batch": 0}, "micro_batch"),
+        ({"exact": True, "compile": True}, "exact"),
+        ({"reference_kv": True}, "adapter"),
+    ],
+)
+def test_bad_settings_name_the_value(wrong, message):
+    """Settings that cannot work are refused when they are made."""
+    with pytest.raises(ValueError, match=message):
+        FluxSettings("base", **wrong)
