@@ -1,0 +1,183 @@
+"""The Score stage: measures every picture of a stored candidate and decides nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from datapipe.faces.base import Face, FaceAnalyzer, Floats
+from datapipe.faces.sharpness import sharpness
+from datapipe.pictures import decode_jpeg
+from datapipe.record import Identity, Image, Pose, Sample, Scores
+from datapipe.stage import Resources
+from datapipe.store import CandidateStore, Pictures
+from filters.aesthetic import AestheticScorer
+from filters.head_pose import PoseEstimator
+
+# Decimals that are stored: what every machine and both devices agree on, finer than any threshold.
+_DECIMALS = {
+    "sharpness": 4,
+    "sharpness_ratio": 4,
+    "aesthetic": 3,
+    "identity_cosine": 4,
+    "measured_yaw": 2,
+    "measured_pitch": 2,
+    "measured_roll": 2,
+    "face_size": 1,
+}
+_EMBEDDING_DECIMALS = 5
+
+
+class Score:
+    """Reads a candidate once and fills in the scores of its references and views.
+
+    The face of a picture is the one that is large and central, see `subject`. Where none is found
+    only the aesthetic score is measured; what cannot be measured is None.
+    """
+
+    name = "score"
+
+    def __init__(
+        self,
+        store: CandidateStore,
+        faces: FaceAnalyzer,
+        aesthetic: AestheticScorer,
+        *,
+        resources: Resources,
+        pose: PoseEstimator | None = None,
+    ) -> None:
+        self.store = store
+        self.faces = faces
+        self.aesthetic = aesthetic
+        self.pose = pose
+        """Measures the head pose in place of the face backend's own."""
+        self.resources = resources
+
+    def setup(self) -> None:
+        """Raises UserError when a model is missing."""
+        self.faces.setup()
+        self.aesthetic.setup()
+        if self.pose is not None:
+            self.pose.setup()
+
+    def labels(self) -> dict[str, str]:
+        """Which judges measured, as the columns of the tables say it. Known before `setup`."""
+        return {
+            "aesthetic_scorer": self.aesthetic.name,
+            "recogniser": self.faces.recogniser,
+            "pose_estimator": self.faces.name if self.pose is None else self.pose.name,
+        }
+
+    def provenance(self) -> dict[str, object]:
+        """Every model that measures, by file hash. Known before `setup`. Raises UserError."""
+        return {
+            "faces": self.faces.provenance(),
+            "aesthetic": self.aesthetic.provenance(),
+            "pose": None if self.pose is None else self.pose.provenance(),
+        }
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Raises DamagedCandidate, FileNotFoundError, and ValueError where there is none."""
+        if sample.candidate is None:
+            raise ValueError(f"{sample.key} has no stored candidate to score")
+        pictures = self.store.read(sample.candidate).pictures
+        identities = tuple(
+            self._identity(identity, stored)
+            for identity, stored in zip(sample.identities, pictures, strict=True)
+        )
+        return replace(sample, identities=identities)
+
+    def _identity(self, identity: Identity, stored: Pictures) -> Identity:
+        views = [stored.views[view.yaw] for view in identity.views]
+        reference, *measured = self._measure([decode_jpeg(p) for p in (stored.reference, *views)])
+        scored = [
+            replace(view, scores=made.against(reference))
+            for view, made in zip(identity.views, measured, strict=True)
+        ]
+        embedding = () if reference.embedding is None else reference.embedding.tolist()
+        return replace(
+            identity,
+            views=tuple(scored),
+            scores=reference.alone(),
+            embedding=tuple(round(x, _EMBEDDING_DECIMALS) for x in embedding),
+        )
+
+    def _measure(self, images: Sequence[Image]) -> list[_Measured]:
+        found = self.faces.find(images)
+        aesthetic = self.aesthetic(images)
+        return [
+            self._one(image, subject(image, faces), score)
+            for image, faces, score in zip(images, found, aesthetic, strict=True)
+        ]
+
+    def _one(self, image: Image, face: Face | None, aesthetic: float | None) -> _Measured:
+        if face is None:
+            return _Measured(None, None, aesthetic, None, None)
+        pose = face.pose if self.pose is None else self.pose(image, face)
+        (embedding,) = self.faces.embed(image, [face])
+        return _Measured(face, sharpness(image, face), aesthetic, pose, embedding)
+
+
+def subject(image: Image, faces: Sequence[Face]) -> Face | None:
+    """The face that a portrait is of: the largest, where sizes count less towards the edge.
+
+    A face at the centre counts in full, one at a corner not at all; so a larger face of a passer-by
+    at the edge does not win. None without faces.
+    """
+    height, width = image.shape[:2]
+
+    def weight(face: Face) -> float:
+        left, top, right, bottom = face.box
+        away = math.hypot((left + right - width) / width, (top + bottom - height) / height)
+        return face.size * max(0.0, 1 - away / math.sqrt(2))
+
+    return max(faces, key=weight, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What one picture gives by itself."""
+
+    face: Face | None
+    sharpness: float | None
+    aesthetic: float | None
+    pose: Pose | None
+    embedding: Floats | None
+
+    def alone(self) -> Scores:
+        """The scores of a reference."""
+        return self._scores(ratio=None, cosine=None)
+
+    def against(self, reference: _Measured) -> Scores:
+        """The scores of a view of that reference."""
+        ratio = cosine = None
+        if self.sharpness is not None and reference.sharpness:
+            ratio = self.sharpness / reference.sharpness
+        if self.embedding is not None and reference.embedding is not None:
+            cosine = float(self.embedding @ reference.embedding)
+        return self._scores(ratio, cosine)
+
+    def _scores(self, ratio: float | None, cosine: float | None) -> Scores:
+        values = {
+            "sharpness": self.sharpness,
+            "sharpness_ratio": ratio,
+            "aesthetic": self.aesthetic,
+            "identity_cosine": cosine,
+            "measured_yaw": None if self.pose is None else self.pose.yaw,
+            "measured_pitch": None if self.pose is None else self.pose.pitch,
+            "measured_roll": None if self.pose is None else self.pose.roll,
+            "face_size": None if self.face is None else self.face.size,
+        }
+        return Scores(detected=self.face is not None, **rounded(values))
+
+
+def rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """At the precision of the tables; what is not a number was not measured."""
+    return {
+        # Adding zero turns -0.0 into 0.0.
+        name: round(value, _DECIMALS[name]) + 0.0
+        if value is not None and math.isfinite(value)
+        else None
+        for name, value in values.items()
+    }
