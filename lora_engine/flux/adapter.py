@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
+from lora_engine.flux.tensors import tensor_bytes
 
 FILE = "pytorch_lora_weights.safetensors"
 TARGETS = (
@@ -62,8 +62,9 @@ class AdapterHeader:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> AdapterHeader:
         """The inverse of asdict and json. Raises TypeError for other fields."""
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return cls(**lists)
+        fields: dict[str, Any] = dict(data)
+        fields |= {k: tuple(v) for k, v in data.items() if isinstance(v, list)}
+        return cls(**fields)
 
 
 def adapter_file(lora: str) -> Path:
@@ -129,13 +130,12 @@ def save_adapter(folder: Folder, transformer: Any, header: AdapterHeader) -> Non
     from peft import get_peft_model_state_dict
 
     weights = get_peft_model_state_dict(transformer)
-    tensors = {f"transformer.{name}": w.detach().cpu().contiguous() for name, w in weights.items()}
+    tensors = {f"transformer.{name}": weight for name, weight in weights.items()}
     metadata = {
-        "format": "pt",
         "lora_adapter_metadata": json.dumps(_peft_settings(transformer), sort_keys=True),
         _HEADER: json.dumps(asdict(header), sort_keys=True),
     }
-    folder.put(FILE, save(tensors, metadata))
+    folder.put(FILE, tensor_bytes(tensors, metadata))
 
 
 def _peft_settings(transformer: Any) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.models import models_folder
 from lora_engine.flux.base import TEXT, Base
+from lora_engine.flux.tensors import tensor_bytes
 
 FILE = "prompt_embeddings.safetensors"
 LENGTH = 512
@@ -33,7 +33,8 @@ def prompt(yaw: int) -> str:
         turned = f"head turned {abs(yaw)} degrees towards the {side} edge of the image"
         if abs(yaw) == 90:
             turned = f"in full profile, nose pointing at the {side} edge of the image"
-    return f"The same person, {turned}. Same identity, hair, clothes, expression, light and background."
+    same = "Same identity, hair, clothes, expression, light and background."
+    return f"The same person, {turned}. {same}"
 
 
 def tag(yaw: int) -> str:
@@ -111,10 +112,10 @@ def save_prompts(folder: Folder, embeddings: PromptEmbeddings) -> None:
     """Write `prompt_embeddings.safetensors` into the folder."""
     tensors = {}
     for yaw in embeddings.prompts:
-        tensors[tag(yaw)] = embeddings.tokens[yaw].contiguous()
-        tensors[f"{tag(yaw)}.pooled"] = embeddings.pooled[yaw].contiguous()
+        tensors[tag(yaw)] = embeddings.tokens[yaw]
+        tensors[f"{tag(yaw)}.pooled"] = embeddings.pooled[yaw]
     header = {"length": embeddings.length, "prompts": list(embeddings.prompts.items())}
-    folder.put(FILE, save(tensors, {"format": "pt", _HEADER: json.dumps(header)}))
+    folder.put(FILE, tensor_bytes(tensors, {_HEADER: json.dumps(header)}))
 
 
 def load_prompts(path: Path, yaws: Sequence[int], length: int) -> PromptEmbeddings:
