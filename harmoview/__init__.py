@@ -1,1 +1,24 @@
 """The HarmoView video model and its trainer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harmoview.model import HarmoViewTransformer3DModel
+    from harmoview.pipeline import HarmoViewPipeline
+
+__all__ = ["HarmoViewPipeline", "HarmoViewTransformer3DModel"]
+
+
+def __getattr__(name: str) -> Any:
+    """The two public classes, imported when first asked for: torch takes seconds to load."""
+    if name == "HarmoViewTransformer3DModel":
+        from harmoview.model import HarmoViewTransformer3DModel
+
+        return HarmoViewTransformer3DModel
+    if name == "HarmoViewPipeline":
+        from harmoview.pipeline import HarmoViewPipeline
+
+        return HarmoViewPipeline
+    raise AttributeError(f"module 'harmoview' has no attribute {name!r}")

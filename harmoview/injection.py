@@ -1,0 +1,93 @@
+"""Multi-level Feature Injection: ViT patch features of the frontal references, beside the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from datapipe.record import Image
+
+QWEN_LAYER = 15
+"""The block of Qwen2.5-VL's vision tower after which features are taken, of 32.
+
+MFI is there for low-level appearance, which later blocks trade for semantics, so not the last;
+15 is the second of the four blocks with full attention (7, 15, 23, 31), so that every patch has
+seen the whole face. Chosen by argument: the paper does not say, nothing was trained to compare.
+"""
+QWEN_SIZE = 448
+"""Side in pixels of the picture: 32 x 32 patches, 256 tokens, half of the text's 512."""
+QWEN_DIM = 4 * 1280
+"""Four patches a token. The towers of all sizes of Qwen2.5-VL are 1280 wide."""
+
+
+def join(text: Tensor, image: Tensor | None, present: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The condition of the cross-attention, [image, text] in Wan's order, and its mask or None.
+
+    `image` [B, I, N, D], `present` [B, I]. Absent references contribute no tokens: they are cut
+    out where the samples of the batch agree, which keeps every attention kernel usable, and masked
+    out where they differ. Cut or not they stay in the graph, so that all ranks have a gradient.
+    """
+    if image is None:
+        return text, None
+    kept = present.any(dim=0).nonzero().flatten()
+    condition = torch.cat([image[:, kept].flatten(1, 2), text], dim=1)
+    shown = present[:, kept]
+    if bool(shown.all()):
+        return condition, None
+    mask = shown.repeat_interleave(image.shape[2], dim=1)
+    mask = torch.cat([mask, mask.new_ones(text.shape[:2])], dim=1)
+    return condition, mask[:, None, None]
+
+
+class FrontalEncoder(nn.Module):
+    """The frozen vision tower, cut off after one of its blocks.
+
+    A token is one 2 x 2 group of patches, side by side, as the tower's own merger takes them: a
+    quarter of the tokens without loss, which keeps the text from drowning. Each patch is scaled to
+    unit mean square, because the residual stream has outliers of many times that.
+    """
+
+    def __init__(self, tower: Any, layer: int = QWEN_LAYER, size: int = QWEN_SIZE) -> None:
+        """`tower`: a `Qwen2_5_VisionTransformerPretrainedModel`. Raises ValueError."""
+        super().__init__()
+        config = tower.config
+        if not 0 <= layer < len(tower.blocks):
+            raise ValueError(f"layer {layer} of a vision tower with {len(tower.blocks)} blocks")
+        step = config.patch_size * config.spatial_merge_size
+        if size % step:
+            raise ValueError(f"vit_size {size} is not a multiple of {step} pixels")
+        tower.blocks = tower.blocks[: layer + 1]
+        self.tower = tower.eval().requires_grad_(False)
+        self.size = size
+        self.group = config.spatial_merge_size**2
+        self.dim = self.group * config.hidden_size
+
+    @torch.no_grad()
+    def forward(self, images: Sequence[Image]) -> Tensor:
+        """Features [pictures, tokens, dim] of square pictures, in the tower's dtype."""
+        inputs = self._processor()([*images], return_tensors="pt")
+        weight = self.tower.patch_embed.proj.weight
+        hidden = self.tower(
+            inputs["pixel_values"].to(weight), grid_thw=inputs["image_grid_thw"].to(weight.device)
+        ).last_hidden_state
+        hidden = F.rms_norm(hidden.float(), hidden.shape[-1:]).to(weight.dtype)
+        # in the tower's window order: attention to a set of keys does not see it
+        return hidden.reshape(len(images), -1, self.dim)
+
+    def _processor(self) -> Any:
+        # not the torchvision variant, whose resizing differs: features must not depend on it
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
+            Qwen2VLImageProcessorPil,
+        )
+
+        config, pixels = self.tower.config, self.size**2
+        return Qwen2VLImageProcessorPil(
+            size={"shortest_edge": pixels, "longest_edge": pixels},
+            patch_size=config.patch_size,
+            merge_size=config.spatial_merge_size,
+            temporal_patch_size=config.temporal_patch_size,
+        )

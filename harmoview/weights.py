@@ -1,0 +1,136 @@
+"""From Wan's weights to HarmoView's: the base on disk or on the hub, the new parts added."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from torch import Tensor
+
+from datapipe.errors import UserError
+from harmoview.rope import JumpRotaryPosEmbed
+
+if TYPE_CHECKING:
+    from harmoview.model import HarmoViewTransformer3DModel
+
+HOW_TO_GET = (
+    "Fetch one with `hf download Wan-AI/Wan2.2-T2V-A14B-Diffusers --local-dir DIR` (also "
+    "Wan-AI/Wan2.2-TI2V-5B-Diffusers, Wan-AI/Wan2.1-T2V-1.3B-Diffusers), or give the repository's "
+    "name itself."
+)
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json")
+
+
+def is_hub_name(path: str) -> bool:
+    """Whether `path` reads as `owner/name` and no such folder is here."""
+    owner, _, name = path.partition("/")
+    plain = bool(owner and name) and "/" not in name and not owner.startswith((".", "~"))
+    return plain and not Path(path).exists()
+
+
+def from_wan(
+    path: str | Path,
+    *,
+    subfolder: str = "",
+    dtype: torch.dtype | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> HarmoViewTransformer3DModel:
+    """A stock Wan transformer with HarmoView's parts added; nothing is left on `meta`.
+
+    `settings` are the own ones of `HarmoViewTransformer3DModel`. Two follow the base where they
+    are not given: `reference_timestep` is "zero" for TI2V-5B (48 channels), which was trained with
+    clean tokens, else "shared", because A14B's high-noise expert never saw a clean one; and
+    `gray_latent`, if `absent_views` is "gray", is measured with the VAE in the folder beside.
+    `dtype` is as in diffusers: Wan keeps norms and time embedding in float32.
+    Raises UserError without a text-to-video Wan transformer there.
+    """
+    from harmoview.model import HarmoViewTransformer3DModel
+
+    path, where = str(path), {"subfolder": subfolder} if subfolder else {}
+    check_transformer(path, subfolder)
+    config = dict(WanTransformer3DModel.load_config(path, **where))
+    if config.get("image_dim") is not None or config["in_channels"] != config["out_channels"]:
+        raise UserError(f"{path} is an image-to-video Wan; HarmoView builds on text-to-video Wan.")
+    settings.setdefault("reference_timestep", "zero" if config["in_channels"] == 48 else "shared")
+    if settings.get("absent_views") == "gray" and "gray_latent" not in settings:
+        settings["gray_latent"] = gray_latent(_sibling_vae(path, subfolder))
+    base = WanTransformer3DModel.from_pretrained(path, torch_dtype=dtype, **where)
+    with torch.device("meta"):
+        model = HarmoViewTransformer3DModel.from_config({**config, **settings})
+    return adopt(model, base, seed)
+
+
+def adopt(
+    model: HarmoViewTransformer3DModel, base: WanTransformer3DModel, seed: int
+) -> HarmoViewTransformer3DModel:
+    """Give `model`, built on meta, the tensors of `base` and random new parts."""
+    from harmoview.model import NEW_PARTS
+
+    dtype, device = base.proj_out.weight.dtype, base.proj_out.weight.device
+    new = {
+        name: torch.empty(value.shape, dtype=dtype, device=device)
+        for name, value in model.named_parameters()
+        if name in NEW_PARTS
+    }
+    model.load_state_dict({**base.state_dict(), **new}, assign=True)
+    # the table is a buffer outside the state, so that it would stay on meta
+    model.rope = JumpRotaryPosEmbed(
+        model.config.attention_head_dim, model.config.patch_size, model.config.rope_max_seq_len
+    ).to(device)
+    model.initialize_new_parts(seed)
+    model.requires_grad_(True).eval()
+    return model
+
+
+def check_transformer(path: str, subfolder: str = "") -> None:
+    """Raises UserError where a local folder lacks a transformer's files."""
+    if is_hub_name(path):
+        return
+    folder = Path(path) / subfolder
+    wanted = ["config.json", " or ".join(WEIGHTS)]
+    found = [(folder / "config.json").is_file(), any((folder / w).is_file() for w in WEIGHTS)]
+    missing = [name for name, there in zip(wanted, found, strict=True) if not there]
+    if missing:
+        raise UserError(
+            f"There is no Wan transformer in {folder}: looked for {' and '.join(missing)}. "
+            + HOW_TO_GET
+        )
+
+
+@torch.no_grad()
+def gray_latent(vae: AutoencoderKLWan, size: int = 64) -> list[float]:
+    """The normalised latent of a mid-grey picture, a number a channel, for gray padding."""
+    picture = torch.zeros(1, 3, 1, size, size, dtype=vae.dtype, device=vae.device)
+    latent = normalized_latents(vae, picture)
+    return [float(value) for value in latent.mean(dim=(0, 2, 3, 4))]
+
+
+@torch.no_grad()
+def normalized_latents(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
+    """The mode of the VAE's latents, (z - mean) / std in float32, as Wan's transformer expects.
+
+    `video` [B, 3, F, H, W] in -1..1. One frame gives latent frame 0 of a clip that starts with it,
+    so a reference picture is a clip of one frame.
+    """
+    z = vae.encode(video.to(vae.device, vae.dtype)).latent_dist.mode().float()
+    mean, std = (
+        torch.tensor(values, device=z.device).view(1, -1, 1, 1, 1)
+        for values in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    latents: Tensor = (z - mean) / std
+    return latents
+
+
+def _sibling_vae(path: str, subfolder: str) -> AutoencoderKLWan:
+    if is_hub_name(path) or subfolder:
+        return AutoencoderKLWan.from_pretrained(path, subfolder="vae")
+    folder = Path(path).resolve().parent / "vae"
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"absent_views gray needs the VAE, and {folder} holds none; "
+            "give gray_latent or put the VAE beside the transformer."
+        )
+    return AutoencoderKLWan.from_pretrained(folder)
