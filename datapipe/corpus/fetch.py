@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import shutil
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from datapipe.corpus.place import Place, place
+from datapipe.corpus.place import Place, is_about_the_path, place
 from datapipe.errors import BadSample
 from datapipe.record import Source
 
@@ -21,15 +20,6 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _CHUNK = 8 * 1024 * 1024  # one request to an object store
-
-_NO_FILE = {  # the path's fault; any other error is the disk's or the machine's
-    errno.ENOENT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-}
 
 
 @contextmanager
@@ -123,7 +113,7 @@ def _local_handle(path: str) -> tuple[int, int]:
     except ValueError as fault:  # a zero byte, or half a surrogate pair
         raise BadSample("unreadable", f"{path!r}: {fault}") from fault
     except OSError as fault:
-        if fault.errno not in _NO_FILE:
+        if not is_about_the_path(fault):
             raise
         raise BadSample("unreadable", f"{path}: {fault.strerror}") from fault
 

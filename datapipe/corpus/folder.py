@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from datapipe.corpus import captions, suffixes
 from datapipe.corpus.keys import file_key
-from datapipe.corpus.place import Place
+from datapipe.corpus.place import Place, is_about_the_path
 from datapipe.corpus.tars import Tar, tar_samples
 from datapipe.record import Sample, Source
 
@@ -97,7 +97,9 @@ def _read_local(directory: Directory, names: Iterable[str]) -> dict[str, str]:
         try:
             with directory.place.join(name).open() as file:
                 data = file.read(captions.bytes_to_read(suffix, None))
-        except (FileNotFoundError, PermissionError):
+        except OSError as fault:
+            if not is_about_the_path(fault):
+                raise
             continue  # a video is worth having without its caption
         texts[name] = captions.decode(suffix, data)
     return texts
@@ -138,7 +140,9 @@ def _local(root: Place) -> Iterator[Directory]:
                 continue
             with os.scandir(place.path) as entries:
                 files, folders, problems = _sorted_out(entries)
-        except (FileNotFoundError, PermissionError, NotADirectoryError) as fault:
+        except OSError as fault:
+            if not is_about_the_path(fault):
+                raise
             problem = f"the folder cannot be listed: {fault.strerror}"
             yield Directory(place, relative, problems={"": problem})
             continue
@@ -163,6 +167,8 @@ def _sorted_out(
             if not entry.is_file():
                 problem = "a broken link" if entry.is_symlink() else "not a regular file"
         except OSError as fault:  # a link to itself, or into a folder that may not be entered
+            if not is_about_the_path(fault):
+                raise
             problem = f"cannot be read: {fault.strerror}"
         if captions.well_formed(entry.name) != entry.name:
             problem = "the file's name is not UTF-8; rename it"

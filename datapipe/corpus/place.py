@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 from dataclasses import dataclass
@@ -12,6 +13,22 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from datapipe.errors import UserError
+
+
+_PATH_ERRORS = {
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+}
+
+
+def is_about_the_path(fault: OSError) -> bool:
+    """Whether a local file is to blame, not its disk or the machine: those end the work."""
+    return fault.errno in _PATH_ERRORS
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import IO
 
 from datapipe.corpus import captions, suffixes
 from datapipe.corpus.keys import file_key, member_key
-from datapipe.corpus.place import Place
+from datapipe.corpus.place import Place, is_about_the_path
 from datapipe.record import Sample, Source
 
 _MAX_HEADER = 64 * 1024  # an honest extended header holds one path; a forged one, gigabytes
@@ -46,15 +46,15 @@ class _Video:
 
 
 class _Headers:
-    """The file as tarfile sees it: no read larger than a header, no step before the start."""
+    """The file as tarfile sees it: no read larger than a header, no step outside."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file, self._size = file, size
         self.tell = file.tell
 
     def seek(self, position: int) -> int:
-        if position < 0:
-            raise tarfile.ReadError("a header points before the start")
+        if not 0 <= position <= self._size:
+            raise tarfile.ReadError("a header points outside the tar")
         return self._file.seek(position)
 
     def read(self, size: int) -> bytes:
@@ -74,7 +74,7 @@ class _Contents:
     def scan(self, file: IO[bytes]) -> None:
         size = file.seek(0, 2)
         file.seek(0)
-        headers = _Headers(file)
+        headers = _Headers(file, size)
         try:
             with tarfile.open(fileobj=headers, mode="r:") as tar:  # type: ignore[call-overload]
                 while (member := tar.next()) is not None:
@@ -132,9 +132,10 @@ def tar_samples(tar: Tar) -> Iterator[Sample]:
             file.seek(0)
             if contents.problem and file.read(4).startswith(_COMPRESSED):
                 contents.problem = "compressed; decompress it, so that videos can be read in place"
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as fault:
-        if tar.place.fs is not None and isinstance(fault, PermissionError):
-            raise  # credentials, most likely: not this tar's fault
+    except OSError as fault:
+        gone = isinstance(fault, FileNotFoundError)  # between the listing and now
+        if not gone and (tar.place.fs is not None or not is_about_the_path(fault)):
+            raise
         contents.problem = f"cannot be opened: {fault.strerror or fault}"
     return _samples(tar, contents)
 

@@ -1,0 +1,233 @@
+"""A folder gives each video below it once, in a fixed order, whatever else lies there."""
+
+import os
+import tarfile
+
+import fsspec
+import pytest
+
+from datapipe.corpus import corpus
+from datapipe.corpus.captions import MAX_BYTES
+from datapipe.errors import UserError
+
+
+def write(root, *names, data=b"video"):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def only(root):
+    (sample,) = corpus(str(root))
+    return sample
+
+
+def paths(root):
+    return [os.path.relpath(sample.source.path, root) for sample in corpus(str(root))]
+
+
+def test_all_five_kinds_are_found_in_any_case_and_depth(tmp_path):
+    names = ["a.mp4", "b.MOV", "c/d.Mkv", "c/e/f.webm", "g.avi"]
+    write(tmp_path, *names, "notes.pdf", "mp4", "x.mp4.part", "c/picture.jpg")
+    assert sorted(paths(tmp_path)) == sorted(names)
+    assert {s.source.suffix for s in corpus(str(tmp_path))} == {
+        ".mp4", ".mov", ".mkv", ".webm", ".avi",
+    }  # fmt: skip
+
+
+def test_the_order_is_the_same_whatever_the_order_of_creation(tmp_path):
+    names = [f"{folder}/{clip}.mp4" for folder in "abc" for clip in "xyz"]
+    write(tmp_path / "one", *names)
+    write(tmp_path / "two", *reversed(names))
+    assert paths(tmp_path / "one") == paths(tmp_path / "two") == sorted(names)
+
+
+def test_adding_files_changes_no_key(tmp_path):
+    write(tmp_path, "b.mp4", "d/e.mp4", "b.mov")
+    before = {s.source.path: s.key for s in corpus(str(tmp_path))}
+    write(tmp_path, "a.mp4", "B.mp4", "b.avi", "d/a.mp4", "d.mp4", "a/z.mp4")
+    after = {s.source.path: s.key for s in corpus(str(tmp_path))}
+    assert len(set(after.values())) == len(after) == 9
+    assert before.items() <= after.items()
+
+
+def test_names_that_would_collide_are_both_kept(tmp_path):
+    write(tmp_path, "a/b.mp4", "a__b.mp4", "a/b.mov", "a_b.mp4", "a b.mp4", "A/b.mp4")
+    keys = [s.key.lower() for s in corpus(str(tmp_path))]
+    assert len(set(keys)) == 6
+
+
+def test_hidden_files_and_folders_are_skipped(tmp_path):
+    write(tmp_path, "a.mp4", "._a.mp4", ".cache/b.mp4", ".mp4")
+    assert paths(tmp_path) == ["a.mp4"]
+
+
+def test_a_caption_is_read_from_text_before_json(tmp_path):
+    write(tmp_path, "a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    write(tmp_path, "a.txt", data=b"from text\n")
+    write(tmp_path, "a.json", "b.json", data=b'{"caption": "from json"}')
+    write(tmp_path, "d.txt", data=b"\xff\xfe!")
+    captions = {s.key: s.caption for s in corpus(str(tmp_path))}
+    assert captions == {"a": "from text", "b": "from json", "c": "", "d": "\ufffd\ufffd!"}
+
+
+def test_a_huge_caption_is_cut(tmp_path):
+    write(tmp_path, "a.mp4")
+    write(tmp_path, "a.txt", data=b"x" * 10**7)
+    assert len(only(tmp_path).caption) == MAX_BYTES
+
+
+def test_a_caption_that_is_no_file_is_no_caption(tmp_path):
+    write(tmp_path, "a.mp4")
+    os.mkfifo(tmp_path / "a.txt")
+    (tmp_path / "a.json").symlink_to("nowhere")
+    assert only(tmp_path).caption == ""
+
+
+def test_loops_of_links_end(tmp_path):
+    write(tmp_path, "a/x.mp4", "b/y.mp4")
+    (tmp_path / "a/self").symlink_to("../a")
+    (tmp_path / "a/up").symlink_to("..")
+    (tmp_path / "b/to_a").symlink_to("../a")
+    found = paths(tmp_path)
+    assert "a/x.mp4" in found
+    assert "b/to_a/x.mp4" in found  # a link that does not come back is a folder like any other
+    assert len(found) == len(set(found)) < 10
+
+
+def test_folders_deeper_than_a_path_can_say_are_a_rejected_row(tmp_path):
+    write(tmp_path, "a.mp4")
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir("d" * 200, dir_fd=here)
+        deeper = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    os.close(here)
+    good, deep = corpus(str(tmp_path))
+    assert (good.outcome, deep.outcome, deep.stopped.reason) == (
+        "candidate",
+        "rejected",
+        "unreadable",
+    )
+    assert "too long" in deep.stopped.detail
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.symlink_to("nowhere"), "broken link"),
+        (lambda path: path.symlink_to(path.name), "symbolic links"),
+        (os.mkfifo, "not a regular file"),
+    ],
+)
+def test_an_entry_that_is_no_file_is_a_rejected_row(tmp_path, make, reason):
+    write(tmp_path, "good.mp4")
+    make(tmp_path / "bad.mp4")
+    bad, good = corpus(str(tmp_path))
+    assert (bad.key, bad.outcome, bad.stopped.reason) == ("bad", "rejected", "unreadable")
+    assert reason in bad.stopped.detail
+    assert (good.key, good.outcome) == ("good", "candidate")
+
+
+def test_a_name_that_is_not_utf8_is_a_rejected_row_that_can_be_written(tmp_path):
+    with open(os.path.join(os.fsencode(tmp_path), b"caf\xe9.mp4"), "wb"):  # noqa: PTH123, PTH118
+        pass
+    sample = only(tmp_path)
+    assert sample.outcome == "rejected"
+    assert "UTF-8" in sample.stopped.detail
+    (sample.source.path + sample.stopped.detail).encode()
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb.mp4", "a::b.mp4", "{a,b}.mp4", "[a]*?.mp4", "-a.mp4", "é.mp4"]
+)
+def test_strange_names_are_names(tmp_path, name):
+    write(tmp_path, name)
+    assert only(tmp_path).source.path == str(tmp_path / name)
+    assert only(tmp_path).outcome == "candidate"
+
+
+def test_a_folder_named_like_a_video_is_searched(tmp_path):
+    write(tmp_path, "clip.mp4/inner.mp4")
+    assert paths(tmp_path) == ["clip.mp4/inner.mp4"]
+
+
+def test_videos_and_tars_in_one_folder_are_one_corpus(tmp_path):
+    write(tmp_path, "a.mp4", "t/x.mp4")
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        tar.add(tmp_path / "a.mp4", "x.mp4")
+    assert {s.key for s in corpus(str(tmp_path))} == {"a", "t__x", "t--x"}
+
+
+def test_a_relative_folder_gives_absolute_paths(tmp_path, monkeypatch):
+    write(tmp_path, "clips/a.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert only("clips").source.path == str(tmp_path / "clips/a.mp4")
+    assert only(f"file://{tmp_path}/clips").source.path == str(tmp_path / "clips/a.mp4")
+
+
+def test_a_folder_without_videos_is_the_users_mistake(tmp_path):
+    write(tmp_path, "notes.txt", "shards/0.tar.gz")
+    with pytest.raises(UserError, match="no video in it.*compressed tars are not read"):
+        list(corpus(str(tmp_path)))
+
+
+def test_listing_holds_names_of_one_folder_only(tmp_path):
+    """The first sample comes before later folders are opened."""
+    write(tmp_path, "a/x.mp4", "b/y.mp4")
+    samples = iter(corpus(str(tmp_path)))
+    assert next(samples).key == "a__x"
+    write(tmp_path, "b/z.mp4")
+    assert [sample.key for sample in samples] == ["b__y", "b__z"]
+
+
+@pytest.fixture
+def stored(s3_bucket):
+    """A folder in a bucket, with the file system to fill it."""
+    fs = fsspec.filesystem("s3")
+    yield f"{s3_bucket}/folder", fs
+    fs.rm(f"{s3_bucket}/folder", recursive=True)
+
+
+def test_a_bucket_gives_the_keys_that_the_same_folder_gives_locally(tmp_path, stored):
+    url, fs = stored
+    write(tmp_path, "a.mp4", "b/C d.MOV", "b/c.webm", ".hidden/x.mp4", "b/notes.md")
+    write(tmp_path, "a.txt", data="in a word: é".encode())
+    write(tmp_path, "b/c.json", data=b'{"caption": "json"}')
+    write(tmp_path, "b/C d.txt", data=b"")
+    fs.put(f"{tmp_path}/", url, recursive=True)
+    fs.touch(f"{url}/b/")  # how a web console marks a folder
+    local = [(s.key, s.caption, s.source.suffix) for s in corpus(str(tmp_path))]
+    remote = [(s.key, s.caption, s.source.suffix) for s in corpus(url)]
+    assert local == remote
+    assert all(s.source.path.startswith(f"{url}/") for s in corpus(url))
+
+
+def test_captions_in_a_bucket_are_asked_for_only_where_the_listing_has_them(stored, monkeypatch):
+    url, fs = stored
+    for n in range(600):
+        fs.pipe_file(f"{url}/{n:03}.mp4", b"video")
+    fs.pipe_file(f"{url}/007.txt", b"seven")
+    asked = []
+    original = type(fs)._cat_file
+
+    async def counted(self, path, *args, **kwargs):
+        asked.append(path)
+        return await original(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(type(fs), "_cat_file", counted)
+    samples = list(corpus(url))
+    assert len(samples) == 600
+    assert samples[7].caption == "seven"
+    assert asked == [f"{url.removeprefix('s3://')}/007.txt"]
+
+
+def test_new_objects_are_seen_by_the_next_listing(stored):
+    url, fs = stored
+    fs.pipe_file(f"{url}/a.mp4", b"video")
+    found = corpus(url)
+    assert [s.key for s in found] == ["a"]
+    fs.pipe_file(f"{url}/b.mp4", b"video")
+    assert [s.key for s in found] == ["a", "b"]
