@@ -1,0 +1,66 @@
+"""`harmoview verify`: a folder of shards checked against its manifest."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tyro
+
+from jobs import entry
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Check shards against their manifest: hashes, sizes, members of each sample, counts.
+
+    Names every mismatch; the exit status is 1 when there is one. Extracts nothing.
+    """
+
+    folder: tyro.conf.Positional[str]
+    """The folder with manifest.json, local or on an object store."""
+    quiet: bool = False
+    """Show no progress and nothing when all is well."""
+
+    def __post_init__(self) -> None:
+        if not self.folder:
+            raise ValueError("DIR must not be empty")
+
+
+def execute(settings: Settings) -> int:
+    """Print each mismatch as it is found."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from datapipe.files import Folder
+    from datapipe.verify import verify
+
+    folder = Folder(settings.folder)
+    wrong = 0
+    with Progress(
+        TextColumn("verify"),
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=Console(stderr=True),
+        disable=settings.quiet,
+    ) as bar:
+        task = bar.add_task("verify", total=None)
+        for mismatch in verify(folder, lambda done, of: bar.update(task, completed=done, total=of)):
+            wrong += 1
+            print(mismatch, file=sys.stderr, flush=True)
+    if wrong:
+        print(f"{wrong} mismatches: {folder.url} is not what was packed", file=sys.stderr)
+        return 1
+    if not settings.quiet:
+        print(f"{folder.url} is as its manifest says")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return entry.run(Settings, execute, argv, "verify")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

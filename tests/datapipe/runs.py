@@ -1,0 +1,103 @@
+"""A small run, written with the real store and ledger; pictures and clips are noise."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from datapipe.files import Folder
+from datapipe.ledger import Ledger
+from datapipe.pictures import encode_jpeg
+from datapipe.record import YAWS, Identity, Pose, Reference, Sample, Scores, Source, View
+from datapipe.run import RunInfo, Scoring, save_info
+from datapipe.store import CandidateStore
+from filters.judge_table import TableJudge
+from filters.rules_file import load_rules
+
+LABELS = {"aesthetic_scorer": "brisque", "recogniser": "sface", "pose_estimator": "3ddfa"}
+RULES = load_rules(None, yaws=YAWS, recogniser="sface", aesthetic_scorer="brisque")
+DECIDE = TableJudge(RULES)
+
+
+def picture(seed, side=24):
+    return encode_jpeg(np.random.default_rng(seed).integers(0, 255, (side, side, 3), np.uint8))
+
+
+def good(yaw, **changes):
+    """Scores of a view that pass the default rules."""
+    scores = Scores(
+        detected=True,
+        sharpness=900.0,
+        sharpness_ratio=1.0,
+        aesthetic=80.0,
+        identity_cosine=0.9,
+        measured_yaw=float(yaw),
+        measured_pitch=1.0,
+        measured_roll=-1.0,
+        face_size=120.0,
+    )
+    return replace(scores, **changes)
+
+
+REFERENCE = Reference(
+    1.5, 37, (1.0, 2.0, 3.5, 4.5), (0, 0, 9, 9), Pose(-3.0, 2.0, 0.5), 0.9, 88.0, 4
+)
+REFERENCE_SCORES = good(0, identity_cosine=None, sharpness_ratio=None)
+
+
+class TinyRun:
+    """Adds samples to a run folder; `people` gives for each identity the views that are bad."""
+
+    def __init__(self, root, run="run"):
+        self.root = root
+        self.folder = Folder(run if "://" in str(run) else root / run)
+        self.info = RunInfo(
+            corpus=str(root / "clips"),
+            seed=0,
+            settings={"yaws": list(YAWS), "engine": "noise"},
+            scoring=Scoring(labels=LABELS),
+        )
+        save_info(self.folder, self.info)
+        self.store = CandidateStore(self.folder, self.info.settings_hash)
+        self.ledger = Ledger(self.folder)
+        self.samples = []
+
+    def add(self, key, people=({},), caption="a person", clip=None, size=None):
+        """A candidate; each of `people` maps a yaw to the scores it has instead of good ones."""
+        path = self.root / "clips" / f"{key}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(clip if clip is not None else f"the clip of {key}".encode() * 40)
+        bare = tuple(
+            Identity(
+                REFERENCE,
+                tuple(View(yaw, 1000 + yaw) for yaw in YAWS),
+                portrait=picture(index + 7 * len(self.samples)),
+            )
+            for index in range(len(people))
+        )
+        source = Source(str(path), ".mp4", size=path.stat().st_size if size is None else size)
+        made = [{yaw: picture(yaw + 200 + index) for yaw in YAWS} for index in range(len(people))]
+        stored = self.store.put(Sample(key, source, caption, bare), made, {"engine": "noise"})
+        scored = tuple(
+            replace(
+                identity,
+                scores=instead.get("reference", REFERENCE_SCORES),
+                views=tuple(
+                    replace(v, scores=instead.get(v.yaw, good(v.yaw))) for v in bare[0].views
+                ),
+                embedding=(1.0, 0.0),
+            )
+            for identity, instead in zip(stored.identities, people, strict=True)
+        )
+        self.samples.append(replace(stored, identities=scored).spent("synthesize", 2.0))
+        return path
+
+    def reject(self, key, outcome="rejected", reason="no_face"):
+        source = Source(f"/nowhere/{key}.mp4", ".mp4")
+        self.samples.append(Sample(key, source).stop(outcome, reason, f"about {key}"))
+
+    def save(self, per_segment=3):
+        """Write the ledger in segments, in the order the samples came."""
+        for start in range(0, len(self.samples), per_segment):
+            self.ledger.append(self.samples[start : start + per_segment], LABELS, 0)
+        self.samples = []
+        return self.folder
