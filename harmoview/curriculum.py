@@ -1,0 +1,168 @@
+"""The Progressive View Curriculum: what each of its four phases trains on, shows and changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from harmoview.trainable import TrainSet, check_train_set
+
+Data = Literal["single_view", "multi_view", "curated"]
+"""Video-identity pairs with the frontal reference; with synthesised views; the best of those."""
+SLOTS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class ViewDropout:
+    """How many views of an identity are shown, and which.
+
+    A number is drawn by `counts`, then that many slots of those that the sample has, all sets of a
+    size being equally likely. The frontal view has no special right to stay unless `keep_frontal`:
+    it then takes one place and the others are drawn. Where it goes, its image features go too.
+    """
+
+    counts: Mapping[int, float]
+    """Weight of each number of views; a sample with fewer shows what it has."""
+    keep_frontal: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.counts or min(self.counts) < 1 or max(self.counts) > SLOTS:
+            raise ValueError(f"counts must name numbers of views 1..{SLOTS}: {dict(self.counts)}")
+        if min(self.counts.values()) <= 0:
+            raise ValueError(f"weights of counts must be positive: {dict(self.counts)}")
+
+
+@dataclass(frozen=True, slots=True)
+class GuidanceDropout:
+    """How often a sample loses a condition altogether, so that guidance has its null.
+
+    Not part of view dropout, which always shows a view: without references every slot is a proxy.
+    The three cases exclude each other; the rest of the time a sample has both.
+    """
+
+    references: float = 0.05
+    text: float = 0.05
+    both: float = 0.05
+
+    def __post_init__(self) -> None:
+        shares = (self.references, self.text, self.both)
+        if min(shares) < 0 or sum(shares) > 1:
+            raise ValueError(f"shares of guidance dropout must be in 0..1 in all: {shares}")
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One phase (the paper's stage) of the curriculum."""
+
+    data: Data
+    views: ViewDropout
+    steps: int
+    learning_rate: float
+    train: TrainSet = "full"
+    guidance: GuidanceDropout = field(default_factory=GuidanceDropout)
+
+    def __post_init__(self) -> None:
+        check_train_set(self.train)
+        if self.steps < 0 or self.learning_rate <= 0:
+            raise ValueError(f"steps {self.steps} and learning_rate {self.learning_rate}")
+
+
+# The order, the data and what is shown are the paper's (3.2). It gives no probabilities, lengths
+# or learning rates: these are ours, and settings.
+PHASES = (
+    # 1, single-view structure alignment: the frontal view alone
+    Phase("single_view", ViewDropout({1: 1.0}), steps=20_000, learning_rate=1e-5),
+    # 2, multi-view alignment: the frontal view alone, or all
+    Phase("multi_view", ViewDropout({1: 0.5, 7: 0.5}), steps=10_000, learning_rate=1e-5),
+    # 3, strategic view dropout: any number of any views, the frontal one being no exception
+    Phase(
+        "multi_view",
+        ViewDropout(dict.fromkeys(range(1, 8), 1.0), keep_frontal=False),
+        steps=10_000,
+        learning_rate=1e-5,
+    ),
+    # 4, high-fidelity refinement: the best data, mostly complete
+    Phase(
+        "curated",
+        ViewDropout({4: 0.1, 5: 0.1, 6: 0.2, 7: 0.6}),
+        steps=3_000,
+        learning_rate=5e-6,
+    ),
+)
+
+
+class Shown(NamedTuple):
+    """What a training step shows of a sample."""
+
+    views: tuple[tuple[bool, ...], ...]
+    """For each identity, True for each slot that is shown; False throughout without references."""
+    text: bool
+
+
+def shown(
+    phase: Phase,
+    available: Sequence[Sequence[bool]],
+    *,
+    frontal: int,
+    seed: int,
+    key: str,
+    epoch: int,
+) -> Shown:
+    """The views that a sample shows in an epoch, a pure function of seed, key and epoch.
+
+    `available[i][v]` says whether identity i has view v. The same on every machine and in every
+    version, because it hashes instead of drawing from a library's generator. Raises ValueError
+    where an identity that must keep its frontal view has none.
+    """
+    where = (seed, key, epoch)
+    rest = phase.guidance
+    case = uniform(*where, "guidance")
+    no_text = rest.references <= case < rest.references + rest.text + rest.both
+    no_references = case < rest.references or (
+        rest.references + rest.text <= case < rest.references + rest.text + rest.both
+    )
+    views = tuple(
+        tuple(False for _ in slots)
+        if no_references
+        else _chosen(phase.views, slots, frontal, (*where, identity))
+        for identity, slots in enumerate(available)
+    )
+    return Shown(views, not no_text)
+
+
+def _chosen(
+    dropout: ViewDropout, slots: Sequence[bool], frontal: int, where: tuple[object, ...]
+) -> tuple[bool, ...]:
+    if dropout.keep_frontal and not slots[frontal]:
+        raise ValueError(f"sample {where[1]} has no frontal view of identity {where[-1]}")
+    count = _draw(dropout.counts, uniform(*where, "count"))
+    # a random order of the slots: its first `count` are a uniformly random set of that size
+    order = sorted(
+        (slot for slot, there in enumerate(slots) if there),
+        key=lambda slot: (
+            not (dropout.keep_frontal and slot == frontal),
+            uniform(*where, "slot", slot),
+        ),
+    )
+    kept = set(order[:count])
+    return tuple(slot in kept for slot in range(len(slots)))
+
+
+def _draw(weights: Mapping[int, float], level: float) -> int:
+    """The value whose share of the summed weights holds `level`, in 0..1."""
+    threshold = level * sum(weights.values())
+    values = sorted(weights)
+    for value in values:
+        threshold -= weights[value]
+        if threshold < 0:
+            return value
+    return values[-1]  # rounding of the sum
+
+
+def uniform(*what: object) -> float:
+    """A number in 0..1 (exclusive) that depends on its arguments only."""
+    text = "\x1f".join(map(str, what)).encode()
+    bits = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+    return (bits >> 11) / 2**53
