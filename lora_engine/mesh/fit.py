@@ -1,0 +1,185 @@
+"""Fitting the head to one portrait: where the landmarks lie on the mesh, and the person's shape.
+
+The shape is symmetric and made of morph targets, so that depth follows from width and height as in
+real heads; the landmarks' own depth, a guess, is trusted only in part. The portrait's asymmetry and
+expression are kept in a second shape that says which pixel each vertex takes its colour from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import RBFInterpolator
+from scipy.optimize import lsq_linear
+
+from lora_engine.mesh.anatomy import Anatomy, Phenotype
+from lora_engine.mesh.landmarks import IRISES, SIDE, SURFACE, Landmarker
+from lora_engine.mesh.raster import Array, buffers, interpolate, triangles
+from lora_engine.mesh.surface import normals, triangles_of
+
+DISTANCE = 12.0  # of the portrait's camera, decimetres: an arm's length or a little more
+DEPTH_TRUST = 0.35  # weight of the landmarks' depth against their place in the picture
+STIFFNESS = 0.012  # of the targets; larger keeps the face nearer the average
+REACH, FALL = 0.5, 0.12  # how far from a landmark the second shape still follows it
+
+
+@dataclass(frozen=True)
+class LandmarkMap:
+    """Each landmark of the skin as a triangle of coarse vertices; and its mirror image."""
+
+    corners: Array  # (468, 3)
+    weights: Array  # (468, 3)
+    mirror: Array  # (478,)
+
+    def on(self, vertices: Array) -> Array:
+        """Landmark positions (468, 3) on coarse vertices."""
+        return np.asarray((vertices[self.corners] * self.weights[..., None]).sum(axis=1))
+
+
+@dataclass(frozen=True)
+class PhotoCamera:
+    """The camera that took the portrait, in front of a head that may be turned a little."""
+
+    rotation: Array  # mesh axes to camera axes
+    scale: float  # mesh units per pixel at the origin's depth
+    mesh_origin: Array
+    photo_origin: Array  # x right, y up, depth; pixels
+
+    @property
+    def angle(self) -> float:
+        """How far the head is turned away from this camera, degrees."""
+        return float(np.degrees(np.arccos(np.clip(self.rotation[2, 2], -1, 1))))
+
+    def to_mesh(self, points: Array) -> Array:
+        """Photo points (x right, y up, depth in pixels) in mesh space."""
+        offset = (points - self.photo_origin) * self.scale
+        offset[:, :2] *= 1 - offset[:, 2:] / DISTANCE
+        return np.asarray(offset @ self.rotation + self.mesh_origin)
+
+    def to_pixels(self, vertices: Array) -> Array:
+        """Picture pixel (x right, y down) and depth in mesh units, (n, 3)."""
+        offset = (vertices - self.mesh_origin) @ self.rotation.T
+        flat = offset[:, :2] / (1 - offset[:, 2:] / DISTANCE) / self.scale
+        return np.column_stack([(flat + self.photo_origin[:2]) * [1, -1], offset[:, 2]])
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A symmetric shape, and the same head as the portrait shows it; both coarse."""
+
+    shape: Array
+    aligned: Array
+    camera: PhotoCamera
+    landmarks: Array  # (478, 2) pixels of the portrait, y down
+
+
+def fit(anatomy: Anatomy, where: LandmarkMap, points: Array, who: Phenotype) -> Fit:
+    """The head whose landmarks lie at `points` (478, 3: x right, y up, depth; pixels)."""
+    mean = anatomy.mean(who)
+    moves = anatomy.directions
+    on_moves = np.stack([where.on(move) for move in moves])
+    shape = mean
+    for _ in range(3):
+        own = where.on(shape)
+        camera = _procrustes(points[:SURFACE], own)
+        seen = camera.to_mesh(points[:SURFACE])
+        mirrored = seen[where.mirror[:SURFACE]] * [-1, 1, 1]
+        wanted = (seen + mirrored) / 2 - where.on(mean)
+        shape = mean + np.tensordot(_amounts(on_moves, wanted), moves, axes=1)
+    aligned = _follow(shape, where.on(shape), seen)
+    return Fit(shape, aligned, camera, points[:, :2] * [1, -1])
+
+
+def _amounts(moves: Array, wanted: Array) -> Array:
+    """How much of each direction, -1..1, brings the landmarks nearest to where they should be."""
+    weight = np.array([1, 1, DEPTH_TRUST])
+    system = (moves * weight).reshape(len(moves), -1).T
+    stiff = np.sqrt(STIFFNESS * len(wanted)) * 0.1 * np.eye(len(moves))
+    sides = np.concatenate([(wanted * weight).ravel(), np.zeros(len(moves))])
+    return np.asarray(lsq_linear(np.concatenate([system, stiff]), sides, (-1, 1)).x)
+
+
+def _follow(shape: Array, own: Array, seen: Array) -> Array:
+    """The shape moved smoothly so that its landmarks meet the portrait's, seen from the front."""
+    shift = seen - own
+    shift[:, 2] = 0
+    chosen = np.unique(np.round(own, 4), axis=0, return_index=True)[1]
+    field = RBFInterpolator(
+        own[chosen], shift[chosen], kernel="linear", smoothing=0.02, neighbors=50
+    )
+    gap = np.full(len(shape), np.inf)
+    for point in own[chosen][::4]:
+        gap = np.minimum(gap, np.linalg.norm(shape - point, axis=1))
+    near = 1 / (1 + np.exp((gap - REACH) / FALL))
+    active = near > 1e-3
+    moved = shape.copy()
+    moved[active] += field(shape[active]) * near[active, None]
+    return moved
+
+
+def _procrustes(photo: Array, mesh: Array) -> PhotoCamera:
+    a, b = photo - photo.mean(axis=0), mesh - mesh.mean(axis=0)
+    u, s, vt = np.linalg.svd(a.T @ b)
+    sign = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
+    scale = float((s * sign).sum() / (a**2).sum())
+    return PhotoCamera(u @ np.diag(sign) @ vt, scale, mesh.mean(axis=0), photo.mean(axis=0))
+
+
+def map_landmarks(anatomy: Anatomy, find: Landmarker) -> LandmarkMap:
+    """Run the landmarker on a plain frontal picture of the mesh and read off what lies there."""
+    vertices = anatomy.mean(Phenotype())
+    tris = np.concatenate([triangles_of(anatomy.quads), triangles_of(anatomy.eye_quads)])
+    eyes = np.concatenate([vertices[eye] for eye in anatomy.eyes]).mean(axis=0)
+    scale = SIDE * 4 / 2.7
+    middle = eyes + [0, -0.4, 0]
+    pixels = (vertices - middle) * [scale, -scale, 1] + [SIDE * 2, SIDE * 2, 0]
+    depth, which, weight = buffers(SIDE * 4, SIDE * 4)
+    triangles(pixels[tris], np.ones(tris.shape), depth, which, weight, 0)
+    picture = _plain(anatomy, vertices, tris, which, weight)
+    points = find.square(picture[2::4, 2::4].copy()) * 4 + 2
+    mirror = _mirror(points)
+    points[:, 0] = (points[:, 0] + (4 * SIDE - points[mirror, 0])) / 2
+    points[:, 1] = (points[:, 1] + points[mirror, 1]) / 2
+    skin = (which >= 0) & (which < 2 * len(anatomy.quads))
+    rows, columns = np.nonzero(skin)
+    corners, weights = [], []
+    for x, y in points[:SURFACE, :2]:
+        nearest = np.argmin((columns - x) ** 2 + (rows - y) ** 2)
+        row, column = rows[nearest], columns[nearest]
+        corners.append(tris[which[row, column]])
+        weights.append(weight[row, column])
+    return LandmarkMap(np.array(corners), np.array(weights), mirror)
+
+
+def _mirror(points: Array) -> Array:
+    """The landmark on the other side of each, from landmarks of a symmetric picture."""
+    from scipy.optimize import linear_sum_assignment
+
+    left, right = points[list(IRISES), 0]
+    flipped = points * [-1, 1, 1] + [left + right, 0, 0]
+    gap = np.linalg.norm(points[:, None] - flipped[None], axis=2)
+    mirror = linear_sum_assignment(gap + gap.T)[1]
+    if (mirror[mirror] != np.arange(len(points))).any():
+        raise RuntimeError("the landmarks of the plain head are not symmetric")
+    return np.asarray(mirror)
+
+
+def _plain(anatomy: Anatomy, vertices: Array, tris: Array, which: Array, weight: Array) -> Array:
+    """A skin-coloured picture with painted eyes and lips: enough for the landmarker."""
+    image = np.full((*which.shape, 3), 120, np.uint8)
+    seen = which >= 0
+    columns = np.concatenate([normals(vertices, tris), vertices], axis=1).astype(np.float32)
+    parts = interpolate(columns, tris, which[seen], weight[seen])
+    normal = parts[:, :3] / np.linalg.norm(parts[:, :3], axis=1, keepdims=True)
+    colour = np.tile([215.0, 175.0, 150.0], (len(parts), 1))
+    ball = which[seen] >= 2 * len(anatomy.quads)
+    for eye in anatomy.eyes:
+        away = np.linalg.norm((parts[:, 3:] - vertices[eye].mean(axis=0))[:, :2], axis=1)
+        near = ball & (away < 0.3)
+        colour[near] = 235
+        colour[near & (away < 0.06)] = (90, 60, 40)
+        colour[near & (away < 0.025)] = 10
+    light = np.clip(normal @ [0, 0.45, 0.89], 0, 1)
+    image[seen] = (colour * (0.25 + 0.75 * light[:, None])).clip(0, 255)
+    return image

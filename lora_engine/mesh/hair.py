@@ -1,0 +1,183 @@
+"""Hair as strands: grown from the scalp, combed over the skull, hanging over neck and shoulders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from lora_engine.mesh.anatomy import Anatomy
+from lora_engine.mesh.light import Light
+from lora_engine.mesh.raster import Array
+from lora_engine.mesh.surface import normals
+
+STRANDS, POINTS = 7000, 22
+WIDTH = 0.0125  # of a drawn strand, decimetres; each stands for many hairs
+GRAVITY = 0.5
+
+
+@dataclass(frozen=True)
+class Style:
+    """How hair is worn; lengths in decimetres."""
+
+    length: float = 0.6
+    volume: float = 0.15
+    """How far the outer hair stands off the scalp."""
+    curl: float = 0.0
+    """Radius of the curls."""
+    coil: float = 0.5
+    """Length of hair that makes one turn of a curl."""
+    lie: float = 0.85
+    """1: combed flat; 0: stands on end."""
+    sweep: tuple[float, float, float] = (0.0, 0.0, -1.0)
+    """Where hair on top of the head points."""
+    fall: tuple[float, float, float] = (0.0, -0.6, -0.8)
+    """Where hair on the sides points."""
+    part: float | None = None
+    """Place of a parting, to image right of the middle; hair sweeps away from it."""
+    density: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.length < 0 or self.volume < 0 or not 0 <= self.density <= 1:
+            raise ValueError(f"hair of length {self.length}, volume {self.volume}")
+
+
+@dataclass(frozen=True)
+class Hair:
+    """Strands ready to draw."""
+
+    points: Array  # (s, k, 3)
+    out: Array  # (s k, 3) away from the head, unit
+    width: Array  # (s, k) decimetres
+    colours: Array  # (s, 3) RGB 0..255
+    shade: Array  # (s, k) 0..1: how much light reaches this far into the hair
+
+    def shaded(self, turned: Array, out: Array, light: Light) -> Array:
+        """(s, k, 3) colours of the turned strands, with the sheen of combed hair."""
+        tangent = np.gradient(turned.reshape(self.points.shape), axis=1)
+        tangent /= np.maximum(np.linalg.norm(tangent, axis=2, keepdims=True), 1e-9)
+        half = np.array([0.0, 0.42, 0.91])  # between the viewer and a light above
+        sheen = np.clip(1 - (tangent @ half) ** 2, 0, 1) ** 14
+        facing = np.clip(out @ half, 0, 1).reshape(self.shade.shape)
+        tone = light(out).reshape(self.shade.shape) * self.shade
+        glow = (18 + 0.22 * self.colours)[:, None] * (sheen * facing * self.shade)[..., None]
+        return np.ascontiguousarray(self.colours[:, None] * tone[..., None] + glow, np.float32)
+
+
+def bald() -> Hair:
+    return Hair(
+        np.zeros((0, POINTS, 3)),
+        np.zeros((0, 3)),
+        np.zeros((0, POINTS)),
+        np.zeros((0, 3)),
+        np.zeros((0, POINTS)),
+    )
+
+
+def grow(
+    vertices: Array, anatomy: Anatomy, scalp: Array, style: Style, palette: Array, seed: int
+) -> Hair:
+    """Strands on fine vertices where `scalp` (n,) says; colours are drawn from `palette` (m, 3)."""
+    rng = np.random.default_rng(seed)
+    tris = anatomy.triangles
+    out = normals(vertices, tris)
+    roots, start = _roots(vertices, tris, out, scalp, int(STRANDS * style.density), rng)
+    if not len(roots):
+        return bald()
+    layer = rng.uniform(0, 1, len(roots)) ** 0.7
+    length = style.length * rng.uniform(0.8, 1.05, len(roots))
+    body = anatomy.ear < 0.3  # hair falls over the ears as if they were not there
+    path, away = _comb(vertices[body], out[body], roots, start, layer, length, style)
+    if style.curl:
+        path = _curl(path, away, length, style, rng)
+    along = np.linspace(0, 1, POINTS)
+    width = WIDTH * np.sqrt(STRANDS / max(1, len(roots))) * (1 - 0.6 * along**3)
+    colours = palette[rng.integers(0, len(palette), len(roots))]
+    colours = colours * np.exp(rng.normal(0, 0.1, (len(roots), 1)))
+    depth = 0.5 + 0.5 * layer[:, None]
+    shade = depth * (0.72 + 0.28 * np.minimum(1, along * 2.5))[None]
+    return Hair(path, away.reshape(-1, 3), np.repeat(width[None], len(path), 0), colours, shade)
+
+
+def _roots(
+    vertices: Array, tris: Array, out: Array, scalp: Array, count: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Random places on the scalp and their normals, evenly by area."""
+    share = scalp[tris].mean(axis=1)
+    a, b, c = (vertices[tris[:, k]] for k in range(3))
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1) * np.where(share > 0.25, share, 0)
+    if area.sum() < 0.05:
+        return np.zeros((0, 3)), np.zeros((0, 3))
+    chosen = rng.choice(len(tris), count, p=area / area.sum())
+    u, v = np.sqrt(rng.uniform(size=count)), rng.uniform(size=count)
+    weight = np.stack([1 - u, u * (1 - v), u * v], axis=1)
+    place = np.einsum("nk,nkc->nc", weight, vertices[tris[chosen]])
+    normal = np.einsum("nk,nkc->nc", weight, out[tris[chosen]])
+    return place, normal / np.linalg.norm(normal, axis=1, keepdims=True)
+
+
+def _comb(
+    vertices: Array,
+    out: Array,
+    roots: Array,
+    start: Array,
+    layer: Array,
+    length: Array,
+    style: Style,
+) -> tuple[Array, Array]:
+    """Paths (s, k, 3) that follow the comb at their own height, and the way out of the head."""
+    tree = cKDTree(vertices)
+    step = (length / (POINTS - 1))[:, None]
+    place, way = roots, start
+    path, away = [roots], [start]
+    for k in range(1, POINTS):
+        _, near = tree.query(place)
+        normal = out[near]
+        height = ((place - vertices[near]) * normal).sum(axis=1)
+        wanted = 0.02 + style.volume * layer * min(1.0, 5 * k / POINTS)
+        lift = np.clip((wanted - height) * 6, -1, 1)[:, None]
+        comb = _direction(place, normal, style)
+        comb -= (comb * normal).sum(axis=1, keepdims=True) * normal * 0.9
+        ahead = style.lie * (comb + lift * normal) + (1 - style.lie) * start
+        hang = np.clip((height - 0.1) * 3, 0, 1)[:, None] * style.lie
+        ahead = ahead + hang * GRAVITY * np.array([0, -1.0, 0])
+        way = _unit(0.45 * way + 0.55 * _unit(ahead))
+        place = place + step * way
+        _, near = tree.query(place)
+        normal = out[near]
+        height = ((place - vertices[near]) * normal).sum(axis=1)
+        place = place + np.clip(0.015 + 0.03 * layer - height, 0, 1)[:, None] * normal
+        path.append(place)
+        away.append(_unit(0.6 * normal + 0.4 * start))
+    return np.stack(path, axis=1), np.stack(away, axis=1)
+
+
+def _direction(place: Array, normal: Array, style: Style) -> Array:
+    """The comb's direction: the sweep on top of the head, the fall on its sides."""
+    top = np.clip((normal[:, 1:2] - 0.25) / 0.5, 0, 1)
+    sweep, fall = (np.tile(way, (len(place), 1)) for way in (style.sweep, style.fall))
+    if style.part is not None:
+        side = np.where(place[:, 0] > style.part, 1.0, -1.0)
+        sweep[:, 0] = abs(sweep[:, 0]) * side
+        fall[:, 0] = abs(fall[:, 0]) * side
+    return np.asarray(top * sweep + (1 - top) * fall)
+
+
+def _curl(path: Array, away: Array, length: Array, style: Style, rng: np.random.Generator) -> Array:
+    """Turns each path into a helix around itself; neighbours curl alike, but not quite."""
+    tangent = _unit(np.gradient(path, axis=1))
+    side = _unit(np.cross(tangent, away))
+    up = np.cross(side, tangent)
+    along = np.linspace(0, 1, POINTS)[None]
+    lock = 2.5 * np.sin(path[:, :1] * [4.1, 3.3, 5.2]).sum(axis=2)
+    phase = lock + rng.normal(0, 0.7, (len(path), 1))
+    angle = phase + 2 * np.pi * along * (length / style.coil)[:, None]
+    radius = style.curl * rng.uniform(0.6, 1.2, (len(path), 1)) * np.minimum(1, 3 * along)
+    turned = side * np.cos(angle)[..., None] + up * np.sin(angle)[..., None]
+    return np.asarray(path + radius[..., None] * turned)
+
+
+def _unit(vectors: Array) -> Array:
+    size = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(size, 1e-9))

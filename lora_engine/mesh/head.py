@@ -1,0 +1,154 @@
+"""A head that can be rendered: skin, eyes, clothes and hair of one person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lora_engine.mesh.anatomy import Anatomy
+from lora_engine.mesh.atlas import Atlas, wrapped
+from lora_engine.mesh.hair import Hair
+from lora_engine.mesh.raster import Array
+from lora_engine.mesh.surface import normals
+
+CLOTH = 0.045  # how far cloth stands off the skin
+PIVOT = np.array([0.0, 0.55, -0.1])  # the head turns about this place, from the neck joint
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """Two eyeballs as one mesh."""
+
+    vertices: Array  # (n, 3)
+    tris: Array
+    local: Array  # (n, 3) on the unit sphere, z along the gaze
+    colour: Array  # of the iris, RGB 0..255
+    white: Array
+    iris: float = 0.52
+    """Radius of the iris over the eyeball's."""
+
+
+@dataclass(frozen=True)
+class Garment:
+    """A shell over the bust, open above the neckline."""
+
+    vertices: Array
+    tris: Array
+    cut: Array  # (t, 3) distance below the neckline; negative: open
+    rest: Array  # (n, 3) unturned place, for folds
+    colour: Array
+
+
+@dataclass(frozen=True)
+class Head:
+    """Geometry and colours of one person's bust; vertices are fine ones."""
+
+    vertices: Array
+    tris: Array
+    place: Array  # (t, 3, 2) texels of the corners
+    texture: Array  # wrapped; RGB 0..255, and how little of the portrait is in it
+    cavity: Array
+    pivot: Array
+    eyes: Eyes
+    garment: Garment
+    hair: Hair
+    features: Array  # (5, 3) eyes, nose tip, mouth corners; pairs from image left
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colours that are not in the skin's texture."""
+
+    iris: Array
+    cloth: Array
+    neckline: float = 0.0
+    """Lower or higher than a plain round neck, decimetres."""
+    vee: float = 0.0
+    """Extra depth of the neckline in the middle, decimetres."""
+
+
+def eyeballs(shape: Array, anatomy: Anatomy, colour: Array) -> Eyes:
+    """Spheres where the mesh's eyes are, with their front towards the face's front."""
+    around, along = np.meshgrid(
+        np.linspace(0, 2 * np.pi, 33)[:-1], np.linspace(0, 0.62 * np.pi, 13)
+    )
+    local = np.stack(
+        [np.sin(along) * np.cos(around), np.sin(along) * np.sin(around), np.cos(along)], axis=2
+    )
+    ring = np.arange(32)
+    quads = [
+        np.stack(
+            [
+                k * 32 + ring,
+                (k + 1) * 32 + ring,
+                (k + 1) * 32 + (ring + 1) % 32,
+                k * 32 + (ring + 1) % 32,
+            ],
+            axis=1,
+        )
+        for k in range(12)
+    ]
+    faces = np.concatenate(quads)
+    tris = np.concatenate([faces[:, [0, 1, 2]], faces[:, [0, 2, 3]]])
+    ball = local.reshape(-1, 3)
+    centres = [eye_centre(shape[eye]) for eye in anatomy.eyes]
+    return Eyes(
+        np.concatenate([centre + radius * ball for centre, radius in centres]),
+        np.concatenate([tris, tris + len(ball)]).astype(np.int32),
+        np.concatenate([ball, ball]),
+        colour,
+        np.array([225.0, 214.0, 206.0]),
+    )
+
+
+def eye_centre(eye: Array) -> tuple[Array, float]:
+    """Centre and radius of an eyeball; its cornea bulges forward."""
+    low, high = eye.min(axis=0), eye.max(axis=0)
+    radius = float(high[1] - low[1]) / 2
+    centre = (low + high) / 2
+    centre[2] = low[2] + radius
+    return centre, radius
+
+
+def garment(fine: Array, anatomy: Anatomy, look: Look) -> Garment:
+    """The part of the bust below the neckline, moved off the skin."""
+    neck = anatomy.neck
+    x, y, z = fine[:, 0], fine[:, 1], fine[:, 2]
+    line = neck[1] - 0.1 + look.neckline - 0.38 * np.clip(z - neck[2], 0, 1)
+    line += 0.25 * np.clip(abs(x) - 0.5, 0, 1)
+    line -= look.vee * np.clip(1 - abs(x) / 0.4, 0, 1) * np.clip((z - neck[2]) / 0.4, 0, 1)
+    below = line - y
+    tris = anatomy.triangles[(below[anatomy.triangles] > 0).any(axis=1)]
+    used, compact = np.unique(tris, return_inverse=True)
+    compact = compact.reshape(tris.shape).astype(np.int32)
+    out = normals(fine, anatomy.triangles)[used]
+    shell = fine[used] + CLOTH * out
+    return Garment(shell, compact, below[used][compact].astype(np.float32), shell, look.cloth)
+
+
+def assemble(
+    shape: Array,
+    texture: Array,
+    seen: Array,
+    hair: Hair,
+    look: Look,
+    anatomy: Anatomy,
+    atlas: Atlas,
+    features: Array,
+) -> Head:
+    """A head from its coarse shape, its skin's texture and its hair."""
+    fine = anatomy.refine(shape)
+    layers = np.concatenate([texture, 1 - seen[..., None]], axis=2).astype(np.float32)
+    return Head(
+        vertices=fine,
+        tris=anatomy.triangles,
+        place=atlas.place,
+        texture=wrapped(layers),
+        cavity=anatomy.cavity,
+        pivot=anatomy.neck + PIVOT,
+        eyes=eyeballs(shape, anatomy, look.iris),
+        garment=garment(fine, anatomy, look),
+        hair=hair,
+        features=features,
+    )

@@ -1,0 +1,64 @@
+"""Light as nine spherical harmonics of the surface's normal, fixed to the camera.
+
+A picture shows every normal that any view of the head can show, because light stays where it is when
+the head turns: what is learnt from the portrait is enough for all views.
+Source: Ramamoorthi and Hanrahan, An efficient representation for irradiance environment maps, 2001.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lora_engine.mesh.raster import Array
+
+STIFFNESS = 0.02  # keeps the light even where the portrait says little
+RANGE = (0.3, 1.7)  # of the shading, times the mean
+
+
+def basis(normals: Array) -> Array:
+    """(n, 9) for unit normals (n, 3)."""
+    x, y, z = normals[:, 0], normals[:, 1], normals[:, 2]
+    rows = [np.ones_like(x), x, y, z, x * y, y * z, x * z, x * x - y * y, 3 * z * z - 1]
+    return np.stack(rows, axis=1)
+
+
+@dataclass(frozen=True)
+class Light:
+    """Shading of a white surface, 1 on average over the face."""
+
+    weights: Array  # (9,)
+
+    def __call__(self, normals: Array) -> Array:
+        """(n,) shading at unit normals in camera axes."""
+        shading = basis(normals) @ self.weights.astype(normals.dtype)
+        return np.asarray(np.clip(shading, *RANGE))
+
+    @classmethod
+    def from_direction(cls, direction: Array, key: float, sky: float = 0.1) -> Light:
+        """A lamp of strength `key` (0..1) in the direction, the rest even, brighter from above."""
+        grid = np.random.default_rng(0).normal(size=(2000, 3))
+        grid /= np.linalg.norm(grid, axis=1, keepdims=True)
+        grid = grid[grid[:, 2] > 0]
+        lamp = np.clip(grid @ (direction / np.linalg.norm(direction)), 0, 1)
+        return cls(_solve(grid, 1 - key + 1.45 * key * lamp + sky * grid[:, 1], np.ones(len(grid))))
+
+
+def estimate(normals: Array, brightness: Array) -> Light:
+    """The light in which skin with these normals (camera axes) has this brightness.
+
+    Spots, shadows and hair count less the further they lie from what the light explains.
+    """
+    relative = brightness / np.median(brightness)
+    trust = np.ones(len(relative))
+    for _ in range(5):
+        weights = _solve(normals, relative, trust)
+        trust = 1 / (1 + ((basis(normals) @ weights - relative) / 0.12) ** 2)
+    return Light(weights)
+
+
+def _solve(normals: Array, values: Array, trust: Array) -> Array:
+    rows = basis(normals)
+    stiff = STIFFNESS * trust.sum() * np.diag([0, 1, 1, 1, 2, 2, 2, 2, 2])
+    return np.linalg.solve((rows * trust[:, None]).T @ rows + stiff, rows.T @ (trust * values))

@@ -1,0 +1,135 @@
+"""Where a portrait shows the person, bare skin and hair, from colours and the landmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from datapipe.record import Image
+from lora_engine.mesh.landmarks import CHEEKS, FOREHEAD, OVAL
+from lora_engine.mesh.raster import Array
+
+WORK = 288  # longest side the masks are computed at
+SKIN_RANGE = 30.0  # Lab distance up to which a pixel may still be skin
+BALD = 14.0  # hair this close to the skin's colour counts as none
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Soft masks in 0..1 of the portrait's size, and the colours they come from (RGB)."""
+
+    person: Array
+    skin: Array
+    hair: Array
+    oval: Array
+    skin_colour: Array
+    hair_colour: Array
+    bald: bool
+
+
+def masks(photo: Image, points: Array) -> Masks:
+    """Split the portrait; `points` (478, 2) are its landmarks in pixels."""
+    scale = WORK / max(photo.shape[:2])
+    small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    where = points * scale
+    oval = _oval(small.shape[:2], where)
+    person = _person(small, where, oval)
+    lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    cheeks, above = _discs(small.shape[:2], where), _above_forehead(small.shape[:2], where)
+    above &= person > 0.5
+    skin = np.median(lab[cheeks], axis=0)
+    hair = np.median(lab[above], axis=0) if above.sum() > 30 else np.array([10.0, 0, 0])
+    to_skin, to_hair = _distance(lab, skin), _distance(lab, hair)
+    is_skin = person * (to_skin < to_hair) * (to_skin < SKIN_RANGE)
+    bald = bool(np.linalg.norm(skin - hair) < BALD)
+    is_hair = person * (to_hair <= to_skin) * (to_hair < 45) * (1 - oval) * (not bald)
+    return Masks(
+        person=_soften(person, photo.shape),
+        skin=_soften(is_skin, photo.shape),
+        hair=_soften(is_hair, photo.shape),
+        oval=_resize(oval, photo.shape),
+        skin_colour=np.median(small[cheeks], axis=0).astype(float),
+        hair_colour=_rgb(hair),
+        bald=bald,
+    )
+
+
+def _rgb(lab: Array) -> Array:
+    pixel = cv2.cvtColor(lab[None, None].astype(np.float32), cv2.COLOR_LAB2RGB)
+    return np.asarray(pixel[0, 0] * 255, float)
+
+
+def _oval(shape: tuple[int, ...], points: Array) -> Array:
+    """The face oval, shrunk to leave out the shaded rim, with a soft edge."""
+    outline = points[OVAL]
+    centre = outline.mean(axis=0)
+    mask = np.zeros(shape, np.float32)
+    cv2.fillPoly(mask, [(centre + (outline - centre) * [0.86, 0.93]).astype(np.int32)], 1)
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), float(np.ptp(outline[:, 0])) * 0.03))
+
+
+def _person(image: Image, points: Array, oval: Array) -> Array:
+    """GrabCut, started from the face oval and a generous ellipse around it."""
+    outline = points[OVAL]
+    x, y = outline.mean(axis=0)
+    wide, tall = float(np.ptp(outline[:, 0])), float(np.ptp(outline[:, 1]))
+    state = np.full(image.shape[:2], cv2.GC_BGD, np.uint8)
+    cv2.ellipse(state, ((x, y - 0.1 * tall), (3.4 * wide, 2.6 * tall), 0), cv2.GC_PR_BGD, -1)
+    cv2.ellipse(state, ((x, y - 0.12 * tall), (1.6 * wide, 1.7 * tall), 0), cv2.GC_PR_FGD, -1)
+    state[(state == cv2.GC_PR_BGD) & _like_hair(image, points)] = cv2.GC_PR_FGD
+    state[int(y + 0.6 * tall) :, max(0, int(x - wide)) : int(x + wide)] = cv2.GC_PR_FGD
+    state[int(y + 0.9 * tall) :, : max(0, int(x - wide))] = cv2.GC_PR_BGD
+    state[int(y + 0.9 * tall) :, int(x + wide) :] = cv2.GC_PR_BGD
+    state[oval > 0.8] = cv2.GC_FGD
+    cv2.setRNGSeed(0)
+    back, front = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(image, state, (0, 0, 1, 1), back, front, 3, cv2.GC_INIT_WITH_MASK)
+    inside = np.isin(state, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    _, labels = cv2.connectedComponents(inside)
+    return np.asarray(labels == labels[int(y), int(x)], np.float32)
+
+
+def _like_hair(image: Image, points: Array) -> Array:
+    """Pixels nearer to the colour above the forehead than to the colours at the upper sides."""
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    tall, wide = image.shape[:2]
+    edge = max(2, wide // 60)
+    sides = np.concatenate([lab[: tall // 2, :edge], lab[: tall // 2, -edge:]], axis=1)
+    behind = np.median(sides.reshape(-1, 3), axis=0)
+    hair = np.median(lab[_above_forehead(image.shape[:2], points)], axis=0)
+    return _distance(lab, hair) < 0.6 * _distance(lab, behind)
+
+
+def _discs(shape: tuple[int, ...], points: Array) -> Array:
+    """Small discs on the cheeks: surely skin."""
+    mask = np.zeros(shape, np.uint8)
+    radius = max(2, int(np.ptp(points[OVAL, 0]) * 0.08))
+    for cheek in CHEEKS:
+        cv2.circle(mask, (int(points[cheek][0]), int(points[cheek][1])), radius, 1, -1)
+    return mask > 0
+
+
+def _above_forehead(shape: tuple[int, ...], points: Array) -> Array:
+    """A box above the top landmark: most likely hair."""
+    mask = np.zeros(shape, bool)
+    x, y = points[FOREHEAD]
+    wide, tall = float(np.ptp(points[OVAL, 0])), float(np.ptp(points[OVAL, 1]))
+    top, bottom = int(max(0, y - 0.35 * tall)), int(max(1, y - 0.12 * tall))
+    mask[top:bottom, max(0, int(x - 0.25 * wide)) : int(x + 0.25 * wide)] = True
+    return mask
+
+
+def _distance(lab: Array, colour: Array) -> Array:
+    return np.asarray(np.linalg.norm((lab - colour) * [0.6, 1, 1], axis=2))
+
+
+def _soften(mask: Array, shape: tuple[int, ...]) -> Array:
+    clean = cv2.medianBlur((mask * 255).astype(np.uint8), 5).astype(np.float32) / 255
+    return _resize(cv2.GaussianBlur(clean, (0, 0), 1.2), shape)
+
+
+def _resize(mask: Array, shape: tuple[int, ...]) -> Array:
+    size = (shape[1], shape[0])
+    return np.asarray(cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR))

@@ -1,0 +1,154 @@
+"""The skin's texture: the portrait where it shows skin, its colours continued everywhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from datapipe.record import Image
+from lora_engine.mesh.anatomy import Anatomy
+from lora_engine.mesh.atlas import HEIGHT, WIDTH, Atlas
+from lora_engine.mesh.fit import Fit
+from lora_engine.mesh.light import Light, estimate
+from lora_engine.mesh.masks import Masks
+from lora_engine.mesh.raster import Array, buffers, triangles
+from lora_engine.mesh.surface import normals, smoothstep
+
+FACING = (0.25, 0.65)  # normal's z below which the portrait is not used, above which it is
+SMALL = 4  # the smooth continuation is computed this many times smaller
+BUFFER, SLACK = 384, 0.06  # z-buffer of the portrait: longest side, depth tolerance
+LIT = 0.55  # share of a picture's shading that is light on skin, not the skin's own relief
+
+# Standard hairline in profile: height above the eyes against depth behind them.
+LINE_DEPTH = (-1.25, -1.05, -0.95, -0.62, -0.42, -0.25, -0.05)
+LINE_HEIGHT = (-0.75, -0.62, -0.25, -0.1, -0.05, 0.30, 0.62)
+
+
+@dataclass(frozen=True)
+class Skin:
+    """What one portrait says about skin and light."""
+
+    albedo: Array  # (HEIGHT, WIDTH, 3) RGB 0..255 as it would look in even light
+    scalp: Array  # (HEIGHT, WIDTH) 0..1: hair grows here
+    light: Light
+    seen: Array  # (HEIGHT, WIDTH) 0..1: share of the portrait itself
+
+
+def paint(photo: Image, mask: Masks, fit: Fit, anatomy: Anatomy, atlas: Atlas) -> Skin:
+    """Unwrap the portrait into the atlas and complete it."""
+    aligned = anatomy.refine(fit.aligned)
+    out = normals(aligned, anatomy.triangles) @ fit.camera.rotation.T
+    pixels = fit.camera.to_pixels(aligned)
+    seen = smoothstep(out[:, 2], *FACING) * _visible(pixels, anatomy.triangles, photo.shape)
+    seen *= 1 - anatomy.ear
+    hairline = standard_hairline(anatomy, fit)
+    columns = [pixels[:, :2], out, seen[:, None], hairline[:, None], aligned[:, 1:2]]
+    maps = atlas.spread(np.concatenate(columns, axis=1))
+    place = np.ascontiguousarray(maps[..., :2])
+    colour = _look_up(photo.astype(np.float32), place)
+    skin, hair, oval = (_look_up(m, place) for m in (mask.skin, mask.hair, mask.oval))
+    chin = fit.aligned[anatomy.chin, 1]
+    bare = skin * smoothstep(maps[..., 7], chin - 0.02, chin + 0.15)
+    trust = maps[..., 5] * np.maximum(oval, bare)
+    scalp = _scalp(maps, hair, mask, fit, anatomy)
+    light, shading = _light(colour, maps[..., 2:5], trust * skin, atlas.known)
+    flat = np.clip(colour / shading[..., None], 0, 255)
+    albedo = _complete(flat, trust, trust * skin, mask.skin_colour)
+    return Skin(albedo, scalp, light, trust)
+
+
+def standard_hairline(anatomy: Anatomy, fit: Fit) -> Array:
+    """(fine,) 0..1: where hair usually begins on a head of this size."""
+    fine = anatomy.refine(fit.shape)
+    eyes = np.concatenate([fit.shape[eye] for eye in anatomy.eyes])
+    up = fine[:, 1] - eyes[:, 1].mean()
+    back = fine[:, 2] - eyes[:, 2].mean()
+    line = np.interp(back, LINE_DEPTH, LINE_HEIGHT)
+    return smoothstep(up - line, -0.06, 0.06) * (1 - anatomy.ear)
+
+
+def _scalp(maps: Array, hair: Array, mask: Masks, fit: Fit, anatomy: Anatomy) -> Array:
+    """The portrait's hairline where it shows it, the standard one elsewhere."""
+    if mask.bald:
+        return np.zeros((HEIGHT, WIDTH), np.float32)
+    eyes = np.concatenate([fit.shape[eye] for eye in anatomy.eyes])[:, 1].mean()
+    shows = maps[..., 5] * smoothstep(maps[..., 7] - eyes, 0.15, 0.4)
+    scalp = maps[..., 6] + shows * (hair - maps[..., 6])
+    return np.asarray(cv2.GaussianBlur(scalp, (0, 0), 2.0))
+
+
+def _light(colour: Array, out: Array, trust: Array, known: Array) -> tuple[Light, Array]:
+    """The portrait's light, and its shading of every texel."""
+    bright = colour.mean(axis=2)
+    sure = known & (trust > 0.6)
+    step = max(1, int(sure.sum()) // 20000)
+    normal = out / np.maximum(np.linalg.norm(out, axis=2, keepdims=True), 1e-6)
+    light = estimate(normal[sure][::step].astype(float), bright[sure][::step].astype(float))
+    shading = np.ones((HEIGHT, WIDTH), np.float32)
+    shading[known] = light(normal[known])
+    return light, 1 + LIT * (shading - 1)
+
+
+def _complete(colour: Array, trust: Array, sure: Array, skin: Array) -> Array:
+    """The colours that are known, and smooth skin elsewhere, led on from what is surely skin."""
+    other = trust[:, ::-1] * (1 - smoothstep(trust, 0.2, 0.8)) * 0.5
+    weight = trust + other
+    own = colour * trust[..., None] + colour[:, ::-1] * other[..., None]
+    own /= np.maximum(weight, 1e-3)[..., None]
+    both = np.maximum(sure, 0.5 * sure[:, ::-1])
+    filled = _push_pull(own * both[..., None], both, skin) + _grain(own, sure)
+    share = np.clip(weight, 0, 1)[..., None]
+    return np.asarray(np.clip(share * own + (1 - share) * filled, 0, 255), np.float32)
+
+
+def _push_pull(weighted: Array, weight: Array, last: Array) -> Array:
+    """Smooth continuation of weighted colours; the texture closes around the head."""
+    size = (WIDTH // SMALL, HEIGHT // SMALL)
+    colour = cv2.resize(weighted, size, interpolation=cv2.INTER_AREA)
+    share = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+    pad = size[0] // 2
+    colour = np.pad(colour, ((0, 0), (pad, pad), (0, 0)), "wrap")
+    levels = [(colour, np.pad(share, ((0, 0), (pad, pad)), "wrap"))]
+    for _ in range(7):
+        colour, share = levels[-1]
+        levels.append((cv2.pyrDown(colour), cv2.pyrDown(share)))
+    fill = np.broadcast_to(last, levels[-1][0].shape).astype(np.float32)
+    for colour, share in reversed(levels):
+        fill = cv2.resize(fill, (share.shape[1], share.shape[0]), interpolation=cv2.INTER_CUBIC)
+        known = smoothstep(share, 0.02, 0.35)[..., None].astype(np.float32)
+        fill = known * colour / np.maximum(share, 1e-3)[..., None] + (1 - known) * fill
+    smooth = cv2.GaussianBlur(fill, (0, 0), 2.0)[:, pad:-pad]
+    return np.asarray(cv2.resize(smooth, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC))
+
+
+def _grain(colour: Array, trust: Array) -> Array:
+    """Fine grey noise as strong as the skin's own fine detail."""
+    sure = trust > 0.9
+    if not sure.any():
+        return np.zeros((HEIGHT, WIDTH, 1), np.float32)
+    grey = colour.mean(axis=2)
+    fine = grey - cv2.GaussianBlur(grey, (0, 0), 3)
+    strength = min(6.0, 1.2 * float(np.median(abs(fine[sure]))))
+    noise = np.random.default_rng(0).normal(size=(HEIGHT, WIDTH)).astype(np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), 1.2)
+    return np.asarray(noise / noise.std() * strength)[..., None]
+
+
+def _look_up(picture: Array, place: Array) -> Array:
+    return np.asarray(
+        cv2.remap(picture, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    )
+
+
+def _visible(pixels: Array, tris: Array, shape: tuple[int, ...]) -> Array:
+    """Whether the portrait's camera sees each fine vertex."""
+    scale = BUFFER / max(shape[:2])
+    height, width = (int(side * scale) for side in shape[:2])
+    points = pixels * [scale, scale, 1]
+    depth, which, weight = buffers(height, width)
+    triangles(points[tris], np.ones(tris.shape), depth, which, weight, 0)
+    places = points[:, None, :2].astype(np.float32)
+    nearest = cv2.remap(depth, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(pixels[:, 2] > nearest[:, 0] - SLACK)
