@@ -90,7 +90,7 @@ class Score:
 
     def _identity(self, identity: Identity, stored: Pictures) -> Identity:
         views = [stored.views[view.yaw] for view in identity.views]
-        reference, *measured = self._measure([decode_jpeg(p) for p in (stored.reference, *views)])
+        reference, *measured = self.measure([decode_jpeg(p) for p in (stored.reference, *views)])
         scored = [
             replace(view, scores=made.against(reference))
             for view, made in zip(identity.views, measured, strict=True)
@@ -103,7 +103,8 @@ class Score:
             embedding=tuple(round(x, _EMBEDDING_DECIMALS) for x in embedding),
         )
 
-    def _measure(self, images: Sequence[Image]) -> list[_Measured]:
+    def measure(self, images: Sequence[Image]) -> list[Measured]:
+        """What each picture gives by itself."""
         found = self.faces.find(images)
         aesthetic = self.aesthetic(images)
         return [
@@ -111,12 +112,12 @@ class Score:
             for image, faces, score in zip(images, found, aesthetic, strict=True)
         ]
 
-    def _one(self, image: Image, face: Face | None, aesthetic: float | None) -> _Measured:
+    def _one(self, image: Image, face: Face | None, aesthetic: float | None) -> Measured:
         if face is None:
-            return _Measured(None, None, aesthetic, None, None)
+            return Measured(None, None, aesthetic, None, None)
         pose = face.pose if self.pose is None else self.pose(image, face)
         (embedding,) = self.faces.embed(image, [face])
-        return _Measured(face, sharpness(image, face), aesthetic, pose, embedding)
+        return Measured(face, sharpness(image, face), aesthetic, pose, embedding)
 
 
 def subject(image: Image, faces: Sequence[Face]) -> Face | None:
@@ -136,8 +137,8 @@ def subject(image: Image, faces: Sequence[Face]) -> Face | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Measured:
-    """What one picture gives by itself."""
+class Measured:
+    """What one picture gives by itself; None where it could not be measured."""
 
     face: Face | None
     sharpness: float | None
@@ -149,7 +150,7 @@ class _Measured:
         """The scores of a reference."""
         return self._scores(ratio=None, cosine=None)
 
-    def against(self, reference: _Measured) -> Scores:
+    def against(self, reference: Measured) -> Scores:
         """The scores of a view of that reference."""
         ratio = cosine = None
         if self.sharpness is not None and reference.sharpness:
