@@ -1,0 +1,189 @@
+"""Training pairs: people photographed at the canonical yaws, as WebDataset shards with a manifest.
+
+PAIRS/manifest.json          written last: splits, shards by SHA-256, coverage per yaw
+PAIRS/train/000000.tar       <subject>.json, <subject>.yaw-90.jpg … <subject>.yaw+90.jpg
+PAIRS/validation/000000.tar  people of whom none is in train
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from datapipe import tar
+from datapipe.errors import UserError
+from datapipe.files import Folder
+from datapipe.pictures import decode_jpeg
+from datapipe.record import Image
+from datapipe.shards import Member, ShardWriter
+
+Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = ("train", "validation")
+MANIFEST = "manifest.json"
+
+_VERSION = 1
+_SHARD_SUBJECTS = 256
+_SHARD_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a subject."""
+
+    yaw: int
+    """The canonical yaw it stands for, degrees; > 0: the nose points to image right."""
+    picture: bytes
+    """JPEG; square, the same size and crop rule for every frame of every subject."""
+    measured_yaw: float | None
+    """Degrees, by the pose estimator."""
+    timestamp: float
+    """Seconds from the start of the clip."""
+    true_yaw: float | None = None
+    """Degrees, where the clip was rendered and the truth is known."""
+
+    def image(self) -> Image:
+        """The decoded picture. Raises ValueError when it is not one."""
+        return decode_jpeg(self.picture)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One person: at most one frame for each canonical yaw."""
+
+    key: str
+    """Unique in the pairs; safe as a file name, free of dots."""
+    clip: str
+    """Name of the clip that the frames are of."""
+    frames: tuple[Frame, ...]
+
+    def __post_init__(self) -> None:
+        if "." in self.key or "/" in self.key:
+            raise ValueError(f"the key {self.key!r} must be free of dots and slashes")
+        yaws = [frame.yaw for frame in self.frames]
+        if len(set(yaws)) < len(yaws):
+            raise ValueError(f"{self.key}: more than one frame for one yaw in {yaws}")
+
+    @property
+    def yaws(self) -> tuple[int, ...]:
+        return tuple(sorted(frame.yaw for frame in self.frames))
+
+    def frame(self, yaw: int) -> Frame:
+        """Raises KeyError where the subject has none."""
+        return {frame.yaw: frame for frame in self.frames}[yaw]
+
+
+def split_of(key: str, validation: float, seed: int) -> Split:
+    """Which split a person falls into: a hash of seed and key, so more people move nobody."""
+    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
+    return "validation" if int.from_bytes(digest[:8]) < validation * 2**64 else "train"
+
+
+def write_pairs(
+    folder: Folder,
+    subjects: Iterable[tuple[Split, Subject]],
+    yaws: Iterable[int],
+    settings: Mapping[str, object],
+) -> Pairs:
+    """Write shards, then the manifest. Raises ValueError for a person seen twice.
+
+    `settings` (how the frames were picked; JSON) goes into the manifest. The same subjects in the
+    same order give the same bytes.
+    """
+    folder.delete(MANIFEST)
+    coverage: dict[Split, dict[str, list[int]]] = {split: {} for split in SPLITS}
+    writers = {
+        split: ShardWriter(folder.folder(split), _SHARD_SUBJECTS, _SHARD_BYTES) for split in SPLITS
+    }
+    with writers["train"], writers["validation"]:
+        for split, subject in subjects:
+            if any(subject.key in people for people in coverage.values()):
+                raise ValueError(f"the subject {subject.key!r} comes twice")
+            coverage[split][subject.key] = list(subject.yaws)
+            writers[split].write(_members(split, subject))
+    manifest = {
+        "version": _VERSION,
+        "yaws": sorted(yaws),
+        "settings": settings,
+        "splits": {
+            split: {
+                "shards": [asdict(shard) for shard in writers[split].shards],
+                "subjects": coverage[split],
+            }
+            for split in SPLITS
+        },
+    }
+    folder.put(MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
+    return Pairs(folder)
+
+
+def _members(split: Split, subject: Subject) -> list[Member]:
+    frames = sorted(subject.frames, key=lambda frame: frame.yaw)
+    facts = {
+        "subject": subject.key,
+        "split": split,
+        "clip": subject.clip,
+        "frames": [{k: v for k, v in asdict(frame).items() if k != "picture"} for frame in frames],
+    }
+    text = json.dumps(facts, sort_keys=True).encode()
+    pictures = [Member.of(_name(subject.key, f.yaw), f.picture) for f in frames]
+    return [Member.of(f"{subject.key}.json", text), *pictures]
+
+
+def _name(key: str, yaw: int) -> str:
+    return f"{key}.yaw{yaw:+03d}.jpg"
+
+
+class Pairs:
+    """A folder that `write_pairs` wrote."""
+
+    def __init__(self, folder: Folder) -> None:
+        """Reads the manifest. Raises UserError when there is none."""
+        self.folder = folder
+        try:
+            text = folder.read(MANIFEST)
+        except FileNotFoundError:
+            raise UserError(
+                f"{folder.url} holds no {MANIFEST}; make it with `harmoview pairs CORPUS --out …`"
+            ) from None
+        self.sha256 = hashlib.sha256(text).hexdigest()
+        """Of the manifest, and so of every shard it lists."""
+        self._manifest: dict[str, Any] = json.loads(text)
+        if self._manifest.get("version") != _VERSION:
+            raise UserError(f"{folder.url}/{MANIFEST} is of another version; make the pairs again")
+
+    @property
+    def yaws(self) -> tuple[int, ...]:
+        """The canonical yaws that were looked for."""
+        return tuple(self._manifest["yaws"])
+
+    def coverage(self, split: Split) -> dict[str, tuple[int, ...]]:
+        """The yaws that each subject has, by key."""
+        subjects = self._manifest["splits"][split]["subjects"]
+        return {key: tuple(yaws) for key, yaws in sorted(subjects.items())}
+
+    def subjects(self, split: Split) -> Iterator[Subject]:
+        """The people of a split, one by one. Raises UserError when a shard is not as listed."""
+        for shard in self._manifest["splits"][split]["shards"]:
+            name = f"{split}/{shard['name']}"
+            if not self.folder.exists(name):
+                raise UserError(f"{self.folder.url}/{name} is missing; make the pairs again")
+            data = self.folder.read(name)
+            if hashlib.sha256(data).hexdigest() != shard["sha256"]:
+                raise UserError(f"{self.folder.url}/{name} is damaged; make the pairs again")
+            members = tar.read_members(data)
+            yield from (
+                _subject(json.loads(text), members)
+                for member, text in members.items()
+                if member.endswith(".json")
+            )
+
+
+def _subject(facts: dict[str, Any], members: Mapping[str, bytes]) -> Subject:
+    key = facts["subject"]
+    frames = [
+        Frame(picture=members[_name(key, frame["yaw"])], **frame) for frame in facts["frames"]
+    ]
+    return Subject(key, facts["clip"], tuple(frames))
