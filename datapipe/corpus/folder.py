@@ -13,6 +13,7 @@ from datapipe.corpus import captions, suffixes
 from datapipe.corpus.keys import file_key
 from datapipe.corpus.place import Place, is_about_the_path
 from datapipe.corpus.tars import Tar, tar_samples
+from datapipe.errors import UserError
 from datapipe.record import Sample, Source
 
 _BATCH = 256  # videos whose captions are asked of an object store at once
@@ -143,6 +144,8 @@ def _local(root: Place) -> Iterator[Directory]:
         except OSError as fault:
             if not is_about_the_path(fault):
                 raise
+            if not relative:
+                raise UserError(f"{place.url}: {fault.strerror}. Make it readable") from fault
             problem = f"the folder cannot be listed: {fault.strerror}"
             yield Directory(place, relative, problems={"": problem})
             continue

@@ -67,21 +67,31 @@ class Corpus:
 def corpus(url: str) -> Corpus:
     """The corpus at a path or fsspec URL. Raises UserError when it is none."""
     place = user_place(url)
-    try:
-        return _recognise(url, place)
-    except PermissionError as fault:
-        todo = "Make it readable" if place.fs is None else "Look at the credentials in use"
-        raise UserError(f"{url}: access denied ({fault}). {todo}") from fault
-
-
-def _recognise(url: str, place: Place) -> Corpus:
-    if place.is_dir():
+    kind = _kind(url, place)
+    if kind == "folder":
         return Corpus(url, "folder", place)
-    if place.is_file():
+    if kind == "file":
         return _file(url, place)
     if "{" in url:
         return _pattern(url)
     raise UserError(f"{url}: no such file or folder. {_FORMS}")
+
+
+def _kind(url: str, place: Place) -> Literal["folder", "file", "nothing"]:
+    """Look for the first time: what fails here is the address, the credentials or the network."""
+    try:
+        if place.is_dir():
+            return "folder"
+        return "file" if place.is_file() else "nothing"
+    except OSError as fault:
+        reason = fault.strerror or str(fault)
+        raise UserError(f"{url}: {reason}. Check the address and the right to read it") from fault
+    except Exception as fault:
+        if place.fs is None:
+            raise
+        # Each store has errors of its own; they share no class.
+        problem = f"{type(fault).__name__}: {fault}"
+        raise UserError(f"{url}: {problem}. Check credentials, endpoint and network") from fault
 
 
 def _file(url: str, place: Place) -> Corpus:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -169,11 +169,12 @@ def _csv(file: IO[bytes], url: str) -> Iterator[_Row]:
 
 
 def _jsonl(file: IO[bytes], url: str) -> Iterator[_Row]:
+    lines = io.BufferedReader(cast("io.RawIOBase", file))  # fsspec's readline knows no limit
     number = 0
-    while line := file.readline(_MAX_LINE):
+    while line := lines.readline(_MAX_LINE):
         number += 1
         whole = len(line) < _MAX_LINE or line.endswith(b"\n")
-        while not whole and (rest := file.readline(_MAX_LINE)):
+        while not whole and (rest := lines.readline(_MAX_LINE)):
             whole = rest.endswith(b"\n")
         if not line.strip():
             continue

@@ -14,7 +14,6 @@ from fsspec.implementations.local import LocalFileSystem
 
 from datapipe.errors import UserError
 
-
 _PATH_ERRORS = {
     errno.ENOENT,
     errno.EACCES,

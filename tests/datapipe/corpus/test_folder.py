@@ -170,7 +170,7 @@ def test_a_relative_folder_gives_absolute_paths(tmp_path, monkeypatch):
 
 def test_a_folder_without_videos_is_the_users_mistake(tmp_path):
     write(tmp_path, "notes.txt", "shards/0.tar.gz")
-    with pytest.raises(UserError, match="no video in it.*compressed tars are not read"):
+    with pytest.raises(UserError, match=r"no video in it.*compressed tars are not read"):
         list(corpus(str(tmp_path)))
 
 
@@ -207,8 +207,7 @@ def test_a_bucket_gives_the_keys_that_the_same_folder_gives_locally(tmp_path, st
 
 def test_captions_in_a_bucket_are_asked_for_only_where_the_listing_has_them(stored, monkeypatch):
     url, fs = stored
-    for n in range(600):
-        fs.pipe_file(f"{url}/{n:03}.mp4", b"video")
+    fs.pipe({f"{url}/{n:03}.mp4": b"video" for n in range(300)})
     fs.pipe_file(f"{url}/007.txt", b"seven")
     asked = []
     original = type(fs)._cat_file
@@ -219,7 +218,7 @@ def test_captions_in_a_bucket_are_asked_for_only_where_the_listing_has_them(stor
 
     monkeypatch.setattr(type(fs), "_cat_file", counted)
     samples = list(corpus(url))
-    assert len(samples) == 600
+    assert len(samples) == 300
     assert samples[7].caption == "seven"
     assert asked == [f"{url.removeprefix('s3://')}/007.txt"]
 
