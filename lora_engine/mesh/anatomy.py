@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -127,9 +127,10 @@ class Anatomy:
     @cached_property
     def chin(self) -> int:
         """The coarse vertex at the chin's lowest point in the middle."""
-        middle = abs(self.base[: self.bust, 0]) < 1e-3
-        front = middle & (self.base[: self.bust, 2] > self.base[: self.bust, 2].max() - 0.55)
-        return int(np.where(front, -self.base[: self.bust, 1], -np.inf).argmax())
+        x, y, z = self.base[: self.bust].T
+        middle = (abs(x) < 1e-3) & (y > self.neck[1])
+        front = middle & (z > z[middle].max() - 0.55)
+        return int(np.where(front, -y, -np.inf).argmax())
 
     def mean(self, who: Phenotype) -> Array:
         """Coarse vertices of the average head of this phenotype."""
@@ -141,6 +142,7 @@ class Anatomy:
                 moved += share * part * self.target(f"macrodetails/{race}-{sex}-young")
         return self.symmetric(moved)
 
+    @cache  # noqa: B019 - an anatomy lives as long as its process
     def target(self, name: str) -> Array:
         """Displacement of the coarse vertices at full strength; both sides for an l- target."""
         moved = np.zeros_like(self._vertices)

@@ -12,9 +12,10 @@ import numpy as np
 from lora_engine.mesh.anatomy import Anatomy, Phenotype
 from lora_engine.mesh.raster import Array, buffers, interpolate, triangles
 
-WIDTH, HEIGHT = 1536, 1024
-WRAP = 192  # columns repeated at both borders
+WIDTH, HEIGHT = 1152, 800
+WRAP = 144  # columns repeated at both borders
 CENTRE = np.array([0.0, 7.1, 0.45])
+FRONT = 0.6  # 0: columns are even angles; towards 1, more of them show the face
 LOW, HIGH = -88.0, 90.0  # elevation of the last and the first row, degrees
 
 
@@ -31,6 +32,7 @@ class Atlas:
         corner = around[self.tris]
         first = corner[:, :1]
         corner = first + np.remainder(corner - first + np.pi, 2 * np.pi) - np.pi
+        corner = corner + FRONT * np.sin(corner)
         column = (corner / (2 * np.pi) + 0.5) * WIDTH - 0.5
         row = ((HIGH - up) / (HIGH - LOW) * (HEIGHT - 1))[self.tris]
         self.place = np.stack([column, row], axis=2)  # (t, 3, 2) texels, may lie past a border

@@ -94,7 +94,7 @@ class MeshSynthesizer:
         views = []
         for yaw, seed in zip(yaws, seeds, strict=True):
             shot = Shot(head, Pose(float(yaw), 0.0, 0.0), camera, lifted.skin.light)
-            picture = render([shot], self.settings.size, behind)
+            picture = render([shot], (self.settings.size, self.settings.size), behind)
             views.append(sensor(picture, np.random.default_rng(seed)))
         return views
 

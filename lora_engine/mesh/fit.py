@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import RBFInterpolator
-from scipy.optimize import lsq_linear
+from scipy.optimize import linear_sum_assignment, lsq_linear
+from scipy.spatial import cKDTree
 
 from lora_engine.mesh.anatomy import Anatomy, Phenotype
 from lora_engine.mesh.landmarks import IRISES, SIDE, SURFACE, Landmarker
@@ -141,21 +142,14 @@ def map_landmarks(anatomy: Anatomy, find: Landmarker) -> LandmarkMap:
     mirror = _mirror(points)
     points[:, 0] = (points[:, 0] + (4 * SIDE - points[mirror, 0])) / 2
     points[:, 1] = (points[:, 1] + points[mirror, 1]) / 2
-    skin = (which >= 0) & (which < 2 * len(anatomy.quads))
-    rows, columns = np.nonzero(skin)
-    corners, weights = [], []
-    for x, y in points[:SURFACE, :2]:
-        nearest = np.argmin((columns - x) ** 2 + (rows - y) ** 2)
-        row, column = rows[nearest], columns[nearest]
-        corners.append(tris[which[row, column]])
-        weights.append(weight[row, column])
-    return LandmarkMap(np.array(corners), np.array(weights), mirror)
+    rows, columns = np.nonzero((which >= 0) & (which < 2 * len(anatomy.quads)))
+    _, nearest = cKDTree(np.column_stack([columns, rows])).query(points[:SURFACE, :2])
+    place = rows[nearest], columns[nearest]
+    return LandmarkMap(tris[which[place]], weight[place], mirror)
 
 
 def _mirror(points: Array) -> Array:
     """The landmark on the other side of each, from landmarks of a symmetric picture."""
-    from scipy.optimize import linear_sum_assignment
-
     left, right = points[list(IRISES), 0]
     flipped = points * [-1, 1, 1] + [left + right, 0, 0]
     gap = np.linalg.norm(points[:, None] - flipped[None], axis=2)

@@ -45,7 +45,7 @@ def frame(lifted: Lifted, head: Head) -> Camera:
     if len(head.hair.points):
         tops.append(float(np.percentile(head.hair.points[..., 1], 99.7)))
     high = np.array([[0.0, max(tops), head.pivot[2]]])
-    free = camera.project(high, 1000)[0, 1] / 1000 - TOP
+    free = camera.project(high, 1000, 1000)[0, 1] / 1000 - TOP
     if free >= 0:
         return camera
     return replace(camera, place=(x, y - free))

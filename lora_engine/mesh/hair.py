@@ -129,12 +129,9 @@ def _comb(
     """Paths (s, k, 3) that follow the comb at their own height, and the way out of the head."""
     tree = cKDTree(vertices)
     step = (length / (POINTS - 1))[:, None]
-    place, way = roots, start
+    place, way, normal, height = roots, start, start, np.zeros(len(roots))
     path, away = [roots], [start]
     for k in range(1, POINTS):
-        _, near = tree.query(place)
-        normal = out[near]
-        height = ((place - vertices[near]) * normal).sum(axis=1)
         wanted = 0.02 + style.volume * layer * min(1.0, 5 * k / POINTS)
         lift = np.clip((wanted - height) * 6, -1, 1)[:, None]
         comb = _direction(place, normal, style)
@@ -147,7 +144,8 @@ def _comb(
         _, near = tree.query(place)
         normal = out[near]
         height = ((place - vertices[near]) * normal).sum(axis=1)
-        place = place + np.clip(0.015 + 0.03 * layer - height, 0, 1)[:, None] * normal
+        push = np.clip(0.015 + 0.03 * layer - height, 0, 1)
+        place, height = place + push[:, None] * normal, height + push
         path.append(place)
         away.append(_unit(0.6 * normal + 0.4 * start))
     return np.stack(path, axis=1), np.stack(away, axis=1)

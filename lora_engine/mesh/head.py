@@ -25,6 +25,7 @@ class Eyes:
     local: Array  # (n, 3) on the unit sphere, z along the gaze
     colour: Array  # of the iris, RGB 0..255
     white: Array
+    cut: Array  # (t, 3) nowhere negative: nothing is open
     iris: float = 0.52
     """Radius of the iris over the eyeball's."""
 
@@ -36,7 +37,7 @@ class Garment:
     vertices: Array
     tris: Array
     cut: Array  # (t, 3) distance below the neckline; negative: open
-    rest: Array  # (n, 3) unturned place, for folds
+    folds: Array  # (n,) brightness of the cloth's folds, near 1
     colour: Array
 
 
@@ -46,6 +47,7 @@ class Head:
 
     vertices: Array
     tris: Array
+    cut: Array
     place: Array  # (t, 3, 2) texels of the corners
     texture: Array  # wrapped; RGB 0..255, and how little of the portrait is in it
     cavity: Array
@@ -99,6 +101,7 @@ def eyeballs(shape: Array, anatomy: Anatomy, colour: Array) -> Eyes:
         np.concatenate([ball, ball]),
         colour,
         np.array([225.0, 214.0, 206.0]),
+        np.ones((2 * len(tris), 3), np.float32),
     )
 
 
@@ -124,7 +127,10 @@ def garment(fine: Array, anatomy: Anatomy, look: Look) -> Garment:
     compact = compact.reshape(tris.shape).astype(np.int32)
     out = normals(fine, anatomy.triangles)[used]
     shell = fine[used] + CLOTH * out
-    return Garment(shell, compact, below[used][compact].astype(np.float32), shell, look.cloth)
+    cut = below[used][compact].astype(np.float32)
+    x, y, z = shell.T
+    folds = 1 + 0.04 * np.sin(3 * x + 5 * y) * np.sin(7 * y - 2 * z)
+    return Garment(shell, compact, cut, folds, look.cloth)
 
 
 def assemble(
@@ -143,6 +149,7 @@ def assemble(
     return Head(
         vertices=fine,
         tris=anatomy.triangles,
+        cut=np.ones(anatomy.triangles.shape, np.float32),
         place=atlas.place,
         texture=wrapped(layers),
         cavity=anatomy.cavity,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from lora_engine.mesh.raster import Array
 
@@ -31,9 +32,10 @@ class Light:
     weights: Array  # (9,)
 
     def __call__(self, normals: Array) -> Array:
-        """(n,) shading at unit normals in camera axes."""
-        shading = basis(normals) @ self.weights.astype(normals.dtype)
-        return np.asarray(np.clip(shading, *RANGE))
+        """(n,) shading at unit normals (n, 3) in camera axes."""
+        out = np.empty(len(normals), np.float32)
+        _shade(np.ascontiguousarray(normals, np.float64), self.weights, out)
+        return out
 
     @classmethod
     def from_direction(cls, direction: Array, key: float, sky: float = 0.1) -> Light:
@@ -43,6 +45,21 @@ class Light:
         grid = grid[grid[:, 2] > 0]
         lamp = np.clip(grid @ (direction / np.linalg.norm(direction)), 0, 1)
         return cls(_solve(grid, 1 - key + 1.45 * key * lamp + sky * grid[:, 1], np.ones(len(grid))))
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def shading(x: float, y: float, z: float, weights: Array) -> float:
+    """At one unit normal; the same sum as `basis` gives."""
+    total = weights[0] + weights[1] * x + weights[2] * y + weights[3] * z
+    total += weights[4] * x * y + weights[5] * y * z + weights[6] * x * z
+    total += weights[7] * (x * x - y * y) + weights[8] * (3.0 * z * z - 1.0)
+    return min(max(total, RANGE[0]), RANGE[1])
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _shade(normals: Array, weights: Array, out: Array) -> None:
+    for i in range(len(normals)):
+        out[i] = shading(normals[i, 0], normals[i, 1], normals[i, 2], weights)
 
 
 def estimate(normals: Array, brightness: Array) -> Light:

@@ -82,6 +82,18 @@ def interpolate(values: Array, corners: Array, which: Array, weight: Array) -> A
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
+def moved(points: Array, level: Array, matrices: Array) -> Array:
+    """Each point (n, 3) times the matrix (m, 3, 3) that its level (n,) names."""
+    out = np.empty(points.shape)
+    for i in range(points.shape[0]):
+        m = matrices[level[i]]
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        for k in range(3):
+            out[i, k] = m[k, 0] * x + m[k, 1] * y + m[k, 2] * z
+    return out
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
 def strands(points: Array, colours: Array, width: Array, depth: Array, canvas: Array) -> None:
     """Draw polylines (s, k, 3) with per-point colour (s, k, 3) and width in pixels (s, k).
 

@@ -12,30 +12,31 @@ from datapipe.record import Image, Pose
 from lora_engine.mesh.fit import DISTANCE
 from lora_engine.mesh.head import PIVOT, Head
 from lora_engine.mesh.light import Light
-from lora_engine.mesh.raster import Array, buffers, strands, triangles
+from lora_engine.mesh.raster import Array, buffers, moved, strands, triangles
 from lora_engine.mesh.shade import cloth, eyeballs, skin
 from lora_engine.mesh.surface import normals, smoothstep
 
 SUPERSAMPLE = 2
 TORSO_YAW = 0.35  # share of a head turn that the shoulders take part in
 TWIST = (-0.1, 0.85)  # heights above the neck joint between which the neck twists
+LEVELS = 1024  # steps in which the neck's twist is rounded
 TILT = 0.6  # rise of those heights towards the back: the chin turns with the head
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Where a mesh point comes to lie in the picture, in shares of the picture's side."""
+    """Where a mesh point comes to lie in the picture."""
 
     origin: Array  # mesh point at the place below
-    place: tuple[float, float] = (0.5, 0.5)  # right, down
-    scale: float = 0.26  # side of the picture that one decimetre takes
+    place: tuple[float, float] = (0.5, 0.5)  # shares of its width and height, from the top left
+    scale: float = 0.26  # share of its height that one decimetre takes
 
-    def project(self, points: Array, side: int) -> Array:
+    def project(self, points: Array, width: int, height: int) -> Array:
         """Pixel x, pixel y and depth of points (n, 3)."""
         offset = points - self.origin
-        zoom = self.scale * side / (1 - offset[:, 2] / DISTANCE)
-        x = self.place[0] * side + offset[:, 0] * zoom - 0.5
-        y = self.place[1] * side - offset[:, 1] * zoom - 0.5
+        zoom = self.scale * height / (1 - offset[:, 2] / DISTANCE)
+        x = self.place[0] * width + offset[:, 0] * zoom - 0.5
+        y = self.place[1] * height - offset[:, 1] * zoom - 0.5
         return np.stack([x, y, offset[:, 2]], axis=1)
 
 
@@ -67,71 +68,78 @@ class Sensor:
         if self.blur:
             picture = cv2.GaussianBlur(picture, (0, 0), self.blur)
         if self.noise:
-            grey = rng.normal(0, self.noise, picture.shape[:2] + (1,))
-            tint = rng.normal(0, 0.5 * self.noise, picture.shape)
-            picture = picture + (grey + tint) * (0.6 + 0.8 * picture / 255)
+            grey = rng.standard_normal((*picture.shape[:2], 1), np.float32)
+            tint = 0.5 * rng.standard_normal(picture.shape, np.float32)
+            picture = picture + self.noise * (grey + tint) * (0.6 + 0.8 / 255 * picture)
         return np.asarray(np.clip(np.rint(picture), 0, 255), np.uint8)
 
 
-def rotation(yaw: Array, pitch: Array, roll: Array) -> Array:
-    """(n, 3, 3) mesh axes to camera axes, for angles in degrees (n,)."""
-    y, p, r = (np.radians(angle) for angle in (yaw, -pitch, -roll))
+def rotations(pose: Pose) -> Array:
+    """(LEVELS + 1, 3, 3): mesh axes to camera axes, from the torso's share of the turn to the head's."""
+    share = np.linspace(0, 1, LEVELS + 1)
+    yaw = pose.yaw * (TORSO_YAW + (1 - TORSO_YAW) * share)
+    y, p, r = (np.radians(angle) for angle in (yaw, -pose.pitch * share, -pose.roll * share))
     zero, one = np.zeros_like(y), np.ones_like(y)
     cy, sy, cp, sp, cr, sr = np.cos(y), np.sin(y), np.cos(p), np.sin(p), np.cos(r), np.sin(r)
     about_y = np.array([[cy, zero, sy], [zero, one, zero], [-sy, zero, cy]])
     about_x = np.array([[one, zero, zero], [zero, cp, -sp], [zero, sp, cp]])
     about_z = np.array([[cr, -sr, zero], [sr, cr, zero], [zero, zero, one]])
-    product = np.einsum("ijn,jkn,kln->nil", about_z, about_x, about_y)
-    return np.asarray(product)
+    return np.ascontiguousarray(np.einsum("ijn,jkn,kln->nil", about_z, about_x, about_y))
 
 
-def turn(points: Array, pose: Pose, pivot: Array) -> Array:
-    """Points (n, 3) after the head has turned: the neck twists and bends, the torso follows a little."""
-    offset = points - (pivot - PIVOT)
-    share = smoothstep(offset[:, 1] + TILT * offset[:, 2], *TWIST)
-    yaw = pose.yaw * (TORSO_YAW + (1 - TORSO_YAW) * share)
-    matrices = rotation(yaw, pose.pitch * share, pose.roll * share)
-    return np.asarray(np.einsum("nij,nj->ni", matrices, points - pivot) + pivot)
+@dataclass(frozen=True)
+class Turn:
+    """A head turn: the neck twists and bends, the torso follows a little."""
+
+    matrices: Array
+    pivot: Array
+
+    def level(self, points: Array) -> Array:
+        """Which of the matrices moves each point (n, 3) of the unturned head."""
+        offset = points - (self.pivot - PIVOT)
+        share = smoothstep(offset[:, 1] + TILT * offset[:, 2], *TWIST)
+        return np.asarray(np.rint(share * LEVELS), np.int32)
+
+    def __call__(self, points: Array, level: Array) -> Array:
+        """Points after the turn."""
+        return np.asarray(moved(points - self.pivot, level, self.matrices) + self.pivot)
 
 
-def render(shots: Sequence[Shot], size: int, background: Array) -> Array:
-    """A square float picture (size, size, 3) in 0..255; `background` is stretched behind."""
-    side = size * SUPERSAMPLE
-    canvas = cv2.resize(background, (side, side), interpolation=cv2.INTER_LINEAR)
+def render(shots: Sequence[Shot], size: tuple[int, int], background: Array) -> Array:
+    """A float picture (height, width, 3) in 0..255 for size (width, height).
+
+    `background` is stretched behind; later shots lie over earlier ones.
+    """
+    wide, high = size[0] * SUPERSAMPLE, size[1] * SUPERSAMPLE
+    canvas = cv2.resize(background, (wide, high), interpolation=cv2.INTER_LINEAR)
     canvas = np.ascontiguousarray(canvas, np.float32)
     for shot in shots:
         _draw(canvas, shot)
-    return np.asarray(cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.resize(canvas, size, interpolation=cv2.INTER_AREA))
 
 
 def _draw(canvas: Array, shot: Shot) -> None:
-    head, side = shot.head, len(canvas)
-    pivot = head.pivot
-    body = turn(head.vertices, shot.pose, pivot)
-    garment = turn(head.garment.vertices, shot.pose, pivot)
-    balls = turn(head.eyes.vertices, shot.pose, pivot)
-    depth, which, weight = buffers(side, side)
-    first = 0
-    for points, tris, cut in (
-        (body, head.tris, np.ones(head.tris.shape, np.float32)),
-        (garment, head.garment.tris, head.garment.cut),
-        (balls, head.eyes.tris, np.ones(head.eyes.tris.shape, np.float32)),
-    ):
-        corners = shot.camera.project(points, side)[tris]
-        triangles(corners, cut, depth, which, weight, first)
-        first += len(tris)
-    ends = np.cumsum([0, len(head.tris), len(head.garment.tris), len(head.eyes.tris)])
-    skin(canvas, head, normals(body, head.tris), shot.light, which, weight, ends[0], ends[1])
-    out = normals(garment, head.garment.tris)
-    cloth(canvas, head.garment, out, shot.light, which, weight, ends[1], ends[2])
-    out = normals(balls, head.eyes.tris)
-    eyeballs(canvas, head.eyes, out, shot.light, which, weight, ends[2], ends[3])
+    head, camera, light = shot.head, shot.camera, shot.light
+    high, wide = canvas.shape[:2]
+    turn = Turn(rotations(shot.pose), head.pivot)
+    depth, which, weight = buffers(high, wide)
+    found, first = (which, weight), 0
+    garment, eyes = head.garment, head.eyes
+    parts: list[tuple[Array, int]] = []
+    for part in (head, garment, eyes):
+        turned = turn(part.vertices, turn.level(part.vertices))
+        corners = camera.project(turned, wide, high)[part.tris]
+        triangles(corners, part.cut, depth, which, weight, first)
+        parts.append((normals(turned, part.tris), first))
+        first += len(part.tris)
+    skin(canvas, head, *parts[0], light, *found)
+    cloth(canvas, garment, *parts[1], light, *found)
+    eyeballs(canvas, eyes, *parts[2], light, *found)
     hair = head.hair
     if len(hair.points):
         flat = hair.points.reshape(-1, 3)
-        turned = turn(flat, shot.pose, pivot)
-        out = turn(flat + hair.out, shot.pose, pivot) - turned
-        out /= np.linalg.norm(out, axis=1, keepdims=True)
-        colours = hair.shaded(turned, out, shot.light)
-        placed = shot.camera.project(turned, side).reshape(hair.points.shape)
-        strands(placed, colours, hair.width * shot.camera.scale * side, depth, canvas)
+        level = turn.level(flat)
+        turned = turn(flat, level)
+        colours = hair.shaded(turned, moved(hair.out, level, turn.matrices), light)
+        placed = camera.project(turned, wide, high).reshape(hair.points.shape)
+        strands(placed, colours, hair.width * camera.scale * high, depth, canvas)

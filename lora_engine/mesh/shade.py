@@ -2,93 +2,131 @@
 
 from __future__ import annotations
 
-import cv2
+import math
+
 import numpy as np
+from numba import njit
 
 from lora_engine.mesh.atlas import WRAP
 from lora_engine.mesh.head import Eyes, Garment, Head
-from lora_engine.mesh.light import Light
+from lora_engine.mesh.light import Light, shading
 from lora_engine.mesh.raster import Array, interpolate
 
-ROW = 4096  # look-ups are laid out in rows of this many: OpenCV's pictures have a largest side
-
-
-def _inside(which: Array, weight: Array, first: int, last: int) -> tuple[Array, Array, Array]:
-    covered = (which >= first) & (which < last)
-    return covered, which[covered] - first, weight[covered]
-
-
-def _unit(vectors: Array) -> Array:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))
-
-
-def sample(picture: Array, places: Array) -> Array:
-    """Bilinear look-up at (n, 2) pixel places."""
-    pad = -len(places) % ROW
-    grid = np.pad(places.astype(np.float32), ((0, pad), (0, 0))).reshape(-1, ROW, 2)
-    found = cv2.remap(picture, grid, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(found.reshape(-1, *found.shape[2:])[: len(places)])
+FOLD = 0.6  # how dark the deepest fold is where the portrait does not show it
+SEAM = (0.13, 0.02)  # of a neckline: distance from the edge, half width
 
 
 def skin(
+    canvas: Array, head: Head, out: Array, first: int, light: Light, which: Array, weight: Array
+) -> None:
+    """Draw the texture in the light, darker in folds."""
+    tables = head.tris, head.place, head.texture, out, head.cavity
+    _skin(canvas, which, weight, first, *tables, light.weights)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _skin(
     canvas: Array,
-    head: Head,
-    out: Array,
-    light: Light,
     which: Array,
     weight: Array,
     first: int,
-    last: int,
+    tris: Array,
+    place: Array,
+    texture: Array,
+    out: Array,
+    cavity: Array,
+    light: Array,
 ) -> None:
-    """Texture in the light, darker in folds, hair's root colour on the scalp."""
-    covered, tri, share = _inside(which, weight, first, last)
-    columns = np.concatenate([out, head.cavity[:, None]], axis=1).astype(np.float32)
-    parts = interpolate(columns, head.tris, tri, share)
-    place = np.einsum("nk,nkc->nc", share, head.place[tri])
-    texel = sample(head.texture, place + [WRAP, 0])
-    lit = light(_unit(parts[:, :3]))[:, None]
-    fold = 1 - 0.6 * parts[:, 3:4] * texel[:, 3:4]
-    canvas[covered] = texel[:, :3] * lit * fold
+    rows, columns = texture.shape[:2]
+    for y in range(which.shape[0]):
+        for x in range(which.shape[1]):
+            t = which[y, x] - first
+            if t < 0 or t >= tris.shape[0]:
+                continue
+            nx = ny = nz = deep = u = v = 0.0
+            for k in range(3):
+                share, corner = weight[y, x, k], tris[t, k]
+                nx += share * out[corner, 0]
+                ny += share * out[corner, 1]
+                nz += share * out[corner, 2]
+                deep += share * cavity[corner]
+                u += share * place[t, k, 0]
+                v += share * place[t, k, 1]
+            size = max(math.sqrt(nx * nx + ny * ny + nz * nz), 1e-9)
+            lit = shading(nx / size, ny / size, nz / size, light)
+            u = min(max(u + WRAP, 0.0), columns - 1.001)
+            v = min(max(v, 0.0), rows - 1.001)
+            i, j = int(v), int(u)
+            fv, fu = v - i, u - j
+            a, b = (1 - fv) * (1 - fu), (1 - fv) * fu
+            c, d = fv * (1 - fu), fv * fu
+            unseen = a * texture[i, j, 3] + b * texture[i, j + 1, 3]
+            unseen += c * texture[i + 1, j, 3] + d * texture[i + 1, j + 1, 3]
+            lit *= 1 - FOLD * deep * unseen
+            for k in range(3):
+                colour = a * texture[i, j, k] + b * texture[i, j + 1, k]
+                colour += c * texture[i + 1, j, k] + d * texture[i + 1, j + 1, k]
+                canvas[y, x, k] = colour * lit
 
 
 def cloth(
     canvas: Array,
     garment: Garment,
     out: Array,
+    first: int,
     light: Light,
     which: Array,
     weight: Array,
-    first: int,
-    last: int,
 ) -> None:
-    """One colour with a fine weave and a seam along the neckline."""
-    covered, tri, share = _inside(which, weight, first, last)
-    columns = np.concatenate([out, garment.rest], axis=1).astype(np.float32)
-    parts = interpolate(columns, garment.tris, tri, share)
-    edge = np.einsum("nk,nk->n", share, garment.cut[tri])
-    lit = light(_unit(parts[:, :3]))
-    rest = parts[:, 3:]
-    folds = 0.03 * np.sin(3 * rest[:, 0] + 5 * rest[:, 1]) * np.sin(7 * rest[:, 1] - 2 * rest[:, 2])
-    seam = 1 - 0.12 * np.exp(-(((edge - 0.13) / 0.012) ** 2))
-    tone = lit * (1 + folds) * seam
-    canvas[covered] = garment.colour.astype(np.float32) * tone[:, None]
+    """Draw one colour with soft folds and a seam along the neckline."""
+    tables = garment.tris, garment.cut, garment.folds, out, garment.colour
+    _cloth(canvas, which, weight, first, *tables, light.weights)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _cloth(
+    canvas: Array,
+    which: Array,
+    weight: Array,
+    first: int,
+    tris: Array,
+    cut: Array,
+    folds: Array,
+    out: Array,
+    colour: Array,
+    light: Array,
+) -> None:
+    for y in range(which.shape[0]):
+        for x in range(which.shape[1]):
+            t = which[y, x] - first
+            if t < 0 or t >= tris.shape[0]:
+                continue
+            nx = ny = nz = edge = fold = 0.0
+            for k in range(3):
+                share, corner = weight[y, x, k], tris[t, k]
+                nx += share * out[corner, 0]
+                ny += share * out[corner, 1]
+                nz += share * out[corner, 2]
+                fold += share * folds[corner]
+                edge += share * cut[t, k]
+            size = max(math.sqrt(nx * nx + ny * ny + nz * nz), 1e-9)
+            lit = shading(nx / size, ny / size, nz / size, light) * fold
+            lit *= 1 - 0.14 * max(0.0, 1 - abs(edge - SEAM[0]) / SEAM[1])
+            lit *= 0.75 + 0.25 * min(1.0, edge / 0.03)
+            for k in range(3):
+                canvas[y, x, k] = colour[k] * lit
 
 
 def eyeballs(
-    canvas: Array,
-    eyes: Eyes,
-    out: Array,
-    light: Light,
-    which: Array,
-    weight: Array,
-    first: int,
-    last: int,
+    canvas: Array, eyes: Eyes, out: Array, first: int, light: Light, which: Array, weight: Array
 ) -> None:
-    """White, iris and pupil by the angle from the gaze, a shade under the lid, a catch-light."""
-    covered, tri, share = _inside(which, weight, first, last)
+    """Draw white, iris and pupil by the angle from the gaze, the lid's shade and a catch-light."""
+    at = np.flatnonzero((which.ravel() >= first) & (which.ravel() < first + len(eyes.tris)))
     columns = np.concatenate([out, eyes.local], axis=1).astype(np.float32)
-    parts = interpolate(columns, eyes.tris, tri, share)
-    local = parts[:, 3:]
+    found = which.ravel()[at] - first
+    parts = interpolate(columns, eyes.tris, found, weight.reshape(-1, 3)[at])
+    normal, local = parts[:, :3], parts[:, 3:]
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
     away = np.hypot(local[:, 0], local[:, 1])
     iris = 1 / (1 + np.exp((away - eyes.iris) / 0.02))
     rim = np.exp(-(((away - eyes.iris) / 0.06) ** 2))
@@ -98,6 +136,6 @@ def eyeballs(
     colour *= (1 - 0.55 * rim * iris)[:, None]
     colour *= (1 - 0.93 * pupil)[:, None]
     lid = 1 - 0.45 * np.clip((local[:, 1] + 0.1) / 0.5, 0, 1)
-    lit = light(_unit(parts[:, :3])) * lid
     shine = np.exp(-(((local[:, 0] + 0.14) ** 2 + (local[:, 1] - 0.17) ** 2) / 0.05**2))
-    canvas[covered] = colour * lit[:, None] + 190 * shine[:, None]
+    lit = light(normal) * lid
+    canvas.reshape(-1, 3)[at] = colour * lit[:, None] + 190 * shine[:, None]
