@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import (
+    ModelMixin,  # noqa: F401 - a pipeline's from_pretrained looks for it in a component's module
+    WanTransformer3DModel,
+)
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.utils.peft_utils import apply_lora_scale

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from torch import Tensor
 
 from datapipe.errors import UserError
+from harmoview.references import normalized_latents
 from harmoview.rope import JumpRotaryPosEmbed
 
 if TYPE_CHECKING:
@@ -106,22 +106,6 @@ def gray_latent(vae: AutoencoderKLWan, size: int = 64) -> list[float]:
     picture = torch.zeros(1, 3, 1, size, size, dtype=vae.dtype, device=vae.device)
     latent = normalized_latents(vae, picture)
     return [float(value) for value in latent.mean(dim=(0, 2, 3, 4))]
-
-
-@torch.no_grad()
-def normalized_latents(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
-    """The mode of the VAE's latents, (z - mean) / std in float32, as Wan's transformer expects.
-
-    `video` [B, 3, F, H, W] in -1..1. One frame gives latent frame 0 of a clip that starts with it,
-    so a reference picture is a clip of one frame.
-    """
-    z = vae.encode(video.to(vae.device, vae.dtype)).latent_dist.mode().float()
-    mean, std = (
-        torch.tensor(values, device=z.device).view(1, -1, 1, 1, 1)
-        for values in (vae.config.latents_mean, vae.config.latents_std)
-    )
-    latents: Tensor = (z - mean) / std
-    return latents
 
 
 def _sibling_vae(path: str, subfolder: str) -> AutoencoderKLWan:

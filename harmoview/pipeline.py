@@ -1,0 +1,204 @@
+"""HarmoView's pipeline: a prompt and one or two identities in, a video out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import WanPipeline
+from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
+from torch import Tensor
+
+from harmoview.injection import FrontalEncoder
+from harmoview.references import References, Views, encode_references
+
+
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """Three-way guidance: neg + references (ref - neg) + text (full - ref).
+
+    neg has neither references nor prompt, ref has the references, full has both. Without references
+    means that every slot is a proxy and no image token is there, which keeps the layout.
+    """
+
+    text: float
+    references: float
+
+    def weights(self) -> dict[str, float]:
+        """The factor of each pass; a pass whose factor is 0 need not run.
+
+        Equal scales give guidance against neg in two passes, as Wan's own.
+        """
+        factors = {
+            "neg": 1 - self.references,
+            "ref": self.references - self.text,
+            "full": self.text,
+        }
+        return {name: factor for name, factor in factors.items() if factor != 0}
+
+
+class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
+    """Wan's pipeline with references; called without them it is Wan's.
+
+    Offload, VAE tiling and LoRA loading are inherited. A model with MFI encodes pictures with
+    `frontal_encoder`, which is not a component: references given as `References` do without.
+    """
+
+    frontal_encoder: FrontalEncoder | None = None
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str] | None = None,
+        negative_prompt: str | list[str] | None = None,
+        height: int = 480,
+        width: int = 832,
+        num_frames: int = 81,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 5.0,
+        guidance_scale_2: float | None = None,
+        *,
+        references: References | Sequence[Views] | None = None,
+        reference_scale: float | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        output_type: str = "np",
+        return_dict: bool = True,
+        attention_kwargs: dict[str, Any] | None = None,
+        callback_on_step_end: Callable[..., dict[str, Tensor]] | None = None,
+        max_sequence_length: int = 512,
+        **others: Any,
+    ) -> Any:
+        """As `WanPipeline`, with the identities' pictures by yaw or their encoded form.
+
+        `guidance_scale` is the scale of the text, `guidance_scale_2` that of the low-noise expert;
+        `reference_scale` is by default equal to the text's, which saves a pass. Height and width
+        are multiples of a patch, frames 1 more than a multiple of 4. Raises ValueError.
+        """
+        if references is None:
+            return super().__call__(
+                prompt, negative_prompt, height, width, num_frames, num_inference_steps,
+                guidance_scale, guidance_scale_2, generator=generator, latents=latents,
+                prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds,
+                output_type=output_type, return_dict=return_dict,
+                attention_kwargs=attention_kwargs, callback_on_step_end=callback_on_step_end,
+                max_sequence_length=max_sequence_length, **others,
+            )  # fmt: skip
+        if others:
+            raise ValueError(f"not available together with references: {', '.join(others)}")
+        self.check_inputs(
+            prompt, negative_prompt, height, width, prompt_embeds, negative_prompt_embeds,
+            guidance_scale_2=guidance_scale_2,
+        )  # fmt: skip
+        self._check_size(height, width, num_frames)
+        self._guidance_scale, self._attention_kwargs = guidance_scale, attention_kwargs
+        self._interrupt = False
+        low = guidance_scale if guidance_scale_2 is None else guidance_scale_2
+        scales = [
+            Guidance(text, text if reference_scale is None else reference_scale)
+            for text in (guidance_scale, low)
+        ]
+        device, model = self._execution_device, self.transformer
+        if not isinstance(references, References):
+            references = self.encode_references(references)
+        text, null_text = self.encode_prompt(
+            prompt, negative_prompt, True, 1, prompt_embeds, negative_prompt_embeds,
+            max_sequence_length, device,
+        )  # fmt: skip
+        given = references.repeat(len(text))
+        conditions = {
+            name: {
+                "encoder_hidden_states": words.to(device, model.dtype),
+                **shown.inputs(model.dtype, device),
+            }
+            for name, words, shown in (
+                ("neg", null_text, given.absent()),
+                ("ref", null_text, given),
+                ("full", text, given),
+            )
+        }
+        latents = self.prepare_latents(
+            len(text), model.config.in_channels, height, width, num_frames, torch.float32, device,
+            generator, latents,
+        )  # fmt: skip
+        latents = self._denoise(
+            latents, conditions, scales, num_inference_steps, callback_on_step_end
+        )
+        video = latents if output_type == "latent" else self._decode(latents, output_type)
+        self.maybe_free_model_hooks()
+        return WanPipelineOutput(frames=video) if return_dict else (video,)
+
+    def encode_references(self, identities: Sequence[Views]) -> References:
+        """Encode the pictures of one sample's identities, to be used as often as wanted.
+
+        Raises ValueError where they do not fit the model, or MFI has no `frontal_encoder`.
+        """
+        model = self.transformer
+        if model.config.vit_dim is not None and self.frontal_encoder is None:
+            raise ValueError("the model has MFI: set frontal_encoder, or give encoded References")
+        encoder = None if model.config.vit_dim is None else self.frontal_encoder
+        return encode_references(
+            self.vae,
+            encoder,
+            identities,
+            model.layout,
+            model.config.reference_size,
+            self._execution_device,
+        )
+
+    def _check_size(self, height: int, width: int, frames: int) -> None:
+        step = self.vae_scale_factor_spatial * self.transformer.config.patch_size[1]
+        if height % step or width % step:
+            raise ValueError(f"height and width must be multiples of {step}: {height}, {width}")
+        if frames % self.vae_scale_factor_temporal != 1:
+            raise ValueError(
+                f"frames must be 1 more than a multiple of {self.vae_scale_factor_temporal}, "
+                f"got {frames}"
+            )
+
+    def _denoise(
+        self,
+        latents: Tensor,
+        conditions: dict[str, dict[str, Any]],
+        scales: Sequence[Guidance],
+        steps: int,
+        callback: Callable[..., dict[str, Tensor]] | None,
+    ) -> Tensor:
+        self.scheduler.set_timesteps(steps, device=latents.device)
+        self.scheduler.set_begin_index(0)
+        boundary = (self.config.boundary_ratio or 0) * self.scheduler.config.num_train_timesteps
+        with self.progress_bar(total=steps) as progress:
+            for index, t in enumerate(self.scheduler.timesteps):
+                if self.interrupt:
+                    break
+                high = bool(t >= boundary)
+                model = self.transformer if high else self.transformer_2
+                inputs = {
+                    "hidden_states": latents.to(model.dtype),
+                    # one time a sample: TI2V-5B's time a token is the same number here
+                    "timestep": t.expand(len(latents)),
+                    "attention_kwargs": self._attention_kwargs,
+                }
+                prediction: Any = 0
+                for name, factor in scales[0 if high else 1].weights().items():
+                    with model.cache_context(name):
+                        (velocity,) = model(**inputs, **conditions[name], return_dict=False)
+                    prediction = prediction + factor * velocity.float()
+                latents = self.scheduler.step(prediction, t, latents, return_dict=False)[0]
+                if callback is not None:
+                    latents = callback(self, index, t, {"latents": latents}).get("latents", latents)
+                progress.update()
+        return latents
+
+    def _decode(self, latents: Tensor, output_type: str) -> Any:
+        config = self.vae.config
+        mean, std = (
+            torch.tensor(values, device=latents.device).view(1, -1, 1, 1, 1)
+            for values in (config.latents_mean, config.latents_std)
+        )
+        video = self.vae.decode((latents * std + mean).to(self.vae.dtype), return_dict=False)[0]
+        return self.video_processor.postprocess_video(video, output_type=output_type)

@@ -1,0 +1,35 @@
+"""How the makers of each Wan base sample from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A base's official sampling settings."""
+
+    name: str
+    height: int
+    width: int
+    frames: int
+    fps: int
+    steps: int
+    shift: float
+    """Of the noise schedule. The diffusers copy of A14B says 3; the makers say 12."""
+    guidance: float
+    guidance_low: float | None = None
+    """Of the low-noise expert, where there are two."""
+
+
+# Wan2.2 and Wan2.1 repositories, wan/configs and README
+A14B = Recipe("Wan2.2-T2V-A14B", 480, 832, 81, 16, 40, 12.0, 4.0, 3.0)
+TI2V_5B = Recipe("Wan2.2-TI2V-5B", 704, 1280, 121, 24, 50, 5.0, 5.0)
+T2V_1_3B = Recipe("Wan2.1-T2V-1.3B", 480, 832, 81, 16, 50, 8.0, 6.0)
+
+
+def recipe_of(channels: int, experts: int) -> Recipe:
+    """The recipe of the base with that many latent channels and transformers."""
+    if experts == 2:
+        return A14B
+    return TI2V_5B if channels == 48 else T2V_1_3B
