@@ -12,7 +12,7 @@ import numpy as np
 from datapipe.errors import UserError
 from datapipe.faces.align import align
 from datapipe.faces.base import Face, Floats
-from datapipe.faces.onnx import Device, check_device, options, providers
+from datapipe.faces.onnx import Device, check_device, options, providers, readable
 from datapipe.models import digest
 from datapipe.record import Image, Pose
 
@@ -108,18 +108,15 @@ class InsightFaces:
 
     def _load(self, task: str, path: Path) -> Any:
         """One model, by insightface's own reading of its graph."""
-        import onnxruntime
         from insightface.model_zoo import get_model
 
-        try:
+        with readable(path):
             model = get_model(
                 str(path),
                 providers=providers(self.device),
                 sess_options=options(self.threads),
                 static_shape_sessions=False,  # one session for both detection sizes
             )
-        except onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf as error:
-            raise UserError(f"{path} is not an ONNX model: {error}; unpack it afresh") from error
         if getattr(model, "taskname", None) != task:
             raise UserError(f"{path} is not buffalo_l's {path.name}: it is not a {task} model")
         check_device(model.session, self.device)

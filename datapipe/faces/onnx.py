@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -34,14 +36,34 @@ def options(threads: int = 1) -> Any:
 
 
 def session(model: bytes | Path, device: Device = "cpu", threads: int = 1) -> Any:
-    """An inference session. Raises UserError when CUDA was asked for and is not what runs."""
+    """An inference session.
+
+    Raises UserError for a file that is no ONNX model, and when CUDA was asked for and is not what
+    runs.
+    """
     import onnxruntime
 
     wanted = providers(device)
+    if device == "cuda":
+        onnxruntime.preload_dlls()  # CUDA and cuDNN that came as Python packages
     source = model if isinstance(model, bytes) else str(model)
-    loaded = onnxruntime.InferenceSession(source, options(threads), providers=wanted)
+    with readable(model if isinstance(model, Path) else None):
+        loaded = onnxruntime.InferenceSession(source, options(threads), providers=wanted)
     check_device(loaded, device)
     return loaded
+
+
+@contextmanager
+def readable(path: Path | None) -> Iterator[None]:
+    """Turns ONNX Runtime's complaints about a file into a UserError that names it."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as ort
+
+    try:
+        yield
+    except (ort.Fail, ort.InvalidArgument, ort.InvalidGraph, ort.InvalidProtobuf) as error:
+        raise UserError(
+            f"{path or 'the model'} cannot be loaded by onnxruntime: {error}"
+        ) from error
 
 
 def check_device(session: Any, device: Device) -> None:
