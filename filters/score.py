@@ -90,7 +90,8 @@ class Score:
 
     def _identity(self, identity: Identity, stored: Pictures) -> Identity:
         views = [stored.views[view.yaw] for view in identity.views]
-        reference, *measured = self.measure([decode_jpeg(p) for p in (stored.reference, *views)])
+        pictures = [decode_jpeg(data) for data in (stored.reference, *views)]
+        reference, *measured = measure(pictures, self.faces, self.aesthetic, self.pose)
         scored = [
             replace(view, scores=made.against(reference))
             for view, made in zip(identity.views, measured, strict=True)
@@ -103,21 +104,24 @@ class Score:
             embedding=tuple(round(x, _EMBEDDING_DECIMALS) for x in embedding),
         )
 
-    def measure(self, images: Sequence[Image]) -> list[Measured]:
-        """What each picture gives by itself."""
-        found = self.faces.find(images)
-        aesthetic = self.aesthetic(images)
-        return [
-            self._one(image, subject(image, faces), score)
-            for image, faces, score in zip(images, found, aesthetic, strict=True)
-        ]
 
-    def _one(self, image: Image, face: Face | None, aesthetic: float | None) -> Measured:
+def measure(
+    images: Sequence[Image],
+    faces: FaceAnalyzer,
+    aesthetic: AestheticScorer,
+    pose: PoseEstimator | None = None,
+) -> list[Measured]:
+    """What each picture gives by itself; the arguments are set up already."""
+
+    def one(image: Image, face: Face | None, beauty: float | None) -> Measured:
         if face is None:
-            return Measured(None, None, aesthetic, None, None)
-        pose = face.pose if self.pose is None else self.pose(image, face)
-        (embedding,) = self.faces.embed(image, [face])
-        return Measured(face, sharpness(image, face), aesthetic, pose, embedding)
+            return Measured(None, None, beauty, None, None)
+        angles = face.pose if pose is None else pose(image, face)
+        (embedding,) = faces.embed(image, [face])
+        return Measured(face, sharpness(image, face), beauty, angles, embedding)
+
+    found = [subject(*pair) for pair in zip(images, faces.find(images), strict=True)]
+    return [one(*parts) for parts in zip(images, found, aesthetic(images), strict=True)]
 
 
 def subject(image: Image, faces: Sequence[Face]) -> Face | None:
