@@ -125,12 +125,14 @@ def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str]) 
     )
 
 
-def save_adapter(folder: Folder, transformer: Any, header: AdapterHeader) -> None:
-    """Write the LoRA that is on the transformer, in its dtype, to `pytorch_lora_weights.…`."""
+def save_adapter(
+    folder: Folder, transformer: Any, header: AdapterHeader, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write the LoRA that is on the transformer to `pytorch_lora_weights.safetensors`."""
     from peft import get_peft_model_state_dict
 
     weights = get_peft_model_state_dict(transformer)
-    tensors = {f"transformer.{name}": weight for name, weight in weights.items()}
+    tensors = {f"transformer.{name}": weight.to(dtype) for name, weight in weights.items()}
     metadata = {
         "lora_adapter_metadata": json.dumps(_peft_settings(transformer), sort_keys=True),
         _HEADER: json.dumps(asdict(header), sort_keys=True),

@@ -83,6 +83,10 @@ class Denoiser:
             reference_kv,
         )  # fmt: skip
 
+    def __call__(self, reference: Image, yaws: Sequence[int], seeds: Sequence[int]) -> list[Image]:
+        """Prepare the reference and make its views."""
+        return self.views(self.prepare(reference), yaws, seeds)
+
     def prepare(self, reference: Image) -> torch.Tensor:
         """The reference's pixels, on the CPU."""
         return vae.pixels(reference, self._resolution)

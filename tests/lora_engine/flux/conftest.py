@@ -15,11 +15,14 @@ from lora_engine.flux import prompts
 from lora_engine.flux.adapter import TARGETS, AdapterHeader, add_lora, save_adapter
 from lora_engine.flux.base import find_base
 from lora_engine.flux.prompts import encode_prompts, save_prompts
+from lora_engine.flux.settings import TrainSettings
+from lora_engine.flux.train import begin, train
 
 torch.set_num_threads(1)
 diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.disable_progress_bar()
 
+PEOPLE = runpy.run_path(str(Path(__file__).with_name("people.py")))
 TINY = runpy.run_path(str(Path(__file__).with_name("tiny.py")))
 
 
@@ -82,3 +85,35 @@ def make_adapter(tiny_base, tmp_path):
         return str(tmp_path / name)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def people():
+    """The names of people.py."""
+    return PEOPLE
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory):
+    """Pairs of three people to train on and one to validate with."""
+    return PEOPLE["save_pairs"](tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture
+def run(tiny_base, pairs, tmp_path):
+    """Trains in tmp_path / name with tiny settings; returns the folder."""
+
+    def train_there(name="run", resume=False, measure=None, progress=None, **changes):
+        settings = TrainSettings(
+            **{
+                "pairs": str(pairs), "out": str(tmp_path / name), "base": str(tiny_base),
+                "resolution": 32, "rank": 2, "steps": 3, "yaws_per_group": 2, "warmup": 2,
+                "text_length": 64, "validation_steps": 2, "validate_every": 0,
+                "learning_rate": 1e-2, **changes,
+            }
+        )  # fmt: skip
+        begin(settings, 1, resume)
+        train(settings, measure, progress)
+        return tmp_path / name
+
+    return train_there

@@ -1,0 +1,121 @@
+"""What a training step sees: groups of one person at several yaws, a pure function of the step.
+
+Nothing is drawn from a running random state, so a run can stop anywhere and be taken up by any
+number of processes: the data, noise and timesteps of step n are those of step n.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers.pipelines.flux.pipeline_flux_kontext import calculate_shift
+
+from lora_engine.flux import vae
+from lora_engine.flux.latents import LatentCache, sample_id
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSettings:
+    """How groups are drawn."""
+
+    groups: int
+    """In one step, over all processes."""
+    yaws: int
+    """Targets of one group, at most."""
+    flip: bool
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.groups < 1 or self.yaws < 1:
+            raise ValueError(f"a step needs groups ({self.groups}) and yaws ({self.yaws})")
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One group, by name."""
+
+    subject: str
+    mirrored: bool
+    """All of the group's pictures are mirrored, and every yaw is negated."""
+    frames: tuple[int, ...]
+    """Yaws of the target frames as they are stored."""
+    seed: int
+    """Of noise and timesteps."""
+
+    @property
+    def yaws(self) -> tuple[int, ...]:
+        """The yaws that the pictures show, and that the prompts ask for."""
+        return tuple(-yaw if self.mirrored else yaw for yaw in self.frames)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(sample_id(self.subject, yaw, self.mirrored) for yaw in self.frames)
+
+    @property
+    def reference(self) -> str:
+        return sample_id(self.subject, 0, self.mirrored)
+
+
+def draw(
+    settings: GroupSettings, coverage: Mapping[str, tuple[int, ...]], step: int, slot: int
+) -> Draw:
+    """Group `slot` of step `step` (both from 0). Every epoch sees every person once."""
+    position = step * settings.groups + slot
+    epoch, index = divmod(position, len(coverage))
+    subject = sorted(coverage)[_order(settings.seed, epoch, len(coverage))[index]]
+    rng = np.random.default_rng([settings.seed, 1, position])
+    mirrored = bool(settings.flip and rng.random() < 0.5)
+    count = min(settings.yaws, len(coverage[subject]))
+    frames = rng.choice(coverage[subject], count, replace=False)
+    return Draw(subject, mirrored, tuple(map(int, frames)), int(rng.integers(2**63)))
+
+
+@functools.lru_cache(4)
+def _order(seed: int, epoch: int, people: int) -> tuple[int, ...]:
+    return tuple(map(int, np.random.default_rng([seed, 0, epoch]).permutation(people)))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A drawn group with its tensors, on the CPU."""
+
+    draw: Draw
+    reference: torch.Tensor
+    """(1, S, C) packed latents."""
+    targets: torch.Tensor
+    """(n, S, C)"""
+    noise: torch.Tensor
+    """(n, S, C)"""
+    sigmas: torch.Tensor
+    """(n,), in 0..1: how much of a noisy target is noise."""
+
+
+def load_group(cache: LatentCache, drawn: Draw, mu: float) -> Group:
+    """Read the latents, draw noise and timesteps."""
+    latents = cache.get(drawn.subject, (drawn.reference, *drawn.targets)).float()
+    tokens = vae.pack(latents)
+    generator = torch.Generator().manual_seed(drawn.seed)
+    noise = torch.randn(tokens[1:].shape, generator=generator)
+    sigmas = shifted_sigmas(len(noise), mu, generator)
+    return Group(drawn, tokens[:1], tokens[1:], noise, sigmas)
+
+
+def shift_of(tokens: int, scheduler: Mapping[str, float]) -> float:
+    """mu of the resolution-dependent shift, from the target's tokens, as in sampling."""
+    mu: float = calculate_shift(
+        tokens,
+        scheduler["base_image_seq_len"],
+        scheduler["max_image_seq_len"],
+        scheduler["base_shift"],
+        scheduler["max_shift"],
+    )
+    return mu
+
+
+def shifted_sigmas(count: int, mu: float, generator: torch.Generator) -> torch.Tensor:
+    """Logit-normal noise levels in 0..1, shifted by e^mu (SD3, arXiv 2403.03206, eq. 23)."""
+    return torch.sigmoid(torch.randn(count, generator=generator) + mu)

@@ -1,0 +1,168 @@
+"""The settings of a LoRA training run, and the checks that need no model."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from datapipe.errors import UserError
+from datapipe.files import Folder
+from datapipe.record import YAWS
+from lora_engine.flux.adapter import TARGETS, ReferenceMode
+from lora_engine.flux.base import Base, find_base
+from lora_engine.flux.device import Precision, device_named
+from lora_engine.pairs import Pairs
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """Everything that decides what is trained."""
+
+    pairs: str
+    """The folder that `harmoview pairs` wrote."""
+    out: str
+    """Folder of the adapter, the checkpoints and the metrics."""
+    base: str
+    """A diffusers folder or hub name of FLUX.1-Kontext-dev."""
+    yaws: tuple[int, ...] = YAWS
+    """Degrees; the pairs must have them."""
+    steps: int = 3000
+    resolution: int = 512
+    """Side of reference and target, pixels."""
+    rank: int = 32
+    alpha: float | None = None
+    """None: as the rank."""
+    targets: tuple[str, ...] = TARGETS
+    """Modules that get a LoRA, by the end of their names."""
+    reference_kv: bool = False
+    """Two-pass reference (the adapter then works with it only)."""
+    groups: int = 1
+    """People in one step, over all processes; they share the step's gradient."""
+    yaws_per_group: int = 4
+    """Targets of one person in one step; they share the reference."""
+    flip: bool = True
+    """Half of the groups are mirrored, with their yaws negated."""
+    learning_rate: float = 1e-4
+    warmup: int = 100
+    """Steps over which the learning rate rises; constant after that."""
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema: float = 0.99
+    """Decay of the averaged weights, which are what is saved and validated; 0: none."""
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """adamw8bit needs bitsandbytes."""
+    quantize: Literal["nf4"] | None = None
+    """Hold the base in 4 bits; needs bitsandbytes."""
+    gradient_checkpointing: bool = True
+    text_length: int = 512
+    """T5 tokens a prompt; synthesis must use the same."""
+    precision: Precision | None = None
+    """Of the base; None: bfloat16 on a GPU, float32 on a CPU. The LoRA is float32."""
+    device: str | None = None
+    """None: a GPU if there is one."""
+    seed: int = 0
+    checkpoint_every: int = 250
+    validate_every: int = 500
+    """Steps; 0: never."""
+    validation_people: int = 4
+    validation_steps: int = 28
+    """Denoising steps of validation views."""
+    tensorboard: bool = False
+    """Write metrics for TensorBoard too."""
+    wandb: bool = False
+    """Send metrics to Weights & Biases too."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "resolution", "rank", "groups", "yaws_per_group", "text_length",
+                     "checkpoint_every", "validation_people", "validation_steps"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be at least 0 and under 1, not {self.ema}")
+        if 0 not in self.yaws:
+            raise ValueError("the yaws must hold 0: the frontal frame is the reference")
+        if self.flip and {-yaw for yaw in self.yaws} != set(self.yaws):
+            raise ValueError(f"flip needs yaws that are symmetric, not {self.yaws}")
+
+    @property
+    def lora_alpha(self) -> float:
+        return self.rank if self.alpha is None else self.alpha
+
+    @property
+    def reference_mode(self) -> ReferenceMode:
+        return "two-pass" if self.reference_kv else "concatenated"
+
+    def trajectory(self) -> dict[str, Any]:
+        """The settings that decide the weights after a given step; resuming may not change them."""
+        free = ("out", "pairs", "base", "steps", "device", "checkpoint_every",
+                "validate_every", "validation_people", "validation_steps", "tensorboard",
+                "wandb")  # fmt: skip
+        return {name: value for name, value in asdict(self).items() if name not in free}
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A run's inputs, found and checked."""
+
+    base: Base
+    pairs: Pairs
+    coverage: dict[str, tuple[int, ...]]
+    """Subjects of the training split and the yaws they have."""
+
+
+def check(settings: TrainSettings, processes: int) -> Inputs:
+    """Everything that can be wrong, before anything heavy starts. Raises UserError naming it."""
+    device_named(settings.device)
+    base = find_base(settings.base)
+    if settings.resolution % base.multiple:
+        raise UserError(f"--resolution {settings.resolution}: not a multiple of {base.multiple}")
+    if settings.groups % processes:
+        raise UserError(
+            f"--groups {settings.groups}: cannot be shared by {processes} processes equally"
+        )
+    if Folder(settings.out).local is None:
+        raise UserError(f"--out {settings.out}: must be a folder on a disk that all processes see")
+    _check_packages(settings)
+    pairs = Pairs(Folder(settings.pairs))
+    return Inputs(base, pairs, _check_pairs(settings, pairs))
+
+
+def _check_pairs(settings: TrainSettings, pairs: Pairs) -> dict[str, tuple[int, ...]]:
+    coverage = {
+        key: tuple(yaw for yaw in yaws if yaw in settings.yaws)
+        for key, yaws in pairs.coverage("train").items()
+    }
+    where = pairs.folder.url
+    if not coverage:
+        raise UserError(f"{where}: no subject in the training split; make the pairs again")
+    if faceless := [key for key, yaws in coverage.items() if 0 not in yaws]:
+        raise UserError(
+            f"{where}: no frontal frame (yaw 0), which is the reference, of "
+            f"{', '.join(faceless[:5])}{' …' if len(faceless) > 5 else ''}"
+        )
+    seen = {yaw for yaws in coverage.values() for yaw in yaws}
+    if settings.flip:
+        seen |= {-yaw for yaw in seen}
+    if unseen := sorted(set(settings.yaws) - seen):
+        raise UserError(f"{where}: no training subject has a frame at the yaws {unseen}")
+    if settings.validate_every:
+        held = pairs.coverage("validation")
+        if not any(0 in yaws for yaws in held.values()):
+            raise UserError(
+                f"{where}: no validation people with a frontal frame; make the pairs with some, "
+                "or train with --validate-every 0"
+            )
+    return coverage
+
+
+def _check_packages(settings: TrainSettings) -> None:
+    wanted = {
+        "bitsandbytes": settings.optimizer == "adamw8bit" or settings.quantize is not None,
+        "tensorboard": settings.tensorboard,
+        "wandb": settings.wandb,
+    }
+    for package, needed in wanted.items():
+        if needed and importlib.util.find_spec(package) is None:
+            raise UserError(f"the package {package} is not installed: pip install {package}")

@@ -1,0 +1,269 @@
+import gc
+import json
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, FluxKontextPipeline, FluxTransformer2DModel
+from safetensors.torch import load_file
+from transformers import CLIPTextModel, T5EncoderModel
+
+from datapipe.errors import UserError
+from datapipe.record import YAWS
+from lora_engine.flux.adapter import adapter_file, load_adapter, read_header
+from lora_engine.flux.settings import TrainSettings
+from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
+from lora_engine.flux.train import begin, train
+from lora_engine.flux.validate import Measured
+
+
+def state(folder, step):
+    return load_file(folder / f"checkpoints/{step:06d}.safetensors")
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4])
+def test_resumed_equals_uninterrupted_bit_for_bit(run, stop):
+    """Weights, optimiser, averages and adapter are those of a run that never stopped."""
+    whole = run("whole", steps=5, groups=2)
+    run("parts", steps=stop, groups=2)
+    parts = run("parts", steps=5, groups=2, resume=True)
+    assert equal(state(whole, 5), state(parts, 5))
+    one, other = (adapter_file(str(folder)).read_bytes() for folder in (whole, parts))
+    assert one == other
+
+
+def test_training_moves_every_lora_and_lowers_the_loss(run):
+    """All 13 targets learn, and thirty steps fit three people better than none."""
+    folder = run(steps=40, groups=3, yaws_per_group=7, flip=False, ema=0.0, checkpoint_every=100)
+    losses = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").open()]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    weights = load_file(folder / "pytorch_lora_weights.safetensors")
+    assert all(w.abs().max() > 0 for name, w in weights.items() if "lora_B" in name)
+
+
+@pytest.mark.parametrize("two_pass", [False, True])
+def test_trained_adapter_works_in_synthesis(run, tiny_base, portrait, two_pass):
+    """What training wrote, synthesis loads: header, prompts, reference mode, no text encoder."""
+    folder = run(reference_kv=two_pass)
+    header = read_header(adapter_file(str(folder)))
+    assert header.reference_mode == ("two-pass" if two_pass else "concatenated")
+    assert (header.rank, header.yaws, header.steps) == (2, YAWS, 3)
+    synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), str(folder), steps=1))
+    synthesizer.setup()
+    views = synthesizer(portrait, YAWS, range(7))
+    assert [view.shape for view in views] == [(32, 32, 3)] * 7
+
+
+def test_stock_pipeline_loads_the_output(run, tiny_base):
+    """load_lora_weights on the output folder gives the weights that we load."""
+    folder = run()
+    pipe = FluxKontextPipeline.from_pretrained(tiny_base)
+    pipe.load_lora_weights(folder)
+    own = FluxTransformer2DModel.from_pretrained(tiny_base / "transformer")
+    load_adapter(own, adapter_file(str(folder)))
+    theirs = pipe.transformer.state_dict()
+    assert any("lora_B" in name for name in theirs)
+    ours = {n.replace(".default.", ".default_0."): w for n, w in own.state_dict().items()}
+    assert equal(ours, theirs)
+
+
+def test_gradient_checkpointing_changes_no_weight(run):
+    """It trades time for memory and nothing else, in two passes too."""
+    for two_pass in (False, True):
+        on = run(f"on{two_pass}", reference_kv=two_pass)
+        off = run(f"off{two_pass}", reference_kv=two_pass, gradient_checkpointing=False)
+        assert equal(state(on, 3), state(off, 3))
+
+
+def test_encoders_are_out_of_memory_while_training(run):
+    """Neither text encoder nor VAE is alive when a step is done."""
+    kinds = (AutoencoderKL, CLIPTextModel, T5EncoderModel)
+    alive = []
+
+    def count():
+        return sum(issubclass(type(one), kinds) for one in gc.get_objects())
+
+    before = count()
+    run(progress=lambda done, loss: alive.append(count()))
+    assert alive == [before] * 3
+
+
+def measure(reference, views):
+    """Redness by halves stands in for a pose: what matters here is that it is called and kept."""
+    found = []
+    for view in views:
+        left, right = np.hsplit(view[..., 0].astype(float), 2)
+        found.append(Measured(float(right.mean() - left.mean()), 0.5))
+    return found
+
+
+def test_validation_reports_adapter_off_and_on(run):
+    """At intervals and at the end; the figures without adapter do not move, the others do."""
+    folder = run(measure=measure, validate_every=2, validation_people=1)
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    assert ["validation" in record for record in records] == [False, True, True]
+    second, third = (record["validation"] for record in records[1:])
+    assert second["off"] == third["off"]
+    assert second["on"] != third["on"]
+    assert set(second["on"]["per_yaw"]) == {f"{yaw:+03d}" for yaw in YAWS}
+    pictures = sorted(path.name for path in (folder / "validation").glob("*.jpg"))
+    assert pictures == ["000002.jpg", "000003.jpg", "base.jpg"]
+
+
+def test_validation_leaves_training_alone(run):
+    """A run that validates ends with the weights of one that does not."""
+    plain = run("plain", reference_kv=True)
+    watched = run("watched", reference_kv=True, measure=measure, validate_every=1)
+    assert equal(state(plain, 3), state(watched, 3))
+
+
+def test_metrics_have_one_object_a_step_after_a_resume(run):
+    """Steps done again after the last checkpoint are not counted twice, half lines are dropped."""
+    folder = run(steps=3, checkpoint_every=2)
+    (folder / "checkpoints/000003.safetensors").unlink()
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    run(steps=5, resume=True, checkpoint_every=2)
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").open()]
+    assert steps == [1, 2, 3, 4, 5]
+
+
+def test_a_folder_in_use_needs_resume_and_the_same_settings(run):
+    """A run is not overwritten by accident, nor continued as another one."""
+    run(steps=1)
+    with pytest.raises(UserError, match="--resume"):
+        run(steps=1)
+    with pytest.raises(UserError, match="--rank, --learning-rate"):
+        run(steps=2, resume=True, rank=4, learning_rate=0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resolution": 40}, "multiple of 16"),
+        ({"base": "/nowhere"}, "no such folder"),
+        ({"pairs": "/nowhere"}, "holds no manifest"),
+        ({"device": "cuda"}, "no GPU"),
+        ({"optimizer": "adamw8bit"}, "pip install bitsandbytes"),
+        ({"quantize": "nf4"}, "pip install bitsandbytes"),
+        ({"wandb": True}, "pip install wandb"),
+        ({"out": "s3://bucket/run"}, "on a disk"),
+    ],
+)
+def test_mistakes_are_named_before_anything_starts(run, monkeypatch, changes, message):
+    """The message says which option; nothing was loaded or written."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=message):
+        run(**changes)
+
+
+@pytest.mark.parametrize(
+    ("people_kept", "message"),
+    [
+        ({"yaws": (-30, 0, 30)}, r"no training subject has a frame at the yaws \[-90, -60"),
+        ({"yaws": (-90, -60, -30, 30, 60, 90)}, "no frontal frame"),
+        ({"validation": 0}, "no validation people"),
+        ({"train": 0, "validation": 1}, "no subject in the training split"),
+    ],
+)
+def test_pairs_that_cannot_serve_are_named(run, people, tmp_path, people_kept, message):
+    """A missing yaw, a missing frontal and missing validation people are found in the manifest."""
+    lacking = people["save_pairs"](tmp_path / "lacking", **people_kept)
+    with pytest.raises(UserError, match=message):
+        run(pairs=str(lacking), validate_every=1)
+
+
+def test_groups_must_share_out_equally(run, tiny_base, pairs, tmp_path):
+    """Three groups cannot be learned by two processes."""
+    settings = TrainSettings(str(pairs), str(tmp_path / "x"), str(tiny_base), resolution=32,
+                             groups=3)  # fmt: skip
+    with pytest.raises(UserError, match="--groups 3"):
+        begin(settings, 2, resume=False)
+
+
+def process(rank, settings, rendezvous):
+    """One of two processes of a run."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2
+    )
+    train(settings, measure)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("two_pass", [False, True])
+def test_two_processes_equal_one(run, tiny_base, pairs, tmp_path, two_pass):
+    """The same global batch on two processes gives the same weights, up to summation order."""
+    changes = {
+        "groups": 4, "reference_kv": two_pass, "validate_every": 3, "validation_people": 1,
+    }  # fmt: skip
+    alone = run("alone", measure=measure, **changes)
+    settings = TrainSettings(
+        str(pairs), str(tmp_path / "together"), str(tiny_base), resolution=32, rank=2, steps=3,
+        yaws_per_group=2, warmup=2, text_length=64, validation_steps=2, learning_rate=1e-2,
+        **changes,
+    )  # fmt: skip
+    begin(settings, 2, resume=False)
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(target=process, args=(rank, settings, tmp_path / "rendezvous"))
+        for rank in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    one, two = state(alone, 3), state(tmp_path / "together", 3)
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+    records = [
+        [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+        for folder in (alone, tmp_path / "together")
+    ]
+    losses = [[record["loss"] for record in part] for part in records]
+    assert np.allclose(*losses, atol=1e-5)
+    assert records[1][-1]["validation"]["on"]["measured"] == 1.0
+
+
+def endless(settings):
+    torch.set_num_threads(1)
+    train(settings)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_continues_from_a_whole_checkpoint(run, tiny_base, pairs, tmp_path):
+    """SIGKILL while checkpoints are written leaves a readable latest one; the rest is as if
+    nothing had happened."""
+    settings = TrainSettings(
+        str(pairs), str(tmp_path / "killed"), str(tiny_base), resolution=32, rank=2, steps=10**6,
+        yaws_per_group=2, warmup=2, text_length=64, learning_rate=1e-2, validate_every=0,
+        checkpoint_every=1,
+    )  # fmt: skip
+    begin(settings, 1, resume=False)
+    context = multiprocessing.get_context("spawn")
+    for _ in range(2):
+        worker = context.Process(target=endless, args=(settings,))
+        worker.start()
+        folder = tmp_path / "killed/checkpoints"
+        before = set(folder.glob("*.safetensors"))
+        deadline = time.monotonic() + 100
+        while not set(folder.glob("*.safetensors")) - before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.join()
+        for path in folder.glob("*.safetensors"):
+            load_file(path)
+    latest = max(int(path.stem) for path in folder.glob("*.safetensors"))
+    killed = run("killed", steps=latest + 1, resume=True, checkpoint_every=1)
+    whole = run("whole", steps=latest + 1)
+    assert equal(state(killed, latest + 1), state(whole, latest + 1))
