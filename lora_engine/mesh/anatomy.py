@@ -133,14 +133,16 @@ class Anatomy:
         return int(np.where(front, -y, -np.inf).argmax())
 
     def mean(self, who: Phenotype) -> Array:
-        """Coarse vertices of the average head of this phenotype."""
+        """Coarse vertices of the average head of this phenotype, its eyes where the base's are."""
         moved = self.base.copy()
         for sex, share in (("female", 1 - who.male), ("male", who.male)):
             moved += share * self.target(MACRO.format(sex))
             for race in RACES:
                 part: float = getattr(who, race)
                 moved += share * part * self.target(f"macrodetails/{race}-{sex}-young")
-        return self.symmetric(moved)
+        moved = self.symmetric(moved)
+        eyes = np.concatenate(self.eyes)
+        return np.asarray(moved + (self.base[eyes] - moved[eyes]).mean(axis=0))
 
     @cache  # noqa: B019 - an anatomy lives as long as its process
     def target(self, name: str) -> Array:

@@ -56,6 +56,7 @@ class Head:
     garment: Garment
     hair: Hair
     features: Array  # (5, 3) eyes, nose tip, mouth corners; pairs from image left
+    face: Array  # (468, 3) landmarks of the skin
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ def assemble(
     anatomy: Anatomy,
     atlas: Atlas,
     features: Array,
+    face: Array,
 ) -> Head:
     """A head from its coarse shape, its skin's texture and its hair."""
     fine = anatomy.refine(shape)
@@ -158,4 +160,5 @@ def assemble(
         garment=garment(fine, anatomy, look),
         hair=hair,
         features=features,
+        face=face,
     )

@@ -1,4 +1,4 @@
-"""What every head shares, loaded once per process; and putting a person together from a portrait."""
+"""What every head shares, loaded once per process; and putting a person together."""
 
 from __future__ import annotations
 
@@ -75,14 +75,10 @@ def build(who: Person, base: Studio, seed: int) -> Head:
     roots = ROOT_SHADE * np.median(who.palette, axis=0)
     cover = (ROOTS * np.sqrt(who.style.density) * who.scalp)[..., None]
     texture = who.albedo * (1 - cover) + cover * roots
+    marks = base.where.on(who.shape)
+    eyes = [eye_centre(who.shape[eye]) for eye in anatomy.eyes]
+    pupils = [centre + np.array([0, 0, radius]) for centre, radius in eyes]
+    features = np.stack([*pupils, marks[NOSE_TIP], *marks[list(MOUTH_CORNERS)]])
     return assemble(
-        who.shape, texture, who.seen, hair, who.look, anatomy, base.atlas, features(who.shape, base)
+        who.shape, texture, who.seen, hair, who.look, anatomy, base.atlas, features, marks
     )
-
-
-def features(shape: Array, base: Studio) -> Array:
-    """(5, 3): pupils, nose tip, mouth corners; pairs from image left."""
-    marks = base.where.on(shape)
-    eyes = [eye_centre(shape[eye]) for eye in base.anatomy.eyes]
-    pupils = [centre + [0, 0, radius] for centre, radius in eyes]
-    return np.stack([*pupils, marks[NOSE_TIP], *marks[list(MOUTH_CORNERS)]])

@@ -1,0 +1,121 @@
+"""The portraits that invented people are mixed from, each lifted once per process when needed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datapipe.faces.light import LightFaces
+from datapipe.models import model_path
+from lora_engine.mesh.anatomy import Phenotype
+from lora_engine.mesh.atlas import HEIGHT, WIDTH
+from lora_engine.mesh.raster import Array
+from lora_engine.mesh.studio import Studio, studio
+from lora_engine.mesh.surface import smoothstep
+
+SIDE = 768  # pixels at which the portraits are looked at
+COARSE = 5.0  # sigma in texels between what is mixed and what is taken from one portrait
+KEPT = 4  # the smooth part is kept this many times smaller
+
+
+@dataclass(frozen=True)
+class Sitter:
+    """One portrait's shape, and its skin split into smooth colour and fine detail."""
+
+    shape: Array  # coarse vertices
+    smooth: Array  # (HEIGHT / KEPT, WIDTH / KEPT, 3), relative to the skin's own tone
+    detail: Array  # (HEIGHT, WIDTH, 3), relative, about 0
+    scalp: Array
+    seen: Array
+
+
+class Gallery:
+    """All portraits; names are sorted, so that a person depends on nothing but a seed."""
+
+    def __init__(self) -> None:
+        """Raises UserError when a data file is missing."""
+        cv2.setNumThreads(1)
+        self._folder = model_path("portraits")
+        self.studio: Studio = studio(model_path("mpfb2"), model_path("face-landmarker"))
+        self._faces = LightFaces()
+        self._faces.setup()
+        self._sitters: dict[str, Sitter] = {}
+        names = sorted(path.parent.name for path in self._folder.glob("*/metadata.json"))
+        self.men = tuple(name for name in names if _sex(self._folder / name) == "male")
+        self.women = tuple(name for name in names if name not in self.men)
+
+    def __getitem__(self, name: str) -> Sitter:
+        if name not in self._sitters:
+            self._sitters[name] = self._lift(name)
+        return self._sitters[name]
+
+    def _lift(self, name: str) -> Sitter:
+        path = self._folder / name / "assets" / "studio_portrait.jpg"
+        photo = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        photo = cv2.resize(photo, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        face = self._faces.find([photo])[0][0]
+        who = Phenotype(male=float(name in self.men))
+        lifted = self.studio.lift(photo, face, who)
+        skin = lifted.skin
+        relative = skin.albedo / np.median(skin.albedo[self.cheeks], axis=0)
+        smooth = cv2.GaussianBlur(relative, (0, 0), COARSE)
+        small = cv2.resize(smooth, (WIDTH // KEPT, HEIGHT // KEPT), interpolation=cv2.INTER_AREA)
+        detail = (relative - enlarged(small)).astype(np.float16)
+        return Sitter(lifted.fit.shape, small, detail, skin.scalp, skin.seen)
+
+    @cached_property
+    def cheeks(self) -> Array:
+        """(HEIGHT, WIDTH) bool: texels that show bare cheek in every portrait."""
+        place = self._places
+        low, high = self.heights[2] + 0.05, self.heights[1] - 0.02
+        band = (place[..., 1] > low) & (place[..., 1] < high)
+        return np.asarray(band & (abs(abs(place[..., 0]) - 0.4) < 0.12) & (place[..., 2] > 0.9))
+
+    @cached_property
+    def heights(self) -> tuple[float, float, float]:
+        """Of the eyes, the nose tip and the mouth on the mesh, decimetres."""
+        anatomy, base = self.studio.anatomy, self.studio.anatomy.base
+        marks = self.studio.where.on(base)
+        eyes = float(np.concatenate([base[eye] for eye in anatomy.eyes])[:, 1].mean())
+        return eyes, float(marks[4, 1]), float(marks[[13, 14], 1].mean())
+
+    @cached_property
+    def _places(self) -> Array:
+        """(HEIGHT, WIDTH, 3): the mesh point that each texel shows."""
+        anatomy = self.studio.anatomy
+        return self.studio.atlas.spread(anatomy.refine(anatomy.base))
+
+    @cached_property
+    def regions(self) -> tuple[Array, Array]:
+        """Shares of brow and eyes, nose, mouth and chin: (3, coarse), and (3, HEIGHT, WIDTH)."""
+        return self._regions(self.studio.anatomy.base[:, 1]), self._regions(self._places[..., 1])
+
+    def _regions(self, y: Array) -> Array:
+        eyes, nose, mouth = self.heights
+        upper = smoothstep(y, eyes - 0.32, eyes - 0.12)
+        above_lip = smoothstep(y, mouth + 0.02, nose - 0.02)
+        return np.stack([upper, (1 - upper) * above_lip, (1 - upper) * (1 - above_lip)])
+
+    @cached_property
+    def brows(self) -> Array:
+        """(HEIGHT, WIDTH) 0..1: where eyebrows may be."""
+        place, eyes = self._places, self.heights[0]
+        up = smoothstep(place[..., 1], eyes + 0.1, eyes + 0.16)
+        up *= 1 - smoothstep(place[..., 1], eyes + 0.42, eyes + 0.52)
+        front = smoothstep(place[..., 2], 0.75, 0.95)
+        return np.asarray(up * front * (1 - smoothstep(abs(place[..., 0]), 0.62, 0.72)))
+
+
+def enlarged(small: Array) -> Array:
+    """A smooth part at the atlas's full size."""
+    return np.asarray(cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC))
+
+
+def _sex(folder: Path) -> str:
+    details = json.loads((folder / "metadata.json").read_text())["character_details"]
+    return str(details["demographics"]["sex"])

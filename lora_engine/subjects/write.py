@@ -1,0 +1,84 @@
+"""Writing many clips over all cores; a clip that is already there is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+from datapipe.files import Folder
+from lora_engine.subjects.clip import Format, as_json, empty_clip, portrait_clip
+from lora_engine.subjects.gallery import Gallery
+
+
+@dataclass(frozen=True)
+class Task:
+    """One clip to be made: its name, who is in it, and its seed."""
+
+    name: str
+    people: tuple[str, ...]
+    seed: int
+
+
+def tasks(count: int, pairs: int, empty: int, seed: int) -> list[Task]:
+    """All clips; the people of two-person clips appear in no other clip."""
+    named: list[tuple[str, tuple[str, ...]]] = []
+    for name in (f"subject-{index:06d}" for index in range(count)):
+        named.append((name, (name,)))
+    for name in (f"pair-{index:06d}" for index in range(pairs)):
+        named.append((name, (f"{name}-left", f"{name}-right")))
+    named += [(f"empty-{index:06d}", ()) for index in range(empty)]
+    return [Task(name, people, _seed(seed, name)) for name, people in named]
+
+
+def missing(folder: Folder, wanted: Sequence[Task]) -> list[Task]:
+    """Clips that are not there yet; the video is written last, so it stands for all its files."""
+    there = set(folder.names("*.mp4"))
+    return [task for task in wanted if f"{task.name}.mp4" not in there]
+
+
+def write_clips(out: str, todo: Sequence[Task], kind: Format, workers: int) -> Iterator[str]:
+    """Make the clips; yields the name of each when it is written. One worker works in-process."""
+    if workers == 1 or len(todo) == 1:
+        for task in todo:
+            yield write_clip(out, task, kind)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
+        jobs = [pool.submit(write_clip, out, task, kind) for task in todo]
+        try:
+            for job in jobs:
+                yield job.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def write_clip(out: str, task: Task, kind: Format) -> str:
+    """Make one clip with its caption and truth; the same task gives the same bytes."""
+    if task.people:
+        clip = portrait_clip(_gallery(), task.people, kind, task.seed)
+    else:
+        clip = empty_clip(kind, task.seed)
+    folder = Folder(out)
+    folder.put(f"{task.name}.json", as_json(clip.truth).encode())
+    folder.put(f"{task.name}.txt", clip.caption.encode())
+    folder.put(f"{task.name}.mp4", clip.video)
+    return task.name
+
+
+def cores() -> int:
+    """CPUs this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@cache
+def _gallery() -> Gallery:
+    return Gallery()
+
+
+def _seed(seed: int, name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()) >> 1
