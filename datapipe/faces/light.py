@@ -23,8 +23,9 @@ BATCH = 32
 class LightFaces:
     """A `FaceAnalyzer` of 24 MB of models that runs on one core.
 
-    Trust its pose to about 5 degrees (it over-reads yaw by 5 to 7 at 60 to 75) and its identity
-    cosine to 60 degrees of yaw; beyond, same and different people overlap.
+    Trust its yaw to about 5 degrees (it over-reads by 5 to 9 at 60 to 75), its pitch and roll up
+    to 60 degrees of yaw (at 90 they mean nothing, and yaw folds back), and its identity cosine up
+    to 60; beyond, same and different people overlap.
     """
 
     threads: int = 1
