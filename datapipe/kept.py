@@ -51,7 +51,7 @@ class KeptIdentity:
 def kept_samples(batch: Batch, verdicts: Verdicts) -> Iterator[KeptSample]:
     """The samples of a batch that have an identity left."""
     references = batch.references.filter(pc.is_null(verdicts.identities))
-    views = batch.views.filter(pc.is_null(verdicts.views))
+    views = batch.views.filter(verdicts.kept)
     kept = np.unique(sample_index(batch.candidates, references))
     rows = batch.candidates.take(pa.array(kept)).to_pylist()
     identities: dict[str, dict[int, dict[int, Row]]] = {}

@@ -17,7 +17,7 @@ from datapipe.kept import KeptSample, kept_samples
 from datapipe.manifest import KIND, NAME, PACKING, Manifest, Totals, load_manifest
 from datapipe.payload import load_payload
 from datapipe.run import RunInfo, load_info
-from datapipe.scored import Decide, batches, tables
+from datapipe.scored import Columns, Decide, batches, tables
 from datapipe.shards import Member, ShardWriter
 from datapipe.store import CandidateStore, DamagedCandidate
 
@@ -105,6 +105,7 @@ class _Packing:
         self._run, self._info, self._show = run, info, show
         self._skip_damaged = skip_damaged
         self._store = CandidateStore(run, info.settings_hash)
+        self._total: int | None = None
         self._done: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
         self._views: Counter[int] = Counter()
@@ -128,15 +129,13 @@ class _Packing:
     def _kept(self, decide: Decide) -> Iterator[KeptSample]:
         with tables(self._run, self._info) as connection:
             count = "SELECT count(*) FROM ledger WHERE outcome = 'candidate'"
-            (total,) = connection.execute(count).fetchone() or (0,)
-            self._show(self._done, total)
-            for batch in batches(connection, BATCH, "* EXCLUDE (embedding)"):
+            (self._total,) = connection.execute(count).fetchone() or (0,)
+            for batch in batches(connection, BATCH, Columns()):
                 passing = 0
                 for kept in kept_samples(batch, decide(batch.references, batch.views)):
                     passing += 1
                     yield kept
                 self._done["left out"] += len(batch.candidates) - passing
-                self._show(self._done, total)
 
     def _ready(
         self, kept: KeptSample, future: Future[list[Member]]
@@ -171,10 +170,12 @@ class _Packing:
         self._identities += len(kept.identities)
         for identity in kept.identities.values():
             self._views.update(identity.views.keys())
+        self._show(self._done, self._total)
 
     def totals(self) -> Totals:
         """Raises UserError when nothing could be packed of what passed."""
         done = self._done
+        self._show(done, self._total)
         if done["skipped"] and not done["packed"]:
             raise UserError(
                 f"all {done['skipped']} samples that pass the rules were skipped; "

@@ -36,12 +36,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What the rules say about a batch; string arrays, null where nothing is wrong."""
+    """What the rules say about a batch."""
 
     identities: Any
-    """For each row of `references`, why the identity is left out."""
+    """For each row of `references`, why the identity is left out; a string, null if it is kept."""
     views: Any
-    """For each row of `views`, the first rule that it fails."""
+    """For each row of `views`, the first rule that it fails; a string, null if it passes."""
+    kept: Any
+    """For each row of `views`, whether it passes and its identity is kept."""
 
 
 Decide = Callable[[pa.Table, pa.Table], Verdicts]
@@ -87,7 +89,8 @@ def _define(
 ) -> None:
     files = [run.path(name) for name in run.names(pattern)]
     if not files:
-        connection.register(table, schema.empty_table())
+        connection.register("nothing", schema.empty_table())
+        connection.execute(f"CREATE TABLE {table} AS FROM nothing")
         return
     if run.local is None:
         files = [str(run.fs.unstrip_protocol(file)) for file in files]
@@ -95,8 +98,17 @@ def _define(
     connection.execute(f"CREATE VIEW {table} AS FROM read_parquet([{quoted}])")
 
 
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What of each table is wanted, as SQL."""
+
+    ledger: str = "*"
+    references: str = "* EXCLUDE (embedding)"
+    views: str = "*"
+
+
 def batches(
-    connection: duckdb.DuckDBPyConnection, samples: int, reference_columns: str = "*"
+    connection: duckdb.DuckDBPyConnection, samples: int, columns: Columns
 ) -> Iterator[Batch]:
     """Every candidate of the run once, `samples` at a time.
 
@@ -104,11 +116,11 @@ def batches(
     scores by two sets of scorers, or twice.
     """
     _one_scoring(connection)
-    candidates = "SELECT * FROM ledger WHERE outcome = 'candidate' ORDER BY key"
-    references = _Sorted(
-        connection, f"SELECT {reference_columns} FROM refs ORDER BY key, identity", samples
-    )
-    views = _Sorted(connection, "SELECT * FROM views ORDER BY key, identity, yaw", samples)
+    candidates = f"SELECT {columns.ledger} FROM ledger WHERE outcome = 'candidate' ORDER BY key"
+    in_references = f"SELECT {columns.references} FROM refs ORDER BY key, identity"
+    in_views = f"SELECT {columns.views} FROM views ORDER BY key, identity, yaw"
+    references = _Sorted(connection, in_references, samples)
+    views = _Sorted(connection, in_views, samples)
     last = None
     for part in connection.cursor().sql(candidates).to_arrow_reader(samples):
         rows = pa.Table.from_batches([part])
@@ -180,10 +192,10 @@ def _check(batch: Batch, last: str | None) -> None:
     expected = batch.candidates["identities"].to_numpy()
     found = np.bincount(references, minlength=len(keys))
     identity = batch.views["identity"].to_numpy()
-    viewed = np.unique(np.stack([views, identity]), axis=1)[0] if len(views) else views
-    covered = np.bincount(viewed, minlength=len(keys))
-    rows = np.stack([views, identity, batch.views["yaw"].to_numpy()])
-    double = views[1:][(rows[:, 1:] == rows[:, :-1]).all(axis=0)]
+    yaw = batch.views["yaw"].to_numpy()
+    same = (views[1:] == views[:-1]) & (identity[1:] == identity[:-1])
+    covered = np.bincount(np.delete(views, 1 + np.flatnonzero(same)), minlength=len(keys))
+    double = views[1:][same & (yaw[1:] == yaw[:-1])]
     for wrong, what in (
         (np.flatnonzero((found < expected) | (covered < expected)), "has no complete scores"),
         (np.flatnonzero(found > expected), "is scored twice"),

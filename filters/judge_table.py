@@ -52,9 +52,11 @@ class TableJudge:
             (~own, _VIEW.index("identity")),
             (~rested, _VIEW.index("identity_neighbours")),
         )
+        left_out = self._left_out(references, owner[code == -1])
         return Verdicts(
-            identities=_named(self._left_out(references, owner[code == -1]), _IDENTITY),
+            identities=_named(left_out, _IDENTITY),
             views=_named(code, _VIEW),
+            kept=pa.array((code == -1) & (left_out[owner] == -1)),
         )
 
     def _left_out(self, references: pa.Table, passing: NDArray[np.int64]) -> Codes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -143,6 +144,21 @@ class Rules:
         table["yaws"] = list(self.yaws)
         table["identity"]["curve"] = [list(point) for point in self.identity.curve]
         return table
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Rules:
+        """The inverse of `as_dict`, also after a trip through JSON."""
+        identity = table["identity"]
+        curve = tuple((yaw, cosine) for yaw, cosine in identity["curve"])
+        return cls(
+            yaws=tuple(table["yaws"]),
+            minimum_views=table["minimum_views"],
+            reference_must_pass=table["reference_must_pass"],
+            sharpness=SharpnessRule(**table["sharpness"]),
+            aesthetic=AestheticRule(**table["aesthetic"]),
+            pose=PoseRule(**table["pose"]),
+            identity=IdentityRule(**{**identity, "curve": curve}),
+        )
 
 
 def half_spacing(yaws: tuple[int, ...]) -> float:

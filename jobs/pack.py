@@ -67,9 +67,9 @@ def summary(manifest: Manifest, where: str) -> str:
     """What was packed, in a sentence or two."""
     totals = manifest.totals
     text = (
-        f"{totals.samples:,} of {totals.candidates:,} candidates packed into "
-        f"{len(manifest.shards):,} shards in {where}: {totals.identities:,} identities, "
-        f"{sum(totals.views.values()):,} views, {totals.bytes / 1e6:,.1f} MB"
+        f"packed {totals.samples:,} of {totals.candidates:,} candidates into {where}: "
+        f"identities {totals.identities:,}, views {sum(totals.views.values()):,}, "
+        f"shards {len(manifest.shards):,}, {totals.bytes / 1e6:,.1f} MB"
     )
     skipped = ", ".join(f"{count:,} for their {what}" for what, count in totals.skipped.items())
     return f"{text}\nskipped: {skipped}" if skipped else text

@@ -18,7 +18,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_STYLES = {"candidate": "green", "rejected": "yellow", "error": "red"}
+_STYLES = {
+    **{"candidate": "green", "rejected": "yellow", "error": "red"},
+    **{"packed": "green", "left out": "yellow", "skipped": "red"},
+}
 
 
 @contextmanager

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from datapipe.files import Folder
+from datapipe.manifest import load_manifest
 from datapipe.pack import AppliedRules
 from datapipe.run import load_info
+from filters.judge import Judge, Verdict
 from filters.judge_table import TableJudge
 from filters.rules import Rules
 from filters.rules_file import load_rules
+
+if TYPE_CHECKING:
+    from datapipe.sheet import Explain
+    from datapipe.sheet_drawing import IdentityNotes, Note, Row
 
 
 def run_rules(run: Folder, path: str | None) -> Rules:
@@ -25,5 +34,41 @@ def run_rules(run: Folder, path: str | None) -> Rules:
     )
 
 
+def packed_rules(run: Folder) -> Rules | None:
+    """The rules of RUN/shards; None where there is no finished pack by the current scorers.
+
+    Raises UserError when its manifest is damaged.
+    """
+    labels = load_info(run).scoring.labels
+    try:
+        manifest = load_manifest(run.folder("shards"))
+    except FileNotFoundError:
+        return None
+    return Rules.from_dict(manifest.rules) if manifest.run["labels"] == labels else None
+
+
 def applied(rules: Rules) -> AppliedRules:
+    """What counts and packs whole tables."""
     return AppliedRules(TableJudge(rules), rules.as_dict())
+
+
+def explained(rules: Rules) -> Explain:
+    """What says in words why, one sample at a time."""
+    from datapipe.sheet_drawing import IdentityNotes, Note
+
+    judge = Judge(rules)
+
+    def note(verdict: Verdict) -> Note:
+        return Note(verdict.reason, verdict.detail)
+
+    def explain(references: Sequence[Row], views: Sequence[Row]) -> list[IdentityNotes]:
+        return [
+            IdentityNotes(
+                verdict=note(identity.verdict),
+                reference=note(identity.reference),
+                views={yaw: note(verdict) for yaw, verdict in identity.views.items()},
+            )
+            for identity in judge.rows(references, views).identities
+        ]
+
+    return explain

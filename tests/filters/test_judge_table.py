@@ -72,12 +72,13 @@ def test_both_judges_agree_on_every_row(rules, data):
     """For any samples the codes of views and of identities are those of the judge of rows."""
     references, views = data.draw(rows(rules))
     found = TableJudge(rules)(*tables(references, views))
-    wanted = {}
+    wanted, kept = {}, set()
     for key in {row["key"] for row in references}:
         mine = ([row for row in table if row["key"] == key] for table in (references, views))
         verdict = Judge(rules).rows(*mine)
         for index, identity in enumerate(verdict.identities):
             wanted[key, index] = identity.verdict.reason
+            kept |= {(key, index, yaw) for yaw in identity.kept_yaws}
             for yaw, view in identity.views.items():
                 wanted[key, index, yaw] = view.reason
     got = {
@@ -86,6 +87,10 @@ def test_both_judges_agree_on_every_row(rules, data):
         for row, reason in zip(table, reasons.to_pylist(), strict=True)
     }
     assert got == wanted
+    places = [(row["key"], row["identity"], row["yaw"]) for row in views]
+    assert {
+        place for place, stays in zip(places, found.kept.to_pylist(), strict=True) if stays
+    } == kept
 
 
 def test_nothing_to_judge_is_no_error():

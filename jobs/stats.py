@@ -1,0 +1,86 @@
+"""`harmoview stats`: what became of a run, as tables, JSON and a contact sheet."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from jobs import entry
+
+if TYPE_CHECKING:
+    from datapipe.files import Folder
+    from filters.rules import Rules
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Show what became of a run: outcomes, views per yaw, reasons, seconds per stage.
+
+    Judges the stored scores; needs no model and changes nothing.
+    """
+
+    run: tyro.conf.Positional[str]
+    """The run folder that `harmoview synthesize` made."""
+    rules: str | None = None
+    """Rules file to judge by; the default is what RUN/shards was packed with, else the package's
+    rules."""
+    json: bool = False
+    """Print JSON instead of tables; docs/stats.md describes it."""
+    sheet: Path | None = None
+    """Also write a contact sheet (JPEG): every view with what the rules say of it."""
+    sheet_samples: int = 24
+    """Most candidates on the sheet."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sheet_samples <= 100:
+            raise ValueError(f"--sheet-samples must be from 1 to 100, not {self.sheet_samples}")
+
+
+def execute(settings: Settings) -> None:
+    """Count, print, draw."""
+    from datapipe.files import Folder
+    from datapipe.stats import run_stats
+    from jobs.run_rules import applied, packed_rules, run_rules
+
+    run = Folder(settings.run)
+    rules = None if settings.rules else packed_rules(run)
+    rules = rules or run_rules(run, settings.rules)
+    stats = run_stats(run, applied(rules))
+    if settings.json:
+        print(json.dumps(stats.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        from jobs.stats_tables import print_tables
+
+        print_tables(stats)
+    if settings.sheet:
+        write_sheet(run, rules, settings.sheet, settings.sheet_samples)
+        if not settings.json:
+            print(f"contact sheet: {settings.sheet}")
+
+
+def write_sheet(run: Folder, rules: Rules, path: Path, samples: int) -> None:
+    """Draw the contact sheet of a run. Raises UserError."""
+    from datapipe.errors import UserError
+    from datapipe.files import Folder
+    from datapipe.sheet import contact_sheet
+    from jobs.run_rules import explained
+
+    picture = contact_sheet(run, explained(rules), samples)
+    try:
+        Folder(path.resolve().parent).put(path.name, picture)
+    except OSError as wrong:
+        raise UserError(f"cannot write {path}: {wrong.strerror}") from wrong
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return entry.run(Settings, execute, argv, "stats")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""`harmoview pack` and `harmoview verify` as a user meets them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from datapipe.files import Folder
+from datapipe.manifest import load_manifest
+from jobs import pack, verify
+from tests.datapipe.runs import TinyRun, good
+
+
+@pytest.fixture
+def run(tmp_path):
+    tiny = TinyRun(tmp_path)
+    tiny.add("a")
+    tiny.add("b", [{-90: good(-90, sharpness=100.0)}])
+    tiny.add("c")
+    tiny.save()
+    return tmp_path / "run"
+
+
+def test_pack_then_verify(run, capsys):
+    """Shards in RUN/shards, a line that says so, and they verify."""
+    assert pack.main([str(run)]) == 0
+    assert "packed 3 of 3 candidates" in capsys.readouterr().out
+    assert verify.main([str(run / "shards")]) == 0
+    assert "is as its manifest says" in capsys.readouterr().out
+
+
+def test_rules_out_and_limits_are_followed(run, tmp_path):
+    """A stricter file drops a view; the shards go where they are asked to, as small as asked."""
+    rules = tmp_path / "strict.toml"
+    rules.write_text("[sharpness]\nminimum = 500.0\n")
+    out = tmp_path / "elsewhere"
+    options = ["--rules", rules, "--out", out, "--shard-samples", 2, "--quiet"]
+    assert pack.main([str(word) for word in (run, *options)]) == 0
+    manifest = load_manifest(Folder(out))
+    assert manifest.rules["sharpness"]["minimum"] == 500.0
+    assert manifest.totals.views["-90"] == 2
+    assert [shard.samples for shard in manifest.shards] == [2, 1]
+    assert not (run / "shards").exists()
+
+
+def test_quiet_says_nothing(run, capfd):
+    """Neither on stdout nor on stderr."""
+    assert pack.main([str(run), "--quiet"]) == 0
+    assert verify.main([str(run / "shards"), "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_mismatch_is_named_and_the_status_is_1(run, capsys):
+    """Every mismatch on stderr, with a count."""
+    assert pack.main([str(run), "--quiet"]) == 0
+    (run / "shards" / "000000.tar").write_bytes(b"")
+    assert verify.main([str(run / "shards"), "--quiet"]) == 1
+    errors = capsys.readouterr().err
+    assert "000000.tar: is not a whole tar" in errors
+    assert "is not what was packed" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["{run}", "--shard-samples", "0"], 2, "--shard-samples must be at least 1, not 0"),
+        (["{run}", "--shard-bytes", "x"], 2, "shard-bytes"),
+        ([], 2, "required"),
+        (["{tmp}/nothing"], 1, "is not a run folder"),
+        (["{run}", "--rules", "{tmp}/nothing.toml"], 1, "cannot read the rules file"),
+        (["{run}", "--out", "{tmp}/clips"], 1, "did not write"),
+        (["{run}", "--out", "{run}/run.json"], 1, "cannot write to"),
+    ],
+)
+def test_mistakes_end_in_one_message(run, tmp_path, capsys, arguments, status, says):
+    """No traceback for a user's mistake; the message names what is wrong."""
+    words = [word.format(run=run, tmp=tmp_path) for word in arguments]
+    assert pack.main(words) == status
+    errors = capsys.readouterr().err
+    assert says in errors
+    assert "Traceback" not in errors
+
+
+def test_two_packs_at_once_are_refused(run, capsys):
+    """The second one on the same folder says who is at work."""
+    from datapipe.run import locked
+
+    with locked(Folder(run / "shards")):
+        assert pack.main([str(run), "--quiet"]) == 1
+    assert "is in use by process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["pack", "verify", "stats"])
+def test_commands_import_no_model_library(command):
+    """Importing and running --help loads neither torch nor ray nor cv2."""
+    code = (
+        f"import sys\nfrom jobs import {command}\nassert {command}.main(['--help']) == 0\n"
+        "assert not {'torch', 'ray', 'cv2', 'onnxruntime'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
