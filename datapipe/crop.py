@@ -37,8 +37,8 @@ def portrait_square(
     for other in neighbours:
         side = min(side, max(_side_without(other, x, y), size * LEAST_MARGIN))
     pixels = max(1, min(round(side), width, height))
-    start_x = _inside(x - side / 2, pixels, width)
-    start_y = _inside(y - side * FACE_CENTRE, pixels, height)
+    start_x = _inside(x - pixels / 2, pixels, width)
+    start_y = _inside(y - pixels * FACE_CENTRE, pixels, height)
     return start_x, start_y, start_x + pixels, start_y + pixels
 
 

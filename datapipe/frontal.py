@@ -13,6 +13,8 @@ WEIGHTS = {"yaw": 0.40, "pitch": 0.15, "sharpness": 0.20, "size": 0.10, "eyes": 
 """Of the parts of `Measured.merit`; they sum to 1."""
 SHARP = 0.28
 """A face in focus; see `datapipe.faces.sharpness`."""
+MIN_INSIDE = 0.9
+"""Share of the face box that must be inside the frame."""
 LARGE = 256.0
 """Pixels; a larger face makes no better portrait."""
 
@@ -41,11 +43,12 @@ class FrontalBound:
         if not 0 <= self.min_sharpness < SHARP:
             raise ValueError(f"min_sharpness must be from 0 to {SHARP}, not {self.min_sharpness}")
 
-    def frontal(self, face: Face) -> bool:
+    def frontal(self, face: Face, image: Image) -> bool:
+        """Whether the face looks at the camera, and is in the picture."""
         pose = face.pose
-        return (
-            pose is not None and abs(pose.yaw) <= self.max_yaw and abs(pose.pitch) <= self.max_pitch
-        )
+        if pose is None or abs(pose.yaw) > self.max_yaw or abs(pose.pitch) > self.max_pitch:
+            return False
+        return _inside(face, image) >= MIN_INSIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +86,10 @@ class Measured:
 def measure(image: Image, face: Face, scale: float) -> Measured:
     """Measure a face of a picture that is `scale` times as large as the full-size frame."""
     return Measured(face, face.size / scale, sharpness(image, face), eye_visibility(image, face))
+
+
+def _inside(face: Face, image: Image) -> float:
+    left, top, right, bottom = face.box
+    height, width = float(image.shape[0]), float(image.shape[1])
+    shown = max(0.0, min(right, width) - max(left, 0.0)) * (min(bottom, height) - max(top, 0.0))
+    return shown / max(1e-9, (right - left) * (bottom - top))

@@ -18,7 +18,7 @@ RELIABLE_YAW = 60.0
 """Degrees; recognisers tell little beyond, so a track without a better face is set apart."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sighting:
     """A face in a probed frame."""
 
@@ -33,7 +33,7 @@ class Sighting:
         return 180.0 if pose is None else abs(pose.yaw) + abs(pose.pitch) / 2
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Person:
     """Sightings of one person."""
 
@@ -104,7 +104,7 @@ def attach(
     given: list[Sighting] = []
     taken: list[Person] = []
     for _, person, sighting in sorted(pairs, key=lambda pair: -pair[0]):
-        if sighting not in given and not any(person is other for other in taken):
+        if sighting not in given and person not in taken:
             person.sightings.append(sighting)
             given.append(sighting)
             taken.append(person)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +29,8 @@ MIN_SEEN = 2
 """Evenly spread probes in which anyone but the main person must be found, to be no mistake."""
 SETTLED_YAW, SETTLED = 3.0, 3
 """The search ends for a person with so many faces within so many degrees."""
+CUT = 25.0
+"""Mean change of grey levels between two frames that means another shot, whatever their times."""
 FUNNEL: tuple[Reason, ...] = ("no_frontal", "too_small", "too_blurred")
 """A clip is rejected for the reason of the person who got furthest."""
 
@@ -164,7 +167,7 @@ class Search:
     def reference(self, person: Person) -> Identity:
         """The person's best portrait. Raises BadSample `no_frontal`, `too_small`, `too_blurred`."""
         bound = self._settings.frontal
-        frontal = [s for s in person.sightings if bound.frontal(s.face)]
+        frontal = [s for s in person.sightings if bound.frontal(s.face, self._images[s.frame])]
         if not frontal:
             raise _no_frontal(person, bound)
         rough = {s.frame: measure(self._images[s.frame], s.face, self._scale) for s in frontal}
@@ -189,8 +192,10 @@ class Search:
         image, faces = self._full(sighting.frame)
         expected = [edge / self._scale for edge in sighting.face.box]
         face = max(faces, key=lambda f: iou(f.box, expected), default=None)
-        if face is None or iou(face.box, expected) < MIN_OVERLAP or not bound.frontal(face):
-            raise BadSample("no_frontal", "no frontal face at full size")
+        if face is None or iou(face.box, expected) < MIN_OVERLAP:
+            raise BadSample("no_frontal", "the face is not found at full size")
+        if not bound.frontal(face, image):
+            raise BadSample("no_frontal", "the face is not frontal at full size")
         if face.size < bound.min_face:
             detail = f"face of {face.size:.0f} pixels, at least {bound.min_face:.0f} are needed"
             raise BadSample("too_small", detail)
@@ -253,11 +258,19 @@ class Search:
         return frames[0].image, self._faces.find([frames[0].image])[0]
 
     def _same_shot(self, one: int, other: int) -> bool:
-        return probing.same_shot(self._info, one, other)
+        if not probing.same_shot(self._info, one, other):
+            return False
+        change = cv2.absdiff(_thumbnail(self._images[one]), _thumbnail(self._images[other]))
+        return float(change.mean()) < CUT
 
     def _embed(self, sightings: Sequence[Sighting]) -> NDArray[np.float32]:
         rows = [self._faces.embed(self._images[s.frame], [s.face])[0] for s in sightings]
         return np.stack(rows)
+
+
+def _thumbnail(image: Image) -> Image:
+    small: Image = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
+    return small
 
 
 def _main(people: Sequence[Person], count: int) -> list[Person]:
@@ -276,7 +289,7 @@ def _no_frontal(person: Person, bound: FrontalBound) -> BadSample:
     pose = nearest.face.pose
     looks = "of unknown pose" if pose is None else f"yaw {pose.yaw:.0f}°, pitch {pose.pitch:.0f}°"
     detail = (
-        f"the straightest of {len(person.sightings)} faces has {looks}; "
-        f"allowed are {bound.max_yaw:g}° and {bound.max_pitch:g}°"
+        f"the straightest of {len(person.sightings)} faces has {looks}; allowed are "
+        f"{bound.max_yaw:g}° and {bound.max_pitch:g}°, with the whole face in the picture"
     )
     return BadSample("no_frontal", detail)

@@ -9,11 +9,13 @@ from datapipe.identities import Person, Sighting
 from datapipe.video import VideoInfo
 
 REACH = 0.25
-"""How far behind its key frame a group of pictures is probed, as a share of the group.
+"""Share of a group of pictures, from its key frame on, that is probed in a long clip.
 
-All frames from the key frame on must be decoded to get at one, so probes are squeezed towards it:
-a quarter of the decoding, still evenly spread over the groups. Encoders start a new group at a cut.
+All frames from the key frame on must be decoded to get at one, so probes are drawn towards it: a
+quarter of the decoding, still spread evenly over the groups. Encoders start a new group at a cut.
 """
+CHEAP = 300
+"""Frames whose decoding does not matter: clips so long are probed evenly."""
 NEAR = 1.0
 """Seconds in which a head keeps its place and its turn goes on, cut or not."""
 STEP = 0.2
@@ -23,12 +25,13 @@ LINE = 3
 
 
 def coarse(info: VideoInfo, count: int) -> list[int]:
-    """Frames spread over the clip, each drawn towards the key frame before it."""
+    """Frames spread over the clip, in a long one each drawn towards the key frame before it."""
+    reach = min(1.0, max(REACH, CHEAP / info.frames))
     indices = set()
     for part in range(count):
         wanted = (part + 0.5) * info.frames / count
         start = _group_start(info, int(wanted))
-        indices.add(int(start + (wanted - start) * REACH) if count < info.frames else int(wanted))
+        indices.add(int(start + (wanted - start) * reach))
     return sorted(indices)
 
 
@@ -60,13 +63,13 @@ def _zero(info: VideoInfo, here: Sighting, all_: Sequence[Sighting]) -> int:
     crossing = [s for s in near if _yaw(s) * yaw < 0]
     other = min(crossing or near, key=lambda s: (abs(s.frame - here.frame), s.turn))
     change = (_yaw(other) - yaw) / (other.frame - here.frame)
-    if abs(change) * reach < abs(yaw):  # it does not get there: look on in that direction
-        return round(here.frame - (step if change * yaw > 0 else -step))
-    return round(here.frame - yaw / change) if change else here.frame
+    ahead = -yaw / change if change else float(step)
+    return round(here.frame + max(-reach, min(reach, ahead)))
 
 
 def _free(index: int, probed: set[int], info: VideoInfo) -> int | None:
     """The index, or the nearest within `STEP` that has not been probed."""
+    index = max(0, min(index, info.frames - 1))
     for distance in range(max(1, round(STEP * info.fps)) + 1):
         for near in (index + distance, index - distance):
             if 0 <= near < info.frames and near not in probed:

@@ -41,6 +41,8 @@ def write_video(
     container: dict[str, str] | None = None,
 ) -> Path:
     """Encode frames; `stamps` are times of display in units of 1 / fps."""
+    if codec == "libx264":
+        options = {"preset": "veryfast", **(options or {})}
     stamps_left = None if stamps is None else iter(stamps)
     with av.open(str(path), "w", options=container or {}) as file:
         stream = file.add_stream(codec, rate=fps, options=options or {})

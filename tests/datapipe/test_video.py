@@ -145,13 +145,17 @@ def test_what_is_no_video_is_rejected_with_its_reason(decoder, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "container"),
-    [("a.mkv", {}), ("a.mp4", {"movflags": "faststart"}), ("b.mp4", {"movflags": "frag_keyframe"})],
+    [
+        ("a.mkv", {}),
+        ("a.mp4", {"movflags": "faststart"}),
+        ("b.mp4", {"movflags": "frag_keyframe+empty_moov"}),
+    ],
 )
 def test_a_file_that_ends_early_gives_the_frames_it_has(decoder, tmp_path, name, container):
     """Frames before the cut are the original ones, those behind it are left out."""
     whole = write_video(tmp_path / name, numbered(120), gop=20, container=container)
     full = decode_all(whole)
-    path = cut(whole, tmp_path / f"cut_{name}", 0.6)
+    path = cut(whole, tmp_path / f"cut_{name}", 0.55)  # FFmpeg refuses a cut in a fragment's head
     info = decoder.probe(path)
     assert 30 < info.frames < 110
     frames = decoder.frames(path, range(info.frames))
