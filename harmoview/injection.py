@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from datapipe.record import Image
+from harmoview.pictures import square
 
 QWEN_LAYER = 15
 """The block of Qwen2.5-VL's vision tower after which features are taken, of 32.
@@ -68,8 +69,9 @@ class FrontalEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Sequence[Image]) -> Tensor:
-        """Features [pictures, tokens, dim] of square pictures, in the tower's dtype."""
-        inputs = self._processor()([*images], return_tensors="pt")
+        """Features [pictures, tokens, dim] of their middle squares, in the tower's dtype."""
+        pictures = [square(picture, self.size) for picture in images]
+        inputs = self._processor()(pictures, return_tensors="pt")
         weight = self.tower.patch_embed.proj.weight
         hidden = self.tower(
             inputs["pixel_values"].to(weight), grid_thw=inputs["image_grid_thw"].to(weight.device)
@@ -79,14 +81,14 @@ class FrontalEncoder(nn.Module):
         return hidden.reshape(len(images), -1, self.dim)
 
     def _processor(self) -> Any:
-        # not the torchvision variant, whose resizing differs: features must not depend on it
+        # not the torchvision variant: features must not depend on what is installed
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
             Qwen2VLImageProcessorPil,
         )
 
-        config, pixels = self.tower.config, self.size**2
+        config = self.tower.config
         return Qwen2VLImageProcessorPil(
-            size={"shortest_edge": pixels, "longest_edge": pixels},
+            do_resize=False,
             patch_size=config.patch_size,
             merge_size=config.spatial_merge_size,
             temporal_patch_size=config.temporal_patch_size,

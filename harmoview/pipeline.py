@@ -94,7 +94,7 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
             prompt, negative_prompt, height, width, prompt_embeds, negative_prompt_embeds,
             guidance_scale_2=guidance_scale_2,
         )  # fmt: skip
-        self._check_size(height, width, num_frames)
+        self.check_size(height, width, num_frames)
         self._guidance_scale, self._attention_kwargs = guidance_scale, attention_kwargs
         self._interrupt = False
         low = guidance_scale if guidance_scale_2 is None else guidance_scale_2
@@ -150,7 +150,8 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
             self._execution_device,
         )
 
-    def _check_size(self, height: int, width: int, frames: int) -> None:
+    def check_size(self, height: int, width: int, frames: int) -> None:
+        """Raises ValueError where the video would not divide into latents and patches."""
         step = self.vae_scale_factor_spatial * self.transformer.config.patch_size[1]
         if height % step or width % step:
             raise ValueError(f"height and width must be multiples of {step}: {height}, {width}")
@@ -159,6 +160,12 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
                 f"frames must be 1 more than a multiple of {self.vae_scale_factor_temporal}, "
                 f"got {frames}"
             )
+
+    def set_shift(self, shift: float) -> None:
+        """Sample with this shift of the noise levels, whatever the folder of the base says."""
+        old: Any = self.scheduler  # type: ignore[has-type]
+        name = "flow_shift" if "flow_shift" in old.config else "shift"
+        self.scheduler = type(old).from_config(old.config, **{name: shift})
 
     def _denoise(
         self,

@@ -33,3 +33,13 @@ def recipe_of(channels: int, experts: int) -> Recipe:
     if experts == 2:
         return A14B
     return TI2V_5B if channels == 48 else T2V_1_3B
+
+
+# the negative prompt of the Wan repositories, in diffusers' translation
+NEGATIVE_PROMPT = (
+    "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, "
+    "images, static, overall gray, worst quality, low quality, JPEG compression residue, ugly, "
+    "incomplete, extra fingers, poorly drawn hands, poorly drawn faces, deformed, disfigured, "
+    "misshapen limbs, fused fingers, still picture, messy background, three legs, many people in "
+    "the background, walking backwards"
+)

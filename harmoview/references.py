@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
 from datapipe.record import Image
 from harmoview.injection import FrontalEncoder
 from harmoview.layout import ReferenceLayout
+from harmoview.pictures import square
 
 Views = Mapping[int, Image]
 """The pictures of one identity by yaw in degrees; 0 is the frontal reference. Any subset."""
@@ -111,19 +110,6 @@ def normalized_latents(vae: Any, video: Tensor) -> Tensor:
     return latents
 
 
-def square(picture: Image, size: int) -> Image:
-    """The middle square of a picture at `size` pixels; no border is ever invented."""
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    middle = picture[top : top + side, left : left + side]
-    shrinks = side > size
-    resized = cv2.resize(
-        middle, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    )
-    return np.asarray(resized, dtype=np.uint8)
-
-
 def _clip(picture: Image, size: int) -> Tensor:
     """[1, 3, 1, size, size] in -1..1."""
     pixels = torch.from_numpy(square(picture, size)).permute(2, 0, 1)
@@ -135,7 +121,7 @@ def _features(encoder: FrontalEncoder, identities: Sequence[Views]) -> Tensor | 
     frontal = [index for index, views in enumerate(identities) if 0 in views]
     if not frontal:
         return None
-    found = encoder([square(identities[index][0], encoder.size) for index in frontal])
+    found = encoder([identities[index][0] for index in frontal])
     features: Tensor = found.new_zeros(len(identities), *found.shape[1:])
     features[frontal] = found
     return features[None]

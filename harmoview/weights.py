@@ -57,7 +57,7 @@ def from_wan(
     settings.setdefault("reference_timestep", "zero" if config["in_channels"] == 48 else "shared")
     if settings.get("absent_views") == "gray" and "gray_latent" not in settings:
         settings["gray_latent"] = gray_latent(_sibling_vae(path, subfolder))
-    base = WanTransformer3DModel.from_pretrained(path, torch_dtype=dtype, **where)
+    base = WanTransformer3DModel.from_pretrained(path, dtype=dtype, **where)
     with torch.device("meta"):
         model = HarmoViewTransformer3DModel.from_config({**config, **settings})
     return adopt(model, base, seed)

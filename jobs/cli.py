@@ -13,6 +13,7 @@ COMMANDS = {
     "pack": "apply the rules to a run's scores and write shards",
     "stats": "filter statistics of a run",
     "verify": "check shards against their manifest",
+    "generate": "a prompt and one or two identities in, a video out",
     "models": "the model files in use: source, licence, hash, present or not",
 }
 

@@ -181,7 +181,7 @@ def test_bfloat16_is_close_to_float32(tmp_path, values, kind):
     """Loaded in bf16, norms and time embedding in fp32 as Wan keeps them, forward works."""
     tiny.harmoview(reference_timestep=kind).save_pretrained(tmp_path)
     exact = HarmoViewTransformer3DModel.from_pretrained(tmp_path)
-    half = HarmoViewTransformer3DModel.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    half = HarmoViewTransformer3DModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert half.condition_embedder.time_embedder.linear_1.weight.dtype == torch.float32
     assert half.proxy_token.dtype == torch.bfloat16
     values["reference_mask"][:, 1] = False

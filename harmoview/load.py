@@ -1,0 +1,137 @@
+"""A ready pipeline from a Wan base, a checkpoint and the vision tower."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from datapipe.errors import UserError
+from harmoview.checkpoint import load_expert
+from harmoview.injection import FrontalEncoder
+from harmoview.pipeline import HarmoViewPipeline
+from harmoview.recipes import Recipe, recipe_of
+from harmoview.weights import HOW_TO_GET, is_hub_name
+
+BASE_FILES = (
+    "model_index.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "tokenizer/tokenizer_config.json",
+    "scheduler/scheduler_config.json",
+)
+VIT_HOW_TO_GET = (
+    "Fetch it with `hf download Qwen/Qwen2.5-VL-3B-Instruct --local-dir DIR`, or give the "
+    "repository's name itself."
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The pipeline and how the makers of its base sample from it."""
+
+    pipeline: HarmoViewPipeline
+    recipe: Recipe
+
+
+def load_pipeline(
+    base: str, checkpoint: Path, vit: str | None, dtype: torch.dtype = torch.bfloat16
+) -> Loaded:
+    """Load onto the CPU. The VAE stays in float32, which its decoder needs.
+
+    `base` and `vit` are folders or hub names; `vit` may be None for a model without MFI. Raises
+    UserError, naming what was looked for, where something is missing or does not fit.
+    """
+    check_base(base)
+    experts = ["transformer"]
+    if _index(base).get("boundary_ratio") is not None:
+        experts.append("transformer_2")
+    models = {name: load_expert(checkpoint, base, name, dtype) for name in experts}
+    config = models["transformer"].config
+    encoder = None
+    if config.vit_dim is not None:
+        if vit is None:
+            raise UserError(
+                "The checkpoint was trained with MFI and needs the vision tower: give --vit. "
+                + VIT_HOW_TO_GET
+            )
+        encoder = load_frontal_encoder(vit, config.vit_layer, config.vit_size, dtype)
+        if encoder.dim != config.vit_dim:
+            raise UserError(
+                f"--vit {vit} gives {encoder.dim} numbers a token, the checkpoint was trained "
+                f"with {config.vit_dim}: it is another vision tower."
+            )
+    vae = AutoencoderKLWan.from_pretrained(base, subfolder="vae", dtype=torch.float32)
+    pipeline = HarmoViewPipeline.from_pretrained(base, vae=vae, dtype=dtype, **models)
+    pipeline.frontal_encoder = encoder
+    return Loaded(pipeline, recipe_of(config.in_channels, len(experts)))
+
+
+def load_frontal_encoder(
+    vit: str, layer: int, size: int, dtype: torch.dtype | None = None
+) -> FrontalEncoder:
+    """The vision tower of a Qwen2.5-VL checkpoint, or a tower saved on its own.
+
+    Raises UserError where there is none.
+    """
+    from transformers import AutoConfig
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+        Qwen2_5_VisionTransformerPretrainedModel,
+    )
+    from transformers.utils import logging
+
+    if not is_hub_name(vit) and not (Path(vit) / "config.json").is_file():
+        raise UserError(
+            f"There is no vision tower in {vit}: looked for config.json. {VIT_HOW_TO_GET}"
+        )
+    kind = AutoConfig.from_pretrained(vit).model_type
+    if not kind.startswith("qwen2_5_vl"):
+        raise UserError(f"--vit {vit} is a {kind}, not a Qwen2.5-VL. {VIT_HOW_TO_GET}")
+    # in a full checkpoint the tower's names begin with visual., or model.visual. in newer ones
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # it would list the whole language model as unexpected
+    try:
+        tower, report = Qwen2_5_VisionTransformerPretrainedModel.from_pretrained(
+            vit,
+            dtype=dtype,
+            key_mapping={r"^(model\.)?visual\.": ""},
+            output_loading_info=True,
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+    if report["missing_keys"]:
+        raise UserError(
+            f"--vit {vit} lacks weights of the vision tower: "
+            f"{', '.join(sorted(report['missing_keys'])[:3])}, … {VIT_HOW_TO_GET}"
+        )
+    return FrontalEncoder(tower, layer, size)
+
+
+def check_base(base: str) -> None:
+    """Raises UserError naming the files that a local base lacks."""
+    if is_hub_name(base):
+        return
+    missing = [name for name in BASE_FILES if not (Path(base) / name).is_file()]
+    if missing:
+        raise UserError(
+            f"--base {base} is not a Wan pipeline in diffusers' layout: "
+            f"there is no {', '.join(missing)}. {HOW_TO_GET}"
+        )
+
+
+def _index(base: str) -> dict[str, Any]:
+    if not is_hub_name(base):
+        index: dict[str, Any] = json.loads((Path(base) / "model_index.json").read_text())
+        return index
+    try:
+        return dict(HarmoViewPipeline.load_config(base))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"--base {base}: there is no such folder, and no such repository could be read "
+            f"({type(error).__name__}). {HOW_TO_GET}"
+        ) from error

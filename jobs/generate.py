@@ -1,0 +1,221 @@
+"""`harmoview generate`: a prompt and one or two identities in, an mp4 and its settings out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jobs import entry
+
+if TYPE_CHECKING:
+    from harmoview.load import Loaded
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Make a video of one or two people from pictures of them and a prompt.
+
+    What is left at None follows the makers of the base; the numbers used are in the JSON beside
+    the video.
+    """
+
+    base: str
+    """A Wan pipeline in diffusers' layout: a folder or a hub name."""
+    checkpoint: Path
+    """What `harmoview train` exported: transformer/, and transformer_2/ for A14B."""
+    prompt: str
+    """What happens in the video."""
+    identity: tuple[str, ...]
+    """For each person a folder with reference.jpg and any of yaw-90.jpg … yaw+90.jpg, a frontal
+    picture, or SHARDS::KEY (SHARDS::KEY.id1 for the second person) of packed shards."""
+    out: Path = Path("video.mp4")
+    """The video; the settings go beside it, as .json."""
+    vit: str = "none"
+    """The Qwen2.5-VL vision tower, a folder or a hub name; none for a model without MFI."""
+    lora: tuple[str, ...] = ()
+    """More Wan LoRA files, for the (high-noise) transformer."""
+    negative_prompt: str | None = None
+    """What to avoid; None is Wan's own."""
+    height: int | None = None
+    width: int | None = None
+    frames: int | None = None
+    """1 more than a multiple of 4."""
+    fps: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    """Scale of the text; of the high-noise expert where there are two."""
+    guidance_low: float | None = None
+    """Scale of the text for the low-noise expert of A14B."""
+    reference_scale: float | None = None
+    """Scale of the references; None is the text's, which saves a third of the time."""
+    shift: float | None = None
+    """Of the noise levels."""
+    seed: int = 0
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of transformer, text encoder and vision tower; the VAE works in float32."""
+    offload: Literal["none", "model", "sequential"] = "none"
+    """Keep on the GPU only the model in use, or only the layer in use."""
+    tiling: bool = False
+    """Decode the video in tiles, for less memory."""
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.out.suffix != ".mp4":
+            raise ValueError(f"--out must end in .mp4, got {self.out}")
+        if not 1 <= len(self.identity) <= 2:
+            raise ValueError(f"--identity takes one or two, got {len(self.identity)}")
+        for name in ("height", "width", "frames", "fps", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} must be at least 1, got {value}")
+
+
+def execute(settings: Settings) -> None:
+    """Check, load, generate, write."""
+    from harmoview.identity import decode, read_identity
+    from harmoview.load import check_base, load_pipeline
+
+    if settings.quiet:
+        _hush()
+    check_base(settings.base)
+    files = [read_identity(source) for source in settings.identity]
+    views = [decode(one, source) for one, source in zip(files, settings.identity, strict=True)]
+    device = _device(settings)
+    import torch
+
+    dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+    vit = None if settings.vit == "none" else settings.vit
+    loaded = load_pipeline(settings.base, settings.checkpoint, vit, dtype)
+    used = _resolve(settings, loaded)
+    _check(loaded, views, used)
+    _place(loaded, settings, device, used["shift"])
+    result = loaded.pipeline(
+        prompt=settings.prompt,
+        negative_prompt=used["negative_prompt"],
+        height=used["height"],
+        width=used["width"],
+        num_frames=used["frames"],
+        num_inference_steps=used["steps"],
+        guidance_scale=used["guidance"],
+        guidance_scale_2=used["guidance_low"],
+        reference_scale=used["reference_scale"],
+        references=views,
+        generator=torch.Generator("cpu").manual_seed(settings.seed),
+    )
+    _write(settings, used, files, result.frames[0])
+    if not settings.quiet:
+        print(f"{settings.out} ({used['frames']} frames, seed {settings.seed})")
+
+
+def _hush() -> None:
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+
+
+def _device(settings: Settings) -> str:
+    import torch
+
+    from datapipe.errors import UserError
+
+    cuda = torch.cuda.is_available()
+    device = settings.device if settings.device != "auto" else ("cuda" if cuda else "cpu")
+    if device == "cuda" and not cuda:
+        raise UserError("--device cuda: torch sees no GPU here")
+    if device == "cpu" and settings.offload != "none":
+        raise UserError(f"--offload {settings.offload} needs a GPU to offload from")
+    return device
+
+
+def _resolve(settings: Settings, loaded: Loaded) -> dict[str, Any]:
+    """The settings with every None filled in from the base's recipe."""
+    from harmoview.recipes import NEGATIVE_PROMPT
+
+    recipe = asdict(loaded.recipe)
+    used = {
+        name: recipe[name] if (own := getattr(settings, name)) is None else own
+        for name in ("height", "width", "frames", "fps", "steps", "guidance", "shift")
+    }
+    low = settings.guidance_low if settings.guidance_low is not None else recipe["guidance_low"]
+    own_negative = settings.negative_prompt
+    return {
+        "recipe": recipe["name"],
+        **used,
+        "guidance_low": low,
+        "reference_scale": settings.reference_scale,
+        "negative_prompt": NEGATIVE_PROMPT if own_negative is None else own_negative,
+    }
+
+
+def _check(loaded: Loaded, views: list[Any], used: dict[str, Any]) -> None:
+    from datapipe.errors import UserError
+    from harmoview.references import check_identities
+
+    pipeline = loaded.pipeline
+    if used["guidance_low"] is not None and pipeline.config.boundary_ratio is None:
+        raise UserError("--guidance-low: this base has no low-noise expert")
+    try:
+        check_identities(views, pipeline.transformer.layout)
+        pipeline.check_size(used["height"], used["width"], used["frames"])
+    except ValueError as wrong:
+        raise UserError(str(wrong)) from wrong
+
+
+def _place(loaded: Loaded, settings: Settings, device: str, shift: float) -> None:
+    pipeline = loaded.pipeline
+    pipeline.set_shift(shift)
+    pipeline.set_progress_bar_config(disable=settings.quiet)
+    for file in settings.lora:
+        pipeline.load_lora_weights(file)
+    if settings.tiling:
+        pipeline.vae.enable_tiling()
+    if settings.offload == "model":
+        pipeline.enable_model_cpu_offload()
+    elif settings.offload == "sequential":
+        pipeline.enable_sequential_cpu_offload()
+    else:
+        pipeline.to(device)
+
+
+def _write(
+    settings: Settings, used: dict[str, Any], files: list[dict[int, bytes]], frames: Any
+) -> None:
+    import hashlib
+    import json
+    from importlib.metadata import version
+
+    import numpy as np
+
+    from datapipe.files import Folder
+    from harmoview.video_file import write_mp4
+
+    pictures = [
+        {str(yaw): hashlib.sha256(data).hexdigest() for yaw, data in sorted(one.items())}
+        for one in files
+    ]
+    asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()}
+    libraries = ("harmoview", "diffusers", "torch", "transformers")
+    record = {
+        **asked,
+        **used,
+        "pictures": pictures,
+        "versions": {name: version(name) for name in libraries},
+    }
+    write_mp4(settings.out, np.asarray(np.rint(frames * 255), dtype=np.uint8), used["fps"])
+    beside = settings.out.with_suffix(".json")
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    Folder(beside.parent).put(beside.name, text.encode())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return entry.run(Settings, execute, argv, "generate")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

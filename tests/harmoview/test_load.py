@@ -1,0 +1,98 @@
+"""Loading: a base, a checkpoint and a tower make a pipeline, or the gap is named."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from datapipe.errors import UserError
+from harmoview.checkpoint import save_parts
+from harmoview.load import check_base, load_frontal_encoder, load_pipeline
+from harmoview.weights import from_wan
+
+SMALL = {"vit_dim": tiny.VIT_DIM, "vit_layer": 0, "vit_size": 56, "reference_size": 32}
+TEXT = {
+    "vocab_size": 200, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "num_key_value_heads": 2,
+    "rope_parameters": {"rope_type": "default", "mrope_section": [2, 2, 2], "rope_theta": 1e4},
+}  # fmt: skip
+
+
+@pytest.fixture
+def vit(tmp_path):
+    tiny.tower().save_pretrained(tmp_path / "vit")
+    return str(tmp_path / "vit")
+
+
+def checkpoint(base, folder, experts=("transformer",), **settings):
+    for name in experts:
+        model = from_wan(base, subfolder=name, **{**SMALL, **settings})
+        save_parts(model, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "recipe"), [("1.3B", "Wan2.1-T2V-1.3B"),
+                         ("A14B", "Wan2.2-T2V-A14B"), ("5B", "Wan2.2-TI2V-5B")])  # fmt: skip
+def test_a_base_brings_its_makers_recipe(tmp_path, vit, kind, recipe):
+    """Each base loads with all its experts and is recognised."""
+    base = tiny.save_base(tmp_path / "base", kind)
+    experts = ("transformer", "transformer_2")[: 2 if kind == "A14B" else 1]
+    own = checkpoint(base, tmp_path / "own", experts)
+    loaded = load_pipeline(str(base), own, vit)
+    assert loaded.recipe.name == recipe
+    assert loaded.pipeline.vae.dtype == torch.float32
+    assert loaded.pipeline.transformer.proxy_token.dtype == torch.bfloat16
+    assert (loaded.pipeline.transformer_2 is not None) == (kind == "A14B")
+
+
+@pytest.mark.parametrize("prefix", ["", "visual.", "model.visual."])
+def test_the_tower_is_found_in_every_form_of_checkpoint(tmp_path, prefix):
+    """Saved alone, or inside a Qwen2.5-VL with the names of either generation."""
+    tower = tiny.tower()
+    if prefix:
+        config = Qwen2_5_VLConfig(vision_config=tiny.tower_config().to_dict(), text_config=TEXT)
+        Qwen2_5_VLForConditionalGeneration(config).save_pretrained(tmp_path)
+        file = tmp_path / "model.safetensors"
+        rest = {k: v for k, v in load_file(file).items() if "visual." not in k}
+        own = {prefix + name: value for name, value in tower.state_dict().items()}
+        save_file({**rest, **own}, file, metadata={"format": "pt"})
+    else:
+        tower.save_pretrained(tmp_path)
+    loaded = load_frontal_encoder(str(tmp_path), 1, 56)
+    state = loaded.tower.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in tower.state_dict().items())
+
+
+def test_a_model_without_mfi_needs_no_tower(tmp_path):
+    """vit none trains and runs without."""
+    base = tiny.save_base(tmp_path / "base")
+    own = checkpoint(base, tmp_path / "own", vit_dim=None)
+    assert load_pipeline(str(base), own, None).pipeline.frontal_encoder is None
+
+
+def test_a_model_with_mfi_names_what_it_lacks(tmp_path, vit):
+    """No tower, no weights there, another tower: each has its sentence."""
+    base = tiny.save_base(tmp_path / "base")
+    own = checkpoint(base, tmp_path / "own")
+    with pytest.raises(UserError, match="give --vit"):
+        load_pipeline(str(base), own, None)
+    with pytest.raises(UserError, match=r"no vision tower.*config\.json.*hf download"):
+        load_pipeline(str(base), own, str(tmp_path))
+    with pytest.raises(UserError, match=r"not a Qwen2\.5-VL"):
+        load_pipeline(str(base), own, str(base / "text_encoder"))
+    other = checkpoint(base, tmp_path / "other", vit_dim=64)
+    with pytest.raises(UserError, match="128 numbers a token"):
+        load_pipeline(str(base), other, vit)
+
+
+@pytest.mark.parametrize("missing", ["model_index.json", "vae/config.json",
+                                     "scheduler/scheduler_config.json"])  # fmt: skip
+def test_an_incomplete_base_is_named(tmp_path, missing):
+    """The missing file, and how to get a whole base."""
+    base = tiny.save_base(tmp_path / "base")
+    (base / missing).unlink()
+    with pytest.raises(UserError, match=f"{missing}.*hf download"):
+        check_base(str(base))

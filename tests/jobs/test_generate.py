@@ -1,0 +1,111 @@
+"""`harmoview generate`: from files on disk to an mp4 with its settings, or one clear sentence."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import cv2
+import pytest
+
+from jobs import generate
+
+_spec = importlib.util.spec_from_file_location(
+    "tiny", Path(__file__).parent.parent / "harmoview" / "tiny.py"
+)
+tiny = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tiny)
+
+SMALL = {"vit_dim": tiny.VIT_DIM, "vit_layer": 0, "vit_size": 56, "reference_size": 32}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A tiny A14B base, a checkpoint of both experts, a tower, pictures of Anna and Bert."""
+    from harmoview.checkpoint import save_parts
+    from harmoview.weights import from_wan
+
+    folder = tmp_path_factory.mktemp("place")
+    base = tiny.save_base(folder / "base", "A14B")
+    for name in ("transformer", "transformer_2"):
+        save_parts(from_wan(base, subfolder=name, **SMALL), folder / "own" / name)
+    tiny.tower().save_pretrained(folder / "vit")
+    for person, seed in (("anna", 1), ("bert", 2)):
+        (folder / person).mkdir()
+        for name in ("reference", "yaw+30", "yaw-90"):
+            cv2.imwrite(str(folder / person / f"{name}.jpg"), tiny.portrait(seed))
+    return folder
+
+
+def run(place, out, *more):
+    return generate.main(
+        ["--base", f"{place}/base", "--checkpoint", f"{place}/own", "--vit", f"{place}/vit",
+         "--prompt", "a walk", "--identity", f"{place}/anna", "--out", str(out), "--height", "32",
+         "--width", "48", "--frames", "5", "--steps", "2", "--dtype", "float32", "--quiet", *more]
+    )  # fmt: skip
+
+
+def test_two_people_become_an_mp4_with_its_settings_beside(place, tmp_path):
+    """The frames asked for, at A14B's rate; the JSON holds every number used."""
+    out = tmp_path / "v.mp4"
+    assert run(place, out, "--identity", f"{place}/anna", f"{place}/bert") == 0
+    with av.open(str(out)) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, stream.average_rate) == (48, 32, 16)
+        assert sum(1 for _ in container.decode(stream)) == 5
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert record["recipe"] == "Wan2.2-T2V-A14B"
+    assert (record["shift"], record["guidance"], record["guidance_low"]) == (12.0, 4.0, 3.0)
+    assert [sorted(person) for person in record["pictures"]] == [["-90", "0", "30"]] * 2
+    assert record["seed"] == 0
+
+
+def test_the_same_seed_gives_the_same_file(place, tmp_path):
+    """Byte for byte; another seed does not."""
+    outs = [tmp_path / f"{name}.mp4" for name in ("a", "b", "c")]
+    for out, seed in zip(outs, ("3", "3", "4"), strict=True):
+        assert run(place, out, "--seed", seed) == 0
+    a, b, c = (out.read_bytes() for out in outs)
+    assert a == b != c
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--base", "nowhere"], "hf download"),
+        (["--checkpoint", "nowhere"], "transformer/config.json"),
+        (["--identity", "nobody"], "no such folder or picture"),
+        (["--vit", "none"], "--vit"),
+        (["--frames", "6"], "multiple of 4"),
+        (["--width", "50"], "multiples of 16"),
+        (["--offload", "model", "--device", "cpu"], "needs a GPU"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(place, tmp_path, capsys, more, says):
+    """Exit status 1, the option or file named, no traceback, no output."""
+    assert run(place, tmp_path / "v.mp4", *more) == 1
+    message = capsys.readouterr().err
+    assert says in message
+    assert "Traceback" not in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [["--out", "v.avi"], ["--frames", "0"], ["--identity"]])
+def test_wrong_arguments_exit_with_two(place, tmp_path, more):
+    """Before anything is loaded."""
+    assert run(place, tmp_path / "v.mp4", *more) == 2
+
+
+def test_help_is_quick():
+    """It explains the options without loading torch."""
+    start = time.perf_counter()
+    code = "import sys; from jobs import generate; generate.main(['--help']); " \
+           "assert 'torch' not in sys.modules"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--reference-scale" in done.stdout
+    assert time.perf_counter() - start < 20
