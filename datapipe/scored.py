@@ -18,7 +18,7 @@ from datapipe.files import Folder
 from datapipe.ledger import LEDGER, REFERENCES, VIEWS
 from datapipe.run import RunInfo
 
-MEMORY = "2GB"
+MEMORY = "1GB"
 """What duckdb may hold; a larger sort spills to the temporary folder."""
 
 
