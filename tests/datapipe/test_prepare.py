@@ -13,11 +13,12 @@ from datapipe.frontal import FrontalBound
 from datapipe.pictures import decode_jpeg
 from datapipe.prepare import Prepare, PrepareSettings
 from datapipe.record import Sample, Source
-from datapipe.stage import apply
+from datapipe.stage import Resources, apply
 from tests.datapipe.media import cut, write_sound, write_video
 from tests.datapipe.painted import Painted, PaintedFaces, paint
 
 SETTINGS = PrepareSettings(frontal=FrontalBound(min_sharpness=0.2))  # painted skin is crisp
+ONE_CPU = Resources(num_cpus=1)
 
 
 def sample(path, **fields) -> Sample:
@@ -25,7 +26,7 @@ def sample(path, **fields) -> Sample:
 
 
 def stage(settings: PrepareSettings = SETTINGS, faces=None) -> Prepare:
-    prepare = Prepare(faces or PaintedFaces(), settings)
+    prepare = Prepare(settings, faces or PaintedFaces(), resources=ONE_CPU)
     prepare.setup()
     return prepare
 
@@ -254,7 +255,7 @@ def test_a_video_that_hangs_its_decoder_is_an_error_row(tmp_path):
 
 def test_the_stage_travels_before_it_is_set_up(tmp_path):
     """A pickled copy does the same work."""
-    prepare = Prepare(PaintedFaces(), SETTINGS)
+    prepare = Prepare(SETTINGS, PaintedFaces(), resources=ONE_CPU)
     copy = pickle.loads(pickle.dumps(prepare))
     for each in (prepare, copy):
         each.setup()
