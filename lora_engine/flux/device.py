@@ -16,6 +16,16 @@ _LIVE_FLOATS = 48
 values, the MLP's 4 + 1 widths twice over, residuals, and attention's workspace."""
 
 
+def hush() -> None:
+    """No bars and no advice from the model libraries; call it before they are imported."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    of_transformers.set_verbosity_error()
+    of_transformers.disable_progress_bar()
+    of_diffusers.disable_progress_bar()
+
+
 def device_named(name: str | None) -> torch.device:
     """That device, or the best there is. Raises UserError when it is not there."""
     if name is None:

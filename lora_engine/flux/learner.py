@@ -55,7 +55,7 @@ class Learner:
         if parallel.processes() > 1:
             # Every process has made the same weights, so nothing (24 GB!) is to be broadcast.
             self._objective = torch.nn.parallel.DistributedDataParallel(
-                self._objective, broadcast_buffers=False, init_sync=False
+                self._objective, init_sync=False
             )
 
     def step(self, groups: list[Group], step: int) -> dict[str, float]:

@@ -6,6 +6,8 @@ import importlib.util
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import tyro
+
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import YAWS
@@ -19,7 +21,7 @@ from lora_engine.pairs import Pairs
 class TrainSettings:
     """Everything that decides what is trained."""
 
-    pairs: str
+    pairs: tyro.conf.Positional[str]
     """The folder that `harmoview pairs` wrote."""
     out: str
     """Folder of the adapter, the checkpoints and the metrics."""
@@ -28,6 +30,7 @@ class TrainSettings:
     yaws: tuple[int, ...] = YAWS
     """Degrees; the pairs must have them."""
     steps: int = 3000
+    """Optimiser steps."""
     resolution: int = 512
     """Side of reference and target, pixels."""
     rank: int = 32
@@ -44,9 +47,11 @@ class TrainSettings:
     flip: bool = True
     """Half of the groups are mirrored, with their yaws negated."""
     learning_rate: float = 1e-4
+    """Of AdamW, after the warm-up."""
     warmup: int = 100
     """Steps over which the learning rate rises; constant after that."""
     weight_decay: float = 0.01
+    """Of AdamW."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     ema: float = 0.99
@@ -56,6 +61,7 @@ class TrainSettings:
     quantize: Literal["nf4"] | None = None
     """Hold the base in 4 bits; needs bitsandbytes."""
     gradient_checkpointing: bool = True
+    """Compute each block twice instead of keeping its activations."""
     text_length: int = 512
     """T5 tokens a prompt; synthesis must use the same."""
     precision: Precision | None = None
@@ -63,10 +69,13 @@ class TrainSettings:
     device: str | None = None
     """None: a GPU if there is one."""
     seed: int = 0
+    """Of the LoRA's start, the order of people, noise and timesteps."""
     checkpoint_every: int = 250
+    """Steps; the adapter is written then too."""
     validate_every: int = 500
     """Steps; 0: never."""
     validation_people: int = 4
+    """Held-out people of whom views are made, at most."""
     validation_steps: int = 28
     """Denoising steps of validation views."""
     tensorboard: bool = False

@@ -14,7 +14,7 @@ from datapipe.record import YAWS, Image
 from lora_engine.flux import prompts
 from lora_engine.flux.adapter import adapter_file, check_adapter, read_header
 from lora_engine.flux.base import SYNTHESIS, TEXT, Base, file_hash, find_base
-from lora_engine.flux.device import Precision
+from lora_engine.flux.device import Precision, hush
 
 if TYPE_CHECKING:
     from lora_engine.flux.denoise import Denoiser
@@ -139,6 +139,7 @@ class FluxSynthesizer:
 
     def setup(self) -> None:
         """Load the models. Raises UserError when a file is missing or unusable."""
+        hush()
         from lora_engine.flux.denoise import Denoiser
 
         self._denoiser = Denoiser.load(self.settings, self.plan())

@@ -18,7 +18,8 @@ from lora_engine.flux.learner import Learner
 from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.settings import Inputs, TrainSettings
 from lora_engine.flux.synthesizer import FluxSettings
-from lora_engine.flux.validate import Measure, Person, grid, summary, validate
+from lora_engine.flux.validate import Measure, validate
+from lora_engine.views import Person, grid, summary
 
 BASE = "base"
 

@@ -10,11 +10,14 @@ from scipy.spatial import cKDTree
 from lora_engine.mesh.anatomy import Anatomy
 from lora_engine.mesh.light import Light
 from lora_engine.mesh.raster import Array
-from lora_engine.mesh.surface import normals
+from lora_engine.mesh.surface import normals, smoothstep
 
-STRANDS, POINTS = 7000, 22
-WIDTH = 0.0125  # of a drawn strand, decimetres; each stands for many hairs
-GRAVITY = 0.5
+STRANDS, POINTS = 11000, 20
+MEAN_SHADE = 0.78  # of strands: a portrait's colours have it in them already
+WIDTH = 0.0085  # of a drawn strand, decimetres; each stands for many hairs
+BACK = np.array([0, 0.7, -0.6])
+GRAVITY, DOWN = 0.5, np.array([0, -1.0, 0])
+NAPE, SIDES, EARS = 1.75, 0.75, 1.3  # depths below the crown, decimetres
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Style:
     part: float | None = None
     """Place of a parting, to image right of the middle; hair sweeps away from it."""
     density: float = 1.0
+    taper: float = 0.0
+    """How much shorter hair is at the nape and the temples than on top, 0..1."""
 
     def __post_init__(self) -> None:
         if self.length < 0 or self.volume < 0 or not 0 <= self.density <= 1:
@@ -61,7 +66,7 @@ class Hair:
         sheen = np.clip(1 - (tangent @ half) ** 2, 0, 1) ** 14
         facing = np.clip(out @ half, 0, 1).reshape(self.shade.shape)
         tone = light(out).reshape(self.shade.shape) * self.shade
-        glow = (18 + 0.22 * self.colours)[:, None] * (sheen * facing * self.shade)[..., None]
+        glow = (24 + 0.22 * self.colours)[:, None] * (sheen * facing * self.shade)[..., None]
         return np.ascontiguousarray(self.colours[:, None] * tone[..., None] + glow, np.float32)
 
 
@@ -83,10 +88,13 @@ def grow(
     tris = anatomy.triangles
     out = normals(vertices, tris)
     roots, start = _roots(vertices, tris, out, scalp, int(STRANDS * style.density), rng)
+    start = _unit(start + np.clip(start[:, 2:], 0, 1) * BACK)  # not into the face
     if not len(roots):
         return bald()
     layer = rng.uniform(0, 1, len(roots)) ** 0.7
-    length = style.length * rng.uniform(0.8, 1.05, len(roots))
+    top = vertices[:, 1].max()
+    high = smoothstep(roots[:, 1], top - NAPE, top - SIDES)
+    length = style.length * rng.uniform(0.8, 1.05, len(roots)) * (1 - style.taper * (1 - high))
     body = anatomy.ear < 0.3  # hair falls over the ears as if they were not there
     path, away = _comb(vertices[body], out[body], roots, start, layer, length, style)
     if style.curl:
@@ -94,7 +102,8 @@ def grow(
     along = np.linspace(0, 1, POINTS)
     width = WIDTH * np.sqrt(STRANDS / max(1, len(roots))) * (1 - 0.6 * along**3)
     colours = palette[rng.integers(0, len(palette), len(roots))]
-    colours = colours * np.exp(rng.normal(0, 0.1, (len(roots), 1)))
+    colours = (colours + np.median(palette, axis=0)) / 2  # neighbours are not that different
+    colours = colours * np.exp(rng.normal(0, 0.08, (len(roots), 1))) / MEAN_SHADE
     depth = 0.5 + 0.5 * layer[:, None]
     shade = depth * (0.72 + 0.28 * np.minimum(1, along * 2.5))[None]
     return Hair(path, away.reshape(-1, 3), np.repeat(width[None], len(path), 0), colours, shade)
@@ -128,38 +137,41 @@ def _comb(
 ) -> tuple[Array, Array]:
     """Paths (s, k, 3) that follow the comb at their own height, and the way out of the head."""
     tree = cKDTree(vertices)
+    ears = vertices[:, 1].max() - EARS
     step = (length / (POINTS - 1))[:, None]
-    place, way, normal, height = roots, start, start, np.zeros(len(roots))
+    place, normal, height = roots, start, np.zeros(len(roots))
+    way = _unit(start * (1.05 - style.lie) + style.lie * _combed(place, normal, style))
     path, away = [roots], [start]
     for k in range(1, POINTS):
         wanted = 0.02 + style.volume * layer * min(1.0, 5 * k / POINTS)
+        below = smoothstep(ears - place[:, 1], 0.0, 0.3)[:, None]  # hair hangs from there
         lift = np.clip((wanted - height) * 6, -1, 1)[:, None]
-        comb = _direction(place, normal, style)
-        comb -= (comb * normal).sum(axis=1, keepdims=True) * normal * 0.9
-        ahead = style.lie * (comb + lift * normal) + (1 - style.lie) * start
+        lift = np.where(lift < 0, lift * (1 - below), lift)
+        combed = (1 - below) * _combed(place, normal, style) + below * DOWN
+        ahead = style.lie * (combed + lift * normal) + (1 - style.lie) * start
         hang = np.clip((height - 0.1) * 3, 0, 1)[:, None] * style.lie
-        ahead = ahead + hang * GRAVITY * np.array([0, -1.0, 0])
-        way = _unit(0.45 * way + 0.55 * _unit(ahead))
+        way = _unit(0.45 * way + 0.55 * _unit(ahead + hang * GRAVITY * DOWN))
         place = place + step * way
         _, near = tree.query(place)
         normal = out[near]
         height = ((place - vertices[near]) * normal).sum(axis=1)
-        push = np.clip(0.015 + 0.03 * layer - height, 0, 1)
+        push = np.clip(0.015 + 0.03 * layer - height, 0, 0.5)
         place, height = place + push[:, None] * normal, height + push
         path.append(place)
         away.append(_unit(0.6 * normal + 0.4 * start))
     return np.stack(path, axis=1), np.stack(away, axis=1)
 
 
-def _direction(place: Array, normal: Array, style: Style) -> Array:
-    """The comb's direction: the sweep on top of the head, the fall on its sides."""
+def _combed(place: Array, normal: Array, style: Style) -> Array:
+    """The comb's direction along the scalp: the sweep on top of the head, the fall on its sides."""
     top = np.clip((normal[:, 1:2] - 0.25) / 0.5, 0, 1)
     sweep, fall = (np.tile(way, (len(place), 1)) for way in (style.sweep, style.fall))
     if style.part is not None:
         side = np.where(place[:, 0] > style.part, 1.0, -1.0)
         sweep[:, 0] = abs(sweep[:, 0]) * side
         fall[:, 0] = abs(fall[:, 0]) * side
-    return np.asarray(top * sweep + (1 - top) * fall)
+    comb = top * sweep + (1 - top) * fall
+    return np.asarray(comb - 0.9 * (comb * normal).sum(axis=1, keepdims=True) * normal)
 
 
 def _curl(path: Array, away: Array, length: Array, style: Style, rng: np.random.Generator) -> Array:

@@ -13,6 +13,7 @@ from lora_engine.mesh.raster import Array
 from lora_engine.mesh.surface import normals
 
 CLOTH = 0.045  # how far cloth stands off the skin
+CONTACT = 0.45  # depth of the shadow of a collar on the neck
 PIVOT = np.array([0.0, 0.55, -0.1])  # the head turns about this place, from the neck joint
 
 
@@ -115,23 +116,26 @@ def eye_centre(eye: Array) -> tuple[Array, float]:
     return centre, radius
 
 
-def garment(fine: Array, anatomy: Anatomy, look: Look) -> Garment:
-    """The part of the bust below the neckline, moved off the skin."""
+def below_neckline(fine: Array, anatomy: Anatomy, look: Look) -> Array:
+    """(fine,) how far each vertex lies below the neckline, decimetres."""
     neck = anatomy.neck
-    x, y, z = fine[:, 0], fine[:, 1], fine[:, 2]
+    x, y, z = fine.T
     line = neck[1] - 0.1 + look.neckline - 0.38 * np.clip(z - neck[2], 0, 1)
     line += 0.25 * np.clip(abs(x) - 0.5, 0, 1)
     line -= look.vee * np.clip(1 - abs(x) / 0.4, 0, 1) * np.clip((z - neck[2]) / 0.4, 0, 1)
-    below = line - y
+    return np.asarray(line - y)
+
+
+def garment(fine: Array, below: Array, anatomy: Anatomy, colour: Array) -> Garment:
+    """The part of the bust below the neckline, moved off the skin."""
     tris = anatomy.triangles[(below[anatomy.triangles] > 0).any(axis=1)]
     used, compact = np.unique(tris, return_inverse=True)
     compact = compact.reshape(tris.shape).astype(np.int32)
-    out = normals(fine, anatomy.triangles)[used]
-    shell = fine[used] + CLOTH * out
+    shell = fine[used] + CLOTH * normals(fine, anatomy.triangles)[used]
     cut = below[used][compact].astype(np.float32)
     x, y, z = shell.T
     folds = 1 + 0.04 * np.sin(3 * x + 5 * y) * np.sin(7 * y - 2 * z)
-    return Garment(shell, compact, cut, folds, look.cloth)
+    return Garment(shell, compact, cut, folds, colour)
 
 
 def assemble(
@@ -147,6 +151,8 @@ def assemble(
 ) -> Head:
     """A head from its coarse shape, its skin's texture and its hair."""
     fine = anatomy.refine(shape)
+    below = below_neckline(fine, anatomy, look)
+    contact = CONTACT * np.exp(-np.clip(-below, 0, None) / 0.1)
     layers = np.concatenate([texture, 1 - seen[..., None]], axis=2).astype(np.float32)
     return Head(
         vertices=fine,
@@ -154,10 +160,10 @@ def assemble(
         cut=np.ones(anatomy.triangles.shape, np.float32),
         place=atlas.place,
         texture=wrapped(layers),
-        cavity=anatomy.cavity,
+        cavity=np.maximum(anatomy.cavity, contact),
         pivot=anatomy.neck + PIVOT,
         eyes=eyeballs(shape, anatomy, look.iris),
-        garment=garment(fine, anatomy, look),
+        garment=garment(fine, below, anatomy, look.cloth),
         hair=hair,
         features=features,
         face=face,

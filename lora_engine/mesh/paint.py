@@ -9,7 +9,7 @@ import numpy as np
 
 from datapipe.record import Image
 from lora_engine.mesh.anatomy import Anatomy
-from lora_engine.mesh.atlas import HEIGHT, WIDTH, Atlas
+from lora_engine.mesh.atlas import HEIGHT, HIGH, LOW, WIDTH, Atlas
 from lora_engine.mesh.fit import Fit
 from lora_engine.mesh.light import Light, estimate
 from lora_engine.mesh.masks import Masks
@@ -133,7 +133,9 @@ def _grain(colour: Array, trust: Array) -> Array:
     strength = min(6.0, 1.2 * float(np.median(abs(fine[sure]))))
     noise = np.random.default_rng(0).normal(size=(HEIGHT, WIDTH)).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), 1.2)
-    return np.asarray(noise / noise.std() * strength)[..., None]
+    elevation = np.linspace(HIGH, LOW, HEIGHT)
+    even = smoothstep(abs(elevation), 70, 35)[:, None]  # near the poles texels are stretched
+    return np.asarray(even * noise / noise.std() * strength, np.float32)[..., None]
 
 
 def _look_up(picture: Array, place: Array) -> Array:

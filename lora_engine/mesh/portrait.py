@@ -90,7 +90,14 @@ def hair_style(photo: Image, mask: Masks, fitted: Fit) -> Style:
             )
         return Style(length, 0.8 * volume, 0.02, 1.5, 0.9, (1, -0.3, -0.2), (0.2, -1, -0.1), 0.0)
     if curly > 0.5:
-        return Style(0.15 + 1.2 * volume, volume, 0.05 + 0.05 * volume, 0.14 + 0.1 * volume, 0.15)
+        return Style(
+            0.06 + 0.9 * volume,
+            0.8 * volume,
+            0.03 + 0.08 * volume,
+            0.1 + 0.14 * volume,
+            0.15,
+            taper=0.5,
+        )
     return Style(1.5, 0.9 * volume, 0.01, 1.0, 0.95)
 
 

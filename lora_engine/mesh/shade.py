@@ -111,7 +111,7 @@ def _cloth(
                 edge += share * cut[t, k]
             size = max(math.sqrt(nx * nx + ny * ny + nz * nz), 1e-9)
             lit = shading(nx / size, ny / size, nz / size, light) * fold
-            lit *= 1 - 0.14 * max(0.0, 1 - abs(edge - SEAM[0]) / SEAM[1])
+            lit *= 1 - 0.08 * max(0.0, 1 - abs(edge - SEAM[0]) / SEAM[1])
             lit *= 0.75 + 0.25 * min(1.0, edge / 0.03)
             for k in range(3):
                 canvas[y, x, k] = colour[k] * lit

@@ -69,7 +69,7 @@ def portrait_clip(gallery: Gallery, names: Sequence[str], kind: Format, seed: in
     people = [invent(gallery, rng) for _ in names]
     heads = [build(who.person, gallery.studio, int(rng.integers(2**31))) for who in people]
     tracks = [head_turn(kind.frames, rng) for _ in names]
-    cameras = [_camera(head, k, len(names), rng) for k, head in enumerate(heads)]
+    cameras = [camera_for(head, k, len(names), rng) for k, head in enumerate(heads)]
     size = round(kind.size * aspect / 2) * 2, kind.size
     caption = _caption(people, place)
     truth: dict[str, Any] = {"caption": caption, "fps": kind.fps, "size": list(size)}
@@ -125,7 +125,7 @@ def encode(frames: Iterator[Image], size: tuple[int, int], fps: int) -> bytes:
     return file.getvalue()
 
 
-def _camera(head: Head, index: int, count: int, rng: np.random.Generator) -> Camera:
+def camera_for(head: Head, index: int, count: int, rng: np.random.Generator) -> Camera:
     """The head a little off the middle, all of it and some of the shoulders in the picture."""
     face = head.face.mean(axis=0)
     scale = rng.uniform(0.2, 0.235)

@@ -77,21 +77,24 @@ WOMEN = (
     NamedStyle("long curly", replace(LONG, length=2.8, volume=0.4, curl=0.09, coil=0.35, lie=0.7)),
     NamedStyle("chin-length", replace(LONG, length=1.7, volume=0.18)),
     NamedStyle("slicked-back", Style(1.5, 0.08, 0.01, 1.0, 0.95)),
-    NamedStyle("short curly", Style(0.55, 0.3, 0.065, 0.17, 0.2)),
-    NamedStyle("big curly", Style(0.8, 0.5, 0.08, 0.2, 0.2)),
+    NamedStyle("short curly", Style(0.38, 0.26, 0.055, 0.15, 0.2, taper=0.4)),
+    NamedStyle("big curly", Style(0.6, 0.45, 0.07, 0.18, 0.2, taper=0.3)),
 )
 MEN = (
-    NamedStyle("short", Style(0.55, 0.16, 0.01, 1.0, 0.75, (0.8, -0.1, 0.5), (0.0, -0.9, -0.4))),
     NamedStyle(
-        "side-parted", Style(0.8, 0.22, 0.02, 1.2, 0.85, (1, -0.1, 0.1), (0.1, -1, -0.2), -0.3)
+        "short", Style(0.5, 0.14, 0.01, 1.0, 0.75, (0.7, -0.1, 0.5), (0, -0.9, -0.4), taper=0.6)
     ),
-    NamedStyle("cropped", Style(0.12, 0.06, 0.0, 1.0, 0.3)),
-    NamedStyle("slicked-back", Style(1.3, 0.1, 0.01, 1.0, 0.95)),
-    NamedStyle("short curly", Style(0.4, 0.24, 0.055, 0.15, 0.2)),
-    NamedStyle("big curly", Style(0.75, 0.45, 0.075, 0.19, 0.2)),
+    NamedStyle(
+        "side-parted",
+        Style(0.8, 0.2, 0.02, 1.2, 0.88, (1, -0.1, 0.1), (0.1, -1, -0.3), -0.3, taper=0.7),
+    ),
+    NamedStyle("cropped", Style(0.1, 0.05, 0.0, 1.0, 0.3, taper=0.5)),
+    NamedStyle("slicked-back", Style(1.1, 0.1, 0.01, 1.0, 0.95, taper=0.5)),
+    NamedStyle("short curly", Style(0.3, 0.22, 0.05, 0.14, 0.2, taper=0.6)),
+    NamedStyle("big curly", Style(0.55, 0.4, 0.07, 0.18, 0.2, taper=0.4)),
     NamedStyle("long straight", LONG),
     NamedStyle(
-        "thin", Style(0.35, 0.08, 0.0, 1.0, 0.7, (0.3, -0.2, 0.6), (0, -0.9, -0.4), None, 0.35)
+        "thin", Style(0.3, 0.06, 0, 1.0, 0.7, (0.3, -0.2, 0.6), (0, -0.9, -0.4), None, 0.4, 0.5)
     ),
 )
 
