@@ -42,4 +42,6 @@ def clean(text: str) -> str:
 
 def well_formed(text: str) -> str:
     """The text with U+FFFD for halves of surrogate pairs, which no UTF-8 file can hold."""
+    if text.isascii():
+        return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -25,7 +25,8 @@ from datapipe.record import Sample, Source
 
 _COLUMNS = ("path", "key", "caption")
 _MAX_LINE = 4 * 1024 * 1024  # of JSON
-_ROWS = 4096  # of a Parquet file in memory at once
+_ROWS = 4096  # of a Parquet file, in memory at once
+_BUFFER = 1024 * 1024  # of one of its columns; without it, a whole row group is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,10 @@ def _shared_keys(place: Place) -> frozenset[int]:
     Two keys that meet in 8 bytes only get a hash they would not have needed.
     """
     digests = array("Q", (_digest(row_key(row.key, row.path)) for row in _rows(place)))
-    ordered = np.frombuffer(digests, np.uint64) if digests else np.empty(0, np.uint64)
-    ordered = np.sort(ordered)
+    if not digests:
+        return frozenset()
+    ordered = np.frombuffer(digests, np.uint64)
+    ordered.sort()
     return frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
 
 
@@ -137,7 +140,7 @@ def _parquet(file: IO[bytes], url: str) -> Iterator[_Row]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(file)
+        table = pq.ParquetFile(file, buffer_size=_BUFFER)
         columns = table.schema_arrow.names
         _need_path(columns, url)
         wanted = [column for column in _COLUMNS if column in columns]
