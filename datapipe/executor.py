@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 
 from datapipe.errors import UserError
 from datapipe.record import Sample
-from datapipe.sizing import LISTING_CPUS, Pool, plan_pools
+from datapipe.sizing import plan_pools
 from datapipe.stage import Stage, apply
 
 RETRIES = 1
@@ -40,14 +41,14 @@ class LocalLine:
         for stage in self.stages:
             stage.setup()
         for sample in listing():
-            yield reduce(lambda done, stage: apply(stage, done), self.stages, sample)
+            yield _through(self.stages, sample)
 
     def retry(self, samples: Sequence[Sample]) -> Iterator[Sample]:
         return self.run(lambda: samples)
 
 
 class RayLine:
-    """The line on a Ray cluster: one actor pool per stage, one sample per block.
+    """The line on a Ray cluster: actor pools (see `datapipe.sizing`), one sample per block.
 
     A block is Ray's unit of retry and of loss, hence one sample each. A block whose worker died
     too often is dropped by Ray without a trace: the caller finds the missing keys and hands them
@@ -61,24 +62,23 @@ class RayLine:
         import ray
 
         if not ray.is_initialized():
-            ray.init(address=address, include_dashboard=False, log_to_driver=False)
+            # "local" by name: without it Ray tries the address file of a cluster long dead first
+            where = address or os.environ.get("RAY_ADDRESS", "local")
+            ray.init(address=where, include_dashboard=False, log_to_driver=False)
         resources = ray.cluster_resources()
-        self.stages = stages
         self.pools = plan_pools(
             stages, resources.get("CPU", 0.0), resources.get("GPU", 0.0), workers
         )
 
     def run(self, listing: Listing) -> Iterator[Sample]:
         """Every sample that was not lost with its worker."""
-        return self._stream(listing, self.pools, RETRIES, in_flight=2)
+        return self._stream(listing, RETRIES, in_flight=2)
 
     def retry(self, samples: Sequence[Sample]) -> Iterator[Sample]:
         """The last try for lost samples: no retries, and no other sample waits at the worker."""
-        return self._stream(lambda: samples, self.pools, 0, in_flight=1)
+        return self._stream(lambda: samples, 0, in_flight=1)
 
-    def _stream(
-        self, listing: Listing, pools: Sequence[Pool], retries: int, in_flight: int
-    ) -> Iterator[Sample]:
+    def _stream(self, listing: Listing, retries: int, in_flight: int) -> Iterator[Sample]:
         import ray
         from ray.data import ActorPoolStrategy
 
@@ -86,15 +86,17 @@ class RayLine:
 
         _configure()
         dataset = ray.data.read_datasource(
-            CorpusSource(listing), override_num_blocks=1, num_cpus=LISTING_CPUS
+            CorpusSource(listing),
+            override_num_blocks=1,
+            num_cpus=0,  # the actors hold all CPUs: a listing that asks for some may never start
         )
-        for stage, pool in zip(self.stages, pools, strict=True):
+        for pool in self.pools:
             with warnings.catch_warnings():
                 # Ray 2.60 has no named parameter for this yet, hence the bound ray<2.64
                 warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
                 dataset = dataset.map(
                     Worker,
-                    fn_constructor_args=(stage,),
+                    fn_constructor_args=(pool.stages,),
                     compute=ActorPoolStrategy(
                         size=pool.workers, max_tasks_in_flight_per_actor=in_flight
                     ),
@@ -114,13 +116,14 @@ class RayLine:
 
 
 class Worker:
-    """One actor of a stage's pool."""
+    """One actor of a pool: runs its stages on each sample."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = stages
         self.failure = ""
         try:
-            stage.setup()
+            for stage in stages:
+                stage.setup()
         except UserError as wrong:  # told through the rows: Ray would bury it in its own error
             self.failure = str(wrong)
 
@@ -129,10 +132,14 @@ class Worker:
         if failure:
             return {"failure": failure, "sample": row["sample"]}
         try:
-            sample = apply(self.stage, pickle.loads(row["sample"]))
+            sample = _through(self.stages, pickle.loads(row["sample"]))
         except UserError as wrong:
             return {"failure": str(wrong), "sample": row["sample"]}
         return {"failure": "", "sample": pickle.dumps(sample)}
+
+
+def _through(stages: Sequence[Stage], sample: Sample) -> Sample:
+    return reduce(lambda done, stage: apply(stage, done), stages, sample)
 
 
 def _configure() -> None:

@@ -1,21 +1,20 @@
-"""How many workers each stage gets, from what the cluster has."""
+"""How many workers the line gets, from what the cluster has."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from datapipe.errors import UserError
 from datapipe.stage import Resources, Stage
 
-LISTING_CPUS = 0.05
-"""Held by the task that lists the corpus."""
-
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The workers of one stage."""
+    """The workers that run some consecutive stages."""
 
+    stages: tuple[Stage, ...]
     workers: int
     resources: Resources
     """Of one worker."""
@@ -24,46 +23,51 @@ class Pool:
 def plan_pools(
     stages: Sequence[Stage], cpus: float, gpus: float, workers: int | None = None
 ) -> list[Pool]:
-    """One pool per stage. GPU stages share the GPUs, CPU stages the CPUs.
+    """One pool for each run of consecutive stages on the same kind of resource.
 
-    Actors hold their CPUs for the whole run, and one that does not fit waits for ever without a
-    word (Ray 2.60): so the sum never exceeds the cluster, and CPU shares shrink below one where
-    there are fewer CPUs than stages. `workers` bounds the CPU workers of all stages together.
+    Stages that all run on CPUs share one pool whose workers do the whole line: they never wait for
+    each other, and a cluster that shrinks to one CPU still gets on. `workers` bounds the CPU
+    workers of all pools together. An actor that does not fit waits for ever without a word (Ray
+    2.60), so the sum never exceeds the cluster.
 
-    Raises UserError when the cluster can never hold one worker of each stage.
+    Raises UserError when the cluster can never hold one worker of each pool.
     """
-    on_gpu = sum(stage.resources.num_gpus for stage in stages)
-    if on_gpu and gpus < on_gpu:
-        needs = ", ".join(f"{s.name} {s.resources.num_gpus:g}" for s in stages if _gpu(s))
-        raise UserError(
-            f"the line needs {on_gpu:g} GPUs for one worker of each stage ({needs}), "
-            f"the cluster has {gpus:g}; add GPU nodes, or choose --engine mesh and --device cpu"
+    groups = [tuple(group) for _, group in groupby(stages, _on_gpu)]
+    needed = [sum(stage.resources.num_gpus for stage in group) for group in groups]
+    on_gpu = sum(needed)
+    if gpus < on_gpu:
+        names = ", ".join(
+            f"{stage.name} {stage.resources.num_gpus:g}" for stage in stages if _on_gpu(stage)
         )
-    groups = int(gpus // on_gpu) if on_gpu else 0
-    weight = {s.name: s.resources.num_cpus for s in stages if not _gpu(s)}
-    shares = _split(weight, cpus - LISTING_CPUS, workers)
+        raise UserError(
+            f"the line needs {on_gpu:g} GPUs for one worker of each stage ({names}), the cluster "
+            f"has {gpus:g}; add GPU nodes, or choose stages that run on CPUs"
+        )
+    weights = [
+        0.0 if gpu else sum(stage.resources.num_cpus for stage in group)
+        for gpu, group in zip(needed, groups, strict=True)
+    ]
+    counts, each = _split(weights, cpus, workers)
     return [
-        Pool(groups, Resources(num_gpus=stage.resources.num_gpus))
-        if _gpu(stage)
-        else Pool(shares[stage.name][0], Resources(num_cpus=shares[stage.name][1]))
-        for stage in stages
+        Pool(group, int(gpus / on_gpu), Resources(num_gpus=gpu))
+        if gpu
+        else Pool(group, count, Resources(num_cpus=each))
+        for group, gpu, count in zip(groups, needed, counts, strict=True)
     ]
 
 
-def _split(
-    weight: dict[str, float], cpus: float, workers: int | None
-) -> dict[str, tuple[int, float]]:
-    """Workers and CPUs per worker by stage name; `weight` is the stage's share of the work."""
-    if not weight:
-        return {}
+def _split(weights: Sequence[float], cpus: float, workers: int | None) -> tuple[list[int], float]:
+    """Workers of each CPU pool in proportion to the weights, and the CPUs of one worker."""
+    pools, whole = sum(weight > 0 for weight in weights), sum(weights)
+    if not pools:
+        return [0] * len(weights), 0.0
     if cpus <= 0:
         raise UserError("the cluster has no CPU for the line's CPU stages; add a CPU node")
-    total = max(len(weight), min(int(cpus), workers or int(cpus)))
-    whole = sum(weight.values())
-    counts = {name: max(1, int(total * part / whole)) for name, part in weight.items()}
-    each = min(1.0, cpus / sum(counts.values()))
-    return {name: (count, int(each * 100) / 100) for name, count in counts.items()}
+    most = max(1, round(cpus))
+    total = max(pools, min(most, workers or most))
+    counts = [max(1, int(total * weight / whole)) if weight else 0 for weight in weights]
+    return counts, int(min(1.0, cpus / sum(counts)) * 100) / 100
 
 
-def _gpu(stage: Stage) -> bool:
+def _on_gpu(stage: Stage) -> bool:
     return stage.resources.num_gpus > 0

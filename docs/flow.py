@@ -10,7 +10,7 @@ BOXES = [  # column, row, title, what it does, colour
     (1, 0, "prepare", "CPU: sparse decode, faces,\nidentities, references", "#dff0e0"),
     (2, 0, "synthesize", "GPU or CPU: seven views\nof each identity", "#dff0e0"),
     (3, 0, "score", "sharpness · aesthetic ·\nidentity · head pose", "#dff0e0"),
-    (2, 1, "candidates/", "one immutable tar a sample,\nput before it goes on", "#fdf3d8"),
+    (2, 1, "candidates/", "one immutable tar each,\nput before it goes on", "#fdf3d8"),
     (3, 1, "ledger/ views/", "every video once, every\nscore, Parquet", "#fdf3d8"),
     (4, 1, "pack", "rules applied to stored\nscores: no GPU", "#f6e3ef"),
     (5, 1, "shards/", "WebDataset tars and a\nhashed manifest", "#e8eef7"),

@@ -81,10 +81,10 @@ class Score:
         """Raises DamagedCandidate, FileNotFoundError, and ValueError where there is none."""
         if sample.candidate is None:
             raise ValueError(f"{sample.key} has no stored candidate to score")
-        pictures = self.store.read(sample.candidate).pictures
+        stored = self.store.read(sample.candidate)
         identities = tuple(
-            self._identity(identity, stored)
-            for identity, stored in zip(sample.identities, pictures, strict=True)
+            self._identity(identity, pictures)
+            for identity, pictures in zip(stored.sample.identities, stored.pictures, strict=True)
         )
         return replace(sample, identities=identities)
 

@@ -26,7 +26,9 @@ def run(
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        parsed = tyro.cli(settings, args=argv, prog=f"harmoview {prog}")
+        parsed = tyro.cli(
+            settings, args=argv, prog=f"harmoview {prog}", config=(tyro.conf.FlagCreatePairsOff,)
+        )
     except SystemExit as end:  # --help (0) or arguments that do not parse (2)
         return end.code if isinstance(end.code, int) else 2
     except ValueError as wrong:  # a settings class refused a value

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipe.errors import UserError
-from datapipe.sizing import LISTING_CPUS, plan_pools
+from datapipe.sizing import plan_pools
 from datapipe.stage import Resources
 
 
@@ -15,22 +15,33 @@ class Needs:
 
 
 @given(
-    weights=st.lists(st.floats(0.1, 8), min_size=1, max_size=4),
+    gpu=st.lists(st.booleans(), min_size=1, max_size=5),
     cpus=st.floats(1, 4096),
+    gpus=st.floats(8, 512),
     workers=st.none() | st.integers(1, 5000),
 )
-def test_cpu_pools_leave_room_for_the_listing(weights, cpus, workers):
-    """An actor that does not fit waits for ever, so the sum stays below the cluster."""
-    stages = [Needs(f"s{k}", weight) for k, weight in enumerate(weights)]
-    pools = plan_pools(stages, cpus, 0, workers)
-    held = sum(pool.workers * pool.resources.num_cpus for pool in pools)
-    assert held + LISTING_CPUS <= cpus + 1e-6
-    assert all(pool.workers >= 1 and pool.resources.num_cpus > 0 for pool in pools)
+def test_pools_never_ask_for_more_than_the_cluster_has(gpu, cpus, gpus, workers):
+    """An actor that does not fit waits for ever."""
+    stages = [
+        Needs(f"s{k}", gpus=1.0) if on else Needs(f"s{k}", cpus=1) for k, on in enumerate(gpu)
+    ]
+    pools = plan_pools(stages, cpus, gpus, workers)
+    assert sum(p.workers * p.resources.num_cpus for p in pools) <= cpus + 1e-6
+    assert sum(p.workers * p.resources.num_gpus for p in pools) <= gpus
+    assert all(p.workers >= 1 for p in pools)
+    assert [stage for p in pools for stage in p.stages] == stages
+
+
+@given(cpus=st.integers(1, 256))
+def test_a_line_of_cpu_stages_is_one_pool_with_a_worker_per_cpu(cpus):
+    """So that its stages never wait for each other."""
+    (pool,) = plan_pools([Needs("a", cpus=1), Needs("b", cpus=1), Needs("c", cpus=1)], cpus, 0)
+    assert pool.workers == cpus
 
 
 @given(gpus=st.integers(1, 512), each=st.sampled_from([0.25, 0.5, 1.0]))
-def test_gpu_pools_share_the_gpus(gpus, each):
-    """Every GPU is used and none is asked for twice."""
+def test_gpu_pools_use_every_gpu(gpus, each):
+    """And ask for none twice."""
     stages = [Needs("prepare", cpus=1), Needs("synthesize", gpus=each)]
     _, pool = plan_pools(stages, 64, gpus)
     assert pool.workers == int(gpus / each)

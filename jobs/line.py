@@ -1,0 +1,157 @@
+"""The line of a run: which stages with which models, from the settings of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from datapipe.executor import Line, LocalLine, RayLine
+from datapipe.faces.base import FaceAnalyzer
+from datapipe.faces.load import FACES, face_analyzer
+from datapipe.files import Folder
+from datapipe.line import PrepareUnlessStored
+from datapipe.prepare import Prepare, PrepareSettings
+from datapipe.record import YAWS
+from datapipe.run import RunInfo, Scoring, library_versions
+from datapipe.stage import Resources, Stage
+from datapipe.store import CandidateStore
+from datapipe.synthesize import Synthesize
+from filters.aesthetic import Aesthetic, load_aesthetic
+from filters.score import Score
+from jobs.engine import EngineOptions
+
+Device = Literal["cpu", "cuda"]
+FLAT = tyro.conf.arg(name="")
+"""Options of a part without the part's name in front."""
+CPU = Resources(num_cpus=1.0)
+GPU_SHARE = Resources(num_gpus=0.25)
+"""Of a Score worker: face models and NIMA fill a small part of a GPU."""
+
+
+@dataclass(frozen=True)
+class FaceSettings:
+    """Which face models find, describe and compare faces."""
+
+    faces: FACES = "light"
+    """light: YuNet, SFace and 3DDFA on the CPU; buffalo_l: InsightFace's, non-commercial."""
+    faces_folder: Path | None = None
+    """buffalo_l's model pack; the default is ~/.insightface/models/buffalo_l."""
+
+    def load(self, device: Device) -> FaceAnalyzer:
+        return face_analyzer(self.faces, device=device, folder=self.faces_folder)
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What measures the views, besides the face models."""
+
+    aesthetic: Aesthetic = "auto"
+    """auto: NIMA where its package and weights are on this machine, else BRISQUE."""
+    nima_weights: Path | None = None
+    """NIMA's weights file."""
+    device: Device = "cpu"
+    """Where buffalo_l and NIMA measure the views; prepare always works on the CPU."""
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """Which views are made."""
+
+    yaws: tuple[int, ...] = YAWS
+    """Degrees of the views; positive when the nose points to image right."""
+    seed: int = 0
+    """Of the run; every view's own seed is a hash of it, the key, the identity and the yaw."""
+
+    def __post_init__(self) -> None:
+        if not self.yaws or len(set(self.yaws)) != len(self.yaws):
+            raise ValueError(f"--yaws needs different yaws, not {self.yaws}")
+        if any(abs(yaw) > 90 for yaw in self.yaws):
+            raise ValueError(f"--yaws must lie between -90 and 90, not {self.yaws}")
+
+
+@dataclass(frozen=True)
+class LineSettings:
+    """Everything that shapes candidates and their scores."""
+
+    engine: Annotated[EngineOptions, FLAT] = field(default_factory=EngineOptions)
+    views: Annotated[ViewSettings, FLAT] = field(default_factory=ViewSettings)
+    faces: Annotated[FaceSettings, FLAT] = field(default_factory=FaceSettings)
+    score: Annotated[ScoreSettings, FLAT] = field(default_factory=ScoreSettings)
+    prepare: PrepareSettings = field(default_factory=PrepareSettings)
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Where the work runs."""
+
+    local: bool = False
+    """Run in this process, without Ray."""
+    address: str | None = None
+    """Ray cluster; the default is the one this process runs in, else a local one."""
+    workers: int | None = None
+    """CPU workers of all stages together; the default is one per CPU of the cluster."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+        if self.local and (self.address or self.workers):
+            raise ValueError("--local runs in one process: it takes no --address or --workers")
+
+
+def start(settings: ClusterSettings, stages: Sequence[Stage]) -> Line:
+    """The line, on the cluster or in this process."""
+    if settings.local:
+        return LocalLine(stages)
+    return RayLine(stages, settings.address, settings.workers)
+
+
+def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage], RunInfo]:
+    """The three stages, not yet set up, and what run.json says of them."""
+    yaws, seed = settings.views.yaws, settings.views.seed
+    faces, engine = settings.faces.load("cpu"), settings.engine.load(yaws)
+    info = RunInfo(
+        corpus=corpus,
+        seed=seed,
+        settings={
+            "engine": engine.provenance(),
+            "yaws": list(yaws),
+            "faces": faces.provenance(),
+            "prepare": asdict(settings.prepare),
+        },
+        scoring=Scoring(),
+        versions=library_versions(),
+    )
+    store = CandidateStore(run, info.settings_hash)
+    score = build_score(settings.faces, settings.score, store)
+    prepare = Prepare(settings.prepare, faces, resources=CPU)
+    synthesize = Synthesize(
+        engine,
+        store,
+        yaws=yaws,
+        run_seed=seed,
+        provenance=info.settings,
+        resources=CPU if settings.engine.engine == "mesh" else Resources(num_gpus=1.0),
+    )
+    stages: list[Stage] = [PrepareUnlessStored(prepare, store), synthesize, score]
+    return stages, replace(info, scoring=scoring_of(score))
+
+
+def build_score(faces: FaceSettings, settings: ScoreSettings, store: CandidateStore) -> Score:
+    """The Score stage, not yet set up."""
+    return Score(
+        store,
+        faces.load(settings.device),
+        load_aesthetic(
+            settings.aesthetic, nima_weights=settings.nima_weights, device=settings.device
+        ),
+        resources=CPU if settings.device == "cpu" else GPU_SHARE,
+    )
+
+
+def scoring_of(score: Score) -> Scoring:
+    """What run.json says of a Score stage."""
+    return Scoring(scorers=score.provenance(), labels=score.labels())

@@ -1,0 +1,65 @@
+"""`harmoview score`: the views of a run measured again, with the same or other scorers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from datapipe.files import Folder
+from datapipe.rescore import begin, rescore
+from datapipe.run import load_info, locked
+from datapipe.store import CandidateStore
+from jobs import entry
+from jobs.line import (
+    FLAT,
+    ClusterSettings,
+    FaceSettings,
+    ScoreSettings,
+    build_score,
+    scoring_of,
+    start,
+)
+from jobs.progress import progress
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Measure the stored views of a run again; nothing is synthesised.
+
+    The new scores take the place of the old ones when every candidate has them. A command that was
+    stopped continues when it is run again.
+    """
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """The run folder."""
+    faces: Annotated[FaceSettings, FLAT] = field(default_factory=FaceSettings)
+    score: Annotated[ScoreSettings, FLAT] = field(default_factory=ScoreSettings)
+    cluster: Annotated[ClusterSettings, FLAT] = field(default_factory=ClusterSettings)
+    quiet: bool = False
+    """Show no progress."""
+
+
+def execute(settings: Settings) -> None:
+    """Score into a new generation, then switch to it."""
+    run = Folder(settings.run)
+    found = load_info(run)
+    with locked(run):
+        store = CandidateStore(run, found.settings_hash)
+        stage = build_score(settings.faces, settings.score, store)
+        info = begin(run, found, scoring_of(stage))
+        with progress("score", quiet=settings.quiet) as show:
+            total = rescore(run, info, start(settings.cluster, [stage]), lambda c: show(c, None))
+    if not settings.quiet:
+        print(f"{total:,} candidates scored; `harmoview pack {settings.run}` applies the rules")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return entry.run(Settings, execute, argv, "score")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""`harmoview synthesize`: the main job, from a video corpus to seven-view WebDataset shards."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from datapipe.drive import drive
+from datapipe.files import Folder
+from datapipe.ledger import Ledger
+from datapipe.recorder import Recorder
+from datapipe.run import locked, open_run
+from datapipe.todo import Todo
+from jobs.entry import run as run_command
+from jobs.line import FLAT, ClusterSettings, LineSettings, build, start
+from jobs.pack import Settings as PackSettings
+from jobs.pack import execute as pack
+from jobs.progress import Counted, progress
+from jobs.stats import Settings as StatsSettings
+from jobs.stats import execute as stats
+
+
+@dataclass(frozen=True)
+class SynthesizeSettings:
+    """Cut references from a video corpus, synthesise their views, score them, write shards.
+
+    Run it again on the same --out to continue a run that was stopped.
+    """
+
+    corpus: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CORPUS")]
+    """A folder of videos, tars of videos (path, folder or brace pattern), or a .parquet, .jsonl
+    or .csv manifest; local or on an object store (s3://, gs://)."""
+    out: str
+    """The run folder."""
+    line: Annotated[LineSettings, FLAT] = field(default_factory=LineSettings)
+    cluster: Annotated[ClusterSettings, FLAT] = field(default_factory=ClusterSettings)
+    limit: int | None = None
+    """Only the first so many videos of the corpus."""
+    retry_errors: bool = False
+    """Do the samples again that ended in an error before."""
+    rules: str | None = None
+    """Rules file for the shards; the default rules come with the package."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"--limit must be at least 1, not {self.limit}")
+
+
+def execute(settings: SynthesizeSettings) -> None:
+    """Run the line over what is left to do, then pack and show the statistics."""
+    run = Folder(settings.out)
+    with locked(run):
+        stages, wanted = build(settings.line, settings.corpus, run)
+        info = open_run(run, wanted)
+        ledger = Ledger(run)
+        ledger.recover(info.scoring.generation)
+        if settings.retry_errors:
+            ledger.forget_errors()
+        todo = Todo(settings.corpus, settings.out, ledger.segments, settings.limit)
+        counted = Counted(lambda: sum(1 for _ in todo()))
+        counted.start()
+        recorder = Recorder(ledger, info.scoring.labels, info.scoring.generation)
+        with progress("synthesize", quiet=settings.quiet) as show:
+            line = start(settings.cluster, stages)
+            drive(line, todo, recorder, lambda counts: show(counts, counted.total))
+    pack(PackSettings(settings.out, rules=settings.rules, quiet=settings.quiet))
+    if not settings.quiet:
+        stats(StatsSettings(settings.out))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(SynthesizeSettings, execute, argv, "synthesize")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

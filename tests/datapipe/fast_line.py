@@ -1,0 +1,164 @@
+"""A line of quick deterministic stages around the real store, ledger, executor and driver.
+
+`python -m tests.datapipe.fast_line RUN COUNT ray|local CALLS` runs it, to be killed by tests.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from datapipe.drive import drive
+from datapipe.executor import LocalLine, RayLine
+from datapipe.files import Folder
+from datapipe.ledger import KeySet, Ledger
+from datapipe.line import PrepareUnlessStored
+from datapipe.pictures import decode_jpeg, encode_jpeg
+from datapipe.record import Identity, Pose, Reference, Sample, Scores, Source
+from datapipe.recorder import Recorder
+from datapipe.run import RunInfo, Scoring, locked, open_run
+from datapipe.stage import Resources
+from datapipe.store import CandidateStore
+from datapipe.synthesize import Synthesize
+
+YAWS = (-90, -60, -30, 0, 30, 60, 90)
+LABELS = {"aesthetic_scorer": "mean", "recogniser": "none", "pose_estimator": "none"}
+INFO = RunInfo(
+    corpus="numbers", seed=3, settings={"engine": "roll"}, scoring=Scoring(0, {}, LABELS)
+)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The first `count` numbers as a corpus, without what the ledger held at the start."""
+
+    run: str
+    segments: int
+    count: int
+
+    def __call__(self):
+        recorded = KeySet(Ledger(Folder(self.run)).recorded_keys(self.segments))
+        for number in range(self.count):
+            if (key := f"k{number:04d}") not in recorded:
+                yield Sample(key, Source(f"{number}.mp4", ".mp4"), f"caption {number}")
+
+    def missing(self):
+        recorded = KeySet(Ledger(Folder(self.run)).recorded_keys())
+        return (sample for sample in self() if sample.key not in recorded)
+
+
+class Portraits:
+    """Prepare: noise for a portrait."""
+
+    name = "prepare"
+    resources = Resources(num_cpus=1)
+
+    def setup(self):
+        pass
+
+    def __call__(self, sample):
+        noise = np.random.default_rng(int(sample.key[1:])).integers(0, 255, (24, 24, 3), np.uint8)
+        box = (0.0, 0.0, 23.0, 23.0)
+        reference = Reference(0.0, 0, box, (0, 0, 24, 24), Pose(0, 0, 0), 1.0, 9.0, 1)
+        return replace(sample, identities=(Identity(reference, portrait=encode_jpeg(noise)),))
+
+
+class Roll:
+    """An engine that logs each call with whether that candidate was stored already."""
+
+    name = "roll"
+
+    def __init__(self, run, calls, poison=()):
+        self.run, self.calls, self.poison = run, calls, poison
+
+    def setup(self):
+        pass
+
+    def provenance(self):
+        return {"name": self.name}
+
+    def for_key(self, key):
+        stored = Folder(self.run).exists(CandidateStore.name(key))
+        with Path(self.calls).open("a") as file:
+            file.write(f"{key} {'again' if stored else 'first'}\n")
+        if key in self.poison:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def __call__(self, reference, yaws, seeds):
+        time.sleep(0.05)
+        return [np.roll(reference, seed % 24, axis=1) for seed in seeds]
+
+
+class LoggedSynthesize(Synthesize):
+    """Tells the engine which sample it works on."""
+
+    def __call__(self, sample):
+        if sample.candidate is None:
+            self.engine.for_key(sample.key)
+        return super().__call__(sample)
+
+
+class Mean:
+    """Score: the mean brightness of each stored view."""
+
+    name = "score"
+    resources = Resources(num_cpus=1)
+
+    def __init__(self, store):
+        self.store = store
+
+    def setup(self):
+        pass
+
+    def __call__(self, sample):
+        stored = self.store.read(sample.candidate)
+
+        def scored(thing, jpeg):
+            return replace(thing, scores=Scores(True, aesthetic=float(decode_jpeg(jpeg).mean())))
+
+        identities = tuple(
+            replace(
+                scored(identity, pictures.reference),
+                views=tuple(scored(view, pictures.views[view.yaw]) for view in identity.views),
+                embedding=(1.0,),
+            )
+            for identity, pictures in zip(sample.identities, stored.pictures, strict=True)
+        )
+        return replace(sample, identities=identities)
+
+
+def stages(run, calls, poison=()):
+    store = CandidateStore(Folder(run), INFO.settings_hash)
+    synthesize = LoggedSynthesize(
+        Roll(str(run), str(calls), poison),
+        store,
+        yaws=YAWS,
+        run_seed=INFO.seed,
+        provenance=INFO.settings,
+        resources=Resources(num_cpus=1),
+    )
+    return [PrepareUnlessStored(Portraits(), store), synthesize, Mean(store)]
+
+
+def work(run, count, calls, *, ray, poison=(), address=None):
+    """What `harmoview synthesize` does, with these stages; returns the counts per outcome."""
+    folder = Folder(run)
+    with locked(folder):
+        info = open_run(folder, INFO)
+        ledger = Ledger(folder)
+        ledger.recover(info.scoring.generation)
+        recorder = Recorder(ledger, info.scoring.labels, 0)
+        parts = stages(run, calls, poison)
+        line = RayLine(parts, address) if ray else LocalLine(parts)
+        todo = Numbers(str(run), ledger.segments, count)
+        drive(line, todo, recorder, lambda _: None)
+        return Counter(recorder.outcomes)
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], int(sys.argv[2]), sys.argv[4], ray=sys.argv[3] == "ray")
