@@ -142,7 +142,7 @@ def _numbers(view: Row) -> str:
     parts = [
         "" if yaw is None else f"yaw {yaw:+.1f}°",
         "" if cosine is None else f"cosine {cosine:.2f}",
-        f"sharpness {view['sharpness']:.0f}",
+        f"sharpness {view['sharpness']:.3g}",
     ]
     return ", ".join(part for part in parts if part)
 
