@@ -18,7 +18,7 @@ from lora_engine.flux.adapter import adapter_file, load_adapter, read_header
 from lora_engine.flux.settings import TrainSettings
 from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
 from lora_engine.flux.train import begin, train
-from lora_engine.flux.validate import Measured
+from lora_engine.views import Measured
 
 
 def state(folder, step):

@@ -1,0 +1,127 @@
+"""`harmoview train-lora`: the view-synthesis LoRA, from pairs to an adapter."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+
+from datapipe.faces.load import FACES, face_analyzer
+from jobs import entry
+from jobs.measure import measure_views
+from lora_engine.flux.device import hush
+from lora_engine.flux.settings import TrainSettings
+from lora_engine.flux.validate import Measure
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train the LoRA that turns a frontal portrait to a given yaw.
+
+    Run it again with --resume to continue a run that was stopped; it goes on as if it had not been.
+    """
+
+    train: tyro.conf.OmitArgPrefixes[TrainSettings]
+    resume: bool = False
+    """Continue the run in --out."""
+    workers: int = 1
+    """Processes, each with a GPU of its own if there are any; several run on Ray."""
+    address: str | None = None
+    """Ray cluster for several workers; the default is a local one."""
+    faces: FACES = "light"
+    """Which face models measure the validation views."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+        if self.address is not None and self.workers == 1:
+            raise ValueError("--address is for several --workers")
+
+
+def execute(settings: Settings) -> None:
+    """Check and claim the output folder, then train in this process or in several."""
+    hush()
+    from lora_engine.flux.train import begin
+
+    begin(settings.train, settings.workers, settings.resume)
+    if settings.workers == 1:
+        _in_this_process(settings)
+    else:
+        _on_ray(settings)
+    if not settings.quiet:
+        print(f"adapter, prompts and metrics are in {settings.train.out}")
+
+
+def _in_this_process(settings: Settings) -> None:
+    from lora_engine.flux.train import train
+
+    with Progress(console=Console(stderr=True), disable=settings.quiet) as bar:
+        task = bar.add_task("train-lora", total=settings.train.steps)
+        train(
+            settings.train,
+            _measure(settings),
+            lambda done, loss: bar.update(
+                task, completed=done, description=f"train-lora, loss {loss:.4f}"
+            ),
+        )
+
+
+def _on_ray(settings: Settings) -> None:
+    """One worker a GPU. A worker that is lost takes the others along; they start again from the
+    latest checkpoint."""
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    ray.init(address=settings.address, ignore_reinit_error=True, log_to_driver=not settings.quiet)
+    gpus = settings.train.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+    TorchTrainer(
+        _worker,
+        train_loop_config={"settings": settings},
+        scaling_config=ScalingConfig(num_workers=settings.workers, use_gpu=gpus),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=str(Path(settings.train.out).resolve()),
+            failure_config=FailureConfig(max_failures=3),
+        ),
+    ).fit()
+
+
+def _worker(config: dict[str, Settings]) -> None:
+    """What each Ray worker runs, with torch.distributed set up."""
+    hush()
+    from lora_engine.flux.parallel import rank
+    from lora_engine.flux.train import train
+
+    settings = config["settings"]
+
+    def show(done: int, loss: float) -> None:
+        if rank() == 0 and done % 10 == 0:
+            print(f"step {done} of {settings.train.steps}, loss {loss:.4f}")
+
+    train(settings.train, _measure(settings), show)
+
+
+def _measure(settings: Settings) -> Measure | None:
+    """What measures validation views, if they are wanted."""
+    if not settings.train.validate_every:
+        return None
+    faces = face_analyzer(settings.faces)
+    faces.setup()
+    return functools.partial(measure_views, faces)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return entry.run(Settings, execute, argv, "train-lora")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

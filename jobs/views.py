@@ -1,0 +1,149 @@
+"""`harmoview views`: seven views of single portraits, with a contact sheet."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import tyro
+
+from datapipe.crop import cut, portrait_square
+from datapipe.errors import BadSample, UserError
+from datapipe.faces.base import FaceAnalyzer
+from datapipe.faces.load import FACES, face_analyzer
+from datapipe.files import Folder
+from datapipe.pictures import decode_jpeg, encode_jpeg
+from datapipe.record import YAWS, Image
+from datapipe.synthesize import view_seed
+from jobs import entry
+from jobs.engine import EngineOptions
+from jobs.measure import measure_views
+from lora_engine.views import Person, grid
+
+PORTRAIT_SIDE = 1024
+"""Pixels, at most, of the portrait that is cut around the face."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Make views of the people in pictures: of each picture, the one with the largest face.
+
+    Writes OUT/NAME/reference.jpg, OUT/NAME/yaw-90.jpg … yaw+90.jpg and views.json for every
+    picture, a folder that `harmoview generate --identity` takes, and OUT/contact-sheet.jpg.
+    """
+
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """Pictures that each show a person facing the camera."""
+    out: Path
+    """The folder to write to."""
+    engine: tyro.conf.OmitArgPrefixes[EngineOptions] = field(default_factory=EngineOptions)
+    yaws: tuple[int, ...] = YAWS
+    """Degrees; positive when the nose points to image right."""
+    faces: FACES = "light"
+    """Which face models find the face and measure the views."""
+    seed: int = 0
+    quiet: bool = False
+    """Print nothing but errors."""
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise ValueError("name at least one picture")
+        if not self.yaws or len(set(self.yaws)) != len(self.yaws):
+            raise ValueError(f"--yaws needs different yaws, not {self.yaws}")
+
+
+def execute(settings: Settings) -> int:
+    """Cut the portraits, make the views, write them."""
+    pictures = _named(settings.images)
+    faces = face_analyzer(settings.faces)
+    synthesizer = settings.engine.load(settings.yaws)
+    made_by = synthesizer.provenance()
+    faces.setup()
+    synthesizer.setup()
+    out, people = Folder(settings.out), []
+    for name, picture in pictures.items():
+        try:
+            reference = _portrait(faces, picture)
+            seeds = [view_seed(settings.seed, name, 0, yaw) for yaw in settings.yaws]
+            views = synthesizer(reference, settings.yaws, seeds)
+        except BadSample as bad:
+            print(f"harmoview views: {name}: {bad}", file=sys.stderr)
+            continue
+        measured = measure_views(faces, reference, views)
+        person = Person(
+            name,
+            reference,
+            dict(zip(settings.yaws, views, strict=True)),
+            dict(zip(settings.yaws, measured, strict=True)),
+        )
+        _write(out.folder(name), person, seeds, made_by)
+        people.append(person)
+        if not settings.quiet:
+            print(f"{name}: {len(views)} views in {settings.out / name}")
+    if people:
+        out.put("contact-sheet.jpg", encode_jpeg(grid(people)))
+    return 0 if len(people) == len(pictures) else 1
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Image]:
+    """The pictures by a name of their own. Raises UserError for what is not a picture."""
+    pictures: dict[str, Image] = {}
+    for path in paths:
+        try:
+            picture = decode_jpeg(path.read_bytes())
+        except OSError as wrong:
+            raise UserError(f"{path}: {wrong.strerror}; give a picture") from wrong
+        except (ValueError, cv2.error) as wrong:
+            raise UserError(
+                f"{path}: not a picture that can be read; give a JPEG or PNG"
+            ) from wrong
+        name, number = path.stem, 1
+        while name in pictures:
+            number += 1
+            name = f"{path.stem}-{number}"
+        pictures[name] = picture
+    return pictures
+
+
+def _portrait(faces: FaceAnalyzer, picture: Image) -> Image:
+    """The square around the largest face. Raises BadSample."""
+    found = faces.find([picture])[0]
+    if not found:
+        raise BadSample("no_face", "no face in the picture")
+    height, width = picture.shape[:2]
+    neighbours = [face.box for face in found[1:]]
+    return cut(picture, portrait_square(found[0].box, width, height, neighbours), PORTRAIT_SIDE)
+
+
+def _write(
+    folder: Folder, person: Person, seeds: Sequence[int], made_by: dict[str, object]
+) -> None:
+    folder.put("reference.jpg", encode_jpeg(person.reference))
+    rows = []
+    for (yaw, view), seed in zip(person.views.items(), seeds, strict=True):
+        name = f"yaw{yaw:+03d}.jpg"
+        folder.put(name, encode_jpeg(view))
+        measured = person.measured[yaw]
+        rows.append(
+            {
+                "file": name,
+                "yaw": yaw,
+                "seed": seed,
+                "measured_yaw": measured.yaw,
+                "identity_cosine": measured.cosine,
+            }
+        )
+    about = {"views": rows, "made_by": made_by}
+    folder.put("views.json", json.dumps(about, indent=1).encode())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return entry.run(Settings, execute, argv, "views")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
