@@ -155,19 +155,24 @@ def outcome_table(cases: Sequence[Case], rules: Rules) -> None:
     """All rules together: accepted views by |yaw|, and the reasons of the rest."""
     print("\nAll rules together: views accepted, by the yaw asked for")
     angles = sorted({abs(yaw) for yaw in YAWS})
-    print("views            " + "".join(f"{angle:>7}" for angle in angles) + "   reasons")
+    print(
+        "views            " + "".join(f"{angle:>7}" for angle in angles) + "   sets kept   reasons"
+    )
     judge = Judge(rules)
 
     def row(name: str, sets: Iterable[tuple[Scores, dict[int, Scores]]]) -> None:
         passed: dict[int, list[bool]] = {angle: [] for angle in angles}
-        reasons: dict[str, int] = {}
-        for reference, views in sets:
-            for yaw, verdict in judge.identity(reference, views).views.items():
+        reasons: Counter[str] = Counter()
+        found = [judge.identity(reference, views) for reference, views in sets]
+        for identity in found:
+            for yaw, verdict in identity.views.items():
                 passed[abs(yaw)].append(verdict.passed)
                 if verdict.reason is not None:
-                    reasons[verdict.reason] = reasons.get(verdict.reason, 0) + 1
+                    reasons[verdict.reason] += 1
         shares = "".join(f"{share(np.array(passed[angle])):>7}" for angle in angles)
-        print(f"{name:17}{shares}   " + ", ".join(f"{k} {v}" for k, v in sorted(reasons.items())))
+        kept = f"{sum(identity.verdict.passed for identity in found)}/{len(found)}"
+        whys = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+        print(f"{name:17}{shares}  {kept:>9}   {whys}")
 
     row("clean", [(c.reference.alone(), {y: c.scores(y) for y in YAWS}) for c in cases])
     others = [
