@@ -36,6 +36,10 @@ class Prepare:
         self.faces.setup()
         self._decoder = Decoder(self.settings.limits, request_seconds=self.settings.request_seconds)
 
+    def close(self) -> None:
+        """End the decoding process; otherwise it ends with this one."""
+        self._decoder.close()
+
     def __call__(self, sample: Sample) -> Sample:
         """The sample with its identities.
 
