@@ -49,7 +49,7 @@ class PrepareSettings:
     min_frames: int = 8
     """A clip with fewer is too short."""
     request_seconds: float = 60.0
-    """Wall-clock limit of one decoding request; there are at most eight or so to a clip."""
+    """Wall-clock limit of one decoding request; a clip takes some five to fifteen."""
     frontal: FrontalBound = field(default_factory=FrontalBound)
     limits: VideoLimits = field(default_factory=VideoLimits)
 

@@ -5,11 +5,14 @@ import pickle
 import tarfile
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from datapipe.errors import BadSample
+from datapipe.faces.light import LightFaces
 from datapipe.frontal import FrontalBound
+from datapipe.models import model_path
 from datapipe.pictures import decode_jpeg
 from datapipe.prepare import Prepare, PrepareSettings
 from datapipe.record import Sample, Source
@@ -261,6 +264,31 @@ def test_the_stage_travels_before_it_is_set_up(tmp_path):
         each.setup()
     video = sample(clip(tmp_path / "a.mp4", 20))
     assert prepare(video) == copy(video)
+
+
+@pytest.mark.weights
+def test_the_light_faces_find_two_portraits_in_one_clip(tmp_path):
+    """Each reference shows its own person, framed by the rule, and nobody else's face."""
+    people = [
+        cv2.resize(decode_jpeg(file.read_bytes()), (480, 480), interpolation=cv2.INTER_AREA)
+        for name in ("P005", "P002")
+        for file in [model_path("portraits") / name / "assets" / "studio_portrait.jpg"]
+    ]
+    still = np.hstack(people)
+    pictures = [np.roll(still, index % 5, axis=0) for index in range(24)]
+    faces = LightFaces()
+    done = stage(PrepareSettings(), faces)(sample(write_video(tmp_path / "a.mp4", pictures)))
+    assert len(done.identities) == 2
+    assert done.others == 0
+    for identity in done.identities:
+        portrait = decode_jpeg(identity.portrait)
+        ((face, *strangers),) = faces.find([portrait])
+        assert not strangers
+        person = people[identity.reference.box[0] > 480]
+        ((expected,),) = faces.find([person])
+        own = faces.embed(portrait, [face])[0] @ faces.embed(person, [expected])[0]
+        assert own > 0.8
+        assert abs(identity.reference.pose.yaw) < 8
 
 
 @pytest.mark.parametrize(

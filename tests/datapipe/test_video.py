@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -292,3 +294,28 @@ def test_the_child_leaves_with_its_parent(tmp_path):
     decoder.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_the_child_does_not_outlive_a_killed_parent(tmp_path):
+    """No decoding process is left behind when a worker is killed without warning."""
+    path = write_video(tmp_path / "a.mp4", numbered(3))
+    program = (
+        "import os, pathlib, signal, sys; from datapipe.video import Decoder; d = Decoder();"
+        "d.probe(pathlib.Path(sys.argv[1])); print(d.pid, flush=True);"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE)
+    assert done.returncode == -signal.SIGKILL
+    child = Path("/proc") / done.stdout.decode().strip()
+    end = time.monotonic() + 10
+    while _runs(child) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _runs(child)
+
+
+def _runs(process: Path) -> bool:
+    """Whether a process is there and not merely waiting to be reaped."""
+    try:
+        return ") Z " not in (process / "stat").read_text()
+    except FileNotFoundError:
+        return False
