@@ -165,6 +165,9 @@ class Decoder:
                 failure = DecodeTimeout(f"{request['do']}: no answer within {self._seconds:g} s")
             except ConnectionError:
                 failure = DecoderDied(f"{request['do']}: {self._epitaph()}")
+            except BaseException:
+                self.close()  # half an answer may be under way
+                raise
             else:
                 if "rejected" in head:
                     raise BadSample(*head["rejected"])
