@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class HarmoViewBlock(WanTransformerBlock):  # type: ignore[misc]
@@ -38,18 +36,35 @@ class HarmoViewBlock(WanTransformerBlock):  # type: ignore[misc]
             rows.insert(0, self._rows(reference_temb))
             lengths = [reference_tokens, lengths[0] - reference_tokens]
 
-        normed = _modulate(self.norm1(hidden_states.float()), lengths, rows, shift=0, scale=1)
-        attended = self.attn1(normed.type_as(hidden_states), None, None, rotary_emb)
-        hidden_states = _gated(hidden_states, attended, lengths, rows, gate=2)
+        def modulated(norm: nn.Module, shift: int, scale: int) -> Tensor:
+            pieces = zip(
+                torch.split(norm(hidden_states.float()), lengths, dim=1), rows, strict=True
+            )
+            # cast before joining: the sequence is large, and float32 doubles it
+            return torch.cat(
+                [(x * (1 + row[scale]) + row[shift]).type_as(hidden_states) for x, row in pieces],
+                dim=1,
+            )
 
+        def gated(update: Tensor, gate: int) -> Tensor:
+            pieces = zip(
+                torch.split(hidden_states, lengths, dim=1),
+                torch.split(update, lengths, dim=1),
+                rows,
+                strict=True,
+            )
+            return torch.cat(
+                [(x.float() + new * row[gate]).type_as(x) for x, new, row in pieces], dim=1
+            )
+
+        attended = self.attn1(modulated(self.norm1, shift=0, scale=1), None, None, rotary_emb)
+        hidden_states = gated(attended, gate=2)
         normed = self.norm2(hidden_states.float()).type_as(hidden_states)
         hidden_states = hidden_states + self.attn2(
             normed, encoder_hidden_states, condition_mask, None
         )
-
-        normed = _modulate(self.norm3(hidden_states.float()), lengths, rows, shift=3, scale=4)
-        fed = self.ffn(normed.type_as(hidden_states)).float()
-        return _gated(hidden_states, fed, lengths, rows, gate=5)
+        fed = self.ffn(modulated(self.norm3, shift=3, scale=4))
+        return gated(fed, gate=5)
 
     def _rows(self, temb: Tensor) -> tuple[Tensor, ...]:
         """The six modulation rows of the block, each [B, 1 or L, D]."""
@@ -57,23 +72,6 @@ class HarmoViewBlock(WanTransformerBlock):  # type: ignore[misc]
             temb = temb[:, None]
         rows: Tensor = self.scale_shift_table + temb.float()
         return rows.unbind(dim=2)
-
-
-def _modulate(
-    x: Tensor, lengths: list[int], rows: Sequence[tuple[Tensor, ...]], shift: int, scale: int
-) -> Tensor:
-    parts = torch.split(x, lengths, dim=1)
-    done = [part * (1 + row[scale]) + row[shift] for part, row in zip(parts, rows, strict=True)]
-    return torch.cat(done, dim=1)
-
-
-def _gated(
-    x: Tensor, update: Tensor, lengths: list[int], rows: Sequence[tuple[Tensor, ...]], gate: int
-) -> Tensor:
-    pairs = zip(
-        torch.split(x, lengths, dim=1), torch.split(update, lengths, dim=1), rows, strict=True
-    )
-    return torch.cat([part.float() + new * row[gate] for part, new, row in pairs], 1).type_as(x)
 
 
 # diffusers' caches look a block up by its exact class

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from datapipe.errors import UserError
+from harmoview.new_parts import NEW_PARTS
 from harmoview.weights import WEIGHTS, check_transformer, from_wan
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ def save_parts(model: HarmoViewTransformer3DModel, folder: Path) -> None:
     from peft.utils import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    from harmoview.model import NEW_PARTS
     from harmoview.pipeline import HarmoViewPipeline
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,8 +81,6 @@ def _on_base(
 ) -> HarmoViewTransformer3DModel:
     from diffusers import WanTransformer3DModel
     from safetensors.torch import load_file
-
-    from harmoview.model import NEW_PARTS
 
     check_transformer(base, name)
     stock = WanTransformer3DModel.load_config(base, subfolder=name)

@@ -16,7 +16,7 @@ from diffusers.utils.peft_utils import apply_lora_scale
 from torch import Tensor, nn
 
 from datapipe.record import YAWS
-from harmoview import injection, modulation, proxy, sharding
+from harmoview import injection, modulation, new_parts, proxy, sharding
 from harmoview.block import HarmoViewBlock
 from harmoview.layout import (
     IDENTITY_GAP,
@@ -27,10 +27,6 @@ from harmoview.layout import (
 )
 from harmoview.modulation import ReferenceTimestep
 from harmoview.rope import JumpRotaryPosEmbed, ReferenceGrid
-
-NEW_PARTS = ("proxy_token", "condition_embedder.image_embedder.weight",
-             "condition_embedder.image_embedder.bias")  # fmt: skip
-"""The parameters that HarmoView adds to Wan, by name."""
 
 
 class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
@@ -102,18 +98,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
             self.proxy_token = nn.Parameter(torch.empty(width))
         if vit_dim is not None:
             self.condition_embedder.image_embedder = nn.Linear(vit_dim, width)
-        self.initialize_new_parts()
-
-    @torch.no_grad()
-    def initialize_new_parts(self, seed: int = 0) -> None:
-        """Draw the added parameters at random, the same on every machine (paper, 3.1.2)."""
-        generator = torch.Generator().manual_seed(seed)
-        for name, parameter in self.named_parameters():
-            if name not in NEW_PARTS or parameter.is_meta:
-                continue
-            fan_in = parameter.shape[-1]
-            values = torch.randn(parameter.shape, generator=generator) * fan_in**-0.5
-            parameter.copy_(values if parameter.ndim == 2 or name == "proxy_token" else 0 * values)
+        new_parts.initialize(self)
 
     @classmethod
     def from_wan(cls, path: str, **settings: Any) -> HarmoViewTransformer3DModel:
@@ -176,6 +161,8 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
                 reference_latents.shape[:3], dtype=torch.bool, device=reference_latents.device
             )
         self._check(hidden_states, reference_latents, reference_mask, encoder_hidden_states_image)
+        if timestep.ndim == 2 and sharding.context_parallel(self) is not None:
+            raise ValueError("with references, context parallelism takes one time a sample")
         inputs = (hidden_states, timestep, encoder_hidden_states, encoder_hidden_states_image,
                   reference_latents, reference_mask.bool())  # fmt: skip
         if self.config.absent_views == "sequential":  # every sample has a length of its own

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from harmoview.new_parts import NEW_PARTS
+
 if TYPE_CHECKING:
     from harmoview.model import HarmoViewTransformer3DModel
 
@@ -60,7 +62,6 @@ def select(model: HarmoViewTransformer3DModel, train: TrainSet) -> list[str]:
     The adapter, if the set has one, must be there already. "full" leaves an adapter out: it would
     train the same layers twice. Raises ValueError.
     """
-    from harmoview.model import NEW_PARTS
 
     check_train_set(train)
     if train in ("lora", "new_parts_and_lora") and not any(

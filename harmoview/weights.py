@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from datapipe.errors import UserError
+from harmoview.new_parts import NEW_PARTS, initialize
 from harmoview.references import normalized_latents
 from harmoview.rope import JumpRotaryPosEmbed
 
@@ -67,8 +68,6 @@ def adopt(
     model: HarmoViewTransformer3DModel, base: WanTransformer3DModel, seed: int
 ) -> HarmoViewTransformer3DModel:
     """Give `model`, built on meta, the tensors of `base` and random new parts."""
-    from harmoview.model import NEW_PARTS
-
     dtype, device = base.proj_out.weight.dtype, base.proj_out.weight.device
     new = {
         name: torch.empty(value.shape, dtype=dtype, device=device)
@@ -80,7 +79,7 @@ def adopt(
     model.rope = JumpRotaryPosEmbed(
         model.config.attention_head_dim, model.config.patch_size, model.config.rope_max_seq_len
     ).to(device)
-    model.initialize_new_parts(seed)
+    initialize(model, seed)
     model.requires_grad_(True).eval()
     return model
 

@@ -115,7 +115,10 @@ def test_sampling_is_a_pure_function_of_seed_key_and_epoch():
 def test_sampling_is_the_same_in_every_process():
     """A fixed value, and another interpreter with another hash seed agrees."""
     assert uniform(0, "a", 1) == 0.6115169087759219
-    code = "from harmoview.curriculum import uniform; print(uniform(0, 'a', 1))"
+    code = (
+        "import sys; from harmoview.curriculum import uniform; print(uniform(0, 'a', 1)); "
+        "assert 'torch' not in sys.modules"
+    )
     answer = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONHASHSEED": "7"}, capture_output=True, check=True
     )

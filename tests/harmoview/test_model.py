@@ -11,7 +11,8 @@ import tiny
 import torch
 from diffusers import FirstBlockCacheConfig, WanTransformer3DModel
 
-from harmoview.model import NEW_PARTS, HarmoViewTransformer3DModel
+from harmoview.model import HarmoViewTransformer3DModel
+from harmoview.new_parts import NEW_PARTS
 
 
 def out(model, **values):

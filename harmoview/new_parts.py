@@ -1,0 +1,32 @@
+"""The parameters that HarmoView adds to Wan: their names and their first values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PROXY = "proxy_token"
+WEIGHT = "condition_embedder.image_embedder.weight"
+BIAS = "condition_embedder.image_embedder.bias"
+NEW_PARTS = (PROXY, WEIGHT, BIAS)
+
+
+def initialize(model: nn.Module, seed: int = 0) -> None:
+    """Draw the added parameters that are not on meta, the same on every machine.
+
+    The proxy token at random (paper, 3.1.2) with the norm of 1; the linear layer so that features
+    of unit mean square become tokens of unit mean square.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if name not in NEW_PARTS or parameter.is_meta:
+            continue
+        values = parameter.new_zeros(parameter.shape)
+        if name != BIAS:
+            draw = torch.randn(parameter.shape, generator=generator)
+            values.copy_(draw * parameter.shape[-1] ** -0.5)
+        parameter.data.copy_(values)
