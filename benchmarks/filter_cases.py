@@ -42,6 +42,8 @@ def _compressed(image: Image) -> Image:
 class Person:
     """Someone's reference picture."""
 
+    group: str
+    """Where it comes from: people of one group are compared with each other."""
     name: str
     who: str
     """Two pictures of one person share it."""
@@ -57,13 +59,14 @@ def people(clips: Path | None) -> Iterator[Person]:
             described = json.loads((folder / who / "metadata.json").read_text())
             image = decode_jpeg((folder / who / "assets" / f"{picture}.jpg").read_bytes())
             sex = described["character_details"]["demographics"]["sex"]
-            yield Person(f"{who}-{picture}", who, sex, _portrait(image))
+            yield Person("portraits", f"{who}-{picture}", who, sex, _portrait(image))
     prepare = Prepare(PrepareSettings(), face_analyzer("light"), resources=Resources(num_cpus=1))
     prepare.setup()
     for clip in sorted(clips.glob("*.mp4")) if clips else ():
         sample = prepare(Sample(clip.stem, Source(str(clip), ".mp4")))
         sex = "male" if clip.with_suffix(".txt").read_text().startswith("A man") else "female"
-        yield Person(clip.stem, clip.stem, sex, decode_jpeg(sample.identities[0].portrait))
+        reference = decode_jpeg(sample.identities[0].portrait)
+        yield Person("virtual subjects", clip.stem, clip.stem, sex, reference)
 
 
 def _portrait(image: Image) -> Image:

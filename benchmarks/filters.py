@@ -2,9 +2,10 @@
 
 Every person's reference is lifted to a grid of yaws by the mesh engine; each view is then judged as
 what it is (a true accept), and as what it is not: another person of the same sex, a neighbouring
-yaw, a blurred, noisy or compressed picture. Run from the repository root:
+yaw, a blurred, noisy or compressed picture. The people are those of the portraits, and with a
+folder of clips its virtual subjects, apart. Run from the repository root:
 
-    harmoview subjects --out people --count 24 --seconds 1 --fps 12
+    harmoview subjects --out people --count 20 --seconds 1 --fps 12
     python -m benchmarks.filters people
 """
 
@@ -207,11 +208,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     cases = []
     for case in measured_people(arguments.clips):
         cases.append(case)
-        print(f"\r{len(cases)} people measured", end="", file=sys.stderr, flush=True)
+        print(f"\r{len(cases)} references", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    print(f"{len(cases)} people, {time.perf_counter() - begin:.0f} s")
-    for table in (identity_table, pose_table, quality_table, outcome_table):
-        table(cases, rules)
+    print(f"{len(cases)} references measured in {time.perf_counter() - begin:.0f} s")
+    for group in dict.fromkeys(case.person.group for case in cases):
+        members = [case for case in cases if case.person.group == group]
+        print(f"\n{group}: {len(members)} references")
+        for table in (identity_table, pose_table, quality_table, outcome_table):
+            table(members, rules)
     return 0
 
 
