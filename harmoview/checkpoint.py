@@ -10,7 +10,7 @@ import torch
 
 from datapipe.errors import UserError
 from harmoview.new_parts import NEW_PARTS
-from harmoview.weights import WEIGHTS, check_transformer, from_wan
+from harmoview.weights import WEIGHTS, from_wan, wan_config
 
 if TYPE_CHECKING:
     from harmoview.model import HarmoViewTransformer3DModel
@@ -79,11 +79,9 @@ def load_expert(
 def _on_base(
     folder: Path, config: dict[str, Any], base: str, name: str, dtype: torch.dtype | None
 ) -> HarmoViewTransformer3DModel:
-    from diffusers import WanTransformer3DModel
     from safetensors.torch import load_file
 
-    check_transformer(base, name)
-    stock = WanTransformer3DModel.load_config(base, subfolder=name)
+    stock = wan_config(base, name)
     if differing := [key for key in BASE_KEYS if stock.get(key) != config.get(key)]:
         raise UserError(
             f"{folder} was trained on another base than {base}: "

@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from datapipe.errors import UserError
 from harmoview.checkpoint import load_expert
 from harmoview.injection import FrontalEncoder
 from harmoview.pipeline import HarmoViewPipeline
 from harmoview.recipes import Recipe, recipe_of
-from harmoview.weights import HOW_TO_GET, is_hub_name
+from harmoview.weights import HOW_TO_GET, is_hub_name, unreadable
 
 BASE_FILES = (
     "model_index.json",
@@ -89,7 +88,14 @@ def load_frontal_encoder(
         raise UserError(
             f"There is no vision tower in {vit}: looked for config.json. {VIT_HOW_TO_GET}"
         )
-    kind = AutoConfig.from_pretrained(vit).model_type
+    try:
+        kind = AutoConfig.from_pretrained(vit).model_type
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--vit {vit}: there is no such folder, and no such repository could be read "
+            f"({reason}) {VIT_HOW_TO_GET}"
+        ) from error
     if not kind.startswith("qwen2_5_vl"):
         raise UserError(f"--vit {vit} is a {kind}, not a Qwen2.5-VL. {VIT_HOW_TO_GET}")
     # in a full checkpoint the tower's names begin with visual., or model.visual. in newer ones
@@ -130,8 +136,5 @@ def _index(base: str) -> dict[str, Any]:
         return index
     try:
         return dict(HarmoViewPipeline.load_config(base))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"--base {base}: there is no such folder, and no such repository could be read "
-            f"({type(error).__name__}). {HOW_TO_GET}"
-        ) from error
+    except OSError as error:
+        raise unreadable(f"--base {base}", error) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -101,7 +102,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         new_parts.initialize(self)
 
     @classmethod
-    def from_wan(cls, path: str, **settings: Any) -> HarmoViewTransformer3DModel:
+    def from_wan(cls, path: str | Path, **settings: Any) -> HarmoViewTransformer3DModel:
         """A stock Wan transformer, as a folder or a hub repository, with the new parts added.
 
         See `harmoview.weights.from_wan` for `settings`. Raises UserError without a Wan there.

@@ -51,8 +51,7 @@ def from_wan(
     from harmoview.model import HarmoViewTransformer3DModel
 
     path, where = str(path), {"subfolder": subfolder} if subfolder else {}
-    check_transformer(path, subfolder)
-    config = dict(WanTransformer3DModel.load_config(path, **where))
+    config = wan_config(path, subfolder)
     if config.get("image_dim") is not None or config["in_channels"] != config["out_channels"]:
         raise UserError(f"{path} is an image-to-video Wan; HarmoView builds on text-to-video Wan.")
     settings.setdefault("reference_timestep", "zero" if config["in_channels"] == 48 else "shared")
@@ -82,6 +81,25 @@ def adopt(
     initialize(model, seed)
     model.requires_grad_(True).eval()
     return model
+
+
+def wan_config(path: str, subfolder: str = "") -> dict[str, Any]:
+    """The config of a stock transformer. Raises UserError where there is none to read."""
+    check_transformer(path, subfolder)
+    try:
+        config = WanTransformer3DModel.load_config(path, subfolder=subfolder or None)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return dict(config)
+
+
+def unreadable(path: str, error: OSError) -> UserError:
+    """What to say when a hub name could not be read."""
+    reason = str(error).splitlines()[0]
+    return UserError(
+        f"{path}: there is no such folder, and no such repository could be read ({reason}) "
+        + HOW_TO_GET
+    )
 
 
 def check_transformer(path: str, subfolder: str = "") -> None:

@@ -40,21 +40,28 @@ class Settings:
     negative_prompt: str | None = None
     """What to avoid; None is Wan's own."""
     height: int | None = None
+    """Pixels, a multiple of 16 (of 32 for TI2V-5B). None: 480; 704 for TI2V-5B."""
     width: int | None = None
+    """Pixels, likewise. None: 832; 1280 for TI2V-5B."""
     frames: int | None = None
-    """1 more than a multiple of 4."""
+    """1 more than a multiple of 4. None: 81; 121 for TI2V-5B."""
     fps: int | None = None
+    """Frames a second of the file. None: 16; 24 for TI2V-5B."""
     steps: int | None = None
+    """Denoising steps. None: 40 for A14B, else 50."""
     guidance: float | None = None
-    """Scale of the text; of the high-noise expert where there are two."""
+    """Scale of the text; of the high-noise expert where there are two. None: 4 for A14B, 5 for
+    TI2V-5B, 6 for 1.3B."""
     guidance_low: float | None = None
-    """Scale of the text for the low-noise expert of A14B."""
+    """Scale of the text for the low-noise expert of A14B. None: 3."""
     reference_scale: float | None = None
     """Scale of the references; None is the text's, which saves a third of the time."""
     shift: float | None = None
-    """Of the noise levels."""
+    """Of the noise levels. None: 12 for A14B, 5 for TI2V-5B, 8 for 1.3B."""
     seed: int = 0
+    """Of the noise; the same seed gives the same video on the same machine."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
+    """auto is the GPU if there is one."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Of transformer, text encoder and vision tower; the VAE works in float32."""
     offload: Literal["none", "model", "sequential"] = "none"
@@ -62,6 +69,7 @@ class Settings:
     tiling: bool = False
     """Decode the video in tiles, for less memory."""
     quiet: bool = False
+    """Show no progress."""
 
     def __post_init__(self) -> None:
         if self.out.suffix != ".mp4":

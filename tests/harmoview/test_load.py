@@ -96,3 +96,15 @@ def test_an_incomplete_base_is_named(tmp_path, missing):
     (base / missing).unlink()
     with pytest.raises(UserError, match=f"{missing}.*hf download"):
         check_base(str(base))
+
+
+def test_a_hub_name_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    """Without network, or with a wrong name: one sentence for base, transformer and tower."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for attempt in (
+        lambda: load_pipeline("no-such/base", tmp_path, None),
+        lambda: from_wan("no-such/base", subfolder="transformer"),
+        lambda: load_frontal_encoder("no-such/tower", 0, 56),
+    ):
+        with pytest.raises(UserError, match=r"no-such/\w+: there is no such folder.*hf download"):
+            attempt()
