@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from datapipe.errors import UserError
 from datapipe.stage import ViewSynthesizer
+from jobs.extras import need_train
 
 if TYPE_CHECKING:
     from lora_engine.flux.synthesizer import FluxSettings
@@ -59,6 +60,7 @@ class EngineOptions:
         return view_synthesizer(self.engine, size=self.resolution or 512, flux=flux)
 
     def _flux(self, yaws: Sequence[int]) -> FluxSettings:
+        need_train("--engine flux")
         from lora_engine.flux.synthesizer import FluxSettings
 
         try:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 from rich.console import Console
@@ -14,10 +15,12 @@ from rich.progress import Progress
 
 from datapipe.faces.load import FACES, face_analyzer
 from jobs import entry
+from jobs.extras import need_train
 from jobs.measure import measure_views
-from lora_engine.flux.device import hush
 from lora_engine.flux.settings import TrainSettings
-from lora_engine.flux.validate import Measure
+
+if TYPE_CHECKING:
+    from lora_engine.flux.validate import Measure
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ class Settings:
 
 def execute(settings: Settings) -> None:
     """Check and claim the output folder, then train in this process or in several."""
+    need_train("train-lora")
+    from lora_engine.flux.device import hush
+
     hush()
     from lora_engine.flux.train import begin
 
@@ -97,6 +103,8 @@ def _on_ray(settings: Settings) -> None:
 
 def _worker(config: dict[str, Settings]) -> None:
     """What each Ray worker runs, with torch.distributed set up."""
+    from lora_engine.flux.device import hush
+
     hush()
     from lora_engine.flux.parallel import rank
     from lora_engine.flux.train import train

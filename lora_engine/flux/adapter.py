@@ -6,37 +6,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
+from lora_engine.flux.choices import ReferenceMode
 from lora_engine.flux.tensors import tensor_bytes
 
 FILE = "pytorch_lora_weights.safetensors"
-TARGETS = (
-    "attn.to_q",
-    "attn.to_k",
-    "attn.to_v",
-    "attn.to_out.0",
-    "attn.add_q_proj",
-    "attn.add_k_proj",
-    "attn.add_v_proj",
-    "attn.to_add_out",
-    "ff.net.0.proj",
-    "ff.net.2",
-    "ff_context.net.0.proj",
-    "ff_context.net.2",
-    "proj_mlp",
-)
-"""The modules of diffusers' own Kontext LoRA example."""
-
-ReferenceMode = Literal["concatenated", "two-pass"]
-"""How the reference is seen: its tokens beside the target's at every step (stock Kontext), or
-once, through its keys and values (`lora_engine.flux.reference_kv`)."""
-
 _HEADER = "harmoview"
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from datapipe.errors import UserError
-
-Precision = Literal["bfloat16", "float32"]
+from lora_engine.flux.choices import Precision
 
 _LIVE_FLOATS = 48
 """Floats a token keeps alive at the peak of a block, in units of the model's width: queries, keys,

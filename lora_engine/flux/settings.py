@@ -11,9 +11,8 @@ import tyro
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import YAWS
-from lora_engine.flux.adapter import TARGETS, ReferenceMode
 from lora_engine.flux.base import Base, find_base
-from lora_engine.flux.device import Precision, device_named
+from lora_engine.flux.choices import TARGETS, Precision, ReferenceMode
 from lora_engine.pairs import Pairs
 
 
@@ -123,6 +122,8 @@ class Inputs:
 
 def check(settings: TrainSettings, processes: int) -> Inputs:
     """Everything that can be wrong, before anything heavy starts. Raises UserError naming it."""
+    from lora_engine.flux.device import device_named
+
     device_named(settings.device)
     base = find_base(settings.base)
     if settings.resolution % base.multiple:

@@ -9,13 +9,13 @@ from safetensors.torch import save_file
 from datapipe.errors import UserError
 from datapipe.record import YAWS
 from lora_engine.flux.adapter import (
-    TARGETS,
     adapter_file,
     add_lora,
     load_adapter,
     lora_parameters,
     read_header,
 )
+from lora_engine.flux.choices import TARGETS
 
 
 @pytest.fixture

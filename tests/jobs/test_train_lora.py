@@ -1,0 +1,84 @@
+"""`harmoview train-lora`: from pairs on disk to an adapter, in one process and in several."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from jobs import train_lora
+
+FLUX = Path(__file__).parents[1] / "lora_engine/flux"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A tiny base and pairs of three people, one more to validate with."""
+    folder = tmp_path_factory.mktemp("place")
+    runpy.run_path(str(FLUX / "tiny.py"))["save_base"](folder / "base")
+    runpy.run_path(str(FLUX / "people.py"))["save_pairs"](folder / "pairs")
+    return folder
+
+
+def arguments(place, out, *more):
+    return [
+        str(place / "pairs"), "--base", str(place / "base"), "--out", str(out), "--steps", "3",
+        "--resolution", "32", "--rank", "2", "--text-length", "64", "--groups", "2",
+        "--yaws-per-group", "2", "--validate-every", "0", "--quiet", *more,
+    ]  # fmt: skip
+
+
+def test_pairs_become_an_adapter_and_a_second_call_resumes(place, tmp_path):
+    """Stopped after three steps and called again with --resume, it has five."""
+    assert train_lora.main(arguments(place, tmp_path)) == 0
+    assert train_lora.main(arguments(place, tmp_path, "--resume", "--steps", "5")) == 0
+    assert (tmp_path / "pytorch_lora_weights.safetensors").exists()
+    assert (tmp_path / "prompt_embeddings.safetensors").exists()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert steps == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "message"),
+    [
+        (["--rank", "0"], 2, "rank must be at least 1"),
+        (["--yaws", "0", "30"], 2, "symmetric"),
+        (["--workers", "3"], 1, "--groups 2"),
+        (["--base", "nowhere"], 1, "no such folder"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(place, tmp_path, capsys, more, status, message):
+    """2 for arguments that cannot be, 1 for what is not there; no traceback."""
+    assert train_lora.main(arguments(place, tmp_path, *more)) == status
+    printed = capsys.readouterr()
+    assert message in " ".join((printed.err + printed.out).split())
+    assert "Traceback" not in printed.err
+
+
+@pytest.mark.weights
+def test_validation_is_measured_by_the_face_models(place, tmp_path):
+    """The light pack looks at the views; a tiny random model shows no face, and that is said."""
+    more = ["--validate-every", "3", "--validation-people", "1", "--validation-steps", "1"]
+    assert train_lora.main(arguments(place, tmp_path, *more)) == 0
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["validation"]["on"]["measured"] == 0.0
+    assert last["validation"]["off"]["yaw_mae"] is None
+    assert (tmp_path / "validation/000003.jpg").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_two_ray_workers_give_the_weights_of_one_process(place, tmp_path):
+    """The same global batch, to summation order; nothing is left running."""
+    for workers in ("1", "2"):
+        command = [sys.executable, "-m", "jobs.train_lora",
+                   *arguments(place, tmp_path / workers, "--workers", workers)]  # fmt: skip
+        subprocess.run(command, check=True, timeout=500)
+    one, two = (
+        load_file(tmp_path / workers / "pytorch_lora_weights.safetensors") for workers in "12"
+    )
+    assert one.keys() == two.keys()
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-6
