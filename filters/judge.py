@@ -115,7 +115,7 @@ class Judge:
 
     def identity(self, reference: Scores, views: Mapping[int, Scores]) -> IdentityVerdict:
         """Judge one identity: its reference and its views by yaw."""
-        own = self._quality(reference, None)
+        own = self._quality(reference, None, self.rules.aesthetic.reference)
         verdicts = {yaw: self._view(yaw, views) for yaw in views}
         if self.rules.reference_must_pass and own.reason is not None:
             verdict = Verdict(f"reference_{own.reason}", f"reference: {own.detail}")
@@ -132,13 +132,14 @@ class Judge:
         scores, limits = views[yaw], self._limits.get(yaw)
         if limits is None:
             raise ValueError(f"a view at {yaw:+d}°, but the rules are for {self.rules.yaws}")
-        quality = self._quality(scores, self.rules.sharpness.ratio)
+        rules = self.rules
+        quality = self._quality(scores, rules.sharpness.ratio, rules.aesthetic.minimum)
         if quality.reason is not None:
             return quality
         pose = self._pose(yaw, scores, limits)
         return pose if pose.reason is not None else self._identity(yaw, views)
 
-    def _quality(self, scores: Scores, ratio: float | None) -> Verdict:
+    def _quality(self, scores: Scores, ratio: float | None, beauty: float) -> Verdict:
         rules = self.rules
         if not scores.detected:
             return Verdict("not_detected", "no face was found")
@@ -147,7 +148,7 @@ class Judge:
             and (low := _under("sharpness over the reference's", scores.sharpness_ratio, ratio))
         ):
             return Verdict("blurred", low)
-        if low := _under(rules.aesthetic.scorer, scores.aesthetic, rules.aesthetic.minimum):
+        if low := _under(rules.aesthetic.scorer, scores.aesthetic, beauty):
             return Verdict("aesthetic", low)
         return PASSED
 

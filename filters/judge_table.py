@@ -45,7 +45,8 @@ class TableJudge:
                 f"a view at another yaw than {self.rules.yaws}, which the rules are for"
             )
         own, rested = self._identity(views, owner, column, len(references))
-        quality = self._quality(views, self.rules.sharpness.ratio)
+        rules = self.rules
+        quality = self._quality(views, rules.sharpness.ratio, rules.aesthetic.minimum)
         code = _first(
             (quality != -1, quality),
             (~self._pose(views, column), _VIEW.index("pose")),
@@ -65,14 +66,14 @@ class TableJudge:
         few = count < self.rules.minimum_views, _IDENTITY.index("too_few_views")
         if not self.rules.reference_must_pass:
             return _first(few)
-        quality = self._quality(references, None)
+        quality = self._quality(references, None, self.rules.aesthetic.reference)
         as_reference = [
             (quality == _VIEW.index(name), _IDENTITY.index(f"reference_{name}"))
             for name in ("not_detected", "blurred", "aesthetic")
         ]
         return _first(*as_reference, few)
 
-    def _quality(self, rows: pa.Table, ratio: float | None) -> Codes:
+    def _quality(self, rows: pa.Table, ratio: float | None, beauty: float) -> Codes:
         sharpness, rules = _floats(rows, "sharpness"), self.rules
         sharp = sharpness >= rules.sharpness.minimum
         if ratio is not None:
@@ -80,7 +81,7 @@ class TableJudge:
         return _first(
             (~_bools(rows["detected"]), _VIEW.index("not_detected")),
             (~sharp, _VIEW.index("blurred")),
-            (~(_floats(rows, "aesthetic") >= rules.aesthetic.minimum), _VIEW.index("aesthetic")),
+            (~(_floats(rows, "aesthetic") >= beauty), _VIEW.index("aesthetic")),
         )
 
     def _pose(self, views: pa.Table, column: NDArray[np.int64]) -> Bools:

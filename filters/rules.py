@@ -28,13 +28,18 @@ class SharpnessRule:
 
 @dataclass(frozen=True, slots=True)
 class AestheticRule:
-    """The least aesthetic score, on the scale of one scorer."""
+    """The least aesthetic scores, on the scale of one scorer."""
 
     scorer: str
     minimum: float
+    """Of views, which come clean from an engine."""
+    reference: float
+    """Of references, which are frames of compressed video."""
 
     def __post_init__(self) -> None:
-        _require("minimum", self.minimum, math.isfinite(self.minimum), "a finite number")
+        for key in ("minimum", "reference"):
+            value = getattr(self, key)
+            _require(key, value, math.isfinite(value), "a finite number")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ _KEYS: Mapping[str, type] = {
     "sharpness.minimum": float,
     "sharpness.ratio": float,
     "aesthetic.*.minimum": float,
+    "aesthetic.*.reference": float,
     "pose.tolerance": float,
     "pose.profile_minimum": float,
     "pose.pitch": float,
@@ -76,6 +77,7 @@ def to_toml(rules: Rules) -> str:
         f"ratio = {rules.sharpness.ratio!r}",
         f"\n[aesthetic.{rules.aesthetic.scorer}]",
         f"minimum = {rules.aesthetic.minimum!r}",
+        f"reference = {rules.aesthetic.reference!r}",
         "\n[pose]",
         *(f"{key} = {getattr(pose, key)!r}" for key in PoseRule.__dataclass_fields__),
         f"\n[identity.{identity.recogniser}]",
@@ -130,7 +132,7 @@ class _Reader:
         return min(self.values["minimum_views"], made) if given is None else given
 
     def _aesthetic(self, name: str) -> AestheticRule:
-        section = self._complete("aesthetic", name, ("minimum",))
+        section = self._complete("aesthetic", name, ("minimum", "reference"))
         return self._build(AestheticRule, f"aesthetic.{name}", scorer=name, **section)
 
     def _identity(self, name: str) -> IdentityRule:

@@ -207,6 +207,15 @@ def test_a_bad_reference_leaves_the_identity_out_if_it_must_pass(fault, reason):
     assert Judge(lenient).identity(bad, views).verdict.passed
 
 
+def test_a_reference_has_its_own_aesthetic_minimum():
+    """A frame of compressed video passes at its own threshold and fails just under it."""
+    views = {yaw: good(yaw) for yaw in YAWS}
+    least = RULES.aesthetic.reference
+    for score, reason in ((least, None), (least + STEP, None), (least - STEP, "aesthetic")):
+        reference = replace(REFERENCE, aesthetic=score)
+        assert Judge(RULES).identity(reference, views).reference.reason == reason
+
+
 def test_a_sample_is_kept_while_one_identity_is():
     """No identity left is the only way out for a sample."""
     kept = Judge(RULES).identity(REFERENCE, {yaw: good(yaw) for yaw in YAWS})

@@ -29,6 +29,7 @@ def values(rules, yaw):
         "identity_cosine": (cosine, 0.9),
     }
     found = {name: [None, at - 1e-4, at, good, good, good] for name, (at, good) in edges.items()}
+    found["aesthetic"] += [rules.aesthetic.reference, rules.aesthetic.reference - 1e-4]
     turned = [0.0, 0.0, 0.0, pose.tolerance, -pose.tolerance - 1e-4, 60.0]
     profile = [pose.profile_minimum, -pose.profile_minimum, pose.profile_minimum - 1e-4]
     found["measured_yaw"] = [None, *(yaw + off for off in turned), *profile]

@@ -101,6 +101,7 @@ def test_a_default_needs_no_more_views_than_are_made():
         ("[pose]\nroll = 181", "pose.roll must be"),
         ("[pose]\nlevel_to = 90", "pose.level_to must be"),
         ("[aesthetic.brisque]\nminimum = inf", "aesthetic.brisque.minimum must be a number"),
+        ("[aesthetic.nima]\nreference = -inf", "aesthetic.nima.reference must be a number"),
         ("[identity.sface]\ncurve = 0.5", "identity.sface.curve must be a list of points"),
         ("[identity.sface]\ncurve = []", "identity.sface.curve must be points"),
         ("[identity.sface]\ncurve = [[5, 0.5]]", "identity.sface.curve must be points"),
