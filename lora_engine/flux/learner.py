@@ -29,15 +29,14 @@ class Learner:
     def __init__(
         self,
         settings: TrainSettings,
-        base: Base,
+        transformer: Any,
         embeddings: PromptEmbeddings,
-        device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        """Load the base and put a fresh LoRA on it."""
+        """Put a fresh LoRA on a frozen transformer of that dtype (see `load_transformer`)."""
         self._settings = settings
         self._dtype = dtype
-        self.transformer = _frozen_base(settings, base, device, dtype)
+        self.transformer = transformer
         torch.manual_seed(settings.seed)  # the LoRA's A: the same in every process
         add_lora(self.transformer, settings.rank, settings.lora_alpha, settings.targets)
         cast_training_params(self.transformer, dtype=torch.float32)
@@ -112,9 +111,10 @@ class Learner:
             save_adapter(folder, self.transformer, header, self._dtype)
 
 
-def _frozen_base(
+def load_transformer(
     settings: TrainSettings, base: Base, device: torch.device, dtype: torch.dtype
 ) -> Any:
+    """The base's transformer, frozen, on its device; in 4 bits if asked for."""
     extra = {}
     if settings.quantize == "nf4":
         from diffusers import BitsAndBytesConfig

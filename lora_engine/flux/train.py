@@ -19,7 +19,7 @@ from lora_engine.flux.adapter import AdapterHeader
 from lora_engine.flux.device import device_named, precision_named
 from lora_engine.flux.groups import Group, GroupSettings, draw, load_group, shift_of
 from lora_engine.flux.latents import LatentCache
-from lora_engine.flux.learner import Learner
+from lora_engine.flux.learner import Learner, load_transformer
 from lora_engine.flux.metrics import Metrics
 from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.settings import Inputs, TrainSettings, check
@@ -80,7 +80,8 @@ def train(
     out = Folder(settings.out)
     embeddings = _embeddings(settings, inputs, out, device, dtype)
     cache = _latents(settings, inputs, out, device, dtype)
-    learner = Learner(settings, inputs.base, embeddings, device, dtype)
+    transformer = load_transformer(settings, inputs.base, device, dtype)
+    learner = Learner(settings, transformer, embeddings, dtype)
     trial = None
     if settings.validate_every and measure is not None:
         trial = Trial(settings, inputs, learner, embeddings, measure)

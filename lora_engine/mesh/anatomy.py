@@ -10,14 +10,16 @@ import gzip
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from lora_engine.mesh.raster import Array
-from lora_engine.mesh.surface import normals, smoothed, subdivision, triangles_of
+from lora_engine.mesh.surface import averaging, normals, smoothed, subdivision, triangles_of
 
 BUST_DEPTH = 1.75  # how far below the neck joint the bust ends
+SOFT_ROUNDS = 8  # of averaging the normals that light is computed with
 EYES = ("helper-r-eye", "helper-l-eye")  # from image left
 
 MACRO = "macrodetails/universal-{}-young-averagemuscle-averageweight"
@@ -167,6 +169,11 @@ class Anatomy:
         return np.stack([(d + d[self.mirror] * [-1, 1, 1]) / 2 for d in pairs])
 
     @cached_property
+    def average(self) -> Any:
+        """Sparse matrix that averages fine vertices with their neighbours."""
+        return averaging(self.fine_quads, self.subdivide.shape[0])
+
+    @cached_property
     def ear(self) -> Array:
         """(fine,) 1 on the ears, 0 elsewhere: what the flap and wing targets move."""
         weight = np.zeros(len(self.base))
@@ -181,10 +188,10 @@ class Anatomy:
         fine = self.refine(self.base)
         out = normals(fine, self.triangles)
         deep = np.zeros(len(fine))
-        for rounds, gain in ((3, 14.0), (12, 5.0)):
-            sunk = ((smoothed(fine, self.fine_quads, rounds) - fine) * out).sum(axis=1)
+        for rounds, gain in ((2, 22.0), (4, 14.0), (12, 6.0)):
+            sunk = ((smoothed(fine, self.average, rounds) - fine) * out).sum(axis=1)
             deep += np.clip(gain * sunk, 0, 1)
-        return smoothed(np.clip(deep, 0, 1)[:, None], self.fine_quads, 1)[:, 0]
+        return smoothed(np.clip(deep, 0, 1)[:, None], self.average, 1)[:, 0]
 
     def refine(self, coarse: Array) -> Array:
         """Any columns on the coarse vertices, on the fine ones."""
@@ -195,6 +202,17 @@ class Anatomy:
             rows = [line.split() for line in lines if line[:1].isdigit()]
         values = np.array(rows, float).reshape(-1, 4)
         return values[:, 0].astype(int), values[:, 1:]
+
+
+def shading_normals(fine: Array, anatomy: Anatomy) -> Array:
+    """(fine, 3) unit normals for light on skin: a portrait's texture has small relief in it already.
+
+    The ears keep theirs, no portrait shows them well.
+    """
+    own = normals(fine, anatomy.triangles)
+    soft = smoothed(own, anatomy.average, SOFT_ROUNDS)
+    mixed = soft + (0.25 + 0.75 * anatomy.ear[:, None]) * (own - soft)
+    return np.asarray(mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-9))
 
 
 def _read_obj(path: Path) -> tuple[Array, Array, Array]:

@@ -11,11 +11,14 @@ import numpy as np
 
 from lora_engine.mesh.anatomy import Anatomy, Phenotype
 from lora_engine.mesh.raster import Array, buffers, interpolate, triangles
+from lora_engine.mesh.surface import smoothstep
 
 WIDTH, HEIGHT = 1152, 800
 WRAP = 144  # columns repeated at both borders
 CENTRE = np.array([0.0, 7.1, 0.45])
 FRONT = 0.6  # 0: columns are even angles; towards 1, more of them show the face
+RELIT = 0.35, 0.9  # in the middle of the face, where a portrait shows relief; and on its sides
+SIDE = 0.3, 0.65  # decimetres from the middle between which that changes
 LOW, HIGH = -88.0, 90.0  # elevation of the last and the first row, degrees
 
 
@@ -45,6 +48,9 @@ class Atlas:
             triangles(corners, open_everywhere, depth, which, weight, 0)
         self.known = which >= 0
         self._which, self._weight = which[self.known], weight[self.known]
+        side = smoothstep(self.spread(abs(fine[:, :1]))[..., 0], *SIDE)
+        self.relit = np.asarray(RELIT[0] + (RELIT[1] - RELIT[0]) * side, np.float32)
+        """(HEIGHT, WIDTH) 0..1: how much of the light is the scene's; the rest is in the texture."""
 
     def spread(self, values: Array) -> Array:
         """Columns on the fine vertices as pictures (HEIGHT, WIDTH, columns); 0 where no mesh is."""

@@ -88,6 +88,8 @@ def fit(anatomy: Anatomy, where: LandmarkMap, points: Array, who: Phenotype) -> 
         mirrored = seen[where.mirror[:SURFACE]] * [-1, 1, 1]
         wanted = (seen + mirrored) / 2 - where.on(mean)
         shape = mean + np.tensordot(_amounts(on_moves, wanted), moves, axes=1)
+    both = wanted + where.on(mean)
+    shape = anatomy.symmetric(_follow(shape, where.on(shape), both))
     aligned = _follow(shape, where.on(shape), seen)
     return Fit(shape, aligned, camera, points[:, :2] * [1, -1])
 

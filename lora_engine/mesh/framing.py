@@ -55,7 +55,7 @@ def background(lifted: Lifted) -> Array:
     """What is behind the person, out of focus; led on behind them from the sides. (s, s, 3)."""
     person = cv2.resize(lifted.masks.person, (BEHIND, BEHIND), interpolation=cv2.INTER_AREA)
     photo = cv2.resize(lifted.photo, (BEHIND, BEHIND), interpolation=cv2.INTER_AREA)
-    shown = 1 - cv2.dilate(person, np.ones((17, 17), np.uint8))
+    shown = 1 - cv2.dilate(person, np.ones((27, 27), np.uint8))
     chin = lifted.fit.landmarks[CHIN, 1] / lifted.photo.shape[0] * BEHIND
     shown[int(chin) :] = 0  # shoulders and sleeves are easily taken for background
     if shown.mean() < 0.02:

@@ -138,18 +138,19 @@ def _comb(
     """Paths (s, k, 3) that follow the comb at their own height, and the way out of the head."""
     tree = cKDTree(vertices)
     ears = vertices[:, 1].max() - EARS
+    hangs = style.length > NAPE
     step = (length / (POINTS - 1))[:, None]
     place, normal, height = roots, start, np.zeros(len(roots))
     way = _unit(start * (1.05 - style.lie) + style.lie * _combed(place, normal, style))
     path, away = [roots], [start]
     for k in range(1, POINTS):
         wanted = 0.02 + style.volume * layer * min(1.0, 5 * k / POINTS)
-        below = smoothstep(ears - place[:, 1], 0.0, 0.3)[:, None]  # hair hangs from there
+        below = hangs * smoothstep(ears - place[:, 1], 0.0, 0.3)[:, None]
         lift = np.clip((wanted - height) * 6, -1, 1)[:, None]
         lift = np.where(lift < 0, lift * (1 - below), lift)
         combed = (1 - below) * _combed(place, normal, style) + below * DOWN
         ahead = style.lie * (combed + lift * normal) + (1 - style.lie) * start
-        hang = np.clip((height - 0.1) * 3, 0, 1)[:, None] * style.lie
+        hang = hangs * np.clip((height - 0.1) * 3, 0, 1)[:, None] * style.lie
         way = _unit(0.45 * way + 0.55 * _unit(ahead + hang * GRAVITY * DOWN))
         place = place + step * way
         _, near = tree.query(place)

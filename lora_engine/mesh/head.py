@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lora_engine.mesh.anatomy import Anatomy
+from lora_engine.mesh.anatomy import Anatomy, shading_normals
 from lora_engine.mesh.atlas import Atlas, wrapped
 from lora_engine.mesh.hair import Hair
 from lora_engine.mesh.raster import Array
 from lora_engine.mesh.surface import normals
 
+PATCH = 64  # texels across an eyeball seen from the front
 CLOTH = 0.045  # how far cloth stands off the skin
 CONTACT = 0.45  # depth of the shadow of a collar on the neck
 PIVOT = np.array([0.0, 0.55, -0.1])  # the head turns about this place, from the neck joint
@@ -24,10 +25,12 @@ class Eyes:
     vertices: Array  # (n, 3)
     tris: Array
     local: Array  # (n, 3) on the unit sphere, z along the gaze
+    out: Array
     colour: Array  # of the iris, RGB 0..255
     white: Array
     cut: Array  # (t, 3) nowhere negative: nothing is open
-    iris: float = 0.52
+    patches: Array | None  # (2, PATCH, PATCH, 4) RGB and trust: what the portrait shows of each
+    iris: float = 0.47
     """Radius of the iris over the eyeball's."""
 
 
@@ -38,6 +41,7 @@ class Garment:
     vertices: Array
     tris: Array
     cut: Array  # (t, 3) distance below the neckline; negative: open
+    out: Array
     folds: Array  # (n,) brightness of the cloth's folds, near 1
     colour: Array
 
@@ -48,9 +52,10 @@ class Head:
 
     vertices: Array
     tris: Array
+    out: Array  # unit normals for light
     cut: Array
     place: Array  # (t, 3, 2) texels of the corners
-    texture: Array  # wrapped; RGB 0..255, and how little of the portrait is in it
+    texture: Array  # wrapped; RGB 0..255, 1 - the portrait's share, share of the light
     cavity: Array
     pivot: Array
     eyes: Eyes
@@ -66,13 +71,15 @@ class Look:
 
     iris: Array
     cloth: Array
+    eyes: Array | None = None
+    """What a portrait shows of the eyes, see `Eyes.patches`."""
     neckline: float = 0.0
     """Lower or higher than a plain round neck, decimetres."""
     vee: float = 0.0
     """Extra depth of the neckline in the middle, decimetres."""
 
 
-def eyeballs(shape: Array, anatomy: Anatomy, colour: Array) -> Eyes:
+def eyeballs(shape: Array, anatomy: Anatomy, look: Look) -> Eyes:
     """Spheres where the mesh's eyes are, with their front towards the face's front."""
     around, along = np.meshgrid(
         np.linspace(0, 2 * np.pi, 33)[:-1], np.linspace(0, 0.62 * np.pi, 13)
@@ -101,9 +108,11 @@ def eyeballs(shape: Array, anatomy: Anatomy, colour: Array) -> Eyes:
         np.concatenate([centre + radius * ball for centre, radius in centres]),
         np.concatenate([tris, tris + len(ball)]).astype(np.int32),
         np.concatenate([ball, ball]),
-        colour,
-        np.array([225.0, 214.0, 206.0]),
+        np.concatenate([ball, ball]),
+        look.iris,
+        np.array([212.0, 200.0, 192.0]),
         np.ones((2 * len(tris), 3), np.float32),
+        look.eyes,
     )
 
 
@@ -135,7 +144,7 @@ def garment(fine: Array, below: Array, anatomy: Anatomy, colour: Array) -> Garme
     cut = below[used][compact].astype(np.float32)
     x, y, z = shell.T
     folds = 1 + 0.04 * np.sin(3 * x + 5 * y) * np.sin(7 * y - 2 * z)
-    return Garment(shell, compact, cut, folds, colour)
+    return Garment(shell, compact, cut, normals(shell, compact), folds, colour)
 
 
 def assemble(
@@ -153,16 +162,17 @@ def assemble(
     fine = anatomy.refine(shape)
     below = below_neckline(fine, anatomy, look)
     contact = CONTACT * np.exp(-np.clip(-below, 0, None) / 0.1)
-    layers = np.concatenate([texture, 1 - seen[..., None]], axis=2).astype(np.float32)
+    layers = np.dstack([texture, 1 - seen, atlas.relit]).astype(np.float32)
     return Head(
         vertices=fine,
         tris=anatomy.triangles,
+        out=shading_normals(fine, anatomy),
         cut=np.ones(anatomy.triangles.shape, np.float32),
         place=atlas.place,
         texture=wrapped(layers),
         cavity=np.maximum(anatomy.cavity, contact),
         pivot=anatomy.neck + PIVOT,
-        eyes=eyeballs(shape, anatomy, look.iris),
+        eyes=eyeballs(shape, anatomy, look),
         garment=garment(fine, below, anatomy, look.cloth),
         hair=hair,
         features=features,

@@ -18,6 +18,10 @@ OVAL = np.array(
 )
 IRISES = (468, 473)  # centres; the four that follow each lie on its rim
 NOSE_TIP, MOUTH_CORNERS = 4, (61, 291)
+EYELIDS = (  # around each eye's opening, from image left
+    np.array([33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7]),
+    np.array([362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382]),
+)
 FOREHEAD, CHIN, CHEEKS = 10, 152, (50, 280)
 LIPS_INNER = (13, 14)  # upper, lower
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from datapipe.record import Image
-from lora_engine.mesh.landmarks import CHEEKS, FOREHEAD, OVAL
+from lora_engine.mesh.landmarks import CHEEKS, FOREHEAD, IRISES, OVAL
 from lora_engine.mesh.raster import Array
 
 WORK = 288  # longest side the masks are computed at
@@ -62,12 +62,15 @@ def _rgb(lab: Array) -> Array:
 
 
 def _oval(shape: tuple[int, ...], points: Array) -> Array:
-    """The face oval, shrunk to leave out the shaded rim, with a soft edge."""
+    """The face oval with a soft edge: the whole jaw, but not the hairline above the brows."""
     outline = points[OVAL]
     centre = outline.mean(axis=0)
+    wide = float(np.ptp(outline[:, 0]))
+    jaw = np.clip((outline[:, 1:] - points[list(IRISES), 1].mean()) / (0.25 * wide), 0, 1)
+    shrunk = np.array([[0.86, 0.93]]) * (1 - jaw) + np.array([[0.97, 0.98]]) * jaw
     mask = np.zeros(shape, np.float32)
-    cv2.fillPoly(mask, [(centre + (outline - centre) * [0.86, 0.93]).astype(np.int32)], 1)
-    return np.asarray(cv2.GaussianBlur(mask, (0, 0), float(np.ptp(outline[:, 0])) * 0.03))
+    cv2.fillPoly(mask, [np.rint(centre + (outline - centre) * shrunk).astype(np.int32)], 1)
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), wide * 0.025))
 
 
 def _person(image: Image, points: Array, oval: Array) -> Array:

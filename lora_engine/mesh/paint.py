@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from datapipe.record import Image
-from lora_engine.mesh.anatomy import Anatomy
+from lora_engine.mesh.anatomy import Anatomy, shading_normals
 from lora_engine.mesh.atlas import HEIGHT, HIGH, LOW, WIDTH, Atlas
 from lora_engine.mesh.fit import Fit
 from lora_engine.mesh.light import Light, estimate
@@ -16,10 +16,12 @@ from lora_engine.mesh.masks import Masks
 from lora_engine.mesh.raster import Array, buffers, triangles
 from lora_engine.mesh.surface import normals, smoothstep
 
-FACING = (0.25, 0.65)  # normal's z below which the portrait is not used, above which it is
+FACING = np.array([0.15, 0.55])  # normal's z below which the portrait is not used, above: it is
+MIDDLE = np.array([0.02, 0.2])  # the same in the middle of the face: the sides of the nose
+RIM = (0.3, 0.55)  # from how far from the middle on, decimetres
 SMALL = 4  # the smooth continuation is computed this many times smaller
+EAR = np.array([0.03, 0.1, 0.1], np.float32)  # ears are a little darker and redder
 BUFFER, SLACK = 384, 0.06  # z-buffer of the portrait: longest side, depth tolerance
-LIT = 0.55  # share of a picture's shading that is light on skin, not the skin's own relief
 
 # Standard hairline in profile: height above the eyes against depth behind them.
 LINE_DEPTH = (-1.25, -1.05, -0.95, -0.62, -0.42, -0.25, -0.05)
@@ -40,11 +42,14 @@ def paint(photo: Image, mask: Masks, fit: Fit, anatomy: Anatomy, atlas: Atlas) -
     """Unwrap the portrait into the atlas and complete it."""
     aligned = anatomy.refine(fit.aligned)
     out = normals(aligned, anatomy.triangles) @ fit.camera.rotation.T
+    soft = shading_normals(aligned, anatomy) @ fit.camera.rotation.T
     pixels = fit.camera.to_pixels(aligned)
-    seen = smoothstep(out[:, 2], *FACING) * _visible(pixels, anatomy.triangles, photo.shape)
+    rim = smoothstep(abs(aligned[:, 0]), *RIM)[:, None]
+    low, high = ((1 - rim) * MIDDLE + rim * FACING).T
+    seen = smoothstep(out[:, 2], low, high) * _visible(pixels, anatomy.triangles, photo.shape)
     seen *= 1 - anatomy.ear
     hairline = standard_hairline(anatomy, fit)
-    columns = [pixels[:, :2], out, seen[:, None], hairline[:, None], aligned[:, 1:2]]
+    columns = [pixels[:, :2], soft, seen[:, None], hairline[:, None], aligned[:, 1:2]]
     maps = atlas.spread(np.concatenate(columns, axis=1))
     place = np.ascontiguousarray(maps[..., :2])
     colour = _look_up(photo.astype(np.float32), place)
@@ -53,9 +58,10 @@ def paint(photo: Image, mask: Masks, fit: Fit, anatomy: Anatomy, atlas: Atlas) -
     bare = skin * smoothstep(maps[..., 7], chin - 0.02, chin + 0.15)
     trust = maps[..., 5] * np.maximum(oval, bare)
     scalp = _scalp(maps, hair, mask, fit, anatomy)
-    light, shading = _light(colour, maps[..., 2:5], trust * skin, atlas.known)
+    light, shading = _light(colour, maps[..., 2:5], trust * skin, atlas)
     flat = np.clip(colour / shading[..., None], 0, 255)
     albedo = _complete(flat, trust, trust * skin, mask.skin_colour)
+    albedo *= 1 - atlas.spread(anatomy.ear[:, None]) * EAR
     return Skin(albedo, scalp, light, trust)
 
 
@@ -79,16 +85,16 @@ def _scalp(maps: Array, hair: Array, mask: Masks, fit: Fit, anatomy: Anatomy) ->
     return np.asarray(cv2.GaussianBlur(scalp, (0, 0), 2.0))
 
 
-def _light(colour: Array, out: Array, trust: Array, known: Array) -> tuple[Light, Array]:
+def _light(colour: Array, out: Array, trust: Array, atlas: Atlas) -> tuple[Light, Array]:
     """The portrait's light, and its shading of every texel."""
     bright = colour.mean(axis=2)
-    sure = known & (trust > 0.6)
+    sure = atlas.known & (trust > 0.6)
     step = max(1, int(sure.sum()) // 20000)
     normal = out / np.maximum(np.linalg.norm(out, axis=2, keepdims=True), 1e-6)
     light = estimate(normal[sure][::step].astype(float), bright[sure][::step].astype(float))
     shading = np.ones((HEIGHT, WIDTH), np.float32)
-    shading[known] = light(normal[known])
-    return light, 1 + LIT * (shading - 1)
+    shading[atlas.known] = 1 + atlas.relit[atlas.known] * (light(normal[atlas.known]) - 1)
+    return light, shading
 
 
 def _complete(colour: Array, trust: Array, sure: Array, skin: Array) -> Array:

@@ -13,7 +13,8 @@ from lora_engine.mesh.anatomy import Anatomy, Phenotype
 from lora_engine.mesh.atlas import Atlas
 from lora_engine.mesh.fit import Fit, LandmarkMap, fit
 from lora_engine.mesh.hair import Style
-from lora_engine.mesh.landmarks import CHIN, FOREHEAD, IRISES, LIPS_INNER, OVAL, Landmarker
+from lora_engine.mesh.head import PATCH, eye_centre
+from lora_engine.mesh.landmarks import CHIN, EYELIDS, FOREHEAD, IRISES, LIPS_INNER, OVAL, Landmarker
 from lora_engine.mesh.masks import Masks, masks
 from lora_engine.mesh.paint import Skin, paint
 from lora_engine.mesh.raster import Array
@@ -34,6 +35,7 @@ class Lifted:
     style: Style
     palette: Array  # (m, 3) colours of the hair
     iris: Array
+    eyes: Array  # (2, PATCH, PATCH, 4) RGB and trust of the eyeballs
     cloth: Array
 
 
@@ -62,6 +64,7 @@ class Lifter:
             style=hair_style(photo, mask, fitted),
             palette=_palette(photo, mask),
             iris=_iris(photo, fitted.landmarks),
+            eyes=_eyes(photo, fitted, self.anatomy),
             cloth=_cloth(photo, mask, fitted.landmarks),
         )
 
@@ -93,12 +96,12 @@ def hair_style(photo: Image, mask: Masks, fitted: Fit) -> Style:
         return Style(
             0.06 + 0.9 * volume,
             0.8 * volume,
-            0.03 + 0.08 * volume,
+            0.045 + 0.08 * volume,
             0.1 + 0.14 * volume,
             0.15,
-            taper=0.5,
+            taper=0.25,
         )
-    return Style(1.5, 0.9 * volume, 0.01, 1.0, 0.95)
+    return Style(1.2, 0.9 * volume, 0.01, 1.0, 0.95, taper=0.5)
 
 
 def _stands_off(person: Array, fitted: Fit, unit: float) -> float:
@@ -164,6 +167,26 @@ def _iris(photo: Image, points: Array) -> Array:
         )
         found.append(photo[row, column])
     return np.asarray(np.median(np.concatenate(found), axis=0), float)
+
+
+def _eyes(photo: Image, fitted: Fit, anatomy: Anatomy) -> Array:
+    """The eyeballs as the portrait shows them between the lids."""
+    line = (np.arange(PATCH) + 0.5) / PATCH * 2 - 1
+    x, y = np.meshgrid(line, -line)
+    z = np.sqrt(np.clip(1 - x * x - y * y, 0, 1))
+    sphere = np.stack([x, y, z], axis=2).reshape(-1, 3)
+    patches = []
+    for eye, lids in zip(anatomy.eyes, EYELIDS, strict=True):
+        centre, radius = eye_centre(fitted.aligned[eye])
+        places = fitted.camera.to_pixels(centre + radius * sphere)[:, :2]
+        grid = places.reshape(PATCH, PATCH, 2).astype(np.float32)
+        colour = cv2.remap(photo.astype(np.float32), grid, None, cv2.INTER_LINEAR)
+        opening = np.rint(fitted.landmarks[lids] * 16).astype(np.int32)
+        mask = np.zeros(photo.shape[:2], np.uint8)
+        cv2.fillPoly(mask, [opening], 255, cv2.LINE_AA, 4)
+        shown = cv2.remap(mask, grid, None, cv2.INTER_LINEAR).astype(np.float32) / 255
+        patches.append(np.dstack([colour, cv2.GaussianBlur(shown, (0, 0), 1.0)]))
+    return np.stack(patches)
 
 
 def _cloth(photo: Image, mask: Masks, points: Array) -> Array:

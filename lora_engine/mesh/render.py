@@ -14,7 +14,7 @@ from lora_engine.mesh.head import PIVOT, Head
 from lora_engine.mesh.light import Light
 from lora_engine.mesh.raster import Array, buffers, moved, strands, triangles
 from lora_engine.mesh.shade import cloth, eyeballs, skin
-from lora_engine.mesh.surface import normals, smoothstep
+from lora_engine.mesh.surface import smoothstep
 
 SUPERSAMPLE = 2
 TORSO_YAW = 0.35  # share of a head turn that the shoulders take part in
@@ -127,10 +127,11 @@ def _draw(canvas: Array, shot: Shot) -> None:
     garment, eyes = head.garment, head.eyes
     parts: list[tuple[Array, int]] = []
     for part in (head, garment, eyes):
-        turned = turn(part.vertices, turn.level(part.vertices))
+        level = turn.level(part.vertices)
+        turned = turn(part.vertices, level)
         corners = camera.project(turned, wide, high)[part.tris]
         triangles(corners, part.cut, depth, which, weight, first)
-        parts.append((normals(turned, part.tris), first))
+        parts.append((moved(part.out, level, turn.matrices), first))
         first += len(part.tris)
     skin(canvas, head, *parts[0], light, *found)
     cloth(canvas, garment, *parts[1], light, *found)

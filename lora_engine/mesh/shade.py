@@ -8,11 +8,12 @@ import numpy as np
 from numba import njit
 
 from lora_engine.mesh.atlas import WRAP
-from lora_engine.mesh.head import Eyes, Garment, Head
+from lora_engine.mesh.head import PATCH, Eyes, Garment, Head
 from lora_engine.mesh.light import Light, shading
 from lora_engine.mesh.raster import Array, interpolate
 
 FOLD = 0.6  # how dark the deepest fold is where the portrait does not show it
+SOFT, CLOTH = 0.7, (0.5, 1.08)  # cloth scatters light: less contrast, within these bounds
 SEAM = (0.13, 0.02)  # of a neckline: distance from the edge, half width
 
 
@@ -62,7 +63,9 @@ def _skin(
             c, d = fv * (1 - fu), fv * fu
             unseen = a * texture[i, j, 3] + b * texture[i, j + 1, 3]
             unseen += c * texture[i + 1, j, 3] + d * texture[i + 1, j + 1, 3]
-            lit *= 1 - FOLD * deep * unseen
+            relit = a * texture[i, j, 4] + b * texture[i, j + 1, 4]
+            relit += c * texture[i + 1, j, 4] + d * texture[i + 1, j + 1, 4]
+            lit = (1 + relit * (lit - 1)) * (1 - FOLD * deep * unseen)
             for k in range(3):
                 colour = a * texture[i, j, k] + b * texture[i, j + 1, k]
                 colour += c * texture[i + 1, j, k] + d * texture[i + 1, j + 1, k]
@@ -110,7 +113,8 @@ def _cloth(
                 fold += share * folds[corner]
                 edge += share * cut[t, k]
             size = max(math.sqrt(nx * nx + ny * ny + nz * nz), 1e-9)
-            lit = shading(nx / size, ny / size, nz / size, light) * fold
+            lit = shading(nx / size, ny / size, nz / size, light)
+            lit = min(max(1 + SOFT * (lit - 1), CLOTH[0]), CLOTH[1]) * fold
             lit *= 1 - 0.08 * max(0.0, 1 - abs(edge - SEAM[0]) / SEAM[1])
             lit *= 0.75 + 0.25 * min(1.0, edge / 0.03)
             for k in range(3):
@@ -127,15 +131,39 @@ def eyeballs(
     parts = interpolate(columns, eyes.tris, found, weight.reshape(-1, 3)[at])
     normal, local = parts[:, :3], parts[:, 3:]
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
+    colour = _drawn_eye(eyes, local) * light(normal)[:, None]
+    if eyes.patches is not None:
+        half = len(eyes.tris) // 2
+        place = (local[:, :2] * [1, -1] + 1) / 2 * PATCH - 0.5
+        for side, patch in enumerate(eyes.patches):
+            mine = found // half == side
+            shown = _sample(patch, place[mine])
+            front = np.clip(local[mine, 2:] * 4 - 1, 0, 1) * shown[:, 3:]
+            colour[mine] = front * shown[:, :3] + (1 - front) * colour[mine]
+    canvas.reshape(-1, 3)[at] = colour
+
+
+def _drawn_eye(eyes: Eyes, local: Array) -> Array:
+    """White, iris, pupil, the lid's shade and a catch-light, at places on the unit sphere."""
     away = np.hypot(local[:, 0], local[:, 1])
     iris = 1 / (1 + np.exp((away - eyes.iris) / 0.02))
     rim = np.exp(-(((away - eyes.iris) / 0.06) ** 2))
-    pupil = 1 / (1 + np.exp((away - 0.42 * eyes.iris) / 0.02))
+    pupil = 1 / (1 + np.exp((away - 0.4 * eyes.iris) / 0.02))
     spokes = 1 + 0.18 * np.sin(17 * np.arctan2(local[:, 1], local[:, 0])) * (1 - pupil)
     colour = (1 - iris)[:, None] * eyes.white + (iris * spokes)[:, None] * eyes.colour
     colour *= (1 - 0.55 * rim * iris)[:, None]
     colour *= (1 - 0.93 * pupil)[:, None]
-    lid = 1 - 0.45 * np.clip((local[:, 1] + 0.1) / 0.5, 0, 1)
+    lid = 1 - 0.5 * np.clip((local[:, 1] + 0.05) / 0.45, 0, 1)
+    corner = 1 - 0.25 * np.clip((abs(local[:, 0]) - 0.5) / 0.4, 0, 1)
     shine = np.exp(-(((local[:, 0] + 0.14) ** 2 + (local[:, 1] - 0.17) ** 2) / 0.05**2))
-    lit = light(normal) * lid
-    canvas.reshape(-1, 3)[at] = colour * lit[:, None] + 190 * shine[:, None]
+    return np.asarray(colour * (lid * corner)[:, None] + 170 * shine[:, None])
+
+
+def _sample(patch: Array, place: Array) -> Array:
+    """Bilinear look-up at (n, 2) places of a small picture."""
+    last = len(patch) - 1
+    spot = np.clip(place, 0, last - 1e-3)
+    j, i = spot.astype(int).T
+    u, v = (spot - np.floor(spot)).T[..., None]
+    top = patch[i, j] * (1 - u) + patch[i, j + 1] * u
+    return np.asarray(top * (1 - v) + (patch[i + 1, j] * (1 - u) + patch[i + 1, j + 1] * u) * v)

@@ -56,7 +56,7 @@ def studio(mesh: Path, landmarker: Path) -> Studio:
 
 def person(lifted: Lifted, base: Studio) -> Head:
     """The portrait's person as a head."""
-    skin, look = lifted.skin, Look(lifted.iris, lifted.cloth)
+    skin, look = lifted.skin, Look(lifted.iris, lifted.cloth, lifted.eyes)
     return build(
         Person(
             lifted.fit.shape, skin.albedo, skin.scalp, skin.seen, lifted.style, lifted.palette, look

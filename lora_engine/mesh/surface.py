@@ -10,7 +10,7 @@ from scipy.sparse import coo_matrix, csr_matrix, diags, vstack
 from lora_engine.mesh.raster import Array
 
 
-def smoothstep(value: Array, low: float, high: float) -> Array:
+def smoothstep(value: Array, low: float | Array, high: float | Array) -> Array:
     """0 below `low`, 1 above `high`, smooth between."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t))
@@ -38,16 +38,16 @@ def edges(quads: Array) -> Array:
     return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
-def smoothed(values: Array, quads: Array, rounds: int) -> Array:
-    """Columns averaged with their neighbours, a few times."""
-    lines = edges(quads)
-    step = _average(lines, len(values))
+def smoothed(values: Array, step: Any, rounds: int) -> Array:
+    """Columns averaged with their neighbours by the matrix `step`, a few times."""
     for _ in range(rounds):
         values = np.asarray(step @ values)
     return values
 
 
-def _average(lines: Array, count: int) -> Any:
+def averaging(quads: Array, count: int) -> Any:
+    """Sparse matrix (count, count) that averages each vertex with its neighbours."""
+    lines = edges(quads)
     ones = np.ones(len(lines))
     link = coo_matrix((ones, (lines[:, 0], lines[:, 1])), (count, count))
     link = (link + link.T + diags(np.ones(count))).tocsr()
