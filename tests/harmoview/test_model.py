@@ -233,11 +233,15 @@ def test_first_block_cache_with_threshold_zero_changes_nothing(values):
         assert torch.equal(out(model, **values), before)
 
 
-def test_regional_compilation_finds_the_blocks():
-    """compile_repeated_blocks marks each block, which is what makes compiling fast."""
-    model = tiny.harmoview()
-    model.compile_repeated_blocks(backend="eager")
+@pytest.mark.parametrize("kind", ["shared", "zero"])
+def test_regional_compilation_takes_each_block_as_one_graph(values, kind):
+    """compile_repeated_blocks finds the blocks by name and traces them without a break."""
+    values["reference_mask"][0, 1] = False
+    model = tiny.harmoview(reference_timestep=kind)
+    before = out(model, **values)
+    model.compile_repeated_blocks(backend="eager", fullgraph=True)
     assert all(block._compiled_call_impl is not None for block in model.blocks)
+    assert torch.allclose(out(model, **values), before, atol=1e-6)
 
 
 @pytest.mark.parametrize(
