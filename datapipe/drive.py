@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from datapipe.executor import Line
 from datapipe.record import Sample
@@ -21,8 +22,8 @@ def drive(line: Line, todo: Todo, recorder: Recorder, show: Show) -> None:
     Raises UserError when the run cannot go on; what was done until then is recorded.
     """
     _record(line.run(todo), recorder, show)
-    lost = list(todo.missing())
-    if lost:
+    if any(True for _ in todo.missing()):
+        lost = replace(todo, segments=recorder.ledger.segments)
         _record(line.retry(lost), recorder, show)
     died = "the worker died with this sample three times: see the system log for the cause"
     _record((s.stop("error", "worker_died", died) for s in todo.missing()), recorder, show)

@@ -27,7 +27,7 @@ class Line(Protocol):
     def run(self, listing: Listing) -> Iterator[Sample]:
         """Every sample of the listing that was not lost with its worker, in any order."""
 
-    def retry(self, samples: Sequence[Sample]) -> Iterator[Sample]:
+    def retry(self, listing: Listing) -> Iterator[Sample]:
         """The last try for lost samples."""
 
 
@@ -43,8 +43,8 @@ class LocalLine:
         for sample in listing():
             yield _through(self.stages, sample)
 
-    def retry(self, samples: Sequence[Sample]) -> Iterator[Sample]:
-        return self.run(lambda: samples)
+    def retry(self, listing: Listing) -> Iterator[Sample]:
+        return self.run(listing)
 
 
 class RayLine:
@@ -74,9 +74,9 @@ class RayLine:
         """Every sample that was not lost with its worker."""
         return self._stream(listing, RETRIES, in_flight=2)
 
-    def retry(self, samples: Sequence[Sample]) -> Iterator[Sample]:
+    def retry(self, listing: Listing) -> Iterator[Sample]:
         """The last try for lost samples: no retries, and no other sample waits at the worker."""
-        return self._stream(lambda: samples, 0, in_flight=1)
+        return self._stream(listing, 0, in_flight=1)
 
     def _stream(self, listing: Listing, retries: int, in_flight: int) -> Iterator[Sample]:
         import ray

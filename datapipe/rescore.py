@@ -65,7 +65,7 @@ def rescore(run: Folder, info: RunInfo, line: Line, show: Callable[[Counter[str]
     counts: Counter[str] = Counter()
     for attempt in ("run", "retry"):
         todo = Unscored(run.url, generation, _segments(run, generation))
-        samples = line.run(todo) if attempt == "run" else line.retry(list(todo()))
+        samples = line.run(todo) if attempt == "run" else line.retry(todo)
         failed = _write(run, scoring, samples, counts, show)
         if not any(True for _ in Unscored(run.url, generation, _segments(run, generation))()):
             break

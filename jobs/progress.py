@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +17,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from datapipe.errors import UserError
 
 _STYLES = {
     **{"candidate": "green", "rejected": "yellow", "error": "red"},
@@ -63,4 +65,6 @@ class Counted(threading.Thread):
         self.total: int | None = None
 
     def run(self) -> None:
-        self.total = self._count()
+        # what is wrong with the corpus is told by the work itself
+        with suppress(UserError, OSError):
+            self.total = self._count()

@@ -24,6 +24,16 @@ class Numbers:
             yield Sample(f"k{number}", Source(f"{number}.mp4", ".mp4"))
 
 
+@dataclass(frozen=True)
+class Lost:
+    """A listing of given samples."""
+
+    samples: list
+
+    def __call__(self):
+        return self.samples
+
+
 class Tag:
     """Appends its name to the caption; stumbles where it is told to."""
 
@@ -91,7 +101,7 @@ def test_a_sample_that_kills_its_worker_is_tried_three_times(tmp_path):
     line = RayLine([Tag("one"), Tag("two", kill={"k4", "k9"}, log=log)])
     done = list(line.run(Numbers(20)))
     lost = [s for s in Numbers(20)() if s.key not in {d.key for d in done}]
-    done += line.retry(lost)
+    done += line.retry(Lost(lost))
     calls = Counter(log.read_text().split())
     assert {s.key for s in Numbers(20)()} - {s.key for s in done} == {"k4", "k9"}
     assert (calls["k4"], calls["k9"]) == (3, 3)

@@ -1,0 +1,192 @@
+"""The main job on real parts: every kind of input in, byte-identical shards out, on Ray or not."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import cv2
+import pyarrow.parquet as pq
+import pytest
+
+from datapipe.files import Folder
+from datapipe.models import model_path
+from datapipe.run import locked
+from jobs import pack, score, synthesize, verify
+from tests.datapipe.media import numbered, write_sound, write_video
+
+pytestmark = [pytest.mark.weights, pytest.mark.slow]
+
+
+def person(name, side):
+    """The frames of a short clip that moves a little over a portrait of the light data."""
+    picture = cv2.imread(str(model_path("portraits") / name / "assets" / "studio_portrait.jpg"))
+    picture = cv2.cvtColor(cv2.resize(picture, (side + 24, side + 24)), cv2.COLOR_BGR2RGB)
+    return [picture[k : k + side, k : k + side] for k in range(0, 24, 2)]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Two good clips among everything that can be wrong with a corpus."""
+    folder = tmp_path_factory.mktemp("corpus")
+    good = write_video(folder / "good.mp4", person("P005", 448))
+    (folder / "good.txt").write_bytes("a man smiles \xe9".encode("latin-1"))
+    (folder / "sub dir").mkdir()
+    write_video(folder / "sub dir" / "été.v2.mov", person("P007", 448))
+    write_video(folder / "good.mkv", numbered(20))
+    write_video(folder / "small.mp4", person("P005", 112))
+    write_video(folder / "single.mp4", numbered(1))
+    write_sound(folder / "sound.mp4")
+    (folder / "zero.mp4").touch()
+    (folder / "text.mp4").write_text("this is no video\n" * 100)
+    (folder / "cut.mp4").write_bytes(good.read_bytes()[:3000])
+    (folder / "gone.mp4").symlink_to(folder / "nowhere.mp4")
+    with tarfile.open(folder / "hostile.tar", "w") as tar:
+        for name in ("../../escaped.mp4", "/abs.mp4", "a b.c.mp4"):
+            info = tarfile.TarInfo(name)
+            info.size = 4
+            tar.addfile(info, io.BytesIO(b"nope"))
+    whole = (folder / "hostile.tar").read_bytes()
+    (folder / "torn.tar").write_bytes(whole[:700])
+    return folder
+
+
+def run(corpus, out, *options):
+    return synthesize.main([str(corpus), "--out", str(out), "--quiet", *options])
+
+
+@pytest.fixture(scope="module")
+def local(corpus, tmp_path_factory):
+    """The corpus through the line in one process."""
+    out = tmp_path_factory.mktemp("local") / "run"
+    assert run(corpus, out, "--local") == 0
+    return out
+
+
+def rows(folder, table):
+    """A table by key, without the times."""
+    found = pq.read_table(folder / table).to_pylist()
+    plain = [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in found]
+    return sorted(plain, key=lambda row: (row["key"], row.get("identity", 0), row.get("yaw", 0)))
+
+
+def files(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.tar")}
+
+
+def test_every_video_is_one_row_with_its_reason(local):
+    """What is wrong with each is said by a code, and hurts no other."""
+    ledger = rows(local, "ledger")
+    found = {row["source"].rsplit("/", 1)[-1]: (row["outcome"], row["reason"]) for row in ledger}
+    assert found["good.mp4"] == found["été.v2.mov"] == ("candidate", None)
+    reasons = {name: reason for name, (outcome, reason) in found.items() if outcome == "rejected"}
+    assert reasons["good.mkv"] == "no_face"
+    assert reasons["small.mp4"] == "too_small"
+    assert reasons["single.mp4"] == "too_short"
+    assert reasons["sound.mp4"] == "no_video"
+    for name in ("zero.mp4", "text.mp4", "cut.mp4", "gone.mp4", "hostile.tar", "torn.tar"):
+        assert reasons[name] == "unreadable"
+    assert len(ledger) == 15  # of the torn tar a member and the torn end
+    keys = [row["key"] for row in ledger]
+    assert len(set(keys)) == len(keys)
+    assert not any(set("./\\ ") & set(key) for key in keys)
+
+
+def test_nothing_is_written_outside_the_run(corpus, local):
+    """Names in tars are never used as paths."""
+    assert not list(corpus.parent.rglob("escaped*"))
+    assert not list(corpus.parent.rglob("abs.*"))
+
+
+def test_captions_survive_and_bad_bytes_are_marked(local):
+    """A caption that is not UTF-8 keeps its readable part."""
+    (row,) = (row for row in rows(local, "ledger") if row["key"] == "good")
+    assert row["caption"] == "a man smiles \ufffd"
+
+
+@pytest.mark.ray
+def test_ray_gives_the_same_ledger_and_the_same_shards(corpus, local, tmp_path):
+    """Candidates, tables and shards, byte for byte."""
+    assert run(corpus, tmp_path / "run") == 0
+    for table in ("ledger", "views", "references"):
+        assert rows(tmp_path / "run", table) == rows(local, table)
+    assert files(tmp_path / "run") == files(local)
+    assert (tmp_path / "run/shards/manifest.json").read_bytes() == (
+        local / "shards/manifest.json"
+    ).read_bytes()
+
+
+def test_running_again_does_nothing_and_changes_nothing(corpus, local):
+    """A finished run is finished."""
+    before, ledger = files(local), rows(local, "ledger")
+    assert run(corpus, local, "--local") == 0
+    assert (files(local), rows(local, "ledger")) == (before, ledger)
+
+
+def test_other_settings_are_refused_by_name(corpus, local, capsys):
+    """Candidates of two settings are never mixed in one run."""
+    assert run(corpus, local, "--local", "--seed", "7") == 1
+    assert "seed: the run has 0, asked for 7" in capsys.readouterr().err
+
+
+def test_a_second_run_on_the_same_folder_is_refused(corpus, local, capsys):
+    """The message says who holds it."""
+    with locked(Folder(local)):
+        assert run(corpus, local, "--local") == 1
+    assert "is in use by process" in capsys.readouterr().err
+
+
+def test_a_limit_is_a_first_part_that_later_runs_complete(corpus, local, tmp_path):
+    """First some videos, then all of them: the same as all at once."""
+    assert run(corpus, tmp_path / "run", "--local", "--limit", "3") == 0
+    assert len(rows(tmp_path / "run", "ledger")) == 3
+    assert run(corpus, tmp_path / "run", "--local") == 0
+    assert rows(tmp_path / "run", "views") == rows(local, "views")
+    assert files(tmp_path / "run") == files(local)
+
+
+def test_scoring_again_gives_the_same_scores(local, tmp_path):
+    """In a new generation of files, and the old ones go."""
+    shutil.copytree(local, tmp_path / "run")
+    assert score.main([str(tmp_path / "run"), "--local", "--quiet"]) == 0
+    assert rows(tmp_path / "run", "views") == rows(local, "views")
+    assert rows(tmp_path / "run", "references") == rows(local, "references")
+    assert {p.name[:5] for p in (tmp_path / "run/views").iterdir()} == {"g0001"}
+    assert pack.main([str(tmp_path / "run"), "--quiet"]) == 0
+    assert files(tmp_path / "run") == files(local)
+
+
+def test_shards_are_as_their_manifest_says(local):
+    """And hold only views that pass."""
+    assert verify.main([str(local / "shards"), "--quiet"]) == 0
+    manifest = json.loads((local / "shards/manifest.json").read_text())
+    assert manifest["totals"]["samples"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["nowhere", "--out", "OUT"], 1, "nowhere: no such file or folder"),
+        (["CORPUS", "--out", "FILE/run"], 1, "cannot write to"),
+        (["CORPUS", "--out", "OUT", "--limit", "0"], 2, "--limit must be at least 1"),
+        (["CORPUS"], 2, "--out"),
+    ],
+)
+def test_a_users_mistake_is_one_clear_message(corpus, tmp_path, arguments, status, said):
+    """No traceback; the status says whose fault it is."""
+    file, out = tmp_path / "file", tmp_path / "out"
+    names = {"CORPUS": str(corpus), "FILE/run": str(file / "run"), "OUT": str(out)}
+    file.touch()
+    command = [sys.executable, "-m", "jobs.synthesize", *(names.get(a, a) for a in arguments)]
+    done = subprocess.run(
+        [*command, *(["--local"] if status == 1 else [])],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
