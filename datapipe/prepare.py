@@ -9,7 +9,7 @@ from datapipe.corpus import local_copy
 from datapipe.errors import BadSample
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.identities import Person
-from datapipe.record import Sample
+from datapipe.record import Identity, Sample
 from datapipe.search import FUNNEL, PrepareSettings, Search
 from datapipe.stage import Resources
 from datapipe.video import Decoder
@@ -55,13 +55,10 @@ class Prepare:
             people = search.people()
             kept = _main(people, self.settings.identities)
             search.refine(kept, people)
-            identities, failures = [], []
-            for person in kept:
-                try:
-                    identities.append(search.reference(person))
-                except BadSample as failure:
-                    failures.append(failure)
+            found = search.references(kept)
+        identities = [one for one in found if isinstance(one, Identity)]
         if not identities:
+            failures = [one for one in found if isinstance(one, BadSample)]
             raise max(failures, key=lambda failure: FUNNEL.index(failure.reason))
         others = sum(1 for p in people if len(p.sightings) >= MIN_SEEN) - len(identities)
         return replace(sample, identities=tuple(identities), others=max(0, others))

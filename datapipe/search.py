@@ -83,6 +83,7 @@ class Search:
         self._images: dict[int, Image] = {}
         self._times: dict[int, float] = {}
         self._found: dict[int, list[Face]] = {}
+        self._full: dict[int, tuple[Image, list[Face]]] = {}
         self._scale = min(1.0, settings.probe_side / max(info.width, info.height))
 
     def people(self) -> list[Person]:
@@ -114,17 +115,23 @@ class Search:
             for probe in self._look(wanted):
                 attach(people, probe, self._same_shot)
 
-    def reference(self, person: Person) -> Identity:
-        """The person's best portrait. Raises BadSample `no_frontal`, `too_small`, `too_blurred`."""
+    def references(self, kept: Sequence[Person]) -> list[Identity | BadSample]:
+        """Each person's best portrait, or why there is none: `no_frontal`, `too_small`, …"""
+        finalists = [self._finalists(person) for person in kept]
+        self._look_full(sorted({s.frame for some in finalists for s in some}))
+        return [self._best(*pair) for pair in zip(kept, finalists, strict=True)]
+
+    def _finalists(self, person: Person) -> list[Sighting]:
+        """The best by what is seen in the probes."""
         bound = self._settings.frontal
         frontal = [s for s in person.sightings if bound.frontal(s.face, self._images[s.frame])]
-        if not frontal:
-            raise _no_frontal(person, bound)
         rough = {s.frame: measure(self._images[s.frame], s.face, self._scale) for s in frontal}
-        ranked = sorted(frontal, key=lambda s: (-rough[s.frame].merit(bound), s.frame))
+        return sorted(frontal, key=lambda s: (-rough[s.frame].merit(bound), s.frame))[:FINALISTS]
+
+    def _best(self, person: Person, finalists: Sequence[Sighting]) -> Identity | BadSample:
+        failure = _no_frontal(person, self._settings.frontal)
         best: tuple[float, Identity] | None = None
-        failure = _no_frontal(person, bound)
-        for sighting in ranked[:FINALISTS]:
+        for sighting in finalists:
             try:
                 merit, identity = self._finalist(person, sighting)
             except BadSample as unfit:
@@ -132,14 +139,14 @@ class Search:
                 continue
             if best is None or merit > best[0]:
                 best = merit, identity
-        if best is None:
-            raise failure
-        return best[1]
+        return failure if best is None else best[1]
 
     def _finalist(self, person: Person, sighting: Sighting) -> tuple[float, Identity]:
         """Merit and identity as measured on the full-size frame; raises BadSample where unfit."""
         bound = self._settings.frontal
-        image, faces = self._full(sighting.frame)
+        if sighting.frame not in self._full:
+            raise BadSample("no_frontal", f"frame {sighting.frame} does not decode at full size")
+        image, faces = self._full[sighting.frame]
         expected = [edge / self._scale for edge in sighting.face.box]
         face = max(faces, key=lambda f: iou(f.box, expected), default=None)
         if face is None or iou(face.box, expected) < MIN_OVERLAP:
@@ -199,13 +206,15 @@ class Search:
             for frame, faces in zip(frames, found, strict=True)
         ]
 
-    def _full(self, index: int) -> tuple[Image, list[Face]]:
+    def _look_full(self, indices: Sequence[int]) -> None:
+        """The same at full size, in one request: key frames are shared."""
         if self._scale == 1.0:
-            return self._images[index], self._found[index]
-        frames = self._decoder.frames(self._path, [index])
-        if not frames:
-            raise BadSample("no_frontal", f"frame {index} could not be decoded at full size")
-        return frames[0].image, self._faces.find([frames[0].image])[0]
+            self._full = {index: (self._images[index], self._found[index]) for index in indices}
+        elif indices:
+            frames = self._decoder.frames(self._path, indices)
+            found = self._faces.find([frame.image for frame in frames])
+            pairs = zip(frames, found, strict=True)
+            self._full = {frame.index: (frame.image, faces) for frame, faces in pairs}
 
     def _same_shot(self, one: int, other: int) -> bool:
         if not probing.same_shot(self._info, one, other):
