@@ -112,14 +112,15 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         return from_wan(path, **settings)
 
     @classmethod
-    def from_pretrained(cls, path: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """An own checkpoint, as `save_pretrained` wrote it. Raises ValueError for a plain Wan."""
-        loaded = super().from_pretrained(path, **kwargs)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         missing = [name for name, value in model.named_parameters() if value.is_meta]
         if missing:
             raise ValueError(
-                f"{path} has no {', '.join(missing)}: it is not a HarmoView checkpoint. "
+                f"{pretrained_model_name_or_path} has no {', '.join(missing)}: it is not a "
+                "HarmoView checkpoint. "
                 "Load a plain Wan transformer with HarmoViewTransformer3DModel.from_wan."
             )
         return loaded
