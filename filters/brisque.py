@@ -62,7 +62,9 @@ def features(image: Image) -> Floats | None:
     if min(image.shape[:2]) < _SMALLEST:
         return None
     # Weights and constants of the package the regression was published with (skimage's rgb2gray).
-    grey = image.astype(np.float64) @ np.array([0.2125, 0.7154, 0.0721]) / 255
+    weights = np.array([[0.2125, 0.7154, 0.0721]]) / 255
+    # No BLAS on whole pictures: its threads would fight those of the other workers.
+    grey = cv2.transform(image.astype(np.float64), weights)
     half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_CUBIC)
     found = np.array([*_scale_features(grey), *_scale_features(half)])
     return found if np.isfinite(found).all() else None
@@ -102,7 +104,7 @@ def _fit(x: Floats) -> list[float]:
     """Asymmetric generalised Gaussian by moments: shape, mean, left and right variance."""
     below = int(np.count_nonzero(x < 0))
     above = x.size - below
-    total, lower = float(np.vdot(x, x)), float(np.square(np.minimum(x, 0)).sum())
+    total, lower = float(np.square(x).sum()), float(np.square(np.minimum(x, 0)).sum())
     if not 0 < lower < total:
         return [np.nan] * 4
     left, right = lower / below, (total - lower) / above
