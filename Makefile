@@ -23,7 +23,7 @@ setup: .venv/ready ## make .venv with everything the CPU default needs, and fetc
 setup-gpu: setup ## the same for NVIDIA GPUs: onnxruntime-gpu takes the place of onnxruntime
 	$(BIN)/python -m pip install --quiet --editable ".[train,s3,dev,nima]"
 	$(BIN)/python -m pip uninstall --quiet --yes onnxruntime onnxruntime-gpu
-	$(BIN)/python -m pip install --quiet "onnxruntime-gpu[cuda,cudnn]>=1.20"
+	$(BIN)/python -m pip install --quiet "onnxruntime-gpu[cuda,cudnn]>=1.21"
 	$(BIN)/python -c "import onnxruntime as o; p = o.get_available_providers(); assert 'CUDAExecutionProvider' in p, p; print('onnxruntime', o.__version__, p)"
 
 demo: setup ## the main job on a small corpus made on the spot; ends with pictures to look at

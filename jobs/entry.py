@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -39,6 +40,9 @@ def run(
     except UserError as wrong:
         print(f"harmoview {prog}: {wrong}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever reads the output has seen enough: `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"harmoview {prog}: interrupted", file=sys.stderr)
         return 130

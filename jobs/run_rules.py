@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.manifest import load_manifest
 from datapipe.pack import AppliedRules
@@ -44,7 +45,15 @@ def packed_rules(run: Folder) -> Rules | None:
         manifest = load_manifest(run.folder("shards"))
     except FileNotFoundError:
         return None
-    return Rules.from_dict(manifest.rules) if manifest.run["labels"] == labels else None
+    if manifest.run["labels"] != labels:
+        return None
+    try:
+        return Rules.from_dict(manifest.rules)
+    except (KeyError, TypeError, ValueError) as wrong:
+        raise UserError(
+            f"the rules in {run.url}/shards/manifest.json are of another version ({wrong}); "
+            f"run `harmoview pack {run.url}` again, or give --rules"
+        ) from wrong
 
 
 def applied(rules: Rules) -> AppliedRules:
