@@ -43,6 +43,10 @@ class Frame:
     """Seconds from the start of the clip."""
     true_yaw: float | None = None
     """Degrees, where the clip was rendered and the truth is known."""
+    sharpness: float | None = None
+    """Of the face, at full size; `datapipe.faces.sharpness`."""
+    clip: str | None = None
+    """Name of the clip it is of, where that is another than the subject's."""
 
     def image(self) -> Image:
         """The decoded picture. Raises ValueError when it is not one."""

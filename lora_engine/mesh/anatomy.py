@@ -101,8 +101,8 @@ HEADS = ("diamond", "invertedtriangular", "oval", "rectangular", "round", "squar
 class Anatomy:
     """Reads the mesh and its targets once; everything in it is symmetric and shared by all heads.
 
-    `coarse` vertices are what targets move: the bust, then the two eyeballs. `fine` vertices are one
-    Catmull-Clark step finer, without the eyeballs.
+    `coarse` vertices are what targets move: the bust, then the two eyeballs. `fine` vertices are
+    one Catmull-Clark step finer, without the eyeballs.
     """
 
     def __init__(self, data: Path) -> None:
@@ -155,11 +155,11 @@ class Anatomy:
         for each in names:
             index, offset = self._read_target(each)
             moved[index] += offset
-        return moved[self._used]
+        return np.asarray(moved[self._used])
 
     def symmetric(self, vertices: Array) -> Array:
         """The mean of coarse vertices and their mirror image."""
-        return (vertices + vertices[self.mirror] * [-1, 1, 1]) / 2
+        return np.asarray(vertices + vertices[self.mirror] * [-1, 1, 1]) / 2
 
     @cached_property
     def directions(self) -> Array:
@@ -205,7 +205,7 @@ class Anatomy:
 
 
 def shading_normals(fine: Array, anatomy: Anatomy) -> Array:
-    """(fine, 3) unit normals for light on skin: a portrait's texture has small relief in it already.
+    """(fine, 3) unit normals for light on skin, softened: its small relief is in the texture.
 
     The ears keep theirs, no portrait shows them well.
     """

@@ -44,13 +44,13 @@ class Atlas:
         depth, which, weight = buffers(HEIGHT, WIDTH)
         open_everywhere = np.ones(self.tris.shape)
         for shift in (-WIDTH, 0, WIDTH):
-            corners = np.concatenate([self.place + [shift, 0], radius[self.tris][..., None]], 2)
+            corners = np.dstack([self.place + np.array([shift, 0]), radius[self.tris]])
             triangles(corners, open_everywhere, depth, which, weight, 0)
         self.known = which >= 0
         self._which, self._weight = which[self.known], weight[self.known]
         side = smoothstep(self.spread(abs(fine[:, :1]))[..., 0], *SIDE)
         self.relit = np.asarray(RELIT[0] + (RELIT[1] - RELIT[0]) * side, np.float32)
-        """(HEIGHT, WIDTH) 0..1: how much of the light is the scene's; the rest is in the texture."""
+        """(HEIGHT, WIDTH) 0..1: share of the light that is the scene's, not the texture's own."""
 
     def spread(self, values: Array) -> Array:
         """Columns on the fine vertices as pictures (HEIGHT, WIDTH, columns); 0 where no mesh is."""

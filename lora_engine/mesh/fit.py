@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import RBFInterpolator
-from scipy.optimize import linear_sum_assignment, lsq_linear
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from lora_engine.mesh.anatomy import Anatomy, Phenotype
@@ -97,10 +97,21 @@ def fit(anatomy: Anatomy, where: LandmarkMap, points: Array, who: Phenotype) -> 
 def _amounts(moves: Array, wanted: Array) -> Array:
     """How much of each direction, -1..1, brings the landmarks nearest to where they should be."""
     weight = np.array([1, 1, DEPTH_TRUST])
-    system = (moves * weight).reshape(len(moves), -1).T
-    stiff = np.sqrt(STIFFNESS * len(wanted)) * 0.1 * np.eye(len(moves))
-    sides = np.concatenate([(wanted * weight).ravel(), np.zeros(len(moves))])
-    return np.asarray(lsq_linear(np.concatenate([system, stiff]), sides, (-1, 1)).x)
+    system = (moves * weight).reshape(len(moves), -1)
+    square = system @ system.T + STIFFNESS * len(wanted) * 0.01 * np.eye(len(moves))
+    sides = system @ (wanted * weight).ravel()
+    amounts = np.zeros(len(moves))
+    free = np.ones(len(moves), bool)
+    for _ in range(len(moves)):  # those that reach a bound stay there, the rest is solved again
+        amounts[free] = np.linalg.solve(
+            square[np.ix_(free, free)], sides[free] - square[np.ix_(free, ~free)] @ amounts[~free]
+        )
+        beyond = free & (abs(amounts) > 1)
+        if not beyond.any():
+            break
+        amounts = np.clip(amounts, -1, 1)
+        free &= ~beyond
+    return amounts
 
 
 def _follow(shape: Array, own: Array, seen: Array) -> Array:
@@ -109,7 +120,7 @@ def _follow(shape: Array, own: Array, seen: Array) -> Array:
     shift[:, 2] = 0
     chosen = np.unique(np.round(own, 4), axis=0, return_index=True)[1]
     field = RBFInterpolator(
-        own[chosen], shift[chosen], kernel="linear", smoothing=0.02, neighbors=50
+        own[chosen], shift[chosen], kernel="linear", smoothing=0.02, neighbors=32
     )
     gap = np.full(len(shape), np.inf)
     for point in own[chosen][::4]:
@@ -135,7 +146,7 @@ def map_landmarks(anatomy: Anatomy, find: Landmarker) -> LandmarkMap:
     tris = np.concatenate([triangles_of(anatomy.quads), triangles_of(anatomy.eye_quads)])
     eyes = np.concatenate([vertices[eye] for eye in anatomy.eyes]).mean(axis=0)
     scale = SIDE * 4 / 2.7
-    middle = eyes + [0, -0.4, 0]
+    middle = eyes + np.array([0, -0.4, 0])
     pixels = (vertices - middle) * [scale, -scale, 1] + [SIDE * 2, SIDE * 2, 0]
     depth, which, weight = buffers(SIDE * 4, SIDE * 4)
     triangles(pixels[tris], np.ones(tris.shape), depth, which, weight, 0)

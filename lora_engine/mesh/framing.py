@@ -28,9 +28,13 @@ def cut_square(picture: Image, face: Face) -> tuple[Image, Face]:
     x, y = (face.box[0] + face.box[2]) / 2, (face.box[1] + face.box[3]) / 2
     left = int(np.clip(x - side / 2, 0, width - side))
     top = int(np.clip(y - side / 2, 0, height - side))
-    moved = tuple(v - o for v, o in zip(face.box, (left, top, left, top), strict=True))
-    square = picture[top : top + side, left : left + side]
-    return square, replace(face, box=moved, points=face.points - np.float32([left, top]))
+    x0, y0, x1, y1 = face.box
+    moved = replace(
+        face,
+        box=(x0 - left, y0 - top, x1 - left, y1 - top),
+        points=face.points - np.array([left, top], np.float32),
+    )
+    return picture[top : top + side, left : left + side], moved
 
 
 def frame(lifted: Lifted, head: Head) -> Camera:

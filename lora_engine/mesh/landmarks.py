@@ -1,4 +1,4 @@
-"""MediaPipe's 478 face landmarks without MediaPipe: its network on a turned square around the face."""
+"""MediaPipe's 478 face landmarks without MediaPipe: its network on a square around the face."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from lora_engine.mesh.raster import Array
 
 SURFACE = 468  # landmarks of the skin; the last ten are the irises
 OVAL = np.array(
-    [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
-    + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
+    [
+        *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
+        *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
+    ]
 )
 IRISES = (468, 473)  # centres; the four that follow each lie on its rim
 NOSE_TIP, MOUTH_CORNERS = 4, (61, 291)

@@ -1,7 +1,7 @@
 """Light as nine spherical harmonics of the surface's normal, fixed to the camera.
 
-A picture shows every normal that any view of the head can show, because light stays where it is when
-the head turns: what is learnt from the portrait is enough for all views.
+A picture shows every normal that any view of the head can show, because light stays where it is
+when the head turns: what is learnt from the portrait is enough for all views.
 Source: Ramamoorthi and Hanrahan, An efficient representation for irradiance environment maps, 2001.
 """
 
@@ -53,7 +53,7 @@ def shading(x: float, y: float, z: float, weights: Array) -> float:
     total = weights[0] + weights[1] * x + weights[2] * y + weights[3] * z
     total += weights[4] * x * y + weights[5] * y * z + weights[6] * x * z
     total += weights[7] * (x * x - y * y) + weights[8] * (3.0 * z * z - 1.0)
-    return min(max(total, RANGE[0]), RANGE[1])
+    return float(min(max(total, RANGE[0]), RANGE[1]))
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]

@@ -72,7 +72,7 @@ def standard_hairline(anatomy: Anatomy, fit: Fit) -> Array:
     up = fine[:, 1] - eyes[:, 1].mean()
     back = fine[:, 2] - eyes[:, 2].mean()
     line = np.interp(back, LINE_DEPTH, LINE_HEIGHT)
-    return smoothstep(up - line, -0.06, 0.06) * (1 - anatomy.ear)
+    return np.asarray(smoothstep(up - line, -0.06, 0.06) * (1 - anatomy.ear))
 
 
 def _scalp(maps: Array, hair: Array, mask: Masks, fit: Fit, anatomy: Anatomy) -> Array:
@@ -89,7 +89,7 @@ def _light(colour: Array, out: Array, trust: Array, atlas: Atlas) -> tuple[Light
     """The portrait's light, and its shading of every texel."""
     bright = colour.mean(axis=2)
     sure = atlas.known & (trust > 0.6)
-    step = max(1, int(sure.sum()) // 20000)
+    step = max(1, int(sure.sum()) // 6000)
     normal = out / np.maximum(np.linalg.norm(out, axis=2, keepdims=True), 1e-6)
     light = estimate(normal[sure][::step].astype(float), bright[sure][::step].astype(float))
     shading = np.ones((HEIGHT, WIDTH), np.float32)

@@ -151,7 +151,7 @@ def _palette(photo: Image, mask: Masks) -> Array:
     colours = soft[mask.hair > 0.95].astype(float)
     if len(colours) < 50:
         return mask.hair_colour[None]
-    return colours[:: max(1, len(colours) // PALETTE)]
+    return np.asarray(colours[:: max(1, len(colours) // PALETTE)])
 
 
 def _iris(photo: Image, points: Array) -> Array:
@@ -197,4 +197,4 @@ def _cloth(photo: Image, mask: Masks, points: Array) -> Array:
     worn = below & (mask.person > 0.9) & (mask.skin < 0.1) & (mask.hair < 0.1)
     if worn.sum() < 100:
         return np.array([92.0, 98.0, 108.0])
-    return np.clip(np.median(photo[worn], axis=0).astype(float), 18, 235)
+    return np.asarray(np.clip(np.median(photo[worn], axis=0), 18, 235), float)

@@ -75,7 +75,7 @@ class Sensor:
 
 
 def rotations(pose: Pose) -> Array:
-    """(LEVELS + 1, 3, 3): mesh axes to camera axes, from the torso's share of the turn to the head's."""
+    """(LEVELS + 1, 3, 3): mesh axes to camera axes, from the torso's turn to the head's."""
     share = np.linspace(0, 1, LEVELS + 1)
     yaw = pose.yaw * (TORSO_YAW + (1 - TORSO_YAW) * share)
     y, p, r = (np.radians(angle) for angle in (yaw, -pose.pitch * share, -pose.roll * share))
@@ -84,7 +84,7 @@ def rotations(pose: Pose) -> Array:
     about_y = np.array([[cy, zero, sy], [zero, one, zero], [-sy, zero, cy]])
     about_x = np.array([[one, zero, zero], [zero, cp, -sp], [zero, sp, cp]])
     about_z = np.array([[cr, -sr, zero], [sr, cr, zero], [zero, zero, one]])
-    return np.ascontiguousarray(np.einsum("ijn,jkn,kln->nil", about_z, about_x, about_y))
+    return np.ascontiguousarray(np.einsum("ijn,jkn,kln->nil", about_z, about_y, about_x))
 
 
 @dataclass(frozen=True)

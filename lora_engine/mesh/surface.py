@@ -29,7 +29,7 @@ def normals(vertices: Array, tris: Array) -> Array:
     total = np.stack(
         [np.bincount(flat, np.repeat(face[:, k], 3), len(vertices)) for k in range(3)], axis=1
     )
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+    return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12))
 
 
 def edges(quads: Array) -> Array:

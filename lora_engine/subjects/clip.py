@@ -1,9 +1,9 @@
 """One clip of a virtual subject, its caption, and the truth of every frame.
 
-The truth is a JSON object: `subject` (with one person), `caption`, `fps`, `size` [width, height] and
-`people`, each with `subject` and `frames`; a frame has `yaw`, `pitch`, `roll` in degrees, `points`
-(eyes, nose tip, mouth corners; pairs from image left; pixels, seen or not) and `box` (left, top,
-right, bottom of the face's landmarks).
+The truth is a JSON object: `subject` (with one person), `caption`, `fps`, `size` [width, height]
+and `people`, each with `subject` and `frames`; a frame has `yaw`, `pitch`, `roll` in degrees,
+`points` (eyes, nose tip, mouth corners; pairs from image left; pixels, seen or not) and `box` (left,
+top, right, bottom of the face's landmarks).
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def invent(gallery: Gallery, rng: np.random.Generator) -> Invented:
     tone = _between(SKIN, depth) * np.exp(rng.normal(0, 0.03, 3))
     colour = _pick(HAIR, rng, skip=0 if depth < 0.55 else 5)
     albedo = _albedo(gallery, mixes, sitters, tone, colour.rgb, rng)
-    scalp = sum(share * sitters[name].scalp for name, share in mixes[0].items())
+    scalp = np.sum([share * sitters[name].scalp for name, share in mixes[0].items()], axis=0)
     iris = _pick(IRIS, rng, skip=0 if depth < 0.5 else 4)
     worn = _pick(CLOTH, rng)
     look = Look(
@@ -59,7 +59,7 @@ def invent(gallery: Gallery, rng: np.random.Generator) -> Invented:
         shape,
         albedo,
         scalp,
-        np.ones_like(scalp) * sitters[used[0]].seen,
+        sitters[used[0]].seen,
         style.style,
         hair_palette(colour.rgb, rng),
         look,

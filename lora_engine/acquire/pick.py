@@ -1,0 +1,170 @@
+"""From the look at a clip to its pictures: the sharpest frame for each yaw, cut to one square."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from datapipe.crop import cut
+from datapipe.errors import BadSample
+from datapipe.faces.base import Face, FaceAnalyzer
+from datapipe.faces.eyes import eye_visibility
+from datapipe.faces.sharpness import FACE_SIZE, sharpness
+from datapipe.identities import Person, Sighting
+from datapipe.pictures import encode_jpeg
+from datapipe.record import Image
+from datapipe.video import Decoder
+from lora_engine.acquire import turn
+from lora_engine.acquire.look import BOUND, AcquireSettings, Look
+from lora_engine.pairs import Frame
+
+MIN_FRAMES = 8
+"""A clip with fewer is too short."""
+EYES_OPEN = 0.2
+"""`eye_visibility` under which eyes are closed."""
+EYES_SEEN = 30
+"""Degrees of yaw up to which that can be told."""
+FLAW = 0.5
+"""What closed eyes, and a second face in the square, leave of a frame's sharpness as its merit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """The frames of one clip."""
+
+    frames: tuple[Frame, ...]
+    embedding: tuple[float, ...]
+    """Of the frontal frame; unit length."""
+    looked: int
+    """Frames that were analysed."""
+    total: int
+    """Frames of the clip."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    frame: int
+    image: Image
+    face: Face
+    yaw: float
+    sharp: float
+    merit: float
+
+
+def pick(
+    decoder: Decoder,
+    faces: FaceAnalyzer,
+    settings: AcquireSettings,
+    path: Path,
+    truth: Mapping[int, float],
+) -> Picked:
+    """The best frame of a clip for each yaw it shows.
+
+    `truth` is the yaw by frame, where it is known. Raises BadSample: `unreadable`, `no_video`,
+    `too_large`, `too_short`, `no_face`, `no_frontal`, `too_small`, `too_blurred`; DecoderDied or
+    DecodeTimeout when the video cannot be decoded without harm.
+    """
+    info = decoder.probe(path)
+    if info.frames < MIN_FRAMES:
+        raise BadSample("too_short", f"{info.frames} frames, at least {MIN_FRAMES} are needed")
+    look = Look(decoder, faces, settings, path, info, truth if settings.truth else {})
+    subject = look.subject()
+    frontal = _frontal(look, subject, settings)
+    side = turn.square_side(frontal.face.size, info.width, info.height)
+    frames = []
+    for yaw in sorted(settings.yaws):
+        best = frontal if yaw == 0 else _best(look, subject, settings, yaw, frontal)
+        if best is None:
+            continue
+        square = _square(best, frontal, side)
+        frames.append(
+            Frame(
+                yaw=yaw,
+                picture=encode_jpeg(_sized(cut(best.image, square, settings.side), settings.side)),
+                measured_yaw=None if best.face.pose is None else turn.yaw_of(best.face.pose),
+                timestamp=look.times[best.frame],
+                true_yaw=truth.get(best.frame),
+                sharpness=best.sharp,
+            )
+        )
+    vector = faces.embed(frontal.image, [frontal.face])[0]
+    return Picked(
+        tuple(frames), tuple(float(x) for x in vector), len(look.times), info.frames
+    )
+
+
+def _frontal(look: Look, subject: Person, settings: AcquireSettings) -> _Choice:
+    """The reference, by which all other frames are cut. Raises BadSample."""
+    hits = look.hits(subject, 0)
+    if not hits:
+        nearest = min(abs(look.yaw(s.frame, s.face)) for s in subject.sightings)
+        detail = (
+            f"the straightest of {len(subject.sightings)} faces has a yaw of {nearest:.0f}°; "
+            f"{settings.tolerance:g}° and a pitch of {BOUND.max_pitch:g}° are allowed"
+        )
+        raise BadSample("no_frontal", detail)
+    best = _best(look, subject, settings, 0, None)
+    if best is not None:
+        return best
+    size = max(s.face.size for s in hits) / look.scale
+    if size < FACE_SIZE:
+        detail = f"face of {size:.0f} pixels, at least {FACE_SIZE} are needed"
+        raise BadSample("too_small", detail)
+    raise BadSample(
+        "too_blurred", f"no frontal frame is whole and as sharp as {BOUND.min_sharpness:g}"
+    )
+
+
+def _best(
+    look: Look, subject: Person, settings: AcquireSettings, yaw: int, frontal: _Choice | None
+) -> _Choice | None:
+    """The frame of greatest merit for a yaw, measured at full size."""
+    hits = look.hits(subject, yaw)
+    rough = {s.frame: _merit(look.image(s.frame), s.face, look.others(s), yaw)[1] for s in hits}
+    ranked = sorted(hits, key=lambda s: (-rough[s.frame], s.frame))[: settings.choices]
+    choices = []
+    for sighting, image, others in look.full(ranked):
+        face = sighting.face
+        sharp, merit = _merit(image, face, others, yaw)
+        whole = _whole(face, image) and look.shows(sighting.frame, face, yaw)
+        if whole and sharp is not None and sharp >= BOUND.min_sharpness:
+            at = look.yaw(sighting.frame, face)
+            choices.append(_Choice(sighting.frame, image, face, at, sharp, merit))
+    return max(choices, key=lambda c: (c.merit, -c.frame), default=None)
+
+
+def _merit(
+    image: Image, face: Face, others: list[Face], yaw: int
+) -> tuple[float | None, float]:
+    """Sharpness (None where the face is too small to tell), and the merit of a frame."""
+    sharp = sharpness(image, face)
+    merit = 1.0 if sharp is None else sharp
+    if abs(yaw) <= EYES_SEEN and eye_visibility(image, face) < EYES_OPEN:
+        merit *= FLAW
+    if others:
+        merit *= FLAW
+    return sharp, merit
+
+
+def _whole(face: Face, image: Image) -> bool:
+    """Whether the face is in the picture, but for a tenth on each side."""
+    left, top, right, bottom = face.box
+    height, width = image.shape[:2]
+    rim = face.size / 10
+    return left >= -rim and top >= -rim and right <= width + rim and bottom <= height + rim
+
+
+def _square(choice: _Choice, frontal: _Choice, side: int) -> turn.Square:
+    height, width = choice.image.shape[:2]
+    return turn.head_square(choice.face.box, choice.yaw, frontal.face.size, side, (width, height))
+
+
+def _sized(image: Image, side: int) -> Image:
+    """The picture `side` pixels wide: enlarged where the clip shows the head smaller."""
+    if image.shape[0] == side:
+        return image
+    larger: Image = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
+    return larger
