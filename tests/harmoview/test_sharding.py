@@ -1,4 +1,4 @@
-"""Context parallelism: two ranks with half the sequence each give what one rank gives."""
+"""Two ranks give what one gives: half the sequence each, or half the batch and the weights each."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from pathlib import Path
 
 import pytest
 
-WORKER = """
+START = """
 import sys
 sys.path.insert(0, {here!r})
 import tiny, torch
 import torch.distributed as dist
 from diffusers import ContextParallelConfig
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://{rendezvous}", rank=rank, world_size=2)
+"""
+SEQUENCE = """
 torch.accelerator.device_count = lambda: 1  # diffusers divides by it, and a CPU has none
-dist.init_process_group("gloo", init_method="file://{rendezvous}", rank=int(sys.argv[1]),
-                        world_size=2)
 for timestep in ("shared", "zero"):
     model, values = tiny.harmoview(reference_timestep=timestep), tiny.inputs()
     values["reference_mask"][0, 1] = False
@@ -32,14 +36,34 @@ for timestep in ("shared", "zero"):
         assert alone.shape == together.shape, (alone.shape, together.shape)
         assert torch.allclose(alone, together, atol=2e-6), (alone - together).abs().max()
         model = tiny.harmoview(reference_timestep=timestep)
-dist.destroy_process_group()
+"""
+WEIGHTS = """
+def sample(values, k):
+    return {name: value[k : k + 1] for name, value in values.items()}
+
+values = tiny.inputs()
+values["reference_mask"][0] = False  # one rank shows nothing, the other one of two people
+values["reference_mask"][1, 1] = False
+whole = tiny.harmoview().train()
+(sum(whole(**sample(values, k)).sample.square().mean() for k in range(2)) / 2).backward()
+model = tiny.harmoview().train()
+model.enable_gradient_checkpointing()
+mesh = init_device_mesh("cpu", (2,))
+for block in model.blocks:
+    fully_shard(block, mesh=mesh)
+fully_shard(model, mesh=mesh)
+model(**sample(values, rank)).sample.square().mean().backward()
+for (name, mine), (_, expected) in zip(model.named_parameters(), whole.named_parameters()):
+    assert torch.allclose(mine.grad.full_tensor(), expected.grad, atol=1e-6), name
 """
 
 
 @pytest.mark.slow
-def test_two_ranks_give_what_one_gives(tmp_path):
-    """References and video are cut by tokens, so that a rank's piece may hold both kinds."""
-    code = WORKER.format(here=str(Path(__file__).parent), rendezvous=tmp_path / "meet")
+@pytest.mark.parametrize("work", [SEQUENCE, WEIGHTS], ids=["context_parallel", "fsdp2"])
+def test_two_ranks_give_what_one_gives(tmp_path, work):
+    """Outputs with the sequence cut anywhere; gradients with ranks that show different views."""
+    start = START.format(here=str(Path(__file__).parent), rendezvous=tmp_path / "meet")
+    code = start + work + "dist.destroy_process_group()"
     ranks = [
         subprocess.Popen([sys.executable, "-c", code, str(rank)], stderr=subprocess.PIPE, text=True)
         for rank in range(2)

@@ -1,62 +1,30 @@
-"""Tiny Wan folders, vision towers and pictures, with random weights, in the real on-disk format."""
+"""What is tiny: the makers of `harmoview.tiny`, and models, inputs and pictures for tests."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
-from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
-    Qwen2_5_VisionTransformerPretrainedModel,
-)
 
 from harmoview.model import HarmoViewTransformer3DModel
+from harmoview.tiny import (  # noqa: F401 - one name for all that is tiny
+    FIVE_B,
+    TRANSFORMER,
+    VAE,
+    VAE_5B,
+    VIT_DIM,
+    WIDTH,
+    save_base,
+    text_encoder,
+    tokenizer,
+    tower,
+    tower_config,
+    vae,
+    wan,
+)
 
 torch.set_num_threads(1)
-
-WIDTH = 24
-VIT_DIM = 4 * 32
-TRANSFORMER: dict[str, Any] = {
-    "num_attention_heads": 2,
-    "attention_head_dim": 12,
-    "in_channels": 16,
-    "out_channels": 16,
-    "text_dim": 32,
-    "freq_dim": 256,
-    "ffn_dim": 32,
-    "num_layers": 2,
-    "rope_max_seq_len": 32,
-}
-FIVE_B: dict[str, Any] = {**TRANSFORMER, "in_channels": 48, "out_channels": 48}
-VAE: dict[str, Any] = {
-    "base_dim": 3,
-    "z_dim": 16,
-    "dim_mult": [1, 1, 1, 1],
-    "num_res_blocks": 1,
-    "temperal_downsample": [False, True, True],
-}
-VAE_5B: dict[str, Any] = {
-    **VAE,
-    "z_dim": 48,
-    "in_channels": 12,
-    "out_channels": 12,
-    "is_residual": True,
-    "patch_size": 2,
-    "latents_mean": [0.0] * 48,
-    "latents_std": [1.0] * 48,
-    "scale_factor_spatial": 16,
-}
-
-
-def wan(seed: int = 0, **changes: Any) -> WanTransformer3DModel:
-    torch.manual_seed(seed)
-    return WanTransformer3DModel(**{**TRANSFORMER, **changes}).eval()
 
 
 def harmoview(seed: int = 0, **changes: Any) -> HarmoViewTransformer3DModel:
@@ -83,77 +51,6 @@ def inputs(
         "reference_latents": normal(batch, identities, 7, channels, 4, 4),
         "reference_mask": torch.ones(batch, identities, 7, dtype=torch.bool),
     }
-
-
-def tokenizer() -> PreTrainedTokenizerFast:
-    """One token a printable character, closed by </s>, as T5's tokenizers close a text."""
-    words = ["<pad>", "</s>", "<unk>", *map(chr, range(32, 127))]
-    inner = Tokenizer(models.WordLevel({word: k for k, word in enumerate(words)}, "<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    inner.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        model_max_length=512,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-    )
-
-
-def text_encoder() -> UMT5EncoderModel:
-    torch.manual_seed(2)
-    config = UMT5Config(
-        vocab_size=200, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4,
-        relative_attention_num_buckets=8,
-    )  # fmt: skip
-    return UMT5EncoderModel(config).eval()
-
-
-def vae(**changes: Any) -> AutoencoderKLWan:
-    torch.manual_seed(3)
-    return AutoencoderKLWan(**{**VAE, **changes}).eval()
-
-
-def tower() -> Qwen2_5_VisionTransformerPretrainedModel:
-    torch.manual_seed(4)
-    return Qwen2_5_VisionTransformerPretrainedModel(tower_config()).eval()
-
-
-def tower_config() -> Qwen2_5_VLVisionConfig:
-    return Qwen2_5_VLVisionConfig(
-        depth=2, hidden_size=32, intermediate_size=48, num_heads=4, patch_size=14,
-        spatial_merge_size=2, temporal_patch_size=2, window_size=56, out_hidden_size=24,
-        fullatt_block_indexes=[1], in_channels=3,
-    )  # fmt: skip
-
-
-def save_base(folder: Path, kind: str = "1.3B") -> Path:
-    """A Wan pipeline folder as diffusers lays it out: kind is 1.3B, A14B or 5B."""
-    five = kind == "5B"
-    config = FIVE_B if five else TRANSFORMER
-    parts: dict[str, Any] = {
-        "tokenizer": tokenizer(),
-        "text_encoder": text_encoder(),
-        "vae": vae(**(VAE_5B if five else {})),
-        "scheduler": UniPCMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
-        ),
-        "transformer": wan(0, **config),
-    }
-    if kind == "A14B":
-        parts["transformer_2"] = wan(1, **config)
-    for name, part in parts.items():
-        part.save_pretrained(folder / name)
-    index = {"_class_name": "WanPipeline", "_diffusers_version": "0.42.1"}
-    index |= {name: _library(part) for name, part in parts.items()}
-    index |= {"boundary_ratio": 0.875 if kind == "A14B" else None, "expand_timesteps": five}
-    index.setdefault("transformer_2", [None, None])
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return folder
-
-
-def _library(part: Any) -> list[str]:
-    return [type(part).__module__.split(".")[0], type(part).__name__]
 
 
 def portrait(seed: int, size: int = 48) -> np.ndarray:
