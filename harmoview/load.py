@@ -48,7 +48,7 @@ def load_pipeline(
     """
     check_base(base)
     experts = ["transformer"]
-    if _index(base).get("boundary_ratio") is not None:
+    if pipeline_index(base).get("boundary_ratio") is not None:
         experts.append("transformer_2")
     models = {name: load_expert(checkpoint, base, name, dtype) for name in experts}
     config = models["transformer"].config
@@ -130,7 +130,8 @@ def check_base(base: str) -> None:
         )
 
 
-def _index(base: str) -> dict[str, Any]:
+def pipeline_index(base: str) -> dict[str, Any]:
+    """What the base's model_index.json says. Raises UserError where there is none."""
     if not is_hub_name(base):
         index: dict[str, Any] = json.loads((Path(base) / "model_index.json").read_text())
         return index

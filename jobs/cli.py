@@ -13,6 +13,7 @@ COMMANDS = {
     "pack": "apply the rules to a run's scores and write shards",
     "stats": "filter statistics of a run",
     "verify": "check shards against their manifest",
+    "encode": "latents, text and vision features of shards, computed once for training",
     "train-lora": "train the view-synthesis LoRA on pairs",
     "views": "seven views of single portraits, with a contact sheet",
     "generate": "a prompt and one or two identities in, a video out",

@@ -1,0 +1,1 @@
+"""From packed shards to encoded ones: latents, text embeddings and vision features."""

@@ -1,0 +1,151 @@
+"""A folder of encoded shards: its manifest, which is written last, and its index of samples."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datapipe.errors import UserError
+from datapipe.files import Folder
+from datapipe.shards import Shard
+from harmoview.encode.settings import EncodeSettings
+
+NAME = "manifest.json"
+KIND = "harmoview-encoded"
+FORMAT = 1
+READERS = 16
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("digest", pa.binary(16)),
+        ("caption", pa.string()),
+        ("frames", pa.int32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("identities", pa.int8()),
+        ("views", pa.int8()),
+        ("sharpness", pa.float64()),
+        ("aesthetic", pa.float64()),
+        ("identity_cosine", pa.float64()),
+    ]
+)
+"""One row a sample. The tar members of a sample are the bytes `offset`, `size` of its shard, with
+BLAKE2b `digest`; `caption` names its text embedding; `views` is the least number of views of an
+identity, the frontal reference being one; the scores are the lowest of an identity's means."""
+
+
+@dataclass(frozen=True)
+class EncodedManifest:
+    """The content of manifest.json."""
+
+    source: Mapping[str, Any]
+    """Sha256 of the manifest of the packed shards, and how many samples it counts."""
+    settings: EncodeSettings
+    shards: tuple[Shard, ...]
+    skipped: Mapping[str, int]
+    """Samples left out, by reason."""
+
+    @property
+    def samples(self) -> int:
+        return sum(shard.samples for shard in self.shards)
+
+    def write(self, folder: Folder) -> None:
+        data = {
+            "kind": KIND,
+            "format": FORMAT,
+            "source": dict(self.source),
+            "settings": self.settings.described(),
+            "totals": {"samples": self.samples, "skipped": dict(self.skipped)},
+            "shards": [asdict(shard) for shard in self.shards],
+        }
+        folder.put(NAME, (json.dumps(data, indent=1) + "\n").encode())
+
+
+def kind_of(folder: Folder) -> str | None:
+    """The kind of shards in a folder; None where there is no manifest that says so."""
+    if not folder.exists(NAME):
+        return None
+    try:
+        kind = json.loads(folder.read(NAME)).get("kind")
+    except (ValueError, AttributeError):
+        return None
+    return kind if isinstance(kind, str) else None
+
+
+def load_encoded(folder: Folder) -> EncodedManifest:
+    """Raises UserError where there is no such manifest, or it is damaged."""
+    path = folder.path(NAME)
+    if not folder.exists(NAME):
+        raise UserError(
+            f"{folder.url} has no {NAME}: it is not a folder of encoded shards, or "
+            "`harmoview encode` has not finished; run it again, it continues"
+        )
+    try:
+        data = json.loads(folder.read(NAME))
+        if data["kind"] != KIND or data["format"] != FORMAT:
+            raise ValueError(f"kind {data['kind']!r}, format {data['format']!r}")
+        return EncodedManifest(
+            data["source"],
+            EncodeSettings.of(data["settings"]),
+            tuple(Shard(**shard) for shard in data["shards"]),
+            data["totals"]["skipped"],
+        )
+    except (ValueError, KeyError, TypeError) as wrong:
+        raise UserError(
+            f"{path} is not a manifest of encoded shards: {wrong!r}; `harmoview encode` writes one"
+        ) from wrong
+
+
+def index_name(shard: str) -> str:
+    """The index beside a shard."""
+    return f"{shard.removesuffix('.tar')}.parquet"
+
+
+def write_index(
+    folder: Folder, shard: Shard, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]
+) -> None:
+    """Write the index of one shard; that it is there says that the shard is whole."""
+    metadata = {"shard": json.dumps(asdict(shard)), "about": json.dumps(about)}
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMA.with_metadata(metadata))
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    folder.put(index_name(shard.name), buffer.getvalue())
+
+
+def read_about(folder: Folder, name: str) -> tuple[Shard, dict[str, Any]] | None:
+    """The shard `name` and what was noted of it, or None where it is not finished."""
+    if not folder.exists(index_name(name)):
+        return None
+    metadata = pq.read_schema(io.BytesIO(folder.read(index_name(name)))).metadata
+    return Shard(**json.loads(metadata[b"shard"])), json.loads(metadata[b"about"])
+
+
+def read_index(folder: Folder, shards: Sequence[Shard]) -> pa.Table:
+    """All samples in the order of shards. Raises UserError where an index is missing or wrong."""
+
+    def read(shard: Shard) -> pa.Table:
+        name = index_name(shard.name)
+        try:
+            table = pq.read_table(io.BytesIO(folder.read(name)))
+        except (FileNotFoundError, pa.ArrowInvalid) as wrong:
+            raise UserError(
+                f"{folder.path(name)} is missing or damaged: delete {NAME}, {shard.name} and "
+                f"{name}, then run `harmoview encode` again"
+            ) from wrong
+        if len(table) != shard.samples:
+            raise UserError(f"{folder.path(name)} lists {len(table)} samples, not {shard.samples}")
+        return table.replace_schema_metadata(None)
+
+    with ThreadPoolExecutor(READERS, "index") as pool:
+        return pa.concat_tables([SCHEMA.empty_table(), *pool.map(read, shards)])

@@ -1,0 +1,141 @@
+"""Encoding a folder of packed shards: which are still to do, and the manifest at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from datapipe.errors import UserError
+from datapipe.files import Folder
+from datapipe.manifest import NAME, Manifest, load_manifest
+from datapipe.shards import Shard
+from harmoview.encode.encoder import Encoder
+from harmoview.encode.manifest import EncodedManifest, load_encoded, read_about
+from harmoview.encode.settings import EncodeSettings
+from harmoview.encode.shard import encode_shard, put_text
+
+RUN = "encode.json"
+Show = Callable[[int, int], None]
+"""Told how many of how many shards are done."""
+Work = Callable[[Sequence[Shard]], Iterable[Shard]]
+"""Encodes shards, in any order."""
+
+
+def encode(source: Folder, out: Folder, settings: EncodeSettings, work: Work, show: Show) -> (
+    EncodedManifest
+):  # fmt: skip
+    """Encode what is not encoded yet, then write the manifest; run again, it continues.
+
+    Raises UserError where `source` holds no packed shards or `out` is of other settings.
+    """
+    manifest = packed_manifest(source)
+    about = {"source": _source(source, manifest), "settings": settings.described()}
+    _claim(out, about)
+    if out.exists(NAME):
+        return load_encoded(out)
+    todo = [shard for shard in manifest.shards if not _done(out, shard, settings)]
+    finished = len(manifest.shards) - len(todo)
+    show(finished, len(manifest.shards))
+    for _ in work(todo):
+        finished += 1
+        show(finished, len(manifest.shards))
+    encoded = _manifest(out, manifest, about["source"], settings)
+    encoded.write(out)
+    return encoded
+
+
+def packed_manifest(source: Folder) -> Manifest:
+    """Raises UserError where there are no packed shards."""
+    try:
+        return load_manifest(source)
+    except FileNotFoundError as missing:
+        raise UserError(
+            f"{source.url} has no {NAME}: it is not a folder of shards, or `harmoview pack` did "
+            "not finish"
+        ) from missing
+
+
+def encode_here(source: Folder, out: Folder, settings: EncodeSettings, device: str) -> Work:
+    """Work in this process, one shard after the other."""
+
+    def work(shards: Sequence[Shard]) -> Iterable[Shard]:
+        if shards:
+            worker = Worker(source.url, out.url, settings, device)
+            for shard in shards:
+                yield worker.encode(shard)
+
+    return work
+
+
+class Worker:
+    """Holds the models and encodes one shard after the other; also what a Ray actor is."""
+
+    def __init__(self, source: str, out: str, settings: EncodeSettings, device: str) -> None:
+        self._source, self._out = Folder(source), Folder(out)
+        self._settings, self._device = settings, torch.device(device)
+
+    def encode(self, shard: Shard) -> Shard:
+        """Raises UserError where a model is missing or the packed shard is damaged."""
+        return encode_shard(self._source, shard, self._out, self._encoder)
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        # not in the constructor: what an actor's constructor raises loses its type
+        encoder = Encoder(self._settings, self._device)
+        put_text(self._out, encoder, "")
+        return encoder
+
+
+def _source(source: Folder, manifest: Manifest) -> dict[str, Any]:
+    digest = hashlib.sha256(source.read(NAME)).hexdigest()
+    return {"manifest": digest, "samples": manifest.totals.samples}
+
+
+def _claim(out: Folder, about: dict[str, Any]) -> None:
+    if not out.exists(RUN):
+        if found := out.names("*"):
+            raise UserError(
+                f"{out.url} holds files that `harmoview encode` did not write ({found[0]}, …); "
+                "choose another --out"
+            )
+        out.put(RUN, (json.dumps(about, indent=1) + "\n").encode())
+        return
+    before = json.loads(out.read(RUN))
+    if before["source"] != about["source"]:
+        raise UserError(f"{out.url} was encoded from other shards; choose another --out")
+    old, new = before["settings"], about["settings"]
+    if changed := [name for name in new if old.get(name) != new[name]]:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise UserError(
+            f"{out.url} was encoded with another value of {options}; use the same, or choose "
+            "another --out"
+        )
+
+
+def _done(out: Folder, shard: Shard, settings: EncodeSettings) -> bool:
+    found = read_about(out, shard.name)
+    return found is not None and found[1]["source"] == shard.sha256
+
+
+def _manifest(
+    out: Folder, packed: Manifest, source: dict[str, Any], settings: EncodeSettings
+) -> EncodedManifest:
+    shards, skipped = [], Counter[str]()
+    for packed_shard in packed.shards:
+        found = read_about(out, packed_shard.name)
+        if found is None:
+            raise RuntimeError(f"{packed_shard.name} was not encoded")
+        shards.append(found[0])
+        skipped.update(found[1]["skipped"])
+    if not any(shard.samples for shard in shards):
+        raise UserError(
+            f"none of the {sum(skipped.values())} samples could be encoded "
+            f"({dict(skipped)}); do the clips fill a bucket? See --buckets"
+        )
+    return EncodedManifest(source, settings, tuple(shards), dict(skipped))
