@@ -5,7 +5,7 @@ what it is (a true accept), and as what it is not: another person of the same se
 yaw, a blurred, noisy or compressed picture. The people are those of the portraits, and with a
 folder of clips its virtual subjects, apart. Run from the repository root:
 
-    harmoview subjects --out people --count 14 --seconds 1 --fps 12
+    harmoview subjects --out people --count 17 --seconds 1 --fps 12
     python -m benchmarks.filters people
 """
 
