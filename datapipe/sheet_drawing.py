@@ -137,14 +137,12 @@ def _draw_picture(
 
 
 def _numbers(view: Row) -> str:
-    """The measurements of a view that passes."""
-    cosine, yaw = view["identity_cosine"], view["measured_yaw"]
-    parts = [
-        "" if yaw is None else f"yaw {yaw:+.1f}°",
-        "" if cosine is None else f"cosine {cosine:.2f}",
-        f"sharpness {view['sharpness']:.3g}",
-    ]
-    return ", ".join(part for part in parts if part)
+    """The measurements of a view, as far as there are any."""
+    shown = (("yaw", "measured_yaw", "+.1f"), ("cosine", "identity_cosine", ".2f"))
+    named = (*shown, ("sharpness", "sharpness", ".3g"))
+    return ", ".join(
+        f"{name} {view[column]:{form}}" for name, column, form in named if view[column] is not None
+    )
 
 
 def _last_line(text: str | None) -> str:

@@ -10,15 +10,22 @@ from pathlib import Path
 
 from jobs import entry, stats, subjects, synthesize
 
+BLUR = 0.005
+"""Sigma of the soft clip, of its height: sharp enough for a reference, too soft for most views."""
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Make a small corpus of head-turn clips and run the main job on it."""
+    """Make a small corpus of head-turn clips and run the main job on it.
+
+    Besides the clips of one person there are one of two people, one of nobody, one out of focus and
+    a file that is cut off.
+    """
 
     out: Path = Path("demo")
     """Folder for the corpus, the run and the pictures."""
     count: int = 6
-    """Clips of one person; there is also one of two people, one of nobody and a corrupt file."""
+    """Clips of one person."""
 
 
 def execute(settings: Settings) -> int:
@@ -33,8 +40,9 @@ def execute(settings: Settings) -> int:
     )
     if made:
         return made
-    whole = sorted(corpus.glob("*.mp4"))[0].read_bytes()
-    (corpus / "corrupt.mp4").write_bytes(whole[: len(whole) // 3])
+    first, second, *_ = sorted(corpus.glob("subject-*.mp4"))
+    (corpus / "corrupt.mp4").write_bytes(first.read_bytes()[:60_000])
+    soft_copy(second, corpus / "out-of-focus.mp4")
     done = _step(synthesize.main, "synthesize", corpus, "--out", run)
     done = done or _step(stats.main, "stats", run, "--sheet", sheet)
     if done:
@@ -45,6 +53,22 @@ def execute(settings: Settings) -> int:
         "On your own videos:\n\n  .venv/bin/harmoview synthesize YOUR_VIDEOS --out my-run\n"
     )
     return 0
+
+
+def soft_copy(clip: Path, out: Path) -> None:
+    """The clip as a camera out of focus would have taken it."""
+    import av
+    import cv2
+
+    from lora_engine.subjects.clip import encode
+
+    with av.open(str(clip)) as file:
+        stream = file.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(stream)]
+        fps = round(stream.average_rate)
+    height, width = frames[0].shape[:2]
+    blurred = (cv2.GaussianBlur(frame, (0, 0), BLUR * height) for frame in frames)
+    out.write_bytes(encode(blurred, (width, height), fps))
 
 
 def _step(command: Callable[[Sequence[str]], int], name: str, *arguments: object) -> int:
