@@ -14,7 +14,7 @@ from lora_engine.mesh.surface import normals
 
 PATCH = 64  # texels across an eyeball seen from the front
 CLOTH = 0.045  # how far cloth stands off the skin
-CONTACT = 0.45  # depth of the shadow of a collar on the neck
+CONTACT = 0.3  # depth of the shadow of a collar on the neck
 PIVOT = np.array([0.0, 0.55, -0.1])  # the head turns about this place, from the neck joint
 
 
@@ -161,7 +161,7 @@ def assemble(
     """A head from its coarse shape, its skin's texture and its hair."""
     fine = anatomy.refine(shape)
     below = below_neckline(fine, anatomy, look)
-    contact = CONTACT * np.exp(-np.clip(-below, 0, None) / 0.1)
+    contact = CONTACT * np.exp(-np.clip(-below, 0, None) / 0.06)
     layers = np.dstack([texture, 1 - seen, atlas.relit]).astype(np.float32)
     return Head(
         vertices=fine,

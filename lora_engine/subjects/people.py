@@ -43,7 +43,7 @@ def invent(gallery: Gallery, rng: np.random.Generator) -> Invented:
     shape = _shape(gallery, mixes, sitters, male, rng)
     depth = rng.uniform()  # of the skin's tone: 0 fair, 1 dark
     style = hairstyle(male, rng)
-    tone = _between(SKIN, depth) * np.exp(rng.normal(0, 0.03, 3))
+    tone = _between(SKIN, depth) * np.exp(rng.normal(0, 0.04) + rng.normal(0, 0.012, 3))
     colour = _pick(HAIR, rng, skip=0 if depth < 0.55 else 5)
     albedo = _albedo(gallery, mixes, sitters, tone, colour.rgb, rng)
     scalp = np.sum([share * sitters[name].scalp for name, share in mixes[0].items()], axis=0)

@@ -38,7 +38,7 @@ def scene(aspect: float, rng: np.random.Generator) -> Scene:
 
 def _wall(shape: tuple[int, int], rng: np.random.Generator) -> Array:
     """One colour, lit from one side."""
-    base = rng.uniform(70, 205) * np.exp(rng.normal(0, 0.07, 3))
+    base = rng.uniform(70, 205) * np.exp(rng.normal(0, 0.05, 3))
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) / shape[0]
     slope = 1 + rng.uniform(-0.25, 0.25) * (x - 0.5) - rng.uniform(0, 0.3) * (y - 0.5)
     return np.asarray(np.clip(slope[..., None] * base, 0, 245), np.float32)
@@ -51,7 +51,7 @@ def _room(shape: tuple[int, int], rng: np.random.Generator) -> Array:
     for _ in range(int(rng.integers(8, 16))):
         x, y = int(rng.uniform(-0.1, 1) * wide), int(rng.uniform(0.0, 1) * high)
         w, h = (int(rng.uniform(0.06, 0.35) * high) for _ in range(2))
-        colour = rng.uniform(35, 200) * np.exp(rng.normal(0, 0.22, 3))
+        colour = rng.uniform(35, 200) * np.exp(rng.normal(0, 0.1, 3))
         cv2.rectangle(picture, (x, y), (x + w, y + h), np.clip(colour, 0, 240).tolist(), -1)
     if rng.random() < 0.6:
         x, w = int(rng.uniform(0, 0.8) * wide), int(rng.uniform(0.2, 0.4) * high)
