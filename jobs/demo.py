@@ -36,7 +36,7 @@ def execute(settings: Settings) -> int:
         subjects.main,
         "subjects",
         *("--out", corpus, "--count", settings.count, "--two-person", 1, "--faceless", 1),
-        *("--seconds", 4, "--size", 512),
+        *("--seconds", 3, "--fps", 16, "--size", 448),
     )
     if made:
         return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -21,6 +21,7 @@ from datapipe.stage import Resources, Stage
 from datapipe.store import CandidateStore
 from datapipe.synthesize import Synthesize
 from filters.aesthetic import Aesthetic, load_aesthetic
+from filters.head_pose import SixDRepNet
 from filters.score import Score
 from jobs.engine import EngineOptions
 
@@ -53,8 +54,10 @@ class ScoreSettings:
     """auto: NIMA where its package and weights are on this machine, else BRISQUE."""
     nima_weights: Path | None = None
     """NIMA's weights file."""
+    pose_model: Path | None = None
+    """ONNX export of a 6DRepNet-style head pose network; the default is the face models' own."""
     device: Device = "cpu"
-    """Where buffalo_l and NIMA measure the views; prepare always works on the CPU."""
+    """Where buffalo_l, NIMA and the pose model measure views; prepare always works on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage]
             "engine": engine.provenance(),
             "yaws": list(yaws),
             "faces": faces.provenance(),
-            "prepare": asdict(settings.prepare),
+            "prepare": _shaping(settings.prepare),
         },
         scoring=Scoring(),
         versions=library_versions(),
@@ -140,6 +143,11 @@ def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage]
     return stages, replace(info, scoring=scoring_of(score))
 
 
+def _shaping(settings: PrepareSettings) -> dict[str, Any]:
+    """Prepare's settings without the time limit, which may be raised when a run is continued."""
+    return {name: value for name, value in asdict(settings).items() if name != "request_seconds"}
+
+
 def build_score(faces: FaceSettings, settings: ScoreSettings, store: CandidateStore) -> Score:
     """The Score stage, not yet set up."""
     return Score(
@@ -149,6 +157,7 @@ def build_score(faces: FaceSettings, settings: ScoreSettings, store: CandidateSt
             settings.aesthetic, nima_weights=settings.nima_weights, device=settings.device
         ),
         resources=CPU if settings.device == "cpu" else GPU_SHARE,
+        pose=SixDRepNet(settings.pose_model, settings.device) if settings.pose_model else None,
     )
 
 
