@@ -64,7 +64,9 @@ class RayLine:
         if not ray.is_initialized():
             # "local" by name: without it Ray tries the address file of a cluster long dead first
             where = address or os.environ.get("RAY_ADDRESS", "local")
-            ray.init(address=where, include_dashboard=False, log_to_driver=False)
+            ray.init(
+                address=where, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+            )
         resources = ray.cluster_resources()
         self.pools = plan_pools(
             stages, resources.get("CPU", 0.0), resources.get("GPU", 0.0), workers
