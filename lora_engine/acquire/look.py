@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,52 +14,17 @@ from datapipe import probing
 from datapipe.errors import BadSample
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.frontal import FrontalBound
-from datapipe.identities import MIN_OVERLAP, Person, Sighting, attach, group, iou
-from datapipe.record import YAWS, Image
+from datapipe.identities import MIN_OVERLAP, Person, Sighting, group, iou
+from datapipe.record import Image
 from datapipe.search import CUT
 from datapipe.video import Decoder, VideoInfo
 from lora_engine.acquire import turn
+from lora_engine.acquire.settings import AcquireSettings
 
 BOUND = FrontalBound()
 READABLE = 60
 """Degrees of yaw up to which pitch and roll mean something; see docs/filters.md."""
-
-
-@dataclass(frozen=True, slots=True)
-class AcquireSettings:
-    """How frames are picked."""
-
-    yaws: tuple[int, ...] = YAWS
-    """Degrees; positive when the nose points to image right. They must hold 0."""
-    tolerance: float = 3.0
-    """Degrees by which a frame's yaw may differ from the one it stands for."""
-    side: int = 512
-    """Side of the pictures in pixels, for every subject; at least 64."""
-    every: float = 0.25
-    """Seconds between the frames that are looked at first."""
-    looks: int = 160
-    """Frames of a clip that are looked at, at most."""
-    choices: int = 4
-    """Frames for each yaw among which the sharpest is taken, if the clip has so many."""
-    truth: bool = False
-    """Pick by the yaw in a clip's .json (as `harmoview subjects` writes it) where there is one,
-    instead of the yaw measured."""
-
-    def __post_init__(self) -> None:
-        if 0 not in self.yaws:
-            raise ValueError("--yaws must hold 0: the frontal frame is the reference")
-        if len(set(self.yaws)) < len(self.yaws) or max(map(abs, self.yaws)) > 90:
-            raise ValueError(f"--yaws must differ and lie within -90 and 90, not {self.yaws}")
-        if not 0 < self.tolerance <= 15:
-            raise ValueError(f"--tolerance must be above 0 and at most 15, not {self.tolerance}")
-        if self.side < 64:
-            raise ValueError(f"--side must be at least 64 pixels, not {self.side}")
-        if self.every <= 0 or self.choices < 1:
-            raise ValueError("--every must be above 0, --choices at least 1")
-        if self.looks < 8 * len(self.yaws):
-            raise ValueError(f"--looks must be at least {8 * len(self.yaws)}, not {self.looks}")
-
-
+SIDEWAYS = 90
 PROBE_SIDE = 640
 """Long side to which frames are scaled down for the search, pixels."""
 SAME_PERSON = 0.4
@@ -83,7 +48,8 @@ class Look:
         self._path, self._info, self._truth = path, info, truth
         self._images: dict[int, Image] = {}
         self.times: dict[int, float] = {}
-        self._found: dict[int, list[Face]] = {}
+        self._found: dict[int, list[Sighting]] = {}
+        self._vectors: dict[Sighting, NDArray[np.float32]] = {}
         self.scale = min(1.0, PROBE_SIDE / max(info.width, info.height))
 
     def subject(self) -> Person:
@@ -97,22 +63,31 @@ class Look:
         if 2 * len(probes) < len(wanted):
             detail = f"only {len(probes)} of {len(wanted)} frames could be decoded"
             raise BadSample("unreadable", detail)
-        people = group(probes, self._same_shot, self._embed, SAME_PERSON)
-        if not people:
+        if not any(probes):
             raise BadSample("no_face", f"no face in {len(probes)} frames")
-        self._refine(people)
-        return people[0]
+        return self._refined()
 
     def hits(self, subject: Person, yaw: int) -> list[Sighting]:
         """Sightings that show a yaw, by time."""
         some = [s for s in subject.sightings if self.shows(s.frame, s.face, yaw)]
+        if self._by_time(yaw):
+            seen = {s.frame: self.yaw(s.frame, s.face) for s in subject.sightings}
+            farthest = set(turn.in_profile(seen, 1 if yaw > 0 else -1))
+            some = [s for s in some if s.frame in farthest]
         return sorted(some, key=lambda s: s.frame)
 
     def shows(self, frame: int, face: Face, yaw: int) -> bool:
-        """Whether a face has a yaw within the tolerance, and is level as far as that is known."""
-        if face.pose is None or abs(self.yaw(frame, face) - yaw) > self._settings.tolerance:
+        """Whether a face reads as a yaw, and is level as far as that is known."""
+        at = self.yaw(frame, face)
+        if self._by_time(yaw):
+            return math.copysign(at, at * yaw) >= turn.PROFILE
+        if face.pose is None or abs(at - yaw) > self._settings.tolerance:
             return False
         return abs(yaw) > READABLE or abs(face.pose.pitch) <= BOUND.max_pitch
+
+    def _by_time(self, yaw: int) -> bool:
+        """Profiles cannot be read, unless the truth is known; their place in the turn is."""
+        return abs(yaw) == SIDEWAYS and not self._truth
 
     def yaw(self, frame: int, face: Face) -> float:
         """Degrees, by which frames are picked: the truth, if that is asked for, or measured."""
@@ -122,7 +97,7 @@ class Look:
 
     def others(self, sighting: Sighting) -> list[Face]:
         """The other faces of its frame, as probed."""
-        return [face for face in self._found[sighting.frame] if face is not sighting.face]
+        return [s.face for s in self._found[sighting.frame] if s is not sighting]
 
     def image(self, frame: int) -> Image:
         """A frame as probed, `scale` times as large as the full-size frame."""
@@ -148,19 +123,29 @@ class Look:
                 result.append((Sighting(sighting.frame, face), image, others))
         return result
 
-    def _refine(self, people: Sequence[Person]) -> None:
-        subject, settings = people[0], self._settings
-        tried = set(self._images)
-        while len(tried) < settings.looks:
-            counts = {yaw: len(self.hits(subject, yaw)) for yaw in settings.yaws}
-            seen = {s.frame: self.yaw(s.frame, s.face) for s in subject.sightings if s.face.pose}
-            open_ = [yaw for yaw, count in counts.items() if count < settings.choices]
-            wanted = turn.next_frames(seen, open_, tried)[: settings.looks - len(tried)]
+    def _refined(self) -> Person:
+        """The subject, after a look at all frames in which a yaw may be that is still wanted."""
+        settings, tried = self._settings, set(self._images)
+        while True:
+            subject = self._main_person()
+            short = [y for y in settings.yaws if len(self.hits(subject, y)) < settings.choices]
+            wanted = turn.next_frames(self._seen(subject), short, tried)
+            wanted = wanted[: settings.looks - len(tried)]
             if not wanted:
-                return
+                return subject
             tried.update(wanted)
-            for probe in self._probe(wanted):
-                attach(people, probe, self._same_shot)
+            self._probe(wanted)
+
+    def _main_person(self) -> Person:
+        """Who is seen most: tracks part where a head turns fast, and join as frames are added."""
+        probes = [self._found[frame] for frame in sorted(self._found)]
+        return group(probes, self._same_shot, self._embed, SAME_PERSON)[0]
+
+    def _seen(self, subject: Person) -> dict[int, float]:
+        """Yaw by frame of the subject, and of whoever is alone in a frame without the subject."""
+        alone = (some[0] for some in self._found.values() if len(some) == 1)
+        seen = {s.frame: s for s in alone} | {s.frame: s for s in subject.sightings}
+        return {f: self.yaw(f, s.face) for f, s in seen.items() if s.face.pose is not None}
 
     def _probe(self, indices: Sequence[int]) -> list[list[Sighting]]:
         frames = self._decoder.frames(self._path, indices, PROBE_SIDE)
@@ -168,11 +153,8 @@ class Look:
         for frame, faces in zip(frames, found, strict=True):
             self._images[frame.index] = frame.image
             self.times[frame.index] = frame.timestamp
-            self._found[frame.index] = faces
-        return [
-            [Sighting(frame.index, face) for face in faces]
-            for frame, faces in zip(frames, found, strict=True)
-        ]
+            self._found[frame.index] = [Sighting(frame.index, face) for face in faces]
+        return [self._found[frame.index] for frame in frames]
 
     def _same_shot(self, one: int, other: int) -> bool:
         if not probing.same_shot(self._info, one, other):
@@ -181,8 +163,10 @@ class Look:
         return float(change.mean()) < CUT
 
     def _embed(self, sightings: Sequence[Sighting]) -> NDArray[np.float32]:
-        rows = [self._faces.embed(self._images[s.frame], [s.face])[0] for s in sightings]
-        return np.stack(rows)
+        for s in sightings:
+            if s not in self._vectors:
+                self._vectors[s] = self._faces.embed(self._images[s.frame], [s.face])[0]
+        return np.stack([self._vectors[s] for s in sightings])
 
 
 def _thumbnail(image: Image) -> Image:

@@ -13,12 +13,13 @@ from datapipe.errors import BadSample
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.faces.eyes import eye_visibility
 from datapipe.faces.sharpness import FACE_SIZE, sharpness
-from datapipe.identities import Person, Sighting
+from datapipe.identities import Person
 from datapipe.pictures import encode_jpeg
 from datapipe.record import Image
 from datapipe.video import Decoder
 from lora_engine.acquire import turn
-from lora_engine.acquire.look import BOUND, AcquireSettings, Look
+from lora_engine.acquire.look import BOUND, Look
+from lora_engine.acquire.settings import AcquireSettings
 from lora_engine.pairs import Frame
 
 MIN_FRAMES = 8
@@ -29,6 +30,8 @@ EYES_SEEN = 30
 """Degrees of yaw up to which that can be told."""
 FLAW = 0.5
 """What closed eyes, and a second face in the square, leave of a frame's sharpness as its merit."""
+UNKNOWN = 0.1
+"""Merit of a face too small to tell; about 0.28 is in focus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class _Choice:
     image: Image
     face: Face
     yaw: float
-    sharp: float
+    sharp: float | None
     merit: float
 
 
@@ -91,9 +94,7 @@ def pick(
             )
         )
     vector = faces.embed(frontal.image, [frontal.face])[0]
-    return Picked(
-        tuple(frames), tuple(float(x) for x in vector), len(look.times), info.frames
-    )
+    return Picked(tuple(frames), tuple(float(x) for x in vector), len(look.times), info.frames)
 
 
 def _frontal(look: Look, subject: Person, settings: AcquireSettings) -> _Choice:
@@ -130,18 +131,18 @@ def _best(
         face = sighting.face
         sharp, merit = _merit(image, face, others, yaw)
         whole = _whole(face, image) and look.shows(sighting.frame, face, yaw)
-        if whole and sharp is not None and sharp >= BOUND.min_sharpness:
+        if yaw == 0 and sharp is None:
+            continue  # too small for a reference; a profile is smaller than its frontal face
+        if whole and (sharp is None or sharp >= BOUND.min_sharpness):
             at = look.yaw(sighting.frame, face)
             choices.append(_Choice(sighting.frame, image, face, at, sharp, merit))
     return max(choices, key=lambda c: (c.merit, -c.frame), default=None)
 
 
-def _merit(
-    image: Image, face: Face, others: list[Face], yaw: int
-) -> tuple[float | None, float]:
+def _merit(image: Image, face: Face, others: list[Face], yaw: int) -> tuple[float | None, float]:
     """Sharpness (None where the face is too small to tell), and the merit of a frame."""
     sharp = sharpness(image, face)
-    merit = 1.0 if sharp is None else sharp
+    merit = UNKNOWN if sharp is None else sharp
     if abs(yaw) <= EYES_SEEN and eye_visibility(image, face) < EYES_OPEN:
         merit *= FLAW
     if others:

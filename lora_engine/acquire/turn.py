@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 
 from datapipe.crop import FACE_CENTRE, FACE_SHARE
 from datapipe.record import Pose
 
-REACH = 15.0
+REACH = 10.0
 """Degrees by which a turn between two frames may pass both, and so reach a yaw beyond them."""
 GAPS = 2
 """Gaps between frames in which a yaw is sought at a time."""
@@ -16,6 +17,10 @@ ACROSS = 0.62
 """How far the face box moves sideways from frontal to profile, in sides of the frontal box."""
 DOWN = 0.07
 """How far it moves down. Both are measured on virtual subjects; see docs/pairs.md."""
+
+PROFILE = 82.0
+"""Degrees read from which a head may be in profile. Beyond, readings tell little: on virtual
+subjects 3DDFA reads 87 to 98 at 80, and 83 to 98 at 90."""
 
 Square = tuple[int, int, int, int]
 
@@ -29,6 +34,49 @@ def yaw_of(pose: Pose) -> float:
     """
     folded = abs(pose.pitch) + abs(pose.roll) > 180
     return math.copysign(180, pose.yaw) - pose.yaw if folded else pose.yaw
+
+
+def in_profile(seen: Mapping[int, float], side: int) -> list[int]:
+    """The frames in which the head has turned farthest, of each time it turns to profile.
+
+    `seen` is the yaw by frame, `side` the sign. Where no reading can tell 80 from 90, time can: of
+    the stretch that reads more than `PROFILE`, the middle half is around the turning point. A
+    stretch that the clip's first or last frames cut off counts as its half.
+    """
+    frames = sorted(seen)
+    beyond = [side * seen[frame] >= PROFILE for frame in frames]
+    found: list[int] = []
+    for first, last in _runs(beyond):
+        start = _crossing(seen, frames, first, first - 1)
+        end = _crossing(seen, frames, last, last + 1)
+        if first == 0 and last < len(frames) - 1:
+            start = 2 * frames[0] - end
+        elif last == len(frames) - 1 and first > 0:
+            end = 2 * frames[-1] - start
+        middle, reach = (start + end) / 2, max(0.5, (end - start) / 4)
+        found += [f for f in frames[first : last + 1] if abs(f - middle) <= reach]
+    return found
+
+
+def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
+    """First and last place of each run of true flags."""
+    places = [place for place, flag in enumerate(flags) if flag]
+    starts = [p for p in places if p == 0 or not flags[p - 1]]
+    ends = [p for p in places if p == len(flags) - 1 or not flags[p + 1]]
+    return list(zip(starts, ends, strict=True))
+
+
+def _crossing(seen: Mapping[int, float], frames: Sequence[int], inside: int, outside: int) -> float:
+    """Where yaw passes `PROFILE` between two neighbours, by a straight line.
+
+    The frame inside, where there is no neighbour, or one that looks the other way.
+    """
+    here = frames[inside]
+    if not 0 <= outside < len(frames) or seen[frames[outside]] * seen[here] <= 0:
+        return here
+    there = frames[outside]
+    at_here, at_there = abs(seen[here]), abs(seen[there])
+    return here + (at_here - PROFILE) / (at_here - at_there) * (there - here)
 
 
 def next_frames(
@@ -45,7 +93,7 @@ def next_frames(
     for yaw in wanted:
         ranked = sorted(
             (_miss(seen[a], seen[b], yaw), a - b, a, b)
-            for a, b in zip(frames, frames[1:], strict=False)
+            for a, b in pairwise(frames)
             if _miss(seen[a], seen[b], yaw) <= REACH
         )
         places = (_between(a, b, seen[a], seen[b], yaw, tried) for _, _, a, b in ranked)

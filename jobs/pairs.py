@@ -1,0 +1,108 @@
+"""`harmoview pairs`: canonical-yaw frames of head-rotation clips, as training pairs of the LoRA."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+import tyro
+
+from datapipe.faces.load import FACES
+from jobs import entry
+from lora_engine.acquire.settings import AcquireSettings
+
+if TYPE_CHECKING:
+    from datapipe.record import Sample
+    from lora_engine.acquire.clips import Acquire, Clip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Pick from each head-rotation clip the sharpest frame at every canonical yaw.
+
+    Writes WebDataset shards of subjects, split by identity, for `harmoview train-lora`. Run again
+    with the same settings, it looks only at clips that are new or have changed.
+    """
+
+    corpus: tyro.conf.Positional[str]
+    """A folder of clips, each of one person turning the head. `subject` in a .json beside a clip
+    names the person; clips of one name are one subject."""
+    out: str
+    """The folder for the pairs; local or on an object store."""
+    acquire: tyro.conf.OmitArgPrefixes[AcquireSettings] = field(default_factory=AcquireSettings)
+    validation: float = 0.1
+    """Share of the subjects that is held out; 0: none."""
+    same_person: float = 0.6
+    """Cosine of frontal faces from which two subjects, whatever their names, stay in one split."""
+    seed: int = 0
+    """Of the split."""
+    faces: FACES = "light"
+    """Which face models find and measure the faces."""
+    workers: int | None = None
+    """Processes; the default is one per CPU."""
+    quiet: bool = False
+    """Show neither progress nor tables."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation < 1:
+            raise ValueError(f"--validation must be at least 0 and under 1, not {self.validation}")
+        if not 0 < self.same_person <= 1:
+            raise ValueError(f"--same-person must be above 0, at most 1, not {self.same_person}")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+
+
+def execute(settings: Settings) -> int:
+    """Look at the clips, put the subjects together, write the shards, report."""
+    from datapipe.corpus import corpus
+    from datapipe.errors import UserError
+    from datapipe.faces.load import face_analyzer
+    from datapipe.files import Folder
+    from jobs.pairs_tables import report, rows
+    from lora_engine.acquire.clips import Acquire
+    from lora_engine.acquire.people import splits, subjects, write
+
+    samples = list(corpus(settings.corpus))
+    stage = Acquire(settings.acquire, face_analyzer(settings.faces), f"{settings.out}/clips")
+    clips = _look(settings, stage, samples)
+    people = subjects(clips)
+    if not people:
+        report(clips, {}, {}, settings.acquire.yaws)
+        raise UserError(f"{settings.corpus}: no clip gave a subject, for the reasons above")
+    where = splits(people, settings.validation, settings.same_person, settings.seed)
+    folder = Folder(settings.out)
+    folder.put("clips.jsonl", rows(clips))
+    choice = ("validation", "same_person", "seed", "faces")
+    made_by = asdict(settings.acquire) | {name: getattr(settings, name) for name in choice}
+    write(folder, people, where, stage.pictures, made_by, settings.acquire.yaws)
+    if not settings.quiet:
+        report(clips, people, where, settings.acquire.yaws)
+        print(f"{len(people)} subjects of {len(clips)} clips: {settings.out}")
+    return 0
+
+
+def _look(settings: Settings, stage: Acquire, samples: Sequence[Sample]) -> list[Clip]:
+    """What became of each clip, in the order of the corpus."""
+    from jobs.progress import progress
+    from lora_engine.acquire.clips import acquire
+
+    done, counts = {}, Counter[str]()
+    workers = settings.workers or len(os.sched_getaffinity(0))
+    with progress("clips", quiet=settings.quiet) as show:
+        for sample in acquire(stage, samples, workers):
+            done[sample.key] = sample
+            counts[sample.outcome] += 1
+            show(counts, len(samples))
+    return [stage.clip(done[sample.key]) for sample in samples]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return entry.run(Settings, execute, argv, "pairs")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

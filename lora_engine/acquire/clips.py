@@ -1,0 +1,235 @@
+"""The clips of a corpus, each looked at once: its frames are kept in a file of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from datapipe import tar
+from datapipe.corpus import local_copy
+from datapipe.corpus.place import place
+from datapipe.errors import UserError
+from datapipe.faces.base import FaceAnalyzer
+from datapipe.files import Folder
+from datapipe.record import Sample
+from datapipe.stage import Resources, apply
+from datapipe.video import Decoder
+from lora_engine.acquire.pick import Picked, pick
+from lora_engine.acquire.settings import AcquireSettings
+from lora_engine.pairs import Frame
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What became of one clip."""
+
+    key: str
+    name: str
+    """File name."""
+    subject: str | None
+    """Who is in it, if its .json says so."""
+    outcome: Literal["candidate", "rejected", "error"]
+    reason: str = ""
+    detail: str = ""
+    picked: Picked | None = None
+    """Frames, of a candidate; without their pictures, which `Acquire.pictures` reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the .json beside a clip says."""
+
+    subject: str | None = None
+    truth: Mapping[int, float] | None = None
+    """Yaw by frame, in degrees; only of clips of one person."""
+
+
+def facts_of(sample: Sample) -> Facts:
+    """Read the .json beside a clip; nothing where there is none, or in a tar.
+
+    Raises UserError when the file is no JSON object or its `subject` no text.
+    """
+    text = _beside(sample)
+    if text is None:
+        return Facts()
+    where = f"the .json beside {sample.source}"
+    try:
+        data = json.loads(text)
+    except ValueError as fault:
+        raise UserError(f"{where} is not JSON: {fault}") from fault
+    subject = data.get("subject") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(subject, str | None):
+        raise UserError(f"{where}: `subject` must be the name of the person, as text")
+    people = data.get("people")
+    frames = people[0].get("frames", ()) if isinstance(people, list) and len(people) == 1 else ()
+    return Facts(subject or None, {i: float(frame["yaw"]) for i, frame in enumerate(frames)})
+
+
+def _beside(sample: Sample) -> bytes | None:
+    if sample.source.member is not None or sample.stopped is not None:
+        return None
+    file = place(str(PurePosixPath(sample.source.path).with_suffix(".json")))
+    if not file.is_file():
+        return None
+    with file.open() as stream:
+        return stream.read()
+
+
+class Acquire:
+    """The stage that looks at a clip and keeps its frames in FOLDER/<key>.tar."""
+
+    name = "acquire"
+
+    def __init__(self, settings: AcquireSettings, faces: FaceAnalyzer, folder: str) -> None:
+        self.settings, self.faces = settings, faces
+        self.resources = Resources(num_cpus=1)
+        self._folder = Folder(folder)
+
+    def setup(self) -> None:
+        self.faces.setup()
+        self._decoder = Decoder()
+
+    def close(self) -> None:
+        """End the decoding process."""
+        self._decoder.close()
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Pick the frames and keep them. Raises as `pick` does."""
+        truth = facts_of(sample).truth or {}
+        with local_copy(sample.source, self._decoder.limits.bytes) as path:
+            picked = pick(self._decoder, self.faces, self.settings, path, truth)
+        self._folder.put(f"{sample.key}.tar", _to_tar(picked, self.mark(sample)))
+        return sample
+
+    def keep(self, sample: Sample) -> None:
+        """Write down why a clip was rejected, so that it is not looked at again."""
+        if sample.stopped is not None and sample.stopped.outcome == "rejected":
+            verdict = {"mark": self.mark(sample), "stopped": asdict(sample.stopped)}
+            self._folder.put(f"{sample.key}.tar", _tar({"clip.json": _json(verdict)}))
+
+    def kept(self, sample: Sample) -> Sample | None:
+        """The sample as it left this stage in an earlier run with the same settings and files."""
+        try:
+            text = tar.read_members(self._folder.read(f"{sample.key}.tar"))["clip.json"]
+        except FileNotFoundError:
+            return None
+        data = json.loads(text)
+        if data["mark"] != self.mark(sample):
+            return None
+        return sample.stop(**data["stopped"]) if "stopped" in data else sample
+
+    def clip(self, sample: Sample) -> Clip:
+        """What became of a sample that this stage is done with."""
+        name = PurePosixPath(sample.source.member or sample.source.path).name
+        if sample.stopped is not None:
+            reason, detail = sample.stopped.reason, sample.stopped.detail
+            subject = None
+            return Clip(sample.key, name, subject, sample.stopped.outcome, reason, detail)
+        picked = _from_tar(self._folder.read(f"{sample.key}.tar"))
+        return Clip(sample.key, name, facts_of(sample).subject, "candidate", picked=picked)
+
+    def pictures(self, key: str) -> dict[int, bytes]:
+        """The pictures of a clip, JPEG by yaw."""
+        members = tar.read_members(self._folder.read(f"{key}.tar"))
+        return {
+            int(name.removesuffix(".jpg")): data
+            for name, data in members.items()
+            if name.endswith(".jpg")
+        }
+
+    def mark(self, sample: Sample) -> str:
+        """A hash of all that decides the frames of a clip."""
+        source = sample.source
+        stat = None
+        if place(source.path).fs is None and Path(source.path).is_file():
+            status = Path(source.path).stat()
+            stat = [status.st_size, status.st_mtime_ns]
+        beside = hashlib.sha256(_beside(sample) or b"").hexdigest()
+        what = [_VERSION, asdict(self.settings), self.faces.provenance(), asdict(source)]
+        return hashlib.sha256(_json([*what, stat, beside])).hexdigest()
+
+
+def acquire(stage: Acquire, samples: Sequence[Sample], workers: int) -> Iterator[Sample]:
+    """Every sample, as it is done, in any order; those of an earlier run first.
+
+    What happens to a sample is on it (`stopped`); nothing but a user's mistake ends the run.
+    """
+    todo = []
+    for sample in samples:
+        done = sample if sample.stopped is not None else stage.kept(sample)
+        if done is None:
+            todo.append(sample)
+        else:
+            yield done
+    if workers == 1 or len(todo) < 2:
+        if todo:
+            yield from _here(stage, todo)
+        return
+    context = multiprocessing.get_context("spawn")
+    start = (min(workers, len(todo)), context, _begin, (stage,))
+    with ProcessPoolExecutor(*start) as pool:
+        jobs = [pool.submit(_work, sample) for sample in todo]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _here(stage: Acquire, todo: Sequence[Sample]) -> Iterator[Sample]:
+    stage.setup()
+    try:
+        for sample in todo:
+            done = apply(stage, sample)
+            stage.keep(done)
+            yield done
+    finally:
+        stage.close()
+
+
+_STAGE: list[Acquire] = []  # of a worker process
+
+
+def _begin(stage: Acquire) -> None:
+    stage.setup()
+    _STAGE.append(stage)
+
+
+def _work(sample: Sample) -> Sample:
+    done = apply(_STAGE[0], sample)
+    _STAGE[0].keep(done)
+    return done
+
+
+def _to_tar(picked: Picked, mark: str) -> bytes:
+    frames = [{k: v for k, v in asdict(f).items() if k != "picture"} for f in picked.frames]
+    facts = {**asdict(replace(picked, frames=())), "frames": frames, "mark": mark}
+    pictures = {f"{frame.yaw:+03d}.jpg": frame.picture for frame in picked.frames}
+    return _tar({"clip.json": _json(facts), **pictures})
+
+
+def _from_tar(data: bytes) -> Picked:
+    facts: dict[str, Any] = json.loads(tar.read_members(data)["clip.json"])
+    frames = [Frame(picture=b"", **f) for f in facts["frames"]]
+    return Picked(tuple(frames), tuple(facts["embedding"]), facts["looked"], facts["total"])
+
+
+def _tar(members: Mapping[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tar.open_writer(file) as writer:
+        for name, data in members.items():
+            tar.add(writer, name, data)
+    return file.getvalue()
+
+
+def _json(data: object) -> bytes:
+    return json.dumps(data, sort_keys=True).encode()

@@ -1,0 +1,123 @@
+"""From clips to subjects: who is one person, which frames stand for them, and in which split."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from datapipe.corpus.keys import row_key
+from datapipe.files import Folder
+from lora_engine.acquire.clips import Clip
+from lora_engine.pairs import MANIFEST, SPLITS, Frame, Pairs, Split, Subject, split_of, write_pairs
+
+
+def subjects(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
+    """The candidates of each subject by key, the one with the most yaws first.
+
+    A clip without a name is a subject of its own, under the clip's key.
+    """
+    found: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        if clip.picked is not None:
+            key = clip.key if clip.subject is None else row_key(clip.subject, clip.subject)
+            found[key].append(clip)
+    return {key: sorted(some, key=_rank) for key, some in sorted(found.items())}
+
+
+def _rank(clip: Clip) -> tuple[int, str]:
+    assert clip.picked is not None
+    return -len(clip.picked.frames), clip.key
+
+
+def merge(key: str, clips: Sequence[Clip]) -> Subject:
+    """One subject of its clips: the first gives its frames, the others the yaws that it lacks."""
+    frames: dict[int, Frame] = {}
+    for clip in clips:
+        assert clip.picked is not None
+        for frame in clip.picked.frames:
+            other = None if clip is clips[0] else clip.name
+            frames.setdefault(frame.yaw, replace(frame, clip=other))
+    return Subject(key, clips[0].name, tuple(frames[yaw] for yaw in sorted(frames)))
+
+
+def write(
+    folder: Folder,
+    people: Mapping[str, Sequence[Clip]],
+    where: Mapping[str, Split],
+    pictures: Callable[[str], Mapping[int, bytes]],
+    settings: Mapping[str, object],
+    yaws: Sequence[int],
+) -> Pairs:
+    """Write the subjects of each split; `pictures` reads those of a clip, by its key."""
+    folder.delete(MANIFEST)
+    for split in SPLITS:  # an earlier run may have had more shards
+        for name in folder.names(f"{split}/*.tar"):
+            folder.delete(name)
+    return write_pairs(
+        folder,
+        (
+            (where[key], _filled(merge(key, clips), clips, pictures))
+            for key, clips in people.items()
+        ),
+        yaws,
+        settings,
+    )
+
+
+def _filled(
+    subject: Subject, clips: Sequence[Clip], pictures: Callable[[str], Mapping[int, bytes]]
+) -> Subject:
+    """The subject with its pictures."""
+    of = {None if clip is clips[0] else clip.name: pictures(clip.key) for clip in clips}
+    frames = tuple(replace(f, picture=of[f.clip][f.yaw]) for f in subject.frames)
+    return replace(subject, frames=frames)
+
+
+def splits(
+    people: Mapping[str, Sequence[Clip]], validation: float, same_person: float, seed: int
+) -> dict[str, Split]:
+    """The split of each subject; nobody, under whatever name, is in both.
+
+    Subjects any of whose frontal frames have a cosine of `same_person` or more are taken for one
+    person, and whoever is linked so, over any number of others, stays together. Such a group goes
+    where the hash of its first key says, but to train when it is more than the validation share;
+    where the hash sends none to validation, the smallest group goes there, unless it is the only
+    one.
+    """
+    groups = _groups(people, same_person)
+    room = max(1, round(validation * len(people)))
+    chosen = [
+        group
+        for group in groups
+        if len(group) <= room and split_of(group[0], validation, seed) == "validation"
+    ]
+    if validation > 0 and not chosen and len(groups) > 1:
+        chosen = [min(groups, key=lambda group: (len(group), group[0]))]
+    held = {key for group in chosen for key in group}
+    return {key: "validation" if key in held else "train" for key in people}
+
+
+def _groups(people: Mapping[str, Sequence[Clip]], same_person: float) -> list[list[str]]:
+    """Keys of the subjects who may be one person, sorted."""
+    keys = [key for key in sorted(people) for _ in people[key]]
+    vectors = np.array(
+        [c.picked.embedding for key in sorted(people) for c in people[key] if c.picked], np.float32
+    )
+    root = {key: key for key in people}
+
+    def find(key: str) -> str:
+        while root[key] != key:
+            key = root[key]
+        return key
+
+    for place, vector in enumerate(vectors):
+        for other in np.flatnonzero(vectors[:place] @ vector >= same_person):
+            one, two = sorted((find(keys[place]), find(keys[int(other)])))
+            root[two] = one
+    groups: dict[str, list[str]] = defaultdict(list)
+    for key in sorted(people):
+        groups[find(key)].append(key)
+    return list(groups.values())
