@@ -2,6 +2,7 @@
 
     python -m benchmarks.mesh            # nine portraits and 40 invented people, some 5 minutes
     python -m benchmarks.mesh --subjects 200
+    python -m benchmarks.mesh --sheet docs/pictures/mesh-views.jpg
 
 Everything is judged by the light face pack: 3DDFA_V2 for yaw, SFace for identity.
 """
@@ -9,8 +10,9 @@ Everything is judged by the light face pack: 3DDFA_V2 for yaw, SFace for identit
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -28,6 +30,7 @@ from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import invent
 from lora_engine.subjects.scene import scene
 
+SHEET_PORTRAITS, SHEET_PEOPLE, CELL = (0, 2, 3, 6), 5, (160, 160)
 Vectors = NDArray[np.float32]
 
 
@@ -41,6 +44,8 @@ class Settings:
     """How many of them are lifted again."""
     size: int = 512
     seed: int = 0
+    sheet: Path | None = None
+    """Only write a picture here: references and their seven views."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ def main(settings: Settings) -> None:
     engine.setup()
     portraits = _portraits()
     engine(portraits[0], YAWS, range(len(YAWS)))  # compiles
+    if settings.sheet:
+        people = _invented(replace(settings, subjects=SHEET_PEOPLE))
+        _write_sheet(settings.sheet, engine, [*(portraits[k] for k in SHEET_PORTRAITS), *people])
+        return
     people = _invented(settings)
     for title, references in (
         ("studio portraits", portraits),
@@ -70,6 +79,19 @@ def main(settings: Settings) -> None:
         print(f"\n{title}: {len(measured)} of {len(references)} lifted")
         _print_views(measured)
     _print_distances(faces, people)
+
+
+def _write_sheet(path: Path, engine: MeshSynthesizer, references: list[Image]) -> None:
+    """One row a person: the reference, then its views from left to right."""
+    rows = []
+    for reference in references:
+        pictures = [reference, *engine(reference, YAWS, range(len(YAWS)))]
+        rows.append(
+            np.hstack([cv2.resize(p, CELL, interpolation=cv2.INTER_AREA) for p in pictures])
+        )
+    sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
+    _, code = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 86])
+    path.write_bytes(code.tobytes())
 
 
 def _portraits() -> list[Image]:
@@ -108,7 +130,7 @@ def _measure(engine: MeshSynthesizer, faces: LightFaces, reference: Image) -> Me
 
 def _print_views(measured: list[Measured]) -> None:
     print("  yaw  found  measured yaw  error | same: mean   min | different: mean   99%   max")
-    errors = []
+    errors: list[float] = []
     for yaw in YAWS:
         read = np.array([m.yaws[yaw] for m in measured if yaw in m.yaws])
         errors.extend(abs(read - yaw))

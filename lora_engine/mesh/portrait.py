@@ -13,15 +13,14 @@ from lora_engine.mesh.anatomy import Anatomy, Phenotype
 from lora_engine.mesh.atlas import Atlas
 from lora_engine.mesh.fit import Fit, LandmarkMap, fit
 from lora_engine.mesh.hair import Style
+from lora_engine.mesh.hairdo import hair_palette, hair_style
 from lora_engine.mesh.head import PATCH, eye_centre
-from lora_engine.mesh.landmarks import CHIN, EYELIDS, FOREHEAD, IRISES, LIPS_INNER, OVAL, Landmarker
+from lora_engine.mesh.landmarks import CHIN, EYELIDS, IRISES, OVAL, Landmarker
 from lora_engine.mesh.masks import Masks, masks
 from lora_engine.mesh.paint import Skin, paint
 from lora_engine.mesh.raster import Array
 
 TEXTURE = 1024  # longest side of the portrait that is looked at
-PALETTE = 3000  # colours of hair that are kept
-CURLY = (0.62, 0.4)  # coherence of the hair's texture: straight, curly
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Lifter:
             masks=mask,
             skin=paint(photo, mask, fitted, self.anatomy, self.atlas),
             style=hair_style(photo, mask, fitted),
-            palette=_palette(photo, mask),
+            palette=hair_palette(photo, mask, fitted),
             iris=_iris(photo, fitted.landmarks),
             eyes=_eyes(photo, fitted, self.anatomy),
             cloth=_cloth(photo, mask, fitted.landmarks),
@@ -74,84 +73,6 @@ def _shrunk(image: Image) -> tuple[Image, float]:
     if scale == 1.0:
         return image, scale
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), scale
-
-
-def hair_style(photo: Image, mask: Masks, fitted: Fit) -> Style:
-    """Volume, length and curl of the hair as the portrait shows it."""
-    if mask.bald:
-        return Style(length=0.0, density=0.0)
-    unit = 1 / fitted.camera.scale  # pixels per decimetre
-    points = fitted.landmarks
-    volume = _stands_off(mask.person, fitted, unit)
-    curly = _curliness(photo, mask.hair, points, unit)
-    below = _hangs(mask.hair, points, unit)
-    if below > 0.15:
-        length = 2.3 + below
-        if curly > 0.5:
-            return Style(
-                length, 0.9 * volume, 0.09, 0.3, 0.55, (1, -0.3, -0.3), (0.3, -1, -0.1), 0.0
-            )
-        return Style(length, 0.8 * volume, 0.02, 1.5, 0.9, (1, -0.3, -0.2), (0.2, -1, -0.1), 0.0)
-    if curly > 0.5:
-        return Style(
-            0.06 + 0.9 * volume,
-            0.8 * volume,
-            0.045 + 0.08 * volume,
-            0.1 + 0.14 * volume,
-            0.15,
-            taper=0.25,
-        )
-    return Style(1.2, 0.9 * volume, 0.01, 1.0, 0.95, taper=0.5)
-
-
-def _stands_off(person: Array, fitted: Fit, unit: float) -> float:
-    """How far the person's outline lies outside the skull, above and beside it, decimetres."""
-    skull = fitted.camera.to_pixels(fitted.shape)
-    x, eyes = fitted.landmarks[OVAL, 0].mean(), fitted.landmarks[list(IRISES), 1].mean()
-    band = person[:, max(0, int(x - 0.3 * unit)) : int(x + 0.3 * unit)].max(axis=1) > 0.5
-    above = skull[:, 1].min() - (band.argmax() if band.any() else 0)
-    rows = person[max(0, int(eyes - 0.9 * unit)) : max(1, int(eyes - 0.3 * unit))] > 0.5
-    width = np.median(rows.sum(axis=1)) if len(rows) else 0.0
-    high = (skull[:, 1] < eyes - 0.3 * unit) & (skull[:, 1] > eyes - 0.9 * unit)
-    beside = (width - np.ptp(skull[high, 0])) / 2
-    return float(np.clip(max(above, beside) / unit, 0.05, 0.75))
-
-
-def _hangs(hair: Array, points: Array, unit: float) -> float:
-    """How far below the chin hair hangs beside the face without a break, decimetres."""
-    left, right = points[OVAL, 0].min(), points[OVAL, 0].max()
-    wide, chin, mouth = right - left, points[CHIN, 1], points[LIPS_INNER[0], 1]
-    lengths = []
-    for a, b in ((left - 0.45 * wide, left), (right, right + 0.45 * wide)):
-        band = hair[max(0, int(mouth)) :, max(0, int(a)) : max(1, int(b))] > 0.5
-        thick = band.sum(axis=1) > 0.08 * wide
-        lengths.append(len(thick) if thick.all() else int(thick.argmin()))
-    return float(max(lengths) - (chin - mouth)) / unit
-
-
-def _curliness(photo: Image, hair: Array, points: Array, unit: float) -> float:
-    """0 for strands that run together, 1 for curls, from the structure of the hair's texture."""
-    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    sure = cv2.erode((hair > 0.9).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    sure[int(points[FOREHEAD, 1] + 0.3 * unit) :] = False
-    if sure.sum() < 200:
-        return 0.0
-    gx, gy = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
-    sigma = 0.06 * unit
-    xx, yy, xy = (cv2.GaussianBlur(g, (0, 0), sigma) for g in (gx * gx, gy * gy, gx * gy))
-    coherence = np.hypot(xx - yy, 2 * xy) / np.maximum(xx + yy, 1e-3)
-    weight = (xx + yy)[sure]
-    mean = float((coherence[sure] * weight).sum() / weight.sum())
-    return float(np.clip((CURLY[0] - mean) / (CURLY[0] - CURLY[1]), 0, 1))
-
-
-def _palette(photo: Image, mask: Masks) -> Array:
-    """Colours of the hair, smoothed a little so that noise is not among them."""
-    soft = cv2.GaussianBlur(photo, (0, 0), 1.5)
-    colours = soft[mask.hair > 0.95].astype(float)
-    if len(colours) < 50:
-        return mask.hair_colour[None]
-    return np.asarray(colours[:: max(1, len(colours) // PALETTE)])
 
 
 def _iris(photo: Image, points: Array) -> Array:
@@ -193,7 +114,9 @@ def _cloth(photo: Image, mask: Masks, points: Array) -> Array:
     """The middle colour of what the person wears."""
     tall = np.ptp(points[OVAL, 1])
     below = np.zeros(mask.person.shape, bool)
-    below[int(points[CHIN, 1] + 0.3 * tall) :] = True
+    x, wide = points[OVAL, 0].mean(), np.ptp(points[OVAL, 0])
+    columns = slice(max(0, int(x - wide)), max(0, int(x + wide)))
+    below[int(points[CHIN, 1] + 0.35 * tall) :, columns] = True
     worn = below & (mask.person > 0.9) & (mask.skin < 0.1) & (mask.hair < 0.1)
     if worn.sum() < 100:
         return np.array([92.0, 98.0, 108.0])
