@@ -126,13 +126,13 @@ def shown(
     views = tuple(
         tuple(False for _ in slots)
         if no_references
-        else _chosen(phase.views, slots, frontal, (*where, identity))
+        else choose_views(phase.views, slots, frontal, (*where, identity))
         for identity, slots in enumerate(available)
     )
     return Shown(views, not no_text)
 
 
-def _chosen(
+def choose_views(
     dropout: ViewDropout, slots: Sequence[bool], frontal: int, where: tuple[object, ...]
 ) -> tuple[bool, ...]:
     if dropout.keep_frontal and not slots[frontal]:

@@ -16,6 +16,7 @@ COMMANDS = {
     "encode": "latents, text and vision features of shards, computed once for training",
     "train-lora": "train the view-synthesis LoRA on pairs",
     "views": "seven views of single portraits, with a contact sheet",
+    "train": "the Progressive View Curriculum on packed or encoded shards",
     "generate": "a prompt and one or two identities in, a video out",
     "models": "the model files in use: source, licence, hash, present or not",
 }

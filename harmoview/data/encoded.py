@@ -1,0 +1,167 @@
+"""An encoded folder opened for reading: its samples by number, read by their byte ranges."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors.torch import load
+from torch import Tensor
+from webdataset.tariterators import group_by_keys, tar_file_expander
+
+from datapipe.errors import UserError
+from datapipe.files import Folder
+from datapipe.shards import Shard
+from harmoview.encode.manifest import EncodedManifest, load_encoded, read_index
+from harmoview.encode.shard import NO_TEXT, digest, text_file
+
+HASHERS = 4
+CHUNK = 8 << 20
+TEXTS = 64
+"""Embeddings that a worker keeps; captions repeat."""
+
+
+class DamagedSample(Exception):
+    """The bytes of a sample are not those that were written, or cannot be read."""
+
+
+@dataclass(frozen=True)
+class EncodedSample:
+    """One sample of the folder."""
+
+    key: str
+    video: Tensor
+    """[C, F, h, w], normalised latents."""
+    references: Tensor
+    """[I, V, C, h, w]; zeros in absent slots."""
+    present: Tensor
+    """[I, V], bool."""
+    features: Tensor | None
+    """[I, N, D] of the frontal references; None where they were not encoded."""
+    text: Tensor
+    """[tokens, D]."""
+
+
+class EncodedShards:
+    """A finished folder of encoded shards."""
+
+    def __init__(self, url: str) -> None:
+        """Raises UserError where there is none."""
+        self.folder = Folder(url)
+        self.manifest: EncodedManifest = load_encoded(self.folder)
+        self._text = lru_cache(maxsize=TEXTS)(self._load_text)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers open the folder by its name: a cache does not travel."""
+        return {"url": self.folder.url}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["url"])  # type: ignore[misc]
+
+    @cached_property
+    def index(self) -> pa.Table:
+        """One row a sample; a sample's number is its row. See `harmoview.encode.manifest`."""
+        return read_index(self.folder, self.manifest.shards)
+
+    def column(self, name: str) -> np.ndarray[Any, Any]:
+        """A column of the index; nulls are NaN."""
+        values: np.ndarray[Any, Any] = self.index.column(name).to_numpy()
+        return values
+
+    @cached_property
+    def keys(self) -> list[str]:
+        found: list[str] = self.index.column("key").to_pylist()
+        return found
+
+    def check_sizes(self) -> None:
+        """Raises UserError where a shard is missing or is not as long as the manifest says."""
+        for shard in self.manifest.shards:
+            path = self.folder.path(shard.name)
+            if not self.folder.exists(shard.name):
+                raise UserError(f"{path} is missing: encode into a new folder")
+            if (size := self.folder.fs.size(path)) != shard.bytes:
+                raise UserError(f"{path} has {size:,} bytes, not {shard.bytes:,}: {_REMEDY}")
+
+    def check_hashes(self, shards: Sequence[Shard]) -> None:
+        """Reads shards whole. Raises UserError where one is not what the manifest says."""
+
+        def check(shard: Shard) -> None:
+            sha256 = hashlib.sha256()
+            with self.folder.open(shard.name) as file:
+                while chunk := file.read(CHUNK):
+                    sha256.update(chunk)
+            if sha256.hexdigest() != shard.sha256:
+                raise UserError(
+                    f"{self.folder.path(shard.name)} has another hash than its manifest: {_REMEDY}"
+                )
+
+        with ThreadPoolExecutor(HASHERS, "hash") as pool:
+            list(pool.map(check, shards))
+
+    def read(self, number: int) -> EncodedSample:
+        """Raises DamagedSample where the bytes are not those that were written."""
+        row = self.index.slice(number, 1).to_pylist()[0]
+        data = self._span(row)
+        if digest(data) != row["digest"]:
+            raise DamagedSample(f"{row['key']} in {row['shard']} has changed since it was encoded")
+        url = self.folder.path(row["shard"])
+        # the span of a sample is a small tar of its own
+        members = next(group_by_keys(tar_file_expander([{"url": url, "stream": io.BytesIO(data)}])))
+        tensors = load(members["safetensors"])
+        present = tensors["present"]
+        packed = tensors["references"]
+        references = packed.new_zeros(*present.shape, *packed.shape[1:])
+        references[present] = packed
+        return EncodedSample(
+            row["key"], tensors["video"], references, present, tensors.get("features"),
+            self._text(row["caption"]),
+        )  # fmt: skip
+
+    def caption(self, number: int) -> str:
+        """The caption in words. Raises DamagedSample."""
+        row = self.index.slice(number, 1).to_pylist()[0]
+        stream = {"url": row["shard"], "stream": io.BytesIO(self._span(row))}
+        members = next(group_by_keys(tar_file_expander([stream])))
+        return str(json.loads(members["json"])["caption_text"])
+
+    def no_text(self) -> Tensor:
+        """The embedding [tokens, D] of the empty caption."""
+        return self._text(NO_TEXT)
+
+    def _span(self, row: dict[str, Any]) -> bytes:
+        path = self.folder.path(row["shard"])
+        start = row["offset"]
+        try:
+            data: bytes = self.folder.fs.cat_file(path, start=start, end=start + row["size"])
+        except FileNotFoundError as missing:
+            raise UserError(f"{path} is gone: encode into a new folder") from missing
+        return data
+
+    def _load_text(self, caption: str) -> Tensor:
+        try:
+            tensor: Tensor = load(self.folder.read(text_file(caption)))["text"]
+        except FileNotFoundError as missing:
+            raise UserError(
+                f"{self.folder.path(text_file(caption))} is missing: encode into a new folder"
+            ) from missing
+        return tensor
+
+
+_REMEDY = "it is damaged; encode into a new folder"
+
+
+def padded(texts: Sequence[Tensor], length: int) -> Tensor:
+    """[B, length, D]: zeros behind each text, which Wan attends to as it was trained to."""
+    whole = texts[0].new_zeros(len(texts), length, texts[0].shape[-1])
+    for row, text in zip(whole, texts, strict=True):
+        row[: len(text)] = text
+    return torch.as_tensor(whole)

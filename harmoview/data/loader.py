@@ -1,0 +1,149 @@
+"""Batches for one rank: WebDataset's pieces behind the plan, resumable at any micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+import webdataset as wds
+from torch import Tensor
+
+from datapipe.errors import UserError
+from harmoview.data.encoded import DamagedSample, EncodedSample, EncodedShards, padded
+from harmoview.data.plan import MicroBatch, Plan
+
+TRIES = 20
+"""Samples tried in the place of a damaged one; so many damaged ones together are no accident."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one group, ready for the model."""
+
+    epoch: int
+    keys: tuple[str, ...]
+    video: Tensor
+    """[B, C, F, h, w]."""
+    references: Tensor
+    """[B, I, V, C, h, w]."""
+    present: Tensor
+    """[B, I, V], bool."""
+    features: Tensor | None
+    """[B, I, N, D]."""
+    text: Tensor
+    """[B, T, D], padded."""
+    weight: Tensor
+    """[B]: 1; 0 for a stand-in, so that a damaged sample is skipped without stopping a rank."""
+    damaged: tuple[str, ...] = ()
+    """What is wrong with each sample that was skipped."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
+        """On the device; numbers in `dtype`, but the video in float32 for the loss."""
+
+        def moved(tensor: Tensor, kind: torch.dtype) -> Tensor:
+            return tensor.to(device, kind, non_blocking=True)
+
+        return replace(
+            self,
+            video=moved(self.video, torch.float32),
+            references=moved(self.references, dtype),
+            present=self.present.to(device),
+            features=None if self.features is None else moved(self.features, dtype),
+            text=moved(self.text, dtype),
+            weight=moved(self.weight, torch.float32),
+        )
+
+
+class Reader:
+    """Reads micro-batches; picklable, for worker processes."""
+
+    def __init__(self, data: EncodedShards, plan: Plan, features: bool) -> None:
+        """`features`: whether the model takes them."""
+        self._data, self._plan, self._features = data, plan, features
+        self._members = plan.members()
+
+    def __call__(self, batches: Iterable[MicroBatch]) -> Iterator[Batch]:
+        """A stage of a `wds.DataPipeline`."""
+        for batch in batches:
+            yield self.read(batch)
+
+    def read(self, batch: MicroBatch) -> Batch:
+        """Raises UserError where nothing near a damaged sample can be read."""
+        samples, weights, damaged = [], [], []
+        for number in batch.samples:
+            try:
+                samples.append(self._data.read(number))
+                weights.append(1.0)
+            except DamagedSample as bad:
+                damaged.append(str(bad))
+                samples.append(self._stand_in(number))
+                weights.append(0.0)
+        features = None
+        if self._features:
+            features = torch.stack([s.features for s in samples if s.features is not None])
+        return Batch(
+            batch.epoch,
+            tuple(sample.key for sample in samples),
+            torch.stack([sample.video for sample in samples]),
+            torch.stack([sample.references for sample in samples]),
+            torch.stack([sample.present for sample in samples]),
+            features,
+            padded([s.text for s in samples], self._data.manifest.settings.text_length),
+            torch.tensor(weights),
+            tuple(damaged),
+        )
+
+    def _stand_in(self, number: int) -> EncodedSample:
+        """The next sample of the group that can be read; it will not count."""
+        members = self._members[self._plan.groups[number]]
+        place = members.index(number)
+        for step in range(1, TRIES + 1):
+            try:
+                return self._data.read(members[(place + step) % len(members)])
+            except DamagedSample:
+                continue
+        raise UserError(
+            f"{TRIES} samples near {self._plan.keys[number]} cannot be read: "
+            f"{self._data.folder.url} is damaged; encode into a new folder"
+        )
+
+
+class Share:
+    """A rank's micro-batches from a start on; the source of a `wds.DataPipeline`."""
+
+    def __init__(self, plan: Plan, start: int, rank: int, ranks: int) -> None:
+        self._plan, self._start, self._rank, self._ranks = plan, start, rank, ranks
+
+    def __call__(self) -> Iterator[MicroBatch]:
+        return islice(self._plan.stream(self._start), self._rank, None, self._ranks)
+
+
+def batches(
+    data: EncodedShards,
+    plan: Plan,
+    *,
+    start: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+    workers: int = 0,
+    features: bool = True,
+) -> Iterator[Batch]:
+    """A rank's batches from micro-batch `start` of the plan on, without an end.
+
+    Rank r of R has every R-th micro-batch, and so have a rank's worker processes among them; a
+    loader with several workers takes from them in turn, so that the order is the plan's whatever
+    their number.
+    """
+    pipeline = wds.DataPipeline(
+        Share(plan, start, rank, ranks), wds.split_by_worker, Reader(data, plan, features)
+    )
+    context = "spawn" if workers else None  # a fork of a process with threads and CUDA may hang
+    loader = wds.WebLoader(
+        pipeline, batch_size=None, num_workers=workers, multiprocessing_context=context
+    )
+    return iter(loader)

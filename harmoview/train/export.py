@@ -1,0 +1,68 @@
+"""The trained model in diffusers' layout, as `from_pretrained` and `harmoview generate` read it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harmoview.checkpoint import save_parts
+from harmoview.model import HarmoViewTransformer3DModel
+from harmoview.train.learner import Learner
+from harmoview.train.settings import Leg, TrainSettings
+from harmoview.trainable import Lora, add_lora
+from lora_engine.flux import parallel
+
+
+def export(folder: Path, settings: TrainSettings, leg: Leg, learner: Learner) -> None:
+    """Write `folder`/transformer or transformer_2, in place of an older one; all workers call it.
+
+    The whole model where all of it learned, else the new parts and the adapter. The averaged
+    weights if there are some, in the precision of the computation.
+    """
+    with learner.averaged():
+        state = _gathered(learner)
+    if parallel.rank() == 0:
+        temporary, target = folder / f".{leg.expert}.tmp", folder / leg.expert
+        shutil.rmtree(temporary, ignore_errors=True)
+        with torch.device("meta"):  # an unsharded model to hang the gathered weights on
+            config = learner.model.config.items()
+            model = HarmoViewTransformer3DModel(**{k: v for k, v in config if k[0] != "_"})
+        if leg.phase.train == "full":
+            model.load_state_dict(_in_precision(state, learner.dtype, model), assign=True)
+            model.save_pretrained(temporary)
+        else:
+            add_lora(model, Lora(settings.rank, settings.rank, settings.seed))
+            model.load_state_dict(state, strict=False, assign=True)
+            save_parts(model, temporary)
+        if target.exists():
+            old = folder / f".{leg.expert}.old"
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
+            temporary.rename(target)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(target)
+    parallel.wait_for_all()
+
+
+def _gathered(learner: Learner) -> dict[str, Tensor]:
+    """The weights that learned, whole, on the first worker; one at a time, to spare memory."""
+    found: dict[str, Tensor] = {}
+    for name, parameter in zip(learner.names, learner.parameters, strict=True):
+        whole = parameter.detach().full_tensor()
+        if parallel.rank() == 0:
+            found[name] = whole.cpu()
+    return found
+
+
+def _in_precision(
+    state: dict[str, Tensor], dtype: torch.dtype, model: HarmoViewTransformer3DModel
+) -> dict[str, Tensor]:
+    exact = tuple(model._keep_in_fp32_modules or ())
+    return {
+        name: value if any(part in name for part in exact) else value.to(dtype)
+        for name, value in state.items()
+    }

@@ -1,0 +1,159 @@
+"""The thing that learns: the sharded model, its optimiser, its learning rate, its average."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+from harmoview.data.loader import Batch
+from harmoview.model import HarmoViewTransformer3DModel
+from harmoview.new_parts import NEW_PARTS
+from harmoview.train.objective import Draws, loss
+from harmoview.train.settings import Leg, TrainSettings
+from harmoview.trainable import Lora, add_lora, select
+from harmoview.weights import from_wan
+from lora_engine.flux import parallel
+
+
+class Learner:
+    """One worker's part of the model, for one leg."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        leg: Leg,
+        model: dict[str, Any],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        """Load the base; `model` are settings of it that follow from the data. Raises UserError."""
+        self._settings, self.device, self.dtype = settings, device, dtype
+        self.model = _build(settings, leg, {**settings.model_settings(), **model}, dtype)
+        self.names = select(self.model, leg.phase.train)
+        use_checkpointing = settings.gradient_checkpointing
+        if use_checkpointing or (use_checkpointing is None and device.type == "cuda"):
+            self.model.enable_gradient_checkpointing()
+        self.model.to(device).train()
+        shard(self.model, device, dtype)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=leg.phase.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.schedule = get_scheduler(
+            settings.schedule,
+            self.optimizer,
+            num_warmup_steps=settings.warmup,
+            num_training_steps=leg.phase.steps,
+        )
+        self.ema = EMAModel(self.parameters, decay=settings.ema) if settings.ema else None
+
+    def step(
+        self, batches: Sequence[Batch], draws: Sequence[Draws], no_text: Tensor
+    ) -> dict[str, float]:
+        """One optimiser step on this worker's batches. Returns the loss and more."""
+        weight = sum_over_workers(sum(float(batch.weight.sum()) for batch in batches), self.device)
+        # the workers' gradients are averaged, hence their number here
+        scale = parallel.processes() / max(weight, 1.0)
+        total = 0.0
+        for batch, drawn in zip(batches, draws, strict=True):
+            here = batch.to(self.device, self.dtype)
+            losses = loss(self.model, here, drawn, no_text) * here.weight
+            torch.autograd.backward(losses.sum() * scale)
+            total += float(losses.detach().sum())
+        norm = clip(self.parameters, self._settings.clip)
+        rate = self.schedule.get_last_lr()[0]
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        if self.ema is not None:
+            self.ema.step(self.parameters)
+        mean = sum_over_workers(total, self.device) / max(weight, 1.0)
+        return {"loss": mean, "grad_norm": norm, "learning_rate": rate, "samples": weight}
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the model has its averaged weights, if there are some."""
+        if self.ema is None:
+            yield
+            return
+        self._swap(self.ema)
+        try:
+            yield
+        finally:
+            self._swap(self.ema)
+
+    @contextmanager
+    def inference(self) -> Iterator[HarmoViewTransformer3DModel]:
+        """The model with its averaged weights, in evaluation mode, without gradients."""
+        with self.averaged(), torch.no_grad():
+            self.model.eval()
+            try:
+                yield self.model
+            finally:
+                self.model.train()
+
+    @torch.no_grad()
+    def _swap(self, ema: EMAModel) -> None:
+        for parameter, shadow in zip(self.parameters, ema.shadow_params, strict=True):
+            kept = parameter.detach().clone()
+            parameter.copy_(shadow)
+            shadow.copy_(kept)
+
+
+def _build(
+    settings: TrainSettings, leg: Leg, model: dict[str, Any], dtype: torch.dtype
+) -> HarmoViewTransformer3DModel:
+    full = leg.phase.train == "full"
+    # what learns is float32; a frozen base has the precision of the computation
+    built = from_wan(
+        settings.base,
+        subfolder=leg.expert,
+        dtype=torch.float32 if full else dtype,
+        seed=settings.seed,
+        **model,
+    )
+    if not full:
+        add_lora(built, Lora(settings.rank, settings.rank, settings.seed))
+        for name, parameter in built.named_parameters():
+            if name in NEW_PARTS:
+                parameter.data = parameter.data.float()
+    return built
+
+
+def shard(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """FSDP2 over all workers, a group a block; one worker is the case of one shard.
+
+    In bfloat16 everything is computed in it, Wan's time embedding and norms too, from float32
+    weights where they learn.
+    """
+    # Wan's forward returns a view; the loss works out of place, as the warning asks
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+    mesh = init_device_mesh(device.type, (parallel.processes(),))
+    policy = MixedPrecisionPolicy()
+    if dtype != torch.float32:
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    for block in model.blocks:  # type: ignore[union-attr]
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+
+
+def clip(parameters: Sequence[nn.Parameter], most: float) -> float:
+    """Scale the gradients to a norm of at most `most`; the norm before."""
+    norm: Any = nn.utils.clip_grad_norm_(parameters, most)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+
+def sum_over_workers(value: float, device: torch.device) -> float:
+    """The sum of every worker's number."""
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(total)
+    return float(total)

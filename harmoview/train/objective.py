@@ -1,0 +1,75 @@
+"""What is minimised: the flow-matching loss of a batch, a pure function of its random draws."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harmoview import flow
+from harmoview.curriculum import Phase, shown
+from harmoview.data.loader import Batch
+from harmoview.flow import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random choices of a batch."""
+
+    mask: Tensor
+    """[B, I, V]: the views that are shown."""
+    text: Tensor
+    """[B]: whether the caption is."""
+    sigma: Tensor
+    """[B], noise levels in 0..1."""
+    noise: Tensor
+    """As the video."""
+
+
+def draw(batch: Batch, phase: Phase, noise: NoiseSchedule, frontal: int, seed: int) -> Draws:
+    """The choices for a batch that is still on the CPU.
+
+    They depend on seed, key and epoch of each sample only: not on who computes it, nor when.
+    """
+    views, texts, sigmas, noises = [], [], [], []
+    for key, present, video in zip(batch.keys, batch.present, batch.video, strict=True):
+        choice = shown(
+            phase, present.tolist(), frontal=frontal, seed=seed, key=key, epoch=batch.epoch
+        )
+        views.append(choice.views)
+        texts.append(choice.text)
+        generator = seeded(seed, "noise", key, batch.epoch)
+        sigmas.append(noise.sample(1, generator))
+        noises.append(torch.randn(video.shape, generator=generator))
+    return Draws(torch.tensor(views), torch.tensor(texts), torch.cat(sigmas), torch.stack(noises))
+
+
+def seeded(*what: object) -> torch.Generator:
+    """A generator on the CPU whose seed depends on its arguments only."""
+    text = "\x1f".join(map(str, what)).encode()
+    seed = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+    return torch.Generator().manual_seed(seed)
+
+
+def loss(model: Any, batch: Batch, draws: Draws, no_text: Tensor) -> Tensor:
+    """Mean squared error of the velocity, a number a sample, [B].
+
+    `batch` and `no_text` [1, T, D] are on the model's device, in its dtype.
+    """
+    video = batch.video
+    sigma, noise = draws.sigma.to(video.device), draws.noise.to(video.device)
+    dtype = batch.text.dtype
+    text = torch.where(draws.text.to(video.device)[:, None, None], batch.text, no_text)
+    prediction = model(
+        flow.noisy(video, noise, sigma).to(dtype),
+        sigma * flow.TIMESTEPS,
+        text,
+        encoder_hidden_states_image=batch.features,
+        reference_latents=batch.references,
+        reference_mask=draws.mask.to(video.device),
+        return_dict=False,
+    )[0]
+    return flow.loss(prediction, video, noise)

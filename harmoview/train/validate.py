@@ -1,0 +1,112 @@
+"""Losses on held-out samples: by noise level, by number of views, and with whose references."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harmoview.curriculum import ViewDropout, choose_views
+from harmoview.data.loader import Batch
+from harmoview.flow import NoiseSchedule, shifted
+from harmoview.train.learner import sum_over_workers
+from harmoview.train.objective import Draws, loss, seeded
+from lora_engine.flux import parallel
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Of the noise before the shift, or evenly within an expert's range."""
+VIEWS = (1, 4, 7)
+
+
+def validate(
+    model: Any,
+    batches: Sequence[Batch],
+    noise: NoiseSchedule,
+    frontal: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    no_text: Tensor,
+) -> dict[str, float]:
+    """Mean losses, the same on every worker: `noise/…`, `views/…`, `references/own|other|none`.
+
+    `batches` hold one sample each, the same ones on every worker, which share the work out. The
+    noise of a sample depends on its key alone, so that runs and steps can be compared. `other`
+    has the references of the next held-out sample of the same group; where there is none it is
+    left out.
+    """
+    sums: dict[str, float] = defaultdict(float)
+    counts: dict[str, float] = defaultdict(float)
+    cases = list(_cases(batches, noise, frontal))
+    names = sorted({name for _, names, _, _ in cases for name in names})
+    ranks, rank = parallel.processes(), parallel.rank()
+    for turn in range(-(-len(cases) // ranks)):
+        mine = turn * ranks + rank
+        # every worker runs as many passes, because the model is sharded
+        batch, belongs, draws, sigma = cases[min(mine, len(cases) - 1)]
+        value = float(loss(model, batch.to(device, dtype), draws, no_text)[0])
+        if mine < len(cases):
+            for name in (*belongs, *(() if "references/own" not in belongs else (sigma,))):
+                sums[name] += value
+                counts[name] += 1
+    names += [f"noise/{level:g}" for level in levels(noise)]
+    totals = {n: sum_over_workers(sums[n], device) for n in names}
+    numbers = {n: sum_over_workers(counts[n], device) for n in names}
+    return {name: totals[name] / numbers[name] for name in names if numbers[name]}
+
+
+def levels(noise: NoiseSchedule) -> list[float]:
+    """Noise levels that cover the schedule's range."""
+    if (noise.low, noise.high) == (0.0, 1.0):
+        return [round(float(shifted(torch.tensor(u), noise.shift)), 3) for u in LEVELS]
+    return [round(noise.low + (noise.high - noise.low) * u, 3) for u in LEVELS]
+
+
+def _cases(
+    batches: Sequence[Batch], noise: NoiseSchedule, frontal: int
+) -> Iterator[tuple[Batch, tuple[str, ...], Draws, str]]:
+    """Each forward pass with the names of the means that it enters."""
+    for index, batch in enumerate(batches):
+        other = _next_alike(batches, index)
+        for level in levels(noise):
+            at = f"noise/{level:g}"
+            for count in VIEWS:
+                names = (f"views/{count}", *(("references/own",) if count == max(VIEWS) else ()))
+                yield batch, names, _draws(batch, level, count, frontal), at
+            nothing = _draws(batch, level, 0, frontal)
+            yield batch, ("views/0", "references/none"), nothing, at
+            if other is not None:
+                swapped = replace(
+                    batch,
+                    references=other.references,
+                    present=other.present,
+                    features=other.features,
+                )
+                draws = _draws(swapped, level, max(VIEWS), frontal)
+                yield swapped, ("references/other",), draws, at
+
+
+def _draws(batch: Batch, level: float, count: int, frontal: int) -> Draws:
+    key = batch.keys[0]
+    mask = torch.zeros_like(batch.present)
+    if count:
+        dropout = ViewDropout({count: 1.0})
+        mask[0] = torch.tensor(
+            [choose_views(dropout, slots, frontal, ("validation", key, 0, identity))
+             for identity, slots in enumerate(batch.present[0].tolist())]
+        )  # fmt: skip
+    generator = seeded("validation", key)
+    noise = torch.randn(batch.video.shape, generator=generator)
+    return Draws(mask, torch.ones(1, dtype=torch.bool), torch.tensor([level]), noise)
+
+
+def _next_alike(batches: Sequence[Batch], index: int) -> Batch | None:
+    shape = batches[index].references.shape
+    for step in range(1, len(batches)):
+        other = batches[(index + step) % len(batches)]
+        if other.references.shape == shape:
+            return other
+    return None
