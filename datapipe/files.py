@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,13 +105,11 @@ class Folder:
 
     @contextmanager
     def _create_remote(self, target: str) -> Iterator[IO[bytes]]:
-        file = self.fs.open(target, "wb")
-        try:
-            yield file
-        except BaseException:
-            file.discard()  # an upload that is never completed leaves nothing visible
-            raise
-        file.close()
+        # through a local file: not every store can take back an upload that has begun
+        with tempfile.NamedTemporaryFile(prefix="harmoview-") as file:
+            yield cast("IO[bytes]", file)
+            file.flush()
+            self.fs.put_file(file.name, target)
 
     def names(self, pattern: str) -> list[str]:
         """Names that match a glob, sorted, without unfinished files."""
