@@ -68,6 +68,8 @@ def plain(samples):
     return sorted((s.key, s.caption, s.outcome, s.stopped and s.stopped.reason) for s in samples)
 
 
+@pytest.mark.slow
+@pytest.mark.ray
 def test_ray_equals_local_whatever_happens_to_samples():
     """Rejected and broken samples come out as rows on both, and hurt no other."""
     stages = [Tag("one", bad={"k3"}), Tag("two", boom={"k5"}), Tag("three")]
@@ -95,6 +97,8 @@ def test_what_concerns_the_run_stops_it_with_its_message(line, fault):
         list(line([Tag("one"), Tag("two", **fault)]).run(Numbers(4)))
 
 
+@pytest.mark.slow
+@pytest.mark.ray
 def test_a_sample_that_kills_its_worker_is_tried_three_times(tmp_path):
     """Twice in the run, once apart; every other sample comes through."""
     log = tmp_path / "calls"
