@@ -104,8 +104,9 @@ def calibrated_vae(**changes: Any) -> AutoencoderKLWan:
     channels = raw.config.z_dim
     neutral = {"latents_mean": [0.0] * channels, "latents_std": [1.0] * channels}
     with _drawn_from(5):
-        boards = torch.rand(8, 3, 1, 8, 8).repeat_interleave(8, -1).repeat_interleave(8, -2) * 2 - 1
-    latents = normalized_latents(vae(**{**changes, **neutral}), boards)
+        boards = torch.rand(8, 3, 9, 8, 8).repeat_interleave(8, -1).repeat_interleave(8, -2)
+    with torch.no_grad():
+        latents = normalized_latents(vae(**{**changes, **neutral}), 2 * boards - 1)
     over = (0, 2, 3, 4)
     statistics = {"latents_mean": latents.mean(over).tolist(),
                   "latents_std": latents.std(over).tolist()}  # fmt: skip
