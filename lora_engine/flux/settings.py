@@ -124,7 +124,9 @@ def check(settings: TrainSettings, processes: int) -> Inputs:
     """Everything that can be wrong, before anything heavy starts. Raises UserError naming it."""
     from lora_engine.flux.device import device_named
 
-    device_named(settings.device)
+    device = device_named(settings.device)
+    if settings.quantize is not None and device.type != "cuda":
+        raise UserError(f"--quantize {settings.quantize}: needs a GPU; leave it out")
     base = find_base(settings.base)
     if settings.resolution % base.multiple:
         raise UserError(f"--resolution {settings.resolution}: not a multiple of {base.multiple}")

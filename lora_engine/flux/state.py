@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -27,17 +27,17 @@ def save_state(
     """Write checkpoint `step` (steps done), then delete those before the last two."""
     tensors = {f"lora/{name}": p.detach() for name, p in parameters.items()}
     scalars: dict[str, float | int] = {}
-    for index, entries in optimizer.state_dict()["state"].items():
-        for name, value in entries.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"optimizer/{index}/{name}"] = value
-            else:
-                scalars[f"optimizer/{index}/{name}"] = value
+    for name, value in _flat("optimizer", optimizer.state_dict()["state"]):
+        if isinstance(value, torch.Tensor):
+            tensors[name] = value
+        else:
+            scalars[name] = value
     if ema is not None:
         scalars["ema"] = ema.optimization_step
         tensors |= {f"ema/{i}": shadow for i, shadow in enumerate(ema.shadow_params)}
     header = {"step": str(step), "scalars": json.dumps(scalars)}
-    stored = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies: bitsandbytes' entries share tables, which safetensors refuses.
+    stored = {n: t.to("cpu", copy=True).contiguous() for n, t in tensors.items()}
     folder.put(f"{step:06d}.safetensors", save(stored, header))
     for old in checkpoints(folder)[:-KEPT]:
         folder.delete(f"{old:06d}.safetensors")
@@ -72,6 +72,15 @@ def load_state(
             shadow.copy_(tensors[f"ema/{i}"])
 
 
+def _flat(name: str, entries: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Leaves by their path; bitsandbytes nests its quantisation state."""
+    for key, value in entries.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{name}/{key}", value)
+        else:
+            yield f"{name}/{key}", value
+
+
 def _load_optimizer(
     optimizer: torch.optim.Optimizer,
     tensors: Mapping[str, torch.Tensor],
@@ -79,10 +88,13 @@ def _load_optimizer(
 ) -> None:
     state: dict[int, dict[str, Any]] = {}
     for name, value in {**tensors, **scalars}.items():
-        kind, _, rest = name.partition("/")
-        if kind == "optimizer":
-            index, _, key = rest.partition("/")
-            state.setdefault(int(index), {})[key] = value
+        kind, *path = name.split("/")
+        if kind != "optimizer":
+            continue
+        place = state.setdefault(int(path[0]), {})
+        for part in path[1:-1]:
+            place = place.setdefault(part, {})
+        place[path[-1]] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -43,6 +43,26 @@ def test_what_is_loaded_goes_on_as_what_was_saved(tmp_path):
     assert all(map(torch.equal, one[2].shadow_params, other[2].shadow_params))
 
 
+class Nested(torch.optim.AdamW):
+    """Keeps a part of its state a level deeper, as bitsandbytes does."""
+
+    def state_dict(self):
+        whole = super().state_dict()
+        deep = {i: {"deep": {"m": e["exp_avg"]}, **e} for i, e in whole["state"].items()}
+        return {**whole, "state": deep}
+
+
+def test_nested_optimizer_state_survives(tmp_path):
+    """Whatever depth a tensor lies at, it comes back there."""
+    parameters, _, ema = learner()
+    optimizers = [Nested(parameters.values(), lr=0.1) for _ in range(2)]
+    step((parameters, optimizers[0], ema))
+    save_state(Folder(tmp_path), 1, parameters, optimizers[0], ema)
+    load_state(Folder(tmp_path), 1, parameters, optimizers[1], ema)
+    loaded = optimizers[1].state[parameters["a"]]
+    assert torch.equal(loaded["deep"]["m"], optimizers[0].state[parameters["a"]]["exp_avg"])
+
+
 def test_the_last_two_checkpoints_stay(tmp_path):
     """Older ones are deleted, and they are found in order."""
     one = learner()
