@@ -14,6 +14,7 @@ COMMANDS = {
     "stats": "filter statistics of a run",
     "verify": "check shards against their manifest",
     "encode": "latents, text and vision features of shards, computed once for training",
+    "pairs": "canonical-yaw frames of head-rotation clips, as training pairs",
     "train-lora": "train the view-synthesis LoRA on pairs",
     "views": "seven views of single portraits, with a contact sheet",
     "train": "the Progressive View Curriculum on packed or encoded shards",

@@ -25,6 +25,8 @@ BOUND = FrontalBound()
 READABLE = 60
 """Degrees of yaw up to which pitch and roll mean something; see docs/filters.md."""
 SIDEWAYS = 90
+ROUNDS = 8
+"""Of `turn.next_frames`: a yaw that so many have not found is not to be seen in the clip."""
 PROBE_SIDE = 640
 """Long side to which frames are scaled down for the search, pixels."""
 SAME_PERSON = 0.4
@@ -58,7 +60,9 @@ class Look:
         Raises BadSample `unreadable`, `no_face`.
         """
         count = round(self._info.seconds / self._settings.every)
-        wanted = probing.coarse(self._info, max(8, min(count, self._settings.looks // 2)))
+        count = min(max(8, min(count, self._settings.looks // 2)), self._info.frames)
+        # Evenly: probes drawn towards key frames, as Prepare's are, would pass over a turn.
+        wanted = [int((part + 0.5) * self._info.frames / count) for part in range(count)]
         probes = self._probe(wanted)
         if 2 * len(probes) < len(wanted):
             detail = f"only {len(probes)} of {len(wanted)} frames could be decoded"
@@ -126,7 +130,7 @@ class Look:
     def _refined(self) -> Person:
         """The subject, after a look at all frames in which a yaw may be that is still wanted."""
         settings, tried = self._settings, set(self._images)
-        while True:
+        for _ in range(ROUNDS):
             subject = self._main_person()
             short = [y for y in settings.yaws if len(self.hits(subject, y)) < settings.choices]
             wanted = turn.next_frames(self._seen(subject), short, tried)
@@ -135,6 +139,7 @@ class Look:
                 return subject
             tried.update(wanted)
             self._probe(wanted)
+        return self._main_person()
 
     def _main_person(self) -> Person:
         """Who is seen most: tracks part where a head turns fast, and join as frames are added."""
