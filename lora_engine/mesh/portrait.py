@@ -20,6 +20,7 @@ from lora_engine.mesh.masks import Masks, masks
 from lora_engine.mesh.paint import Skin, paint
 from lora_engine.mesh.raster import Array
 
+UNSEEN_CLOTH = np.array([92.0, 98.0, 108.0])  # where the portrait ends at the neck
 TEXTURE = 1024  # longest side of the portrait that is looked at
 
 
@@ -111,13 +112,12 @@ def _eyes(photo: Image, fitted: Fit, anatomy: Anatomy) -> Array:
 
 
 def _cloth(photo: Image, mask: Masks, points: Array) -> Array:
-    """The middle colour of what the person wears."""
-    tall = np.ptp(points[OVAL, 1])
-    below = np.zeros(mask.person.shape, bool)
-    x, wide = points[OVAL, 0].mean(), np.ptp(points[OVAL, 0])
-    columns = slice(max(0, int(x - wide)), max(0, int(x + wide)))
-    below[int(points[CHIN, 1] + 0.35 * tall) :, columns] = True
-    worn = below & (mask.person > 0.9) & (mask.skin < 0.1) & (mask.hair < 0.1)
-    if worn.sum() < 100:
-        return np.array([92.0, 98.0, 108.0])
-    return np.asarray(np.clip(np.median(photo[worn], axis=0), 18, 235), float)
+    """The middle colour of what the person wears: below the neck, where it is not skin."""
+    tall, wide = np.ptp(points[OVAL, 1]), np.ptp(points[OVAL, 0])
+    x, y = points[OVAL, 0].mean(), points[CHIN, 1] + 0.5 * tall
+    left, right = max(0, int(x - 0.6 * wide)), max(0, int(x + 0.6 * wide))
+    chest = photo[int(y) :, left:right].reshape(-1, 3)
+    bare = mask.skin[int(y) :, left:right].ravel() > 0.1
+    if (~bare).sum() < 100:
+        return UNSEEN_CLOTH
+    return np.asarray(np.clip(np.median(chest[~bare], axis=0), 18, 235), float)
