@@ -37,7 +37,8 @@ class Settings:
     validation: float = 0.1
     """Share of the subjects that is held out; 0: none."""
     same_person: float = 0.6
-    """Cosine of frontal faces from which two subjects, whatever their names, stay in one split."""
+    """Cosine of frontal faces from which two subjects, whatever their names, stay in one split.
+    Virtual subjects are not compared: their names are exact."""
     seed: int = 0
     """Of the split."""
     faces: FACES = "light"
@@ -81,6 +82,8 @@ def execute(settings: Settings) -> int:
     write(folder, people, where, stage.pictures, made_by, settings.acquire.yaws)
     if not settings.quiet:
         report(clips, people, where, settings.acquire.yaws)
+        if settings.validation and "validation" not in where.values():
+            print("nobody is held out: all subjects may be one person; see --same-person")
         print(f"{len(people)} subjects of {len(clips)} clips: {settings.out}")
     return 0
 

@@ -8,7 +8,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ class Facts:
     """What the .json beside a clip says."""
 
     subject: str | None = None
-    truth: Mapping[int, float] | None = None
+    truth: Mapping[int, float] = field(default_factory=dict)
     """Yaw by frame, in degrees; only of clips of one person."""
 
 
@@ -69,9 +69,15 @@ def facts_of(sample: Sample) -> Facts:
     subject = data.get("subject") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(subject, str | None):
         raise UserError(f"{where}: `subject` must be the name of the person, as text")
-    people = data.get("people")
-    frames = people[0].get("frames", ()) if isinstance(people, list) and len(people) == 1 else ()
-    return Facts(subject or None, {i: float(frame["yaw"]) for i, frame in enumerate(frames)})
+    return Facts(subject or None, _yaws(data.get("people")))
+
+
+def _yaws(people: Any) -> dict[int, float]:
+    """Yaw by frame as `lora_engine.subjects.clip` writes it; none of anything else."""
+    if not isinstance(people, list) or len(people) != 1 or not isinstance(people[0], dict):
+        return {}
+    frames = enumerate(people[0].get("frames", ()))
+    return {i: float(f["yaw"]) for i, f in frames if isinstance(f, dict) and "yaw" in f}
 
 
 def _beside(sample: Sample) -> bytes | None:
@@ -104,7 +110,7 @@ class Acquire:
 
     def __call__(self, sample: Sample) -> Sample:
         """Pick the frames and keep them. Raises as `pick` does."""
-        truth = facts_of(sample).truth or {}
+        truth = facts_of(sample).truth
         with local_copy(sample.source, self._decoder.limits.bytes) as path:
             picked = pick(self._decoder, self.faces, self.settings, path, truth)
         self._folder.put(f"{sample.key}.tar", _to_tar(picked, self.mark(sample)))

@@ -82,7 +82,8 @@ def splits(
     """The split of each subject; nobody, under whatever name, is in both.
 
     Subjects any of whose frontal frames have a cosine of `same_person` or more are taken for one
-    person, and whoever is linked so, over any number of others, stays together. Such a group goes
+    person, and whoever is linked so, over any number of others, stays together. Rendered people are
+    who their names say: to a recogniser they look alike. Such a group goes
     where the hash of its first key says, but to train when it is more than the validation share;
     where the hash sends none to validation, the smallest group goes there, unless it is the only
     one.
@@ -102,10 +103,13 @@ def splits(
 
 def _groups(people: Mapping[str, Sequence[Clip]], same_person: float) -> list[list[str]]:
     """Keys of the subjects who may be one person, sorted."""
-    keys = [key for key in sorted(people) for _ in people[key]]
-    vectors = np.array(
-        [c.picked.embedding for key in sorted(people) for c in people[key] if c.picked], np.float32
-    )
+    known = [
+        (key, clip.picked.embedding)
+        for key in sorted(people)
+        for clip in people[key]
+        if clip.picked is not None and not clip.picked.rendered
+    ]
+    vectors = np.array([vector for _, vector in known], np.float32)
     root = {key: key for key in people}
 
     def find(key: str) -> str:
@@ -113,9 +117,9 @@ def _groups(people: Mapping[str, Sequence[Clip]], same_person: float) -> list[li
             key = root[key]
         return key
 
-    for place, vector in enumerate(vectors):
-        for other in np.flatnonzero(vectors[:place] @ vector >= same_person):
-            one, two = sorted((find(keys[place]), find(keys[int(other)])))
+    for place, (key, _) in enumerate(known):
+        for other in np.flatnonzero(vectors[:place] @ vectors[place] >= same_person):
+            one, two = sorted((find(key), find(known[int(other)][0])))
             root[two] = one
     groups: dict[str, list[str]] = defaultdict(list)
     for key in sorted(people):

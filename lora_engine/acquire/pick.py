@@ -46,6 +46,11 @@ class Picked:
     total: int
     """Frames of the clip."""
 
+    @property
+    def rendered(self) -> bool:
+        """Whether the clip came with the truth, and so with a name that is beyond doubt."""
+        return any(frame.true_yaw is not None for frame in self.frames)
+
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
