@@ -1,4 +1,4 @@
-"""`harmoview subjects`: virtual subjects turning their heads, with the exact pose of every frame."""
+"""`harmoview subjects`: virtual subjects turning their heads, with the exact pose per frame."""
 
 from __future__ import annotations
 
