@@ -83,7 +83,7 @@ def execute(settings: Settings) -> int:
     if not settings.quiet:
         report(clips, people, where, settings.acquire.yaws)
         if settings.validation and "validation" not in where.values():
-            print("nobody is held out: there is one subject, or all look like one person (--same-person)")
+            print("nobody is held out: one subject, or all look like one person (--same-person)")
         print(f"{len(people)} subjects of {len(clips)} clips: {settings.out}")
     return 0
 
