@@ -8,6 +8,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -167,7 +168,7 @@ class Acquire:
 def acquire(stage: Acquire, samples: Sequence[Sample], workers: int) -> Iterator[Sample]:
     """Every sample, as it is done, in any order; those of an earlier run first.
 
-    What happens to a sample is on it (`stopped`); nothing but a user's mistake ends the run.
+    What happens to a sample is on it (`stopped`). Raises UserError, which concerns the run.
     """
     todo = []
     for sample in samples:
@@ -187,6 +188,11 @@ def acquire(stage: Acquire, samples: Sequence[Sample], workers: int) -> Iterator
         try:
             for job in as_completed(jobs):
                 yield job.result()
+        except BrokenProcessPool as died:
+            raise UserError(
+                "a worker was killed, perhaps for memory: run the same command again, with fewer "
+                "--workers; it continues"
+            ) from died
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
