@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
+from datapipe.errors import UserError
 from datapipe.record import Sample
 
 
@@ -29,8 +31,21 @@ class CorpusSource(Datasource):  # type: ignore[misc]  # Ray ships no types
         listing = self._listing
 
         def read() -> Iterator[pa.Table]:
-            for sample in listing():
-                yield pa.table({"failure": [""], "sample": [pickle.dumps(sample)]})
+            try:
+                for sample in listing():
+                    yield _block("", pickle.dumps(sample))
+            except UserError as wrong:
+                yield _block(str(wrong))
+            except Exception:  # noqa: BLE001 - Ray would drop the rest of the corpus without a word
+                yield _block(
+                    f"the corpus could not be listed to its end:\n{traceback.format_exc()}"
+                    "What came before it is recorded; run the same command again: it continues"
+                )
 
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [ReadTask(read, unknown)]
+
+
+def _block(failure: str, sample: bytes = b"") -> pa.Table:
+    """One row as the line's workers take it: a sample, or what ends the run."""
+    return pa.table({"failure": [failure], "sample": [sample]})

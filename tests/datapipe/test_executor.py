@@ -99,6 +99,25 @@ def test_what_concerns_the_run_stops_it_with_its_message(line, fault):
 
 @pytest.mark.slow
 @pytest.mark.ray
+@dataclass(frozen=True)
+class Torn:
+    """A listing that ends too early, as when a store stops answering."""
+
+    fault: Exception
+
+    def __call__(self):
+        yield from Numbers(3)()
+        raise self.fault
+
+
+@pytest.mark.parametrize("line", [LocalLine, RayLine])
+@pytest.mark.parametrize("fault", [OSError("store is gone"), UserError("store is gone")])
+def test_a_listing_that_breaks_off_stops_the_run(line, fault):
+    """What was not listed must not pass for samples that killed their worker."""
+    with pytest.raises((OSError, UserError), match="store is gone"):
+        list(line([Tag("one")]).run(Torn(fault)))
+
+
 def test_a_sample_that_kills_its_worker_is_tried_three_times(tmp_path):
     """Twice in the run, once apart; every other sample comes through."""
     log = tmp_path / "calls"
