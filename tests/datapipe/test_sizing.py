@@ -47,6 +47,14 @@ def test_gpu_pools_use_every_gpu(gpus, each):
     assert pool.workers == int(gpus / each)
 
 
+@given(gpus=st.integers(1, 512))
+def test_a_worker_of_several_gpu_stages_holds_what_the_largest_needs(gpus):
+    """Ray takes no 1.25 GPUs; synthesis and scoring on one GPU take turns."""
+    stages = [Needs("prepare", cpus=1), Needs("synthesize", gpus=1), Needs("score", gpus=0.25)]
+    _, pool = plan_pools(stages, 64, gpus)
+    assert (pool.workers, pool.resources.num_gpus) == (gpus, 1.0)
+
+
 def test_a_line_that_can_never_fit_is_an_error():
     """Instead of waiting for ever."""
     with pytest.raises(UserError, match=r"needs 1 GPUs.*the cluster has 0"):
