@@ -102,7 +102,7 @@ class Ledger:
         finished = {_segment(name) for name in self.run.names("ledger/*.parquet")}
         for table in ("views", "references"):
             for name in self.run.names(f"{table}/g{generation:04d}-*.parquet"):
-                if _segment(name) not in finished:
+                if (number := _segment(name)).isdigit() and number not in finished:
                     self.run.delete(name)
 
     def append(self, samples: Sequence[Sample], labels: dict[str, str], generation: int) -> None:
@@ -187,7 +187,10 @@ def append_scores(
 
 
 def _segment(name: str) -> str:
-    """`000012` of `ledger/000012.parquet` and of `views/g0000-000012.parquet`."""
+    """`000012` of `ledger/000012.parquet` and of `views/g0000-000012.parquet`.
+
+    Segments of `datapipe.rescore` have none of the ledger: `r000012` of `g0001-r000012.parquet`.
+    """
     return name.rsplit("/", 1)[1].removesuffix(".parquet").rsplit("-", 1)[-1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -42,10 +43,10 @@ class Unscored:
 
 def begin(run: Folder, info: RunInfo, scoring: Scoring) -> RunInfo:
     """Start a new generation, or continue the one under way if it has the same scorers."""
-    generation = info.scoring.generation + 1
-    wanted = replace(scoring, generation=generation)
-    if info.rescoring != wanted:
-        _delete(run, generation)
+    current = info.scoring.generation
+    wanted = replace(scoring, generation=current + 1)
+    keep = {current, wanted.generation} if info.rescoring == wanted else {current}
+    _delete_but(run, keep)
     started = replace(info, rescoring=wanted)
     save_info(run, started)
     return started
@@ -54,8 +55,8 @@ def begin(run: Folder, info: RunInfo, scoring: Scoring) -> RunInfo:
 def rescore(run: Folder, info: RunInfo, line: Line, show: Callable[[Counter[str]], None]) -> int:
     """Score what has no scores of the new generation, then make that the current one.
 
-    Returns how many candidates there are. Raises UserError when one of them cannot be scored; the
-    run then keeps its earlier scores, and running again tries only what is left.
+    Returns how many candidates were scored by this call. Raises UserError when one of them cannot
+    be scored; the run then keeps its earlier scores, and running again tries only what is left.
     """
     scoring = info.rescoring
     if scoring is None:
@@ -78,7 +79,7 @@ def rescore(run: Folder, info: RunInfo, line: Line, show: Callable[[Counter[str]
             f"the first is {first}: {why.get(first, 'its worker died')}"
         )
     save_info(run, replace(info, scoring=scoring, rescoring=None))
-    _delete(run, info.scoring.generation)
+    _delete_but(run, {generation})
     return counts["candidate"]
 
 
@@ -97,18 +98,21 @@ def _write(
     def flush() -> None:
         nonlocal number
         if waiting:
-            name = f"g{scoring.generation:04d}-{number:06d}.parquet"
+            # numbered apart from the segments that `synthesize` appends to the same generation
+            name = f"g{scoring.generation:04d}-r{number:06d}.parquet"
             append_scores(run, waiting, dict(scoring.labels), name)
             number += 1
             waiting.clear()
 
-    for sample in samples:
-        counts[sample.outcome] += 1
-        (waiting if sample.stopped is None else failed).append(sample)
-        if len(waiting) >= SEGMENT_ROWS:
-            flush()
-        show(counts)
-    flush()
+    try:
+        for sample in samples:
+            counts[sample.outcome] += 1
+            (waiting if sample.stopped is None else failed).append(sample)
+            if len(waiting) >= SEGMENT_ROWS:
+                flush()
+            show(counts)
+    finally:
+        flush()
     return failed
 
 
@@ -117,10 +121,13 @@ def _segments(run: Folder, generation: int) -> tuple[str, ...]:
     return tuple(run.names(f"references/g{generation:04d}-*.parquet"))
 
 
-def _delete(run: Folder, generation: int) -> None:
+def _delete_but(run: Folder, generations: set[int]) -> None:
+    """Delete the scores of every other generation, also what a killed driver left of older ones."""
+    keep = {f"g{generation:04d}" for generation in generations}
     for table in ("references", "views"):
-        for name in run.names(f"{table}/g{generation:04d}-*.parquet"):
-            run.delete(name)
+        for name in run.names(f"{table}/*.parquet"):
+            if PurePosixPath(name).name.partition("-")[0] not in keep:
+                run.delete(name)
 
 
 def _column(run: Folder, name: str) -> list[str]:
