@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import tempfile
 import uuid
@@ -115,7 +116,7 @@ class Folder:
         """Names that match a glob, sorted, without unfinished files."""
         self.fs.invalidate_cache()
         prefix = len(self._fs_root[1]) + 1
-        found = self.fs.glob(f"{self._fs_root[1]}/{pattern}")
+        found = self.fs.glob(f"{glob.escape(self._fs_root[1])}/{pattern}")
         return sorted(
             name[prefix:]
             for name in map(str, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -94,7 +95,8 @@ def _define(
         return
     if run.local is None:
         files = [str(run.fs.unstrip_protocol(file)) for file in files]
-    quoted = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    # duckdb takes each for a pattern
+    quoted = ", ".join("'" + glob.escape(file).replace("'", "''") + "'" for file in files)
     connection.execute(f"CREATE VIEW {table} AS FROM read_parquet([{quoted}])")
 
 

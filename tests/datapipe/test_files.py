@@ -37,6 +37,14 @@ def test_a_write_that_fails_leaves_nothing_and_spoils_nothing(folder):
     assert folder.names("*") == ["a.bin"]
 
 
+@pytest.mark.parametrize("name", ["run[1]", "run*", "run?", "run{a,b}"])
+def test_a_folders_name_is_no_pattern(tmp_path, name):
+    """A run in such a folder would seem empty, and be written over."""
+    Folder(tmp_path / name).put("ledger/000000.parquet", b"x")
+    Folder(tmp_path / "run1").put("ledger/000009.parquet", b"another run")
+    assert Folder(tmp_path / name).names("ledger/*.parquet") == ["ledger/000000.parquet"]
+
+
 def test_a_deleted_file_is_gone(folder):
     """Deleting twice is no error."""
     folder.put("a.bin", b"x")

@@ -31,6 +31,15 @@ def run(tmp_path):
     return tiny.save()
 
 
+def test_a_runs_name_is_no_pattern(tmp_path):
+    """Beside a run that the name would match if it were one."""
+    for name, key in (("run1", "other"), ("run[1]", "own")):
+        tiny = TinyRun(tmp_path, name)
+        tiny.add(key)
+        tiny.save()
+    assert run_stats(tiny.folder, APPLIED).outcomes[0].examples == ["own"]
+
+
 def test_the_funnel_narrows_as_counted_by_hand(run):
     """9 videos, 3 candidates, 4 identities, 28 views; 2 samples of 2 identities and 12 views."""
     funnel = run_stats(run, APPLIED).as_dict()["funnel"]
