@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -31,7 +31,7 @@ class Settings:
     encoded are skipped with a warning and counted in the manifest.
     """
 
-    shards: tyro.conf.Positional[str]
+    shards: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SHARDS")]
     """The folder that `harmoview pack` wrote, local or on an object store."""
     out: str
     """Folder of the encoded shards, local or on an object store."""

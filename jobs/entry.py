@@ -26,16 +26,15 @@ def run(
     import tyro  # a third of a second that `harmoview --help` need not pay
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    flags = (tyro.conf.FlagCreatePairsOff,)
     try:
-        parsed = tyro.cli(
-            settings, args=argv, prog=f"harmoview {prog}", config=(tyro.conf.FlagCreatePairsOff,)
-        )
-    except SystemExit as end:  # --help (0) or arguments that do not parse (2)
-        return end.code if isinstance(end.code, int) else 2
-    except ValueError as wrong:  # a settings class refused a value
-        print(f"harmoview {prog}: {wrong}", file=sys.stderr)
-        return 2
-    try:
+        try:
+            parsed = tyro.cli(settings, args=argv, prog=f"harmoview {prog}", config=flags)
+        except SystemExit as end:  # --help (0) or arguments that do not parse (2)
+            return end.code if isinstance(end.code, int) else 2
+        except ValueError as wrong:  # a settings class refused a value
+            print(f"harmoview {prog}: {wrong}", file=sys.stderr)
+            return 2
         return execute(parsed) or 0
     except UserError as wrong:
         print(f"harmoview {prog}: {wrong}", file=sys.stderr)

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -28,7 +28,7 @@ class Settings:
     with the same settings, it looks only at clips that are new or have changed.
     """
 
-    corpus: tyro.conf.Positional[str]
+    corpus: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CORPUS")]
     """A folder of clips, each of one person turning the head. `subject` in a .json beside a clip
     names the person; clips of one name are one subject."""
     out: str

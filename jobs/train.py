@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -34,7 +34,7 @@ class Settings:
     SIGTERM it writes a checkpoint and ends with exit status 143.
     """
 
-    shards: tyro.conf.Positional[str]
+    shards: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SHARDS")]
     """The folder that `harmoview encode` or `harmoview pack` wrote."""
     train: tyro.conf.OmitArgPrefixes[TrainSettings]
     resume: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import tyro
 
@@ -18,7 +19,7 @@ class Settings:
     Names every mismatch; the exit status is 1 when there is one. Extracts nothing.
     """
 
-    folder: tyro.conf.Positional[str]
+    folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")]
     """The folder with manifest.json, local or on an object store."""
     quiet: bool = False
     """Show no progress and nothing when all is well."""
