@@ -41,12 +41,14 @@ class Prepare:
         self._decoder.close()
 
     def __call__(self, sample: Sample) -> Sample:
-        """The sample with its identities.
+        """The sample with its identities, and with its video's size: pack tells by it whether the
+        video is still the same.
 
         Raises BadSample with any reason of `datapipe.errors` but `engine_refused`; DecoderDied or
         DecodeTimeout when its video cannot be decoded without harm.
         """
         with local_copy(sample.source, self.settings.limits.bytes) as path:
+            source = replace(sample.source, size=path.stat().st_size)
             info = self._decoder.probe(path)
             if info.frames < self.settings.min_frames:
                 least = self.settings.min_frames
@@ -61,7 +63,7 @@ class Prepare:
             failures = [one for one in found if isinstance(one, BadSample)]
             raise max(failures, key=lambda failure: FUNNEL.index(failure.reason))
         others = sum(1 for p in people if len(p.sightings) >= MIN_SEEN) - len(identities)
-        return replace(sample, identities=tuple(identities), others=max(0, others))
+        return replace(sample, source=source, identities=tuple(identities), others=max(0, others))
 
 
 def _main(people: Sequence[Person], count: int) -> list[Person]:

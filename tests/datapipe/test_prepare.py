@@ -85,6 +85,12 @@ def test_a_frontal_frame_is_found_without_looking_at_more_than_allowed(tmp_path,
     assert faces.looked <= prepare.settings.frames
 
 
+def test_the_size_of_what_was_prepared_is_kept(tmp_path):
+    """A folder's listing does not tell it; pack skips a clip that has another size by then."""
+    path = clip(tmp_path / "a.mp4", 30)
+    assert stage()(sample(path)).source.size == path.stat().st_size
+
+
 @pytest.mark.parametrize("frames", [24, 40, 64])
 def test_the_budget_is_a_bound_for_crowds_too(tmp_path, frames):
     """With people who are small at first sight and measured at full size, no frame is added."""
