@@ -97,8 +97,11 @@ def test_every_video_is_one_row_with_its_reason(local):
 
 def test_nothing_is_written_outside_the_run(corpus, local):
     """Names in tars are never used as paths."""
-    assert not list(corpus.parent.rglob("escaped*"))
-    assert not list(corpus.parent.rglob("abs.*"))
+    for folder in (corpus, local, local / "shards"):
+        for place in (folder, folder.parent, folder.parent.parent):
+            assert not (place / "escaped.mp4").exists()
+    assert not Path("/abs.mp4").exists()
+    assert not [path for path in local.rglob("*") if {"escaped", "abs"} & {path.stem}]
 
 
 def test_captions_survive_and_bad_bytes_are_marked(local):
