@@ -111,9 +111,9 @@ def train(settings: TrainSettings, shards: str, stop: Stop, progress: Progress) 
         with run.metrics(done) as metrics:
             for leg in run.legs:
                 if done < leg.last:
-                    done = run.leg(leg, done, metrics, stop, progress)
-                if done < leg.last:
-                    break
+                    done, stopped = run.leg(leg, done, metrics, stop, progress)
+                    if stopped:
+                        break
     return done
 
 
@@ -140,14 +140,17 @@ class Run:
 
     def leg(
         self, leg: Leg, done: int, metrics: Metrics | None, stop: Stop, progress: Progress
-    ) -> int:
-        """Train one phase of one expert from step `done` of the run; the steps then done."""
+    ) -> tuple[int, bool]:
+        """Train one phase of one expert from step `done` of the run.
+
+        Returns the steps then done, and whether the run was told to stop.
+        """
         settings = self.settings
         learner = Learner(settings, leg, self._model_settings(), self.device, self._dtype)
         new_expert = leg.first == min(one.first for one in self.legs if one.expert == leg.expert)
         if done > leg.first or not new_expert:
             load_state(self.checkpoints, done, learner, weights_only=done == leg.first)
-        stream = self._batches(leg, done - leg.first)
+        stream, stopped = self._batches(leg, done - leg.first), False
         for step in range(done, leg.last):
             start = time.perf_counter()
             mine = [next(stream) for _ in range(settings.micro_batches // parallel.processes())]
@@ -166,7 +169,7 @@ class Run:
             progress(done, self.legs[-1].last, record)
             if stopped:
                 break
-        return done
+        return done, stopped
 
     def _after(
         self, leg: Leg, done: int, learner: Learner, record: dict[str, Any], stopped: bool

@@ -1,0 +1,62 @@
+"""Settings of a run: phases, ablations, legs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harmoview.curriculum import PHASES
+from harmoview.train.settings import TrainSettings, legs, selected, variant
+
+
+def settings(**changes):
+    return TrainSettings(base="wan", out=Path("out"), **changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("1-4", [1, 2, 3, 4]), ("2", [2]), ("1,3", [1, 3]), ("3-4,1", [1, 3, 4])]
+)
+def test_phases_are_named_by_number(text, numbers):
+    """Single ones and ranges, in any order."""
+    assert selected(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "0", "5", "4-1", "1-5", "one"])
+def test_other_phases_are_refused(text):
+    """With the text in the message."""
+    with pytest.raises(ValueError, match="--phases"):
+        settings(phases=text)
+
+
+def test_legs_follow_each_other_expert_by_expert():
+    """Steps add up; each expert has its own range of noise."""
+    found = legs(settings(steps=5, phases="1-2"), ["transformer", "transformer_2"], shift=12.0)
+    assert [(leg.first, leg.last) for leg in found] == [(0, 5), (5, 10), (10, 15), (15, 20)]
+    assert [(leg.noise.low, leg.noise.high) for leg in found[1:3]] == [(0.875, 1.0), (0.0, 0.875)]
+    (low,) = legs(settings(steps=5, phases="1", experts="low"), ["transformer", "transformer_2"], 1)
+    assert (low.expert, low.first) == ("transformer_2", 0)
+
+
+def test_ablations_of_the_curriculum_change_what_is_shown_and_nothing_else():
+    """Data and views as their names say; steps and rates as before."""
+    single, multi, whole = (variant(PHASES, n) for n in ("single_view", "multi_view", "no_view_dropout"))  # fmt: skip  # noqa: E501
+    assert {p.data for p in single} == {"single_view"}
+    assert all(set(p.views.counts) == {1} for p in single)
+    assert "single_view" not in {p.data for p in multi}
+    assert all(set(p.views.counts) == {7} for p in whole[1:])
+    for phases in (single, multi, whole):
+        assert [(p.steps, p.learning_rate) for p in phases] == [
+            (p.steps, p.learning_rate) for p in PHASES
+        ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": 0}, {"batch": 0}, {"batch": 3, "micro_batch": 2}, {"ema": 1.0}, {"holdout": -0.1},
+     {"curated": 0.0}, {"clip": 0.0}, {"warmup": -1}, {"train_set": "some"}],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(wrong):
+    """Before anything is loaded."""
+    with pytest.raises(ValueError, match=r"must|cannot"):
+        settings(**wrong)

@@ -1,0 +1,141 @@
+"""Training: resumed is uninterrupted, two processes are one, and what is written can be read."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from encoded import write_encoded
+
+from datapipe.errors import UserError
+from harmoview import HarmoViewTransformer3DModel
+from harmoview.checkpoint import load_expert
+from harmoview.tiny import save_base
+from harmoview.train.settings import TrainSettings
+from harmoview.train.state import checkpoints
+from harmoview.train.train import begin, train
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return save_base(tmp_path_factory.mktemp("wan"))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Thirteen samples of one and of two people."""
+    root = tmp_path_factory.mktemp("encoded")
+    write_encoded(root, [7, 6], people=lambda n: 1 + n % 2)
+    return str(root)
+
+
+def settings(base, out, **changes):
+    made = TrainSettings(
+        base=str(base), out=out, vit="vit", phases="1,3", steps=3, batch=4, micro_batch=2, warmup=1,
+        learning_rate=1e-2, ema=0.5, holdout=0.2, validate_every=0, checkpoint_every=2,
+        device="cpu", loader_workers=0,
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def run(how, shards, resume=False, stop=lambda: False, workers=1):
+    begin(how, shards, workers, resume)
+    return train(how, shards, stop, lambda *_: None)
+
+
+def losses(out):
+    return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(out, name="transformer"):
+    model = HarmoViewTransformer3DModel.from_pretrained(out / "model" / name)
+    return dict(model.named_parameters())
+
+
+@pytest.fixture(scope="module")
+def whole(base, shards, tmp_path_factory):
+    """A run without interruption."""
+    out = tmp_path_factory.mktemp("whole")
+    assert run(settings(base, out), shards) == 6
+    return out
+
+
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_a_resumed_run_is_an_uninterrupted_one(base, shards, tmp_path, whole, after):
+    """Stopped within a phase, between two, and in the second: losses and weights bit for bit."""
+    asked = iter(range(1, 100))
+    how = settings(base, tmp_path)
+    assert run(how, shards, stop=lambda: next(asked) == after) == after
+    assert max(checkpoints(tmp_path / "checkpoints")) == after
+    assert run(how, shards, resume=True) == 6
+    assert losses(tmp_path) == losses(whole)
+    own, other = weights(tmp_path), weights(whole)
+    assert all(torch.equal(own[name], other[name]) for name in other)
+
+
+def _worker(rank, port, how, shards):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
+    )
+    asked = iter(range(1, 100))
+    train(how, shards, lambda: next(asked) == 2 and how.phases == "1,3", lambda *_: None)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_and_one_may_go_on(base, shards, tmp_path, whole):
+    """Losses agree to rounding, on two processes, and after one went on from their checkpoint."""
+    how = settings(base, tmp_path)
+    begin(how, shards, 2, resume=False)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(_worker, (port, how, shards), nprocs=2)
+    assert max(checkpoints(tmp_path / "checkpoints")) == 2
+    assert losses(tmp_path) == pytest.approx(losses(whole)[:2], rel=1e-5)
+    assert run(how, shards, resume=True) == 6
+    assert losses(tmp_path) == pytest.approx(losses(whole), rel=1e-4)
+
+
+def test_a_lora_is_exported_as_parts_that_go_on_the_base(base, shards, tmp_path):
+    """The base's weights are not learned, and the export is read back with what was."""
+    how = settings(base, tmp_path, phases="1", train_set="new_parts_and_lora", rank=2)
+    run(how, shards)
+    model = load_expert(tmp_path / "model", str(base), "transformer")
+    names = [name for name, _ in model.named_parameters() if ".lora_B." in name]
+    assert any(dict(model.named_parameters())[name].any() for name in names)
+
+
+def test_both_experts_learn_in_their_own_noise_range(shards, tmp_path):
+    """First the high-noise one, then the other; both are exported, and they differ."""
+    base = save_base(tmp_path / "wan", "A14B")
+    out = tmp_path / "out"
+    how = settings(base, out, phases="1", steps=1, ema=0.0)
+    assert run(how, shards) == 2
+    high, low = weights(out), weights(out, "transformer_2")
+    assert not torch.equal(high["proj_out.weight"], low["proj_out.weight"])
+
+
+def test_validation_tells_views_noise_levels_and_references_apart(base, shards, tmp_path):
+    """At the end of the phase, in metrics.jsonl."""
+    run(settings(base, tmp_path, phases="1", steps=1, validate_every=100), shards)
+    record = json.loads((tmp_path / "metrics.jsonl").read_text())
+    kinds = {name.partition("/")[0] for name in record["validation"]}
+    assert kinds == {"views", "noise", "references"}
+    assert {"references/own", "references/other", "references/none"} <= record["validation"].keys()
+
+
+def test_what_cannot_go_on_is_refused(base, shards, tmp_path):
+    """A folder in use without --resume, other settings with it, too many workers."""
+    begin(settings(base, tmp_path), shards, 1, resume=False)
+    with pytest.raises(UserError, match="--resume"):
+        begin(settings(base, tmp_path), shards, 1, resume=False)
+    with pytest.raises(UserError, match="--learning-rate"):
+        begin(settings(base, tmp_path, learning_rate=1.0), shards, 1, resume=True)
+    with pytest.raises(UserError, match="does not divide among 3"):
+        begin(settings(base, tmp_path / "other"), shards, 3, resume=False)
