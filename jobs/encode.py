@@ -13,6 +13,7 @@ import tyro
 from datapipe.errors import UserError
 from harmoview.encode.settings import EncodeSettings
 from jobs import entry
+from jobs.cluster import connect
 from jobs.extras import need_train
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def execute(settings: Settings) -> None:
     """Check, encode, sum up."""
     need_train("encode")
     from datapipe.files import Folder
-    from datapipe.run import locked
+    from datapipe.lock import locked
     from harmoview.encode.encoder import base_recipe
     from harmoview.encode.run import encode, encode_here, packed_manifest
     from lora_engine.flux.device import hush
@@ -87,8 +88,7 @@ def on_ray(settings: Settings) -> Work:
 
         if not shards:
             return
-        if not ray.is_initialized():
-            ray.init(settings.address or "local", include_dashboard=False, log_to_driver=False)
+        connect(settings.address, quiet=True)
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0)) if settings.device != "cpu" else 0
         if settings.device == "cuda" and not gpus:

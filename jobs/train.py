@@ -18,6 +18,7 @@ from rich.progress import Progress
 from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
 from jobs import entry
+from jobs.cluster import connect
 from jobs.extras import need_train
 
 STOPPED = 143
@@ -59,7 +60,7 @@ def execute(settings: Settings) -> int:
     """Encode if need be, claim the folder, train."""
     need_train("train")
     from datapipe.files import Folder
-    from datapipe.run import locked
+    from datapipe.lock import locked
     from harmoview.train.train import begin
     from lora_engine.flux.device import hush
 
@@ -125,7 +126,7 @@ def _on_ray(settings: Settings, shards: str) -> tuple[int, int]:
     from harmoview.train.state import checkpoints
     from harmoview.train.train import CHECKPOINTS, length
 
-    ray.init(address=settings.address, ignore_reinit_error=True, log_to_driver=not settings.quiet)
+    connect(settings.address, quiet=settings.quiet)
     out = settings.train.out.resolve()
     (out / STOP_FILE).unlink(missing_ok=True)
     gpus = settings.train.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
