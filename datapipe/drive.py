@@ -21,18 +21,23 @@ def drive(line: Line, todo: Todo, recorder: Recorder, show: Show) -> None:
     that worker dies too, the sample is recorded as `error: worker_died`.
     Raises UserError when the run cannot go on; what was done until then is recorded.
     """
-    _record(line.run(todo), recorder, show)
-    if any(True for _ in todo.missing()):
-        lost = replace(todo, segments=recorder.ledger.segments)
-        _record(line.retry(lost), recorder, show)
+    while _record(line.run(todo), recorder, show) > todo.part / 2:
+        todo = replace(todo, segments=recorder.ledger.segments)
+    if not any(True for _ in todo.missing()):
+        return
+    todo = replace(todo, segments=recorder.ledger.segments)
+    _record(line.retry(todo), recorder, show)
     died = "the worker died with this sample three times: see the system log for the cause"
     _record((s.stop("error", "worker_died", died) for s in todo.missing()), recorder, show)
 
 
-def _record(samples: Iterable[Sample], recorder: Recorder, show: Show) -> None:
+def _record(samples: Iterable[Sample], recorder: Recorder, show: Show) -> int:
+    """How many samples were recorded."""
+    before = recorder.outcomes.total()
     try:
         for sample in samples:
             recorder.add(sample)
             show(recorder.outcomes)
     finally:
         recorder.flush()
+    return recorder.outcomes.total() - before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
@@ -128,6 +129,8 @@ class Worker:
                 stage.setup()
         except UserError as wrong:  # told through the rows: Ray would bury it in its own error
             self.failure = str(wrong)
+        except Exception:  # noqa: BLE001 - and would try the same again for ever
+            self.failure = f"the line could not be set up:\n{traceback.format_exc()}"
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         failure = row["failure"] or self.failure

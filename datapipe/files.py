@@ -25,14 +25,19 @@ class Folder:
     """A local folder or an object-store prefix. Names are relative, with forward slashes."""
 
     def __init__(self, url: str | Path) -> None:
-        self.url = str(url).rstrip("/") or "/"
+        # absolute: workers on a cluster have another working directory
+        text = str(url)
+        self.url = text.rstrip("/") if "://" in text else os.path.abspath(text)  # noqa: PTH100
 
     def __repr__(self) -> str:
         return f"Folder({self.url!r})"
 
     @cached_property
     def _fs_root(self) -> tuple[Any, str]:
-        fs, root = fsspec.core.url_to_fs(self.url)
+        try:
+            fs, root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as wrong:
+            raise UserError(f"{self.url}: {wrong}") from wrong
         return fs, str(root).rstrip("/")
 
     @property

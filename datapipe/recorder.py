@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 
 from datapipe.errors import UserError
@@ -11,12 +11,15 @@ from datapipe.ledger import Ledger
 from datapipe.record import Sample
 
 SEGMENT_ROWS = 512
-SEGMENT_SECONDS = 10.0
-"""A killed driver forgets at most this much; the candidates themselves are stored already."""
+SEGMENT_SECONDS = (10.0, 600.0)
+"""A killed driver forgets at most this much; the candidates themselves are stored already. Segments
+grow longer with their number, so that a run of weeks does not leave millions of them."""
 
 ERRORS_SEEN = 50
 ERROR_SHARE = 0.2
 """More errors than this, over at least that many samples, mean the run itself is broken."""
+RECENT = 500
+"""Samples that the share is taken over: a run may break after days of going well."""
 
 
 class Recorder:
@@ -28,6 +31,7 @@ class Recorder:
         self.generation = generation
         self.outcomes: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
+        self._recent: deque[bool] = deque(maxlen=RECENT)
         self._waiting: list[Sample] = []
         self._since = time.monotonic()
 
@@ -35,12 +39,15 @@ class Recorder:
         """Record a sample. Raises UserError when errors are the rule rather than the exception."""
         self._waiting.append(sample)
         self.outcomes[sample.outcome] += 1
+        self._recent.append(sample.outcome == "error")
         if sample.stopped is not None and sample.outcome == "error":
             self.errors[_last_line(sample.stopped.detail)] += 1
-        late = time.monotonic() - self._since > SEGMENT_SECONDS
+        least, most = SEGMENT_SECONDS
+        patience = min(most, max(least, self.ledger.segments / 10))
+        late = time.monotonic() - self._since > patience
         if late or len(self._waiting) >= SEGMENT_ROWS:
             self.flush()
-        seen, failed = self.outcomes.total(), self.outcomes["error"]
+        seen, failed = len(self._recent), sum(self._recent)
         if seen >= ERRORS_SEEN and failed > ERROR_SHARE * seen:
             self.flush()
             raise UserError(self._summary(seen, failed))
@@ -55,9 +62,9 @@ class Recorder:
     def _summary(self, seen: int, failed: int) -> str:
         worst = "\n".join(f"  {count} × {text}" for text, count in self.errors.most_common(5))
         return (
-            f"stopped: {failed} of {seen} samples ended in an error, so something is wrong with "
-            f"the run itself. Most frequent:\n{worst}\nMend it, then run the same command with "
-            "--retry-errors."
+            f"stopped: {failed} of the last {seen} samples ended in an error, so something is "
+            f"wrong with the run itself. Most frequent:\n{worst}\nMend it, then run the same "
+            "command with --retry-errors."
         )
 
 

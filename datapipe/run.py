@@ -1,18 +1,13 @@
-"""A run folder: the settings it was made with, its current scoring, and who may write to it."""
+"""A run folder: the settings it was made with, and its current scoring."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import platform
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from datapipe.errors import UserError
@@ -135,41 +130,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             out[f"{prefix}{name}"] = value
     return out
-
-
-@contextmanager
-def locked(run: Folder) -> Iterator[None]:
-    """Hold the run for writing; the kernel lets go when the process ends, however it ends.
-
-    Raises UserError when another process holds it or the folder cannot be written.
-    """
-    folder = run.local
-    if folder is None:
-        yield
-        return
-    file = _lock_file(folder)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(file, 200, 0).decode(errors="replace").strip()
-        os.close(file)
-        raise UserError(
-            f"{folder} is in use by {holder or 'another process'}; "
-            "wait for it, or stop it, then run this again"
-        ) from None
-    try:
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-        yield
-    finally:
-        os.close(file)
-
-
-def _lock_file(folder: Path) -> int:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as wrong:
-        raise UserError(
-            f"cannot write to {folder}: {wrong.strerror}; choose another --out"
-        ) from wrong

@@ -25,8 +25,14 @@ class Todo:
     """The ledger segments that existed when the run began."""
     limit: int | None = None
     """Only the first so many videos of the corpus."""
+    part: int = 500_000
+    """At most so many at a time: Ray Data keeps some 3 kB in the driver for each."""
 
     def __call__(self) -> Iterator[Sample]:
+        return islice(self.all(), self.part)
+
+    def all(self) -> Iterator[Sample]:
+        """Without the bound on a part."""
         recorded = KeySet(Ledger(Folder(self.run)).recorded_keys(self.segments))
         for sample in islice(corpus(self.corpus), self.limit):
             if sample.key not in recorded:
@@ -35,4 +41,4 @@ class Todo:
     def missing(self) -> Iterator[Sample]:
         """Those that are still not in the ledger now."""
         recorded = KeySet(Ledger(Folder(self.run)).recorded_keys())
-        return (sample for sample in self() if sample.key not in recorded)
+        return (sample for sample in self.all() if sample.key not in recorded)

@@ -43,7 +43,8 @@ class FaceSettings:
     """buffalo_l's model pack; the default is ~/.insightface/models/buffalo_l."""
 
     def load(self, device: Device) -> FaceAnalyzer:
-        return face_analyzer(self.faces, device=device, folder=self.faces_folder)
+        where: Device = "cpu" if self.faces == "light" else device
+        return face_analyzer(self.faces, device=where, folder=self.faces_folder)
 
 
 @dataclass(frozen=True)

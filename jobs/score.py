@@ -10,8 +10,9 @@ from typing import Annotated
 import tyro
 
 from datapipe.files import Folder
+from datapipe.lock import locked
 from datapipe.rescore import begin, rescore
-from datapipe.run import load_info, locked
+from datapipe.run import load_info
 from datapipe.store import CandidateStore
 from jobs import entry
 from jobs.line import (
@@ -46,8 +47,9 @@ class Settings:
 def execute(settings: Settings) -> None:
     """Score into a new generation, then switch to it."""
     run = Folder(settings.run)
-    found = load_info(run)
+    load_info(run)  # a folder that is no run gets no lock file
     with locked(run):
+        found = load_info(run)
         store = CandidateStore(run, found.settings_hash)
         stage = build_score(settings.faces, settings.score, store)
         info = begin(run, found, scoring_of(stage))

@@ -10,10 +10,12 @@ from typing import Annotated
 import tyro
 
 from datapipe.drive import drive
+from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.ledger import Ledger
+from datapipe.lock import locked
 from datapipe.recorder import Recorder
-from datapipe.run import locked, open_run
+from datapipe.run import open_run
 from datapipe.todo import Todo
 from jobs.entry import run as run_command
 from jobs.line import FLAT, ClusterSettings, LineSettings, build, start
@@ -54,16 +56,21 @@ class SynthesizeSettings:
 
 def execute(settings: SynthesizeSettings) -> None:
     """Run the line over what is left to do, then pack and show the statistics."""
-    run = Folder(settings.out)
+    run, corpus = Folder(settings.out), Folder(settings.corpus).url
+    if f"{run.url}/".startswith(f"{corpus}/"):
+        raise UserError(
+            f"--out {settings.out} lies in the corpus, which would take the run's own shards for "
+            "videos; choose a folder outside"
+        )
     with locked(run):
-        stages, wanted = build(settings.line, settings.corpus, run)
+        stages, wanted = build(settings.line, corpus, run)
         info = open_run(run, wanted)
         ledger = Ledger(run)
         ledger.recover(info.scoring.generation)
         if settings.retry_errors:
             ledger.forget_errors()
-        todo = Todo(settings.corpus, settings.out, ledger.segments, settings.limit)
-        counted = Counted(lambda: sum(1 for _ in todo()))
+        todo = Todo(corpus, run.url, ledger.segments, settings.limit)
+        counted = Counted(lambda: sum(1 for _ in todo.all()))
         counted.start()
         recorder = Recorder(ledger, info.scoring.labels, info.scoring.generation)
         with progress("synthesize", quiet=settings.quiet) as show:

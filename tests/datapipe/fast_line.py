@@ -3,12 +3,13 @@
 `python -m tests.datapipe.fast_line RUN COUNT ray|local CALLS` runs it, to be killed by tests.
 """
 
+import json
 import os
 import signal
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,17 @@ import numpy as np
 from datapipe.drive import drive
 from datapipe.executor import LocalLine, RayLine
 from datapipe.files import Folder
-from datapipe.ledger import KeySet, Ledger
+from datapipe.ledger import Ledger
 from datapipe.line import PrepareUnlessStored
+from datapipe.lock import locked
 from datapipe.pictures import decode_jpeg, encode_jpeg
-from datapipe.record import Identity, Pose, Reference, Sample, Scores, Source
+from datapipe.record import Identity, Pose, Reference, Scores
 from datapipe.recorder import Recorder
-from datapipe.run import RunInfo, Scoring, locked, open_run
+from datapipe.run import RunInfo, Scoring, open_run
 from datapipe.stage import Resources
 from datapipe.store import CandidateStore
 from datapipe.synthesize import Synthesize
+from datapipe.todo import Todo
 
 YAWS = (-90, -60, -30, 0, 30, 60, 90)
 LABELS = {"aesthetic_scorer": "mean", "recogniser": "none", "pose_estimator": "none"}
@@ -33,23 +36,13 @@ INFO = RunInfo(
 )
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """The first `count` numbers as a corpus, without what the ledger held at the start."""
-
-    run: str
-    segments: int
-    count: int
-
-    def __call__(self):
-        recorded = KeySet(Ledger(Folder(self.run)).recorded_keys(self.segments))
-        for number in range(self.count):
-            if (key := f"k{number:04d}") not in recorded:
-                yield Sample(key, Source(f"{number}.mp4", ".mp4"), f"caption {number}")
-
-    def missing(self):
-        recorded = KeySet(Ledger(Folder(self.run)).recorded_keys())
-        return (sample for sample in self() if sample.key not in recorded)
+def numbers(run, count):
+    """A manifest of videos that nobody opens, as a corpus."""
+    manifest = Path(run).with_name("numbers.jsonl")
+    rows = ({"path": f"/videos/{n}.mp4", "key": f"k{n:04d}"} for n in range(count))
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    return str(manifest)
 
 
 class Portraits:
@@ -145,7 +138,7 @@ def stages(run, calls, poison=()):
     return [PrepareUnlessStored(Portraits(), store), synthesize, Mean(store)]
 
 
-def work(run, count, calls, *, ray, poison=(), address=None):
+def work(run, count, calls, *, ray, poison=(), address=None, part=500_000):
     """What `harmoview synthesize` does, with these stages; returns the counts per outcome."""
     folder = Folder(run)
     with locked(folder):
@@ -155,7 +148,7 @@ def work(run, count, calls, *, ray, poison=(), address=None):
         recorder = Recorder(ledger, info.scoring.labels, 0)
         parts = stages(run, calls, poison)
         line = RayLine(parts, address) if ray else LocalLine(parts)
-        todo = Numbers(str(run), ledger.segments, count)
+        todo = Todo(numbers(run, count), str(run), ledger.segments, part=part)
         drive(line, todo, recorder, lambda _: None)
         return Counter(recorder.outcomes)
 

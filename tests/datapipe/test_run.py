@@ -1,15 +1,12 @@
-"""A run folder is continued with the settings it was made with, by one process at a time."""
+"""A run folder is continued with the settings it was made with."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.run import RunInfo, Scoring, load_info, locked, open_run, save_info
+from datapipe.run import RunInfo, Scoring, load_info, open_run, save_info
 
 INFO = RunInfo(
     corpus="clips",
@@ -56,40 +53,3 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
     """Commands on a run say which folder they looked at."""
     with pytest.raises(UserError, match="is not a run folder"):
         load_info(Folder(tmp_path))
-
-
-def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
-    """The message says who holds the run."""
-    refused = pytest.raises(UserError, match=f"process {os.getpid()}")
-    with locked(Folder(tmp_path)), refused, locked(Folder(tmp_path)):
-        pass
-
-
-HOLD = """
-import sys, time
-from datapipe.files import Folder
-from datapipe.run import locked
-with locked(Folder(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_killed_process_leaves_no_lock(tmp_path):
-    """The kernel lets go of a lock with its holder."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=f"process {holder.pid}"), locked(Folder(tmp_path)):
-            pass
-        holder.kill()
-    with locked(Folder(tmp_path)):
-        pass
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-    """A file in the way of the run folder."""
-    (tmp_path / "file").write_text("")
-    refused = pytest.raises(UserError, match="cannot write to")
-    with refused, locked(Folder(tmp_path / "file" / "run")):
-        pass

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from datapipe.files import Folder
+from datapipe.lock import locked
 from datapipe.models import model_path
-from datapipe.run import locked
 from jobs import pack, score, synthesize, verify
 from tests.datapipe.media import numbered, write_sound, write_video
 
@@ -192,6 +192,7 @@ def test_shards_are_as_their_manifest_says(local):
     [
         (["nowhere", "--out", "OUT"], 1, "nowhere: no such file or folder"),
         (["CORPUS", "--out", "FILE/run"], 1, "cannot write to"),
+        (["CORPUS", "--out", "INSIDE"], 1, "lies in the corpus"),
         (["CORPUS", "--out", "OUT", "--limit", "0"], 2, "--limit must be at least 1"),
         (["CORPUS"], 2, "--out"),
     ],
@@ -200,6 +201,7 @@ def test_a_users_mistake_is_one_clear_message(corpus, tmp_path, arguments, statu
     """No traceback; the status says whose fault it is."""
     file, out = tmp_path / "file", tmp_path / "out"
     names = {"CORPUS": str(corpus), "FILE/run": str(file / "run"), "OUT": str(out)}
+    names["INSIDE"] = str(corpus / "sub dir" / "run")
     file.touch()
     command = [sys.executable, "-m", "jobs.synthesize", *(names.get(a, a) for a in arguments)]
     done = subprocess.run(
