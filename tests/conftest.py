@@ -31,6 +31,14 @@ def _wait_for(server: subprocess.Popen[bytes], port: int, seconds: float) -> Non
     raise TimeoutError(f"the S3 server does not answer after {seconds} s")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_ray_left() -> Iterator[None]:
+    """No module runs on the cluster that another one started."""
+    yield
+    if (ray := sys.modules.get("ray")) is not None and ray.is_initialized():
+        ray.shutdown()
+
+
 @pytest.fixture(scope="session")
 def s3_bucket() -> Iterator[str]:
     """The URL of an empty bucket of a real S3 server (moto's, its own process).
