@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datapipe.files import Folder
-from jobs import entry, stats, subjects, synthesize
+from jobs import demo_training, entry, stats, subjects, synthesize
 from jobs.run_rules import run_rules
 
 BLUR = 0.005
@@ -50,6 +50,9 @@ def execute(settings: Settings) -> int:
         return done
     folder = Folder(run)
     stats.write_sheet(folder, run_rules(folder, None), sheet, samples=24)
+    trained = demo_training.main([str(run / "shards"), "--out", str(settings.out / "training")])
+    if trained:
+        return trained
     print(
         f"\nLook at {sheet}: every view made, green where it was accepted, red with the reason "
         f"where not.\nThe shards are in {run}/shards, the scores in {run}/views.\n"
