@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.shards import Shard
 from harmoview.encode.manifest import EncodedManifest, load_encoded, read_index
-from harmoview.encode.shard import NO_TEXT, digest, text_file
+from harmoview.encode.shard import NO_TEXT, text_file
 
 HASHERS = 4
 CHUNK = 8 << 20
@@ -111,7 +112,7 @@ class EncodedShards:
         """Raises DamagedSample where the bytes are not those that were written."""
         row = self.index.slice(number, 1).to_pylist()[0]
         data = self._span(row)
-        if digest(data) != row["digest"]:
+        if zlib.crc32(data) != row["crc32"]:
             raise DamagedSample(f"{row['key']} in {row['shard']} has changed since it was encoded")
         url = self.folder.path(row["shard"])
         # the span of a sample is a small tar of its own

@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
         ("shard", pa.string()),
         ("offset", pa.int64()),
         ("size", pa.int64()),
-        ("digest", pa.binary(16)),
+        ("crc32", pa.uint32()),
         ("caption", pa.string()),
         ("frames", pa.int32()),
         ("height", pa.int32()),
@@ -41,7 +41,7 @@ SCHEMA = pa.schema(
     ]
 )
 """One row a sample. The tar members of a sample are the bytes `offset`, `size` of its shard, with
-BLAKE2b `digest`; `caption` names its text embedding; `views` is the least number of views of an
+their `crc32`; `caption` names its text embedding; `views` is the least number of views of an
 identity, the frontal reference being one; the scores are the lowest of an identity's means."""
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import tarfile
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,14 +51,14 @@ def encode_shard(source: Folder, shard: Shard, out: Folder, encoder: Encoder) ->
                 log.warning("%s in %s is skipped: %s", key, shard.name, bad)
                 continue
             described = {**row, "caption_text": members["txt"].decode()}
-            offset, size, digest = writer.add(
+            offset, size, crc32 = writer.add(
                 {
                     f"{key}.safetensors": save(tensors),
                     f"{key}.json": json.dumps(described, ensure_ascii=False).encode(),
                 }
             )
             rows.append({**row, "key": key, "shard": shard.name, "offset": offset, "size": size,
-                         "digest": digest})  # fmt: skip
+                         "crc32": crc32})  # fmt: skip
         done = Shard(shard.name, *writer.finish(), len(rows))
     about = {"source": shard.sha256, "settings": encoder.settings.hash(), "skipped": skipped}
     write_index(out, done, rows, about)
@@ -177,8 +178,8 @@ class FragmentWriter:
         self._sha256 = hashlib.sha256()
         self._position = 0
 
-    def add(self, members: Mapping[str, bytes]) -> tuple[int, int, bytes]:
-        """Append a sample; its offset, size and digest."""
+    def add(self, members: Mapping[str, bytes]) -> tuple[int, int, int]:
+        """Append a sample; its offset, size and CRC-32: a check at every read must cost little."""
         buffer = io.BytesIO()
         fragment = tar.open_writer(buffer)
         for name, data in members.items():
@@ -186,7 +187,7 @@ class FragmentWriter:
         data = buffer.getvalue()  # without the closing blocks: the fragment is never closed
         offset = self._position
         self._write(data)
-        return offset, len(data), digest(data)
+        return offset, len(data), zlib.crc32(data)
 
     def finish(self) -> tuple[str, int]:
         """Close the tar; its SHA-256 and size."""
@@ -218,8 +219,3 @@ class HashingReader:
         while self.read(1 << 20):
             pass
         return self._sha256.hexdigest()
-
-
-def digest(data: bytes) -> bytes:
-    """What the index notes of a sample's bytes."""
-    return hashlib.blake2b(data, digest_size=16).digest()

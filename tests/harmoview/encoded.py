@@ -48,10 +48,10 @@ def _write(writer, shard, number, people, frames):
         "present": present,
         "features": torch.randn(people, 4, 128, generator=draw),
     }
-    offset, size, digest = writer.add({f"{key}.safetensors": save(tensors),
+    offset, size, crc32 = writer.add({f"{key}.safetensors": save(tensors),
                                        f"{key}.json": b'{"caption_text": "a person"}'})  # fmt: skip
     return {
-        "key": key, "shard": shard, "offset": offset, "size": size, "digest": digest,
+        "key": key, "shard": shard, "offset": offset, "size": size, "crc32": crc32,
         "caption": NO_TEXT, "frames": frames, "height": 32, "width": 32, "identities": people,
         "views": 7 if number % 4 else 1, "sharpness": float(number),
         "aesthetic": None if number % 5 == 0 else 50.0 + number, "identity_cosine": 0.5,

@@ -1,0 +1,149 @@
+"""Encoding: every sample once, also after an interruption, and bad ones named and counted."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+
+from datapipe.errors import UserError
+from datapipe.files import Folder
+from datapipe.pack import AppliedRules, Limits, pack
+from harmoview.data.encoded import EncodedShards
+from harmoview.encode.encoder import Encoder
+from harmoview.encode.manifest import load_encoded
+from harmoview.encode.run import encode, encode_here
+from harmoview.encode.settings import EncodeSettings
+from harmoview.tiny import save_base, tower
+from lora_engine.subjects.clip import encode as mp4
+from tests.datapipe.runs import DECIDE, TinyRun
+
+
+def clip(seed, frames=9):
+    draw = np.random.default_rng(seed)
+    return mp4((draw.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(frames)), (64, 48), 8)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    save_base(root / "wan")
+    tower().save_pretrained(root / "vit")
+    return EncodeSettings(
+        str(root / "wan"), str(root / "vit"), ("9x32x32", "5x32x48"), 8, 32, 0, 56, 8, "float32"
+    )
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """Five samples in three shards; one of two people, one too short, two with one caption."""
+    run = TinyRun(tmp_path)
+    run.add("a", clip=clip(0), caption="one")
+    run.add("b", people=({}, {}), clip=clip(1), caption="one")
+    run.add("c", clip=clip(2, frames=4), caption="two")
+    run.add("d", clip=clip(3, frames=6), caption="two")
+    run.add("e", clip=b"no video at all", caption="three")
+    folder = run.save()
+    out = folder.folder("shards")
+    pack(folder, out, AppliedRules(DECIDE, {}), Limits(samples=2), lambda *_: None)
+    return out
+
+
+def encoded(packed, out, models, work=None):
+    here = encode_here(packed, out, models, "cpu")
+    return encode(packed, out, models, work or here, lambda *_: None)
+
+
+def files(out):
+    return {name: out.read(name) for name in out.names("**") if out.fs.isfile(out.path(name))}
+
+
+def test_a_sample_holds_latents_of_clip_and_views_text_and_features(packed, tmp_path, models):
+    """In the shapes of its bucket; what cannot be encoded is skipped and counted."""
+    manifest = encoded(packed, Folder(tmp_path / "out"), models)
+    assert manifest.skipped == {"too_short": 1, "unreadable": 1}
+    data = EncodedShards(str(tmp_path / "out"))
+    assert data.keys == ["a", "b", "d"]
+    two = data.read(1)
+    assert two.video.shape == (16, 3, 4, 4)
+    assert two.references.shape == (2, 7, 16, 4, 4)
+    assert two.present.all()
+    assert two.features.shape == (2, 4, 128)
+    assert data.read(2).video.shape == (16, 2, 4, 6)
+    assert torch.equal(data.read(0).text, two.text)
+    assert data.caption(2) == "two"
+
+
+def test_texts_are_encoded_once_and_the_empty_one_always(packed, tmp_path, models):
+    """Two captions of samples that were encoded, and the empty one."""
+    out = Folder(tmp_path / "out")
+    encoded(packed, out, models)
+    assert len(out.names("text/*/*.safetensors")) == 3
+
+
+def test_an_interrupted_run_continues_where_it_was(packed, tmp_path, models):
+    """Finished shards are not encoded again, and all bytes are those of a whole run."""
+    whole, part = Folder(tmp_path / "whole"), Folder(tmp_path / "part")
+    encoded(packed, whole, models)
+    done = []
+
+    def only_one(shards):
+        for shard in encode_here(packed, part, models, "cpu")(shards):
+            done.append(shard.name)
+            raise KeyboardInterrupt
+            yield shard
+
+    with pytest.raises(KeyboardInterrupt):
+        encoded(packed, part, models, only_one)
+    with pytest.raises(UserError, match="has not finished"):
+        load_encoded(part)
+    rest = []
+
+    def counted(shards):
+        for shard in encode_here(packed, part, models, "cpu")(shards):
+            rest.append(shard.name)
+            yield shard
+
+    encoded(packed, part, models, counted)
+    assert set(done).isdisjoint(rest)
+    assert files(part) == files(whole)
+
+
+def test_other_settings_or_shards_are_refused(packed, tmp_path, models):
+    """With the option's name."""
+    out = Folder(tmp_path / "out")
+    encoded(packed, out, models)
+    other = EncodeSettings.of({**models.described(), "text_length": 9})
+    with pytest.raises(UserError, match="--text-length"):
+        encoded(packed, out, other)
+
+
+def test_a_damaged_packed_shard_is_an_error(packed, tmp_path, models):
+    """Nothing of it appears."""
+    path = packed.local / "000001.tar"
+    whole = bytearray(path.read_bytes())
+    whole[-3000] ^= 1
+    path.write_bytes(bytes(whole))
+    out = Folder(tmp_path / "out")
+    with pytest.raises(UserError, match=r"000001\.tar is not the file"):
+        encoded(packed, out, models)
+    assert not out.exists("000001.tar")
+
+
+def test_members_are_named_by_key(packed, tmp_path, models):
+    """A tensor file and a description."""
+    out = Folder(tmp_path / "out")
+    encoded(packed, out, models)
+    with tarfile.open(fileobj=io.BytesIO(out.read("000000.tar"))) as tar:
+        assert tar.getnames() == ["a.safetensors", "a.json", "b.safetensors", "b.json"]
+
+
+def test_sizes_that_do_not_divide_are_refused(models):
+    """Sides of buckets and of references are whole patches."""
+    for wrong in ({"buckets": ["5x20x32"]}, {"reference_size": 40}):
+        settings = EncodeSettings.of({**models.described(), **wrong})
+        with pytest.raises(UserError, match="multiple"):
+            Encoder(settings, torch.device("cpu"))
