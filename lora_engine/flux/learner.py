@@ -15,6 +15,7 @@ from datapipe.files import Folder
 from lora_engine.flux import parallel
 from lora_engine.flux.adapter import AdapterHeader, add_lora, lora_parameters, save_adapter
 from lora_engine.flux.base import Base
+from lora_engine.flux.device import device_named
 from lora_engine.flux.flow import Objective
 from lora_engine.flux.groups import Group
 from lora_engine.flux.prompts import PromptEmbeddings
@@ -24,7 +25,7 @@ from lora_engine.flux.state import load_state, save_state
 
 
 class Learner:
-    """One process's copy; all processes hold the same weights."""
+    """One process's copy; all processes hold the same LoRA, and a base each or one together."""
 
     def __init__(
         self,
@@ -42,6 +43,8 @@ class Learner:
         cast_training_params(self.transformer, dtype=torch.float32)
         if settings.gradient_checkpointing:
             self.transformer.enable_gradient_checkpointing()
+        if settings.shard:
+            parallel.shard(self.transformer, device_named(settings.device))
         self.parameters = lora_parameters(self.transformer)
         self.reference_kv = ReferenceKV(self.transformer) if settings.reference_kv else None
         self._optimizer = _optimizer(settings, list(self.parameters.values()))
@@ -51,7 +54,7 @@ class Learner:
         self._objective: torch.nn.Module = Objective(
             self.transformer, dtype, embeddings, self.reference_kv
         )
-        if parallel.processes() > 1:
+        if parallel.processes() > 1 and not settings.shard:
             # Every process has made the same weights, so nothing (24 GB!) is to be broadcast.
             self._objective = torch.nn.parallel.DistributedDataParallel(
                 self._objective, init_sync=False
@@ -71,6 +74,8 @@ class Learner:
                 loss = self._objective(group) * share
                 loss.backward()
             total += loss.detach()
+        if s.shard:
+            parallel.average_gradients(self.parameters.values())
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), s.clip)
         self._optimizer.step()
         self._optimizer.zero_grad()
@@ -114,7 +119,10 @@ class Learner:
 def load_transformer(
     settings: TrainSettings, base: Base, device: torch.device, dtype: torch.dtype
 ) -> Any:
-    """The base's transformer, frozen, on its device; in 4 bits if asked for."""
+    """The base's transformer, frozen, on its device; in 4 bits if asked for.
+
+    One that is to be shared out stays in the CPU's memory: the device could not hold it whole.
+    """
     extra = {}
     if settings.quantize == "nf4":
         from diffusers import BitsAndBytesConfig
@@ -126,7 +134,7 @@ def load_transformer(
         base.path / "transformer", dtype=dtype, use_safetensors=True, **extra
     )
     transformer.requires_grad_(False)
-    return transformer.to(device).train()
+    return transformer.to("cpu" if settings.shard else device).train()
 
 
 def _optimizer(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 Item = TypeVar("Item")
 
@@ -45,3 +48,25 @@ def gathered(item: Item) -> list[Item]:
     found: list[Item | None] = [None] * processes()
     distributed.all_gather_object(found, item)
     return [one for one in found if one is not None]
+
+
+def shard(transformer: Any, device: torch.device) -> None:
+    """Share the frozen weights out over the processes (FSDP2), a block at a time.
+
+    Weights that learn stay whole in every process: they are few, and optimiser, averages,
+    checkpoints and adapter are then those of a run that is not shared out.
+    """
+    learned = {p for p in transformer.parameters() if p.requires_grad}
+    mesh = init_device_mesh(device.type, (processes(),))
+    blocks = (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
+    for module in (*blocks, transformer):
+        fully_shard(module, mesh=mesh, ignored_params=learned)
+    transformer.to(device)
+
+
+def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Replace every gradient by its mean over all processes."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    total = parameters_to_vector(gradients)
+    distributed.all_reduce(total)
+    vector_to_parameters(total / processes(), gradients)

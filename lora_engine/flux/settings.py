@@ -59,6 +59,8 @@ class TrainSettings:
     """adamw8bit needs bitsandbytes."""
     quantize: Literal["nf4"] | None = None
     """Hold the base in 4 bits; needs bitsandbytes."""
+    shard: bool = False
+    """Share the base out over the workers' GPUs (FSDP2), for one that does not fit on each."""
     gradient_checkpointing: bool = True
     """Compute each block twice instead of keeping its activations."""
     text_length: int = 512
@@ -89,6 +91,8 @@ class TrainSettings:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and under 1, not {self.ema}")
+        if self.shard and self.quantize is not None:
+            raise ValueError("shard and quantize exclude each other: 4-bit weights are not shared")
         if 0 not in self.yaws:
             raise ValueError("the yaws must hold 0: the frontal frame is the reference")
         if self.flip and {-yaw for yaw in self.yaws} != set(self.yaws):
@@ -104,7 +108,7 @@ class TrainSettings:
 
     def trajectory(self) -> dict[str, Any]:
         """The settings that decide the weights after a given step; resuming may not change them."""
-        free = ("out", "pairs", "base", "steps", "device", "checkpoint_every",
+        free = ("out", "pairs", "base", "steps", "device", "shard", "checkpoint_every",
                 "validate_every", "validation_people", "validation_steps", "tensorboard",
                 "wandb")  # fmt: skip
         return {name: value for name, value in asdict(self).items() if name not in free}
@@ -127,6 +131,8 @@ def check(settings: TrainSettings, processes: int) -> Inputs:
     device = device_named(settings.device)
     if settings.quantize is not None and device.type != "cuda":
         raise UserError(f"--quantize {settings.quantize}: needs a GPU; leave it out")
+    if settings.shard and processes == 1:
+        raise UserError("--shard: a single worker has nobody to share the base with; leave it out")
     base = find_base(settings.base)
     if settings.resolution % base.multiple:
         raise UserError(f"--resolution {settings.resolution}: not a multiple of {base.multiple}")

@@ -71,9 +71,14 @@ class Trial:
         """All processes' people. The base alone is stock Kontext, whatever the LoRA learns."""
         with self._denoiser(adapter) as denoiser:
             mine = parallel.own(self._people)
-            people = validate(mine, self._settings.yaws, denoiser, self._measure)
-        parts = parallel.gathered(people)
+            spare = self._people[: 1 if self._idle(len(mine)) else 0]
+            people = validate([*mine, *spare], self._settings.yaws, denoiser, self._measure)
+        parts = parallel.gathered(people[: len(mine)])
         return [person for part in parts for person in part]
+
+    def _idle(self, own: int) -> bool:
+        """Whether this process has fewer people than others who need its part of the base."""
+        return self._settings.shard and own < -(-len(self._people) // parallel.processes())
 
     @contextmanager
     def _denoiser(self, adapter: bool) -> Iterator[Denoiser]:
@@ -84,8 +89,10 @@ class Trial:
             path / "vae", dtype=dtype, use_safetensors=True
         ).to(device)
         settings = FluxSettings(
-            base=str(path), yaws=self._settings.yaws, steps=self._settings.validation_steps
-        )
+            base=str(path), yaws=self._settings.yaws, steps=self._settings.validation_steps,
+            # processes that share a base must make the same number of passes
+            micro_batch=1 if self._settings.shard else None,
+        )  # fmt: skip
         transformer.eval()
         if not adapter:
             transformer.disable_adapters()

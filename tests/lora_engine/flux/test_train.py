@@ -154,6 +154,7 @@ def test_a_folder_in_use_needs_resume_and_the_same_settings(run):
         ({"device": "cuda"}, "no GPU"),
         ({"optimizer": "adamw8bit"}, "pip install bitsandbytes"),
         ({"quantize": "nf4"}, "needs a GPU"),
+        ({"shard": True}, "single worker"),
         ({"wandb": True}, "pip install wandb"),
         ({"out": "s3://bucket/run"}, "on a disk"),
     ],
@@ -200,13 +201,16 @@ def process(rank, settings, rendezvous):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shard", [False, True])
 @pytest.mark.parametrize("two_pass", [False, True])
-def test_two_processes_equal_one(run, tiny_base, pairs, tmp_path, two_pass):
-    """The same global batch on two processes gives the same weights, up to summation order."""
+def test_two_processes_equal_one(run, tiny_base, pairs, tmp_path, two_pass, shard):
+    """The same global batch on two processes gives the same weights, up to summation order,
+    whether each has the whole base or half of it."""
     changes = {
         "groups": 4, "reference_kv": two_pass, "validate_every": 3, "validation_people": 1,
     }  # fmt: skip
     alone = run("alone", measure=measure, **changes)
+    changes["shard"] = shard
     settings = TrainSettings(
         str(pairs), str(tmp_path / "together"), str(tiny_base), resolution=32, rank=2, steps=3,
         yaws_per_group=2, warmup=2, text_length=64, validation_steps=2, learning_rate=1e-2,
@@ -223,9 +227,11 @@ def test_two_processes_equal_one(run, tiny_base, pairs, tmp_path, two_pass):
     for worker in workers:
         worker.join(120)
         assert worker.exitcode == 0
-    one, two = state(alone, 3), state(tmp_path / "together", 3)
-    assert one.keys() == two.keys()
-    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+    files = "checkpoints/000003.safetensors", "pytorch_lora_weights.safetensors"
+    for file in files:
+        one, two = load_file(alone / file), load_file(tmp_path / "together" / file)
+        assert one.keys() == two.keys()
+        assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
     records = [
         [json.loads(line) for line in (folder / "metrics.jsonl").open()]
         for folder in (alone, tmp_path / "together")
