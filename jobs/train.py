@@ -61,7 +61,7 @@ def execute(settings: Settings) -> int:
     need_train("train")
     from datapipe.files import Folder
     from datapipe.lock import locked
-    from harmoview.train.train import begin
+    from harmoview.train.begin import begin
     from lora_engine.flux.device import hush
 
     hush()
@@ -102,7 +102,8 @@ def encoded(settings: Settings) -> str:
 
 
 def _in_this_process(settings: Settings, shards: str) -> tuple[int, int]:
-    from harmoview.train.train import length, train
+    from harmoview.train.begin import length
+    from harmoview.train.train import train
 
     bar = Progress(console=Console(stderr=True), disable=settings.quiet)
     with _told_to_stop() as stop, bar:
@@ -123,8 +124,9 @@ def _on_ray(settings: Settings, shards: str) -> tuple[int, int]:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    from harmoview.train.begin import length
     from harmoview.train.state import checkpoints
-    from harmoview.train.train import CHECKPOINTS, length
+    from harmoview.train.train import CHECKPOINTS
 
     connect(settings.address, quiet=settings.quiet)
     out = settings.train.out.resolve()

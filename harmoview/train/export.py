@@ -11,7 +11,8 @@ from torch import Tensor
 from harmoview.checkpoint import save_parts
 from harmoview.model import HarmoViewTransformer3DModel
 from harmoview.train.learner import Learner
-from harmoview.train.settings import Leg, TrainSettings
+from harmoview.train.legs import Leg
+from harmoview.train.settings import TrainSettings
 from harmoview.trainable import Lora, add_lora
 from lora_engine.flux import parallel
 

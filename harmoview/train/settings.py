@@ -1,4 +1,4 @@
-"""What a training run is: settings, and the legs that follow from them."""
+"""The settings of a training run; no torch, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harmoview.curriculum import PHASES, Phase, ViewDropout
-from harmoview.flow import NoiseSchedule, expert_range
 from harmoview.layout import AbsentViews
 from harmoview.trainable import TrainSet, check_train_set
 
@@ -167,43 +166,6 @@ def _check_numbers(settings: TrainSettings) -> None:
     ):
         if not fits:
             raise ValueError(_RANGES[name])
-
-
-@dataclass(frozen=True)
-class Leg:
-    """One phase of one expert: a stretch of the run's steps."""
-
-    expert: str
-    """transformer or transformer_2."""
-    number: int
-    """Of the phase, 1..4."""
-    phase: Phase
-    first: int
-    """Steps of the run before it."""
-    noise: NoiseSchedule
-
-    @property
-    def last(self) -> int:
-        """Steps of the run when it is done."""
-        return self.first + self.phase.steps
-
-
-def legs(settings: TrainSettings, experts: Sequence[str], shift: float) -> list[Leg]:
-    """The run: all phases of the first expert, then all of the next."""
-    found: list[Leg] = []
-    names: dict[str, Literal["high", "low"] | None] = {name: None for name in experts}
-    if len(experts) == 2:
-        names = {"transformer": "high", "transformer_2": "low"}
-    done = 0
-    for name, expert in names.items():
-        if expert is not None and settings.experts not in ("both", expert):
-            continue
-        low, high = expert_range(expert)
-        noise = NoiseSchedule(settings.distribution, settings.shift or shift, low=low, high=high)
-        for number, phase in settings.curriculum_phases():
-            found.append(Leg(name, number, phase, done, noise))
-            done += phase.steps
-    return found
 
 
 def selected(text: str) -> list[int]:

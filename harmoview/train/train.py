@@ -1,14 +1,12 @@
-"""Training: `begin` claims the output folder, `train` runs to the last step or until stopped."""
+"""Training: `train` runs to the last step, or until told to stop, in a folder that was claimed."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -16,25 +14,24 @@ from torch import distributed
 from torch.distributed import HashStore  # type: ignore[attr-defined]  # torch hides it
 
 from datapipe.errors import UserError
-from datapipe.files import Folder
 from harmoview.data.choose import chosen, held_out, plan_of
 from harmoview.data.encoded import EncodedShards, padded
 from harmoview.data.loader import Batch, Reader, batches
 from harmoview.data.plan import MicroBatch
 from harmoview.encode.encoder import base_recipe, expert_names
-from harmoview.encode.manifest import NAME
+from harmoview.train.begin import check
 from harmoview.train.export import export
 from harmoview.train.learner import Learner, sum_over_workers
+from harmoview.train.legs import Leg, legs
 from harmoview.train.objective import draw
 from harmoview.train.sample import Sampler
-from harmoview.train.settings import Leg, TrainSettings, legs
+from harmoview.train.settings import TrainSettings
 from harmoview.train.state import checkpoints, load_state, save_state
 from harmoview.train.validate import validate
 from lora_engine.flux import parallel
 from lora_engine.flux.device import device_named, precision_named
 from lora_engine.flux.metrics import Metrics
 
-RUN = "run.json"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 """Where the trained model is exported."""
@@ -44,57 +41,6 @@ Progress = Callable[[int, int, dict[str, Any]], None]
 """Told after each step the steps done, of how many, and what is in the metrics."""
 Stop = Callable[[], bool]
 """Whether the run was told to stop; asked after each step."""
-
-
-def begin(settings: TrainSettings, shards: str, workers: int, resume: bool) -> None:
-    """Check what can be checked beforehand and write run.json. Raises UserError."""
-    data = EncodedShards(shards)
-    data.check_sizes()
-    check(settings, data, workers)
-    out = Folder(settings.out)
-    about = json.loads(json.dumps({
-        "trajectory": settings.trajectory(),
-        "data": hashlib.sha256(data.folder.read(NAME)).hexdigest(),
-    }, default=str))  # fmt: skip
-    if out.exists(RUN):
-        before = json.loads(out.read_text(RUN))
-        if not resume:
-            raise UserError(
-                f"--out {settings.out}: holds a training run; pass --resume to continue it, or "
-                "name another folder"
-            )
-        old, new = before["trajectory"], about["trajectory"]
-        changed = [f"--{name.replace('_', '-')}" for name in new if old.get(name) != new[name]]
-        changed += ["the shards"] if before["data"] != about["data"] else []
-        if changed:
-            raise UserError(
-                f"--resume: the run in {settings.out} began with another value of "
-                f"{', '.join(changed)}; use the same, or start in another folder"
-            )
-    libraries = {name: version(name) for name in ("diffusers", "torch", "webdataset")}
-    out.put(RUN, (json.dumps({**about, "versions": libraries}, indent=1) + "\n").encode())
-
-
-def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
-    """Raises UserError where settings, data and number of workers do not go together."""
-    base_recipe(settings.base)
-    if settings.mfi and not data.manifest.settings.features:
-        raise UserError(
-            f"{data.folder.url} was encoded without --vit: encode again with it, or train with "
-            "--vit none"
-        )
-    if settings.micro_batches % workers:
-        raise UserError(
-            f"--batch {settings.batch} in pieces of --micro-batch {settings.micro_batch} does not "
-            f"divide among {workers} workers"
-        )
-    if len(expert_names(settings.base)) == 1 and settings.experts != "both":
-        raise UserError(f"--experts {settings.experts}: this base has only one")
-    if len(expert_names(settings.base)) == 2 and settings.samples_every:
-        raise UserError(
-            "--samples-every: a sample needs both experts and one is in memory; leave it out and "
-            "run `harmoview generate` on the exported model"
-        )
 
 
 def train(settings: TrainSettings, shards: str, stop: Stop, progress: Progress) -> int:
@@ -115,11 +61,6 @@ def train(settings: TrainSettings, shards: str, stop: Stop, progress: Progress) 
                     if stopped:
                         break
     return done
-
-
-def length(settings: TrainSettings) -> int:
-    """The steps of the whole run."""
-    return legs(settings, expert_names(settings.base), shift=1.0)[-1].last
 
 
 class Run:

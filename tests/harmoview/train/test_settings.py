@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from harmoview.curriculum import PHASES
-from harmoview.train.settings import TrainSettings, legs, selected, variant
+from harmoview.train.legs import legs
+from harmoview.train.settings import TrainSettings, selected, variant
 
 
 def settings(**changes):

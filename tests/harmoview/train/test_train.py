@@ -15,9 +15,10 @@ from datapipe.errors import UserError
 from harmoview import HarmoViewTransformer3DModel
 from harmoview.checkpoint import load_expert
 from harmoview.tiny import save_base
+from harmoview.train.begin import begin
 from harmoview.train.settings import TrainSettings
 from harmoview.train.state import checkpoints
-from harmoview.train.train import begin, train
+from harmoview.train.train import train
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,73 @@
+"""Before training: what can be checked is checked, and the output folder is claimed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+
+from datapipe.errors import UserError
+from datapipe.files import Folder
+from harmoview.data.encoded import EncodedShards
+from harmoview.encode.encoder import base_recipe, expert_names
+from harmoview.encode.manifest import NAME
+from harmoview.train.legs import legs
+from harmoview.train.settings import TrainSettings
+
+RUN = "run.json"
+
+
+def begin(settings: TrainSettings, shards: str, workers: int, resume: bool) -> None:
+    """Check what can be checked beforehand and write run.json. Raises UserError."""
+    data = EncodedShards(shards)
+    data.check_sizes()
+    check(settings, data, workers)
+    out = Folder(settings.out)
+    about = json.loads(json.dumps({
+        "trajectory": settings.trajectory(),
+        "data": hashlib.sha256(data.folder.read(NAME)).hexdigest(),
+    }, default=str))  # fmt: skip
+    if out.exists(RUN):
+        before = json.loads(out.read_text(RUN))
+        if not resume:
+            raise UserError(
+                f"--out {settings.out}: holds a training run; pass --resume to continue it, or "
+                "name another folder"
+            )
+        old, new = before["trajectory"], about["trajectory"]
+        changed = [f"--{name.replace('_', '-')}" for name in new if old.get(name) != new[name]]
+        changed += ["the shards"] if before["data"] != about["data"] else []
+        if changed:
+            raise UserError(
+                f"--resume: the run in {settings.out} began with another value of "
+                f"{', '.join(changed)}; use the same, or start in another folder"
+            )
+    libraries = {name: version(name) for name in ("diffusers", "torch", "webdataset")}
+    out.put(RUN, (json.dumps({**about, "versions": libraries}, indent=1) + "\n").encode())
+
+
+def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
+    """Raises UserError where settings, data and number of workers do not go together."""
+    base_recipe(settings.base)
+    if settings.mfi and not data.manifest.settings.features:
+        raise UserError(
+            f"{data.folder.url} was encoded without --vit: encode again with it, or train with "
+            "--vit none"
+        )
+    if settings.micro_batches % workers:
+        raise UserError(
+            f"--batch {settings.batch} in pieces of --micro-batch {settings.micro_batch} does not "
+            f"divide among {workers} workers"
+        )
+    if len(expert_names(settings.base)) == 1 and settings.experts != "both":
+        raise UserError(f"--experts {settings.experts}: this base has only one")
+    if len(expert_names(settings.base)) == 2 and settings.samples_every:
+        raise UserError(
+            "--samples-every: a sample needs both experts and one is in memory; leave it out and "
+            "run `harmoview generate` on the exported model"
+        )
+
+
+def length(settings: TrainSettings) -> int:
+    """The steps of the whole run."""
+    return legs(settings, expert_names(settings.base), shift=1.0)[-1].last
