@@ -19,7 +19,7 @@ BEAT = 20.0
 """Seconds between the signs of life of a lock on an object store."""
 STALE = 120.0
 """Seconds without one after which its holder counts as dead."""
-_NAME = "lock.json"
+_NAME = ".lock.json"
 
 
 @contextmanager

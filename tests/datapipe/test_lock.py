@@ -61,12 +61,12 @@ def test_a_second_process_is_refused_on_an_object_store_too(bucket):
     with locked(bucket), refused, locked(bucket):
         pass
     with locked(bucket):
-        assert bucket.exists("lock.json")
-    assert not bucket.exists("lock.json")
+        assert bucket.exists(".lock.json")
+    assert not bucket.exists(".lock.json")
 
 
 def test_a_lock_without_signs_of_life_counts_no_more(bucket):
     """Its holder was killed, on this host or another."""
-    bucket.put("lock.json", json.dumps({"holder": "x", "beat": time.time() - STALE - 1}).encode())
+    bucket.put(".lock.json", json.dumps({"holder": "x", "beat": time.time() - STALE - 1}).encode())
     with locked(bucket):
         pass
