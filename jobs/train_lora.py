@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from datapipe.faces.load import FACES, face_analyzer
 from jobs import entry
+from jobs.cluster import connect
 from jobs.extras import need_train
 from jobs.measure import measure_views
 from lora_engine.flux.settings import TrainSettings
@@ -87,7 +88,7 @@ def _on_ray(settings: Settings) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    ray.init(address=settings.address, ignore_reinit_error=True, log_to_driver=not settings.quiet)
+    connect(settings.address, quiet=settings.quiet)
     gpus = settings.train.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
     TorchTrainer(
         _worker,
