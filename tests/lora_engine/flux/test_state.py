@@ -81,8 +81,10 @@ def test_a_checkpoint_of_another_lora_is_refused(tmp_path):
 def write_forever(folder):
     """Checkpoints of a few MB, so that a kill is likely to fall into a write."""
     torch.set_num_threads(1)
-    one = learner(size=100_000)
+    one, parent = learner(size=100_000), multiprocessing.parent_process()
     for done in range(2, 10**6):
+        if not parent.is_alive():
+            return
         save_state(Folder(folder), done, *one)
 
 
