@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datapipe.errors import UserError
@@ -68,7 +68,8 @@ def _on_store(folder: Folder) -> Iterator[None]:
 
     def renew() -> None:
         while not done.wait(BEAT):
-            folder.put(_NAME, _content())
+            with suppress(OSError):  # one sign of life may fail; the next is sooner than STALE
+                folder.put(_NAME, _content())
 
     keeper = threading.Thread(target=renew, daemon=True)
     keeper.start()
