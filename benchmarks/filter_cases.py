@@ -10,14 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datapipe.catalogue import PORTRAITS
 from datapipe.faces.load import face_analyzer
+from datapipe.line.synthesize import view_seed
 from datapipe.models import model_path
+from datapipe.models.catalogue import PORTRAITS
 from datapipe.pictures import decode_jpeg, encode_jpeg
-from datapipe.prepare import Prepare, PrepareSettings
+from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import YAWS, Image, Sample, Scores, Source
 from datapipe.stage import Resources
-from datapipe.synthesize import view_seed
 from filters.brisque import Brisque
 from filters.score import Measured, measure
 from lora_engine.mesh.engine import MeshSynthesizer

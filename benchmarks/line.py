@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import tyro
 
-from datapipe.executor import RayLine
+from datapipe.line.executor import RayLine
 from datapipe.record import Sample, Source
 from datapipe.stage import Resources
 

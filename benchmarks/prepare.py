@@ -22,8 +22,8 @@ import tyro
 
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.faces.load import FACES, face_analyzer
-from datapipe.frontal import FrontalBound, Measured, measure
-from datapipe.prepare import Prepare, PrepareSettings
+from datapipe.prepare.frontal import FrontalBound, Measured, measure
+from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import Image, Reference, Sample, Source
 from datapipe.stage import Resources
 

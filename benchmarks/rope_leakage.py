@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from harmoview.layout import IDENTITY_GAP, VIDEO_GAP, ReferenceLayout
-from harmoview.rope import agreement
+from harmoview.model.layout import IDENTITY_GAP, VIDEO_GAP, ReferenceLayout
+from harmoview.model.rope import agreement
 
 HEAD, TEMPORAL = 128, 44
 SINKS = (88, 132, 201)

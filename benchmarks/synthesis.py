@@ -21,10 +21,10 @@ from PIL import Image as Pillow
 from benchmarks import kontext
 from datapipe.record import YAWS, Image
 from lora_engine.flux.denoise import Denoiser, speed_up
-from lora_engine.flux.device import hush
 from lora_engine.flux.prompts import prompt
 from lora_engine.flux.reference_kv import ReferenceKV
 from lora_engine.flux.synthesizer import FluxSettings
+from lora_engine.training.device import hush
 
 SEEDS = range(7)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harmoview.model import HarmoViewTransformer3DModel
+from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.learner import shard
 from harmoview.train.train import process_group
 from harmoview.trainable import Lora, TrainSet, add_lora, select

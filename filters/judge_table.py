@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from datapipe.scored import Verdicts
+from datapipe.pack.scored import Verdicts
 from filters.judge import IdentityReason, ViewReason
 from filters.rules import PROFILE, Rules
 

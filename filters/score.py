@@ -10,8 +10,8 @@ from datapipe.faces.base import Face, FaceAnalyzer, Floats
 from datapipe.faces.sharpness import sharpness
 from datapipe.pictures import decode_jpeg
 from datapipe.record import Identity, Image, Pose, Sample, Scores
+from datapipe.run.store import CandidateStore, Pictures
 from datapipe.stage import Resources
-from datapipe.store import CandidateStore, Pictures
 from filters.aesthetic import AestheticScorer
 from filters.head_pose import PoseEstimator
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harmoview.model import HarmoViewTransformer3DModel
+    from harmoview.model.transformer import HarmoViewTransformer3DModel
     from harmoview.pipeline import HarmoViewPipeline
 
 __all__ = ["HarmoViewPipeline", "HarmoViewTransformer3DModel"]
@@ -14,7 +14,7 @@ __all__ = ["HarmoViewPipeline", "HarmoViewTransformer3DModel"]
 def __getattr__(name: str) -> Any:
     """The two public classes, imported when first asked for: torch takes seconds to load."""
     if name == "HarmoViewTransformer3DModel":
-        from harmoview.model import HarmoViewTransformer3DModel
+        from harmoview.model.transformer import HarmoViewTransformer3DModel
 
         return HarmoViewTransformer3DModel
     if name == "HarmoViewPipeline":

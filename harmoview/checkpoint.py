@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from datapipe.errors import UserError
-from harmoview.new_parts import NEW_PARTS
+from harmoview.model.new_parts import NEW_PARTS
 from harmoview.weights import WEIGHTS, from_wan, wan_config
 
 if TYPE_CHECKING:
-    from harmoview.model import HarmoViewTransformer3DModel
+    from harmoview.model.transformer import HarmoViewTransformer3DModel
 
 NEW_PARTS_FILE = "new_parts.safetensors"
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -52,7 +52,7 @@ def load_expert(
     A whole model is read as it is; parts are put on the same expert of `base`, a Wan pipeline's
     folder or hub repository. Raises UserError where neither is there or they do not fit.
     """
-    from harmoview.model import HarmoViewTransformer3DModel
+    from harmoview.model.transformer import HarmoViewTransformer3DModel
 
     folder = checkpoint / name
     whole = any((folder / file).is_file() for file in WEIGHTS)

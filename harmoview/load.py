@@ -12,7 +12,7 @@ from diffusers import AutoencoderKLWan
 
 from datapipe.errors import UserError
 from harmoview.checkpoint import load_expert
-from harmoview.injection import FrontalEncoder
+from harmoview.model.injection import FrontalEncoder
 from harmoview.pipeline import HarmoViewPipeline
 from harmoview.recipes import Recipe, recipe_of
 from harmoview.weights import HOW_TO_GET, is_hub_name, unreadable

@@ -11,8 +11,8 @@ from diffusers import WanPipeline
 from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
 from torch import Tensor
 
-from harmoview.injection import FrontalEncoder
-from harmoview.references import References, Views, encode_references
+from harmoview.model.injection import FrontalEncoder
+from harmoview.model.references import References, Views, encode_references
 
 
 @dataclass(frozen=True, slots=True)

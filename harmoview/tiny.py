@@ -17,7 +17,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VisionTransformerPretrainedModel,
 )
 
-from harmoview.references import normalized_latents
+from harmoview.model.references import normalized_latents
 
 WIDTH = 24
 VIT_DIM = 4 * 32

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from harmoview.new_parts import NEW_PARTS
+from harmoview.model.new_parts import NEW_PARTS
 
 if TYPE_CHECKING:
-    from harmoview.model import HarmoViewTransformer3DModel
+    from harmoview.model.transformer import HarmoViewTransformer3DModel
 
 TrainSet = Literal["full", "lora", "new_parts", "new_parts_and_lora"]
 TARGETS = (

@@ -9,12 +9,12 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from datapipe.errors import UserError
-from harmoview.new_parts import NEW_PARTS, initialize
-from harmoview.references import normalized_latents
-from harmoview.rope import JumpRotaryPosEmbed
+from harmoview.model.new_parts import NEW_PARTS, initialize
+from harmoview.model.references import normalized_latents
+from harmoview.model.rope import JumpRotaryPosEmbed
 
 if TYPE_CHECKING:
-    from harmoview.model import HarmoViewTransformer3DModel
+    from harmoview.model.transformer import HarmoViewTransformer3DModel
 
 HOW_TO_GET = (
     "Fetch one with `hf download Wan-AI/Wan2.2-T2V-A14B-Diffusers --local-dir DIR` (also "
@@ -48,7 +48,7 @@ def from_wan(
     `dtype` is as in diffusers: Wan keeps norms and time embedding in float32.
     Raises UserError without a text-to-video Wan transformer there.
     """
-    from harmoview.model import HarmoViewTransformer3DModel
+    from harmoview.model.transformer import HarmoViewTransformer3DModel
 
     path, where = str(path), {"subfolder": subfolder} if subfolder else {}
     config = wan_config(path, subfolder)

@@ -80,7 +80,7 @@ def table(metrics: Path) -> str:
 
 
 def _tiny_models(out: Path) -> None:
-    from lora_engine.flux.device import hush
+    from lora_engine.training.device import hush
 
     hush()  # before the libraries are imported
     import torch

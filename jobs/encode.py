@@ -17,7 +17,7 @@ from jobs.cluster import connect
 from jobs.extras import need_train
 
 if TYPE_CHECKING:
-    from datapipe.shards import Shard
+    from datapipe.pack.shards import Shard
     from harmoview.encode.run import Work
 
 RETRIES = 2
@@ -56,10 +56,10 @@ def execute(settings: Settings) -> None:
     """Check, encode, sum up."""
     need_train("encode")
     from datapipe.files import Folder
-    from datapipe.lock import locked
+    from datapipe.run.lock import locked
     from harmoview.encode.encoder import base_recipe
     from harmoview.encode.run import encode, encode_here, packed_manifest
-    from lora_engine.flux.device import hush
+    from lora_engine.training.device import hush
 
     hush()
     source, out = Folder(settings.shards), Folder(settings.out)
@@ -129,7 +129,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 def _device(settings: Settings) -> str:
-    from lora_engine.flux.device import device_named
+    from lora_engine.training.device import device_named
 
     return str(device_named(None if settings.device == "auto" else settings.device))
 

@@ -163,7 +163,7 @@ def _resolve(settings: Settings, loaded: Loaded) -> dict[str, Any]:
 
 def _check(loaded: Loaded, views: list[Any], used: dict[str, Any]) -> None:
     from datapipe.errors import UserError
-    from harmoview.references import check_identities
+    from harmoview.model.references import check_identities
 
     pipeline = loaded.pipeline
     if used["guidance_low"] is not None and pipeline.config.boundary_ratio is None:

@@ -9,17 +9,17 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from datapipe.executor import Line, LocalLine, RayLine
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.faces.load import FACES, face_analyzer
 from datapipe.files import Folder
-from datapipe.line import PrepareUnlessStored
-from datapipe.prepare import Prepare, PrepareSettings
+from datapipe.line.executor import Line, LocalLine, RayLine
+from datapipe.line.stored import PrepareUnlessStored
+from datapipe.line.synthesize import Synthesize
+from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import YAWS
-from datapipe.run import RunInfo, Scoring, library_versions
+from datapipe.run.info import RunInfo, Scoring, library_versions
+from datapipe.run.store import CandidateStore
 from datapipe.stage import Resources, Stage
-from datapipe.store import CandidateStore
-from datapipe.synthesize import Synthesize
 from filters.aesthetic import Aesthetic, load_aesthetic
 from filters.head_pose import SixDRepNet
 from filters.score import Score

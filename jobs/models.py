@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from datapipe.catalogue import CATALOGUE, USER_MODELS
 from datapipe.models import models_folder, state
+from datapipe.models.catalogue import CATALOGUE, USER_MODELS
 from jobs import entry
 
 
@@ -55,7 +55,7 @@ def execute(settings: Settings) -> None:
 
 
 def _fetch(settings: Settings) -> None:
-    from datapipe.model_fetch import fetch
+    from datapipe.models.fetch import fetch
 
     def report(line: str) -> None:
         if not settings.quiet:

@@ -12,7 +12,7 @@ import tyro
 from jobs import entry
 
 if TYPE_CHECKING:
-    from datapipe.manifest import Manifest
+    from datapipe.pack.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Settings:
 def execute(settings: Settings) -> None:
     """Pack and say what came of it."""
     from datapipe.files import Folder
-    from datapipe.lock import locked
-    from datapipe.pack import Limits, pack
+    from datapipe.pack.pack import Limits, pack
+    from datapipe.run.lock import locked
     from jobs.progress import progress
     from jobs.run_rules import applied, run_rules
 

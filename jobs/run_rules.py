@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.manifest import load_manifest
-from datapipe.pack import AppliedRules
-from datapipe.run import load_info
+from datapipe.pack.manifest import load_manifest
+from datapipe.pack.pack import AppliedRules
+from datapipe.run.info import load_info
 from filters.judge import Judge, Verdict
 from filters.judge_table import TableJudge
 from filters.rules import Rules
 from filters.rules_file import load_rules
 
 if TYPE_CHECKING:
-    from datapipe.sheet import Explain
-    from datapipe.sheet_drawing import IdentityNotes, Note, Row
+    from datapipe.inspect.sheet import Explain
+    from datapipe.inspect.sheet_drawing import IdentityNotes, Note, Row
 
 
 def run_rules(run: Folder, path: str | None) -> Rules:
@@ -63,7 +63,7 @@ def applied(rules: Rules) -> AppliedRules:
 
 def explained(rules: Rules) -> Explain:
     """What says in words why, one sample at a time."""
-    from datapipe.sheet_drawing import IdentityNotes, Note
+    from datapipe.inspect.sheet_drawing import IdentityNotes, Note
 
     judge = Judge(rules)
 

@@ -10,10 +10,10 @@ from typing import Annotated
 import tyro
 
 from datapipe.files import Folder
-from datapipe.lock import locked
-from datapipe.rescore import begin, rescore
-from datapipe.run import load_info
-from datapipe.store import CandidateStore
+from datapipe.line.rescore import begin, rescore
+from datapipe.run.info import load_info
+from datapipe.run.lock import locked
+from datapipe.run.store import CandidateStore
 from jobs import entry
 from jobs.line import (
     FLAT,

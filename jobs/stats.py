@@ -45,7 +45,7 @@ class Settings:
 def execute(settings: Settings) -> None:
     """Count, print, draw."""
     from datapipe.files import Folder
-    from datapipe.stats import run_stats
+    from datapipe.inspect.stats import run_stats
     from jobs.run_rules import applied, packed_rules, run_rules
 
     run = Folder(settings.run)
@@ -68,7 +68,7 @@ def write_sheet(run: Folder, rules: Rules, path: Path, samples: int) -> None:
     """Draw the contact sheet of a run. Raises UserError."""
     from datapipe.errors import UserError
     from datapipe.files import Folder
-    from datapipe.sheet import contact_sheet
+    from datapipe.inspect.sheet import contact_sheet
     from jobs.run_rules import explained
 
     picture = contact_sheet(run, explained(rules), samples)

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from datapipe.stats import Stats
+from datapipe.inspect.stats import Stats
 
 PIPED_WIDTH = 160
 """Columns where there is no terminal to ask: no line of ours is longer."""

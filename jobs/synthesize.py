@@ -9,14 +9,14 @@ from typing import Annotated
 
 import tyro
 
-from datapipe.drive import drive
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.ledger import Ledger
-from datapipe.lock import locked
-from datapipe.recorder import Recorder
-from datapipe.run import open_run
-from datapipe.todo import Todo
+from datapipe.line.drive import drive
+from datapipe.line.recorder import Recorder
+from datapipe.line.todo import Todo
+from datapipe.run.info import open_run
+from datapipe.run.ledger import Ledger
+from datapipe.run.lock import locked
 from jobs.entry import run as run_command
 from jobs.line import FLAT, ClusterSettings, LineSettings, build, start
 from jobs.pack import Settings as PackSettings

@@ -60,9 +60,9 @@ def execute(settings: Settings) -> int:
     """Encode if need be, claim the folder, train."""
     need_train("train")
     from datapipe.files import Folder
-    from datapipe.lock import locked
+    from datapipe.run.lock import locked
     from harmoview.train.begin import begin
-    from lora_engine.flux.device import hush
+    from lora_engine.training.device import hush
 
     hush()
     settings.train.out.mkdir(parents=True, exist_ok=True)
@@ -153,8 +153,8 @@ def _worker(config: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     from harmoview.train.train import train
-    from lora_engine.flux.device import hush
-    from lora_engine.flux.parallel import rank
+    from lora_engine.training.device import hush
+    from lora_engine.training.parallel import rank
 
     hush()
     settings: Settings = config["settings"]

@@ -53,7 +53,7 @@ class Settings:
 def execute(settings: Settings) -> None:
     """Check and claim the output folder, then train in this process or in several."""
     need_train("train-lora")
-    from lora_engine.flux.device import hush
+    from lora_engine.training.device import hush
 
     hush()
     from lora_engine.flux.train import begin
@@ -104,11 +104,11 @@ def _on_ray(settings: Settings) -> None:
 
 def _worker(config: dict[str, Settings]) -> None:
     """What each Ray worker runs, with torch.distributed set up."""
-    from lora_engine.flux.device import hush
+    from lora_engine.training.device import hush
 
     hush()
-    from lora_engine.flux.parallel import rank
     from lora_engine.flux.train import train
+    from lora_engine.training.parallel import rank
 
     settings = config["settings"]
 

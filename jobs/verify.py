@@ -35,7 +35,7 @@ def execute(settings: Settings) -> int:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from datapipe.files import Folder
-    from datapipe.verify import verify
+    from datapipe.pack.verify import verify
 
     folder = Folder(settings.folder)
     wrong = 0

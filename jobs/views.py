@@ -11,14 +11,14 @@ from pathlib import Path
 import cv2
 import tyro
 
-from datapipe.crop import cut, portrait_square
 from datapipe.errors import BadSample, UserError
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.faces.load import FACES, face_analyzer
 from datapipe.files import Folder
+from datapipe.line.synthesize import view_seed
 from datapipe.pictures import decode_jpeg, encode_jpeg
+from datapipe.prepare.crop import cut, portrait_square
 from datapipe.record import YAWS, Image
-from datapipe.synthesize import view_seed
 from jobs import entry
 from jobs.engine import EngineOptions
 from jobs.measure import measure_views

@@ -16,9 +16,9 @@ from typing import Any, Literal
 from datapipe import tar
 from datapipe.errors import UserError
 from datapipe.files import Folder
+from datapipe.pack.shards import Member, ShardWriter
 from datapipe.pictures import decode_jpeg
 from datapipe.record import Image
-from datapipe.shards import Member, ShardWriter
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")

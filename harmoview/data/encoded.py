@@ -21,7 +21,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.shards import Shard
+from datapipe.pack.shards import Shard
 from harmoview.encode.manifest import EncodedManifest, load_encoded, read_index
 from harmoview.encode.shard import NO_TEXT, text_file
 

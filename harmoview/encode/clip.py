@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.errors import BadSample
+from datapipe.prepare.video import Decoder, VideoInfo
 from datapipe.record import Image
-from datapipe.video import Decoder, VideoInfo
 from harmoview.encode.buckets import Bucket, choose
 
 

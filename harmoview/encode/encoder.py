@@ -17,10 +17,10 @@ from transformers import AutoTokenizer, UMT5EncoderModel
 from datapipe.errors import UserError
 from harmoview.encode.buckets import Bucket, default_buckets
 from harmoview.encode.settings import EncodeSettings
-from harmoview.layout import ReferenceLayout
 from harmoview.load import check_base, load_frontal_encoder, pipeline_index
+from harmoview.model.layout import ReferenceLayout
+from harmoview.model.references import Views, encode_references, normalized_latents
 from harmoview.recipes import Recipe, recipe_of
-from harmoview.references import Views, encode_references, normalized_latents
 from harmoview.weights import check_transformer
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}

@@ -13,8 +13,8 @@ import torch
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.manifest import NAME, Manifest, load_manifest
-from datapipe.shards import Shard
+from datapipe.pack.manifest import NAME, Manifest, load_manifest
+from datapipe.pack.shards import Shard
 from harmoview.encode.encoder import Encoder
 from harmoview.encode.manifest import EncodedManifest, load_encoded, read_about
 from harmoview.encode.settings import EncodeSettings

@@ -21,10 +21,10 @@ from datapipe import tar
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
 from datapipe.names import reference_name, view_name
+from datapipe.pack.shards import Shard
 from datapipe.pictures import decode_jpeg
+from datapipe.prepare.video import Decoder, DecoderDied, DecodeTimeout
 from datapipe.record import Image
-from datapipe.shards import Shard
-from datapipe.video import Decoder, DecoderDied, DecodeTimeout
 from harmoview.encode.clip import read_clip
 from harmoview.encode.encoder import Encoder
 from harmoview.encode.manifest import write_index

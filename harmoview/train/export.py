@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from harmoview.checkpoint import save_parts
-from harmoview.model import HarmoViewTransformer3DModel
+from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.learner import Learner
 from harmoview.train.legs import Leg
 from harmoview.train.settings import TrainSettings
 from harmoview.trainable import Lora, add_lora
-from lora_engine.flux import parallel
+from lora_engine.training import parallel
 
 
 def export(folder: Path, settings: TrainSettings, leg: Leg, learner: Learner) -> None:

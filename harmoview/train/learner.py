@@ -15,14 +15,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from harmoview.data.loader import Batch
-from harmoview.model import HarmoViewTransformer3DModel
-from harmoview.new_parts import NEW_PARTS
+from harmoview.model.new_parts import NEW_PARTS
+from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.legs import Leg
 from harmoview.train.objective import Draws, loss
 from harmoview.train.settings import TrainSettings
 from harmoview.trainable import Lora, add_lora, select
 from harmoview.weights import from_wan
-from lora_engine.flux import parallel
+from lora_engine.training import parallel
 
 
 class Learner:

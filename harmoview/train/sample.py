@@ -11,11 +11,11 @@ from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
 from torch import Tensor
 
 from harmoview.data.loader import Batch
+from harmoview.model.references import References
 from harmoview.pipeline import HarmoViewPipeline
 from harmoview.recipes import Recipe
-from harmoview.references import References
 from harmoview.video_file import write_mp4
-from lora_engine.flux import parallel
+from lora_engine.training import parallel
 
 
 class Sampler:

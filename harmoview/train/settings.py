@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harmoview.curriculum import PHASES, Phase, ViewDropout
-from harmoview.layout import AbsentViews
+from harmoview.model.layout import AbsentViews
 from harmoview.trainable import TrainSet, check_train_set
 
 Curriculum = Literal["progressive", "single_view", "multi_view", "no_view_dropout"]

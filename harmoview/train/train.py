@@ -28,9 +28,9 @@ from harmoview.train.sample import Sampler
 from harmoview.train.settings import TrainSettings
 from harmoview.train.state import checkpoints, load_state, save_state
 from harmoview.train.validate import validate
-from lora_engine.flux import parallel
-from lora_engine.flux.device import device_named, precision_named
-from lora_engine.flux.metrics import Metrics
+from lora_engine.training import parallel
+from lora_engine.training.device import device_named, precision_named
+from lora_engine.training.metrics import Metrics
 
 CHECKPOINTS = "checkpoints"
 MODEL = "model"

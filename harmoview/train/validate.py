@@ -15,7 +15,7 @@ from harmoview.data.loader import Batch
 from harmoview.flow import NoiseSchedule, shifted
 from harmoview.train.learner import sum_over_workers
 from harmoview.train.objective import Draws, loss, seeded
-from lora_engine.flux import parallel
+from lora_engine.training import parallel
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Of the noise before the shift, or evenly within an expert's range."""

@@ -19,9 +19,9 @@ from datapipe.corpus.place import place
 from datapipe.errors import UserError
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.files import Folder
+from datapipe.prepare.video import Decoder
 from datapipe.record import Sample
 from datapipe.stage import Resources, apply
-from datapipe.video import Decoder
 from lora_engine.acquire.pick import Picked, pick
 from lora_engine.acquire.settings import AcquireSettings
 from lora_engine.pairs import Frame

@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe import probing
 from datapipe.errors import BadSample
 from datapipe.faces.base import Face, FaceAnalyzer
-from datapipe.frontal import FrontalBound
-from datapipe.identities import MIN_OVERLAP, Person, Sighting, group, iou
+from datapipe.prepare import probing
+from datapipe.prepare.frontal import FrontalBound
+from datapipe.prepare.identities import MIN_OVERLAP, Person, Sighting, group, iou
+from datapipe.prepare.search import CUT
+from datapipe.prepare.video import Decoder, VideoInfo
 from datapipe.record import Image
-from datapipe.search import CUT
-from datapipe.video import Decoder, VideoInfo
 from lora_engine.acquire import turn
 from lora_engine.acquire.settings import AcquireSettings
 

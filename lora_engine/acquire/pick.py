@@ -8,15 +8,15 @@ from pathlib import Path
 
 import cv2
 
-from datapipe.crop import cut
 from datapipe.errors import BadSample
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.faces.eyes import eye_visibility
 from datapipe.faces.sharpness import FACE_SIZE, sharpness
-from datapipe.identities import Person
 from datapipe.pictures import encode_jpeg
+from datapipe.prepare.crop import cut
+from datapipe.prepare.identities import Person
+from datapipe.prepare.video import Decoder
 from datapipe.record import Image
-from datapipe.video import Decoder
 from lora_engine.acquire import turn
 from lora_engine.acquire.look import BOUND, Look
 from lora_engine.acquire.settings import AcquireSettings

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
-from datapipe.crop import FACE_CENTRE, FACE_SHARE
+from datapipe.prepare.crop import FACE_CENTRE, FACE_SHARE
 from datapipe.record import Pose
 
 REACH = 10.0

@@ -18,9 +18,9 @@ from datapipe.errors import BadSample, UserError
 from datapipe.record import Image
 from lora_engine.flux import vae
 from lora_engine.flux.adapter import adapter_file, load_adapter
-from lora_engine.flux.device import best_attention, device_named, precision_named, views_at_once
 from lora_engine.flux.prompts import PromptEmbeddings, find_prompts
 from lora_engine.flux.reference_kv import USE, ReferenceKV
+from lora_engine.training.device import best_attention, device_named, precision_named, views_at_once
 
 if TYPE_CHECKING:
     from lora_engine.flux.synthesizer import FluxSettings, Plan

@@ -12,16 +12,16 @@ from diffusers import FluxTransformer2DModel
 from diffusers.training_utils import EMAModel, cast_training_params
 
 from datapipe.files import Folder
-from lora_engine.flux import parallel
 from lora_engine.flux.adapter import AdapterHeader, add_lora, lora_parameters, save_adapter
 from lora_engine.flux.base import Base
-from lora_engine.flux.device import device_named
 from lora_engine.flux.flow import Objective
 from lora_engine.flux.groups import Group
 from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.reference_kv import ReferenceKV
 from lora_engine.flux.settings import TrainSettings
 from lora_engine.flux.state import load_state, save_state
+from lora_engine.training import parallel
+from lora_engine.training.device import device_named
 
 
 class Learner:

@@ -126,7 +126,7 @@ class Inputs:
 
 def check(settings: TrainSettings, processes: int) -> Inputs:
     """Everything that can be wrong, before anything heavy starts. Raises UserError naming it."""
-    from lora_engine.flux.device import device_named
+    from lora_engine.training.device import device_named
 
     device = device_named(settings.device)
     if settings.quantize is not None and device.type != "cuda":

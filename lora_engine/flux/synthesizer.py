@@ -15,7 +15,7 @@ from lora_engine.flux import prompts
 from lora_engine.flux.adapter import adapter_file, check_adapter, read_header
 from lora_engine.flux.base import SYNTHESIS, TEXT, Base, file_hash, find_base
 from lora_engine.flux.choices import Precision
-from lora_engine.flux.device import hush
+from lora_engine.training.device import hush
 
 if TYPE_CHECKING:
     from lora_engine.flux.denoise import Denoiser

@@ -14,18 +14,19 @@ from diffusers import AutoencoderKL
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from lora_engine.flux import parallel, prompts
+from lora_engine.flux import prompts
 from lora_engine.flux.adapter import AdapterHeader
-from lora_engine.flux.device import device_named, precision_named
 from lora_engine.flux.groups import Group, GroupSettings, draw, load_group, shift_of
 from lora_engine.flux.latents import LatentCache
 from lora_engine.flux.learner import Learner, load_transformer
-from lora_engine.flux.metrics import Metrics
 from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.settings import Inputs, TrainSettings, check
 from lora_engine.flux.state import checkpoints
 from lora_engine.flux.trial import Trial
 from lora_engine.flux.validate import Measure
+from lora_engine.training import parallel
+from lora_engine.training.device import device_named, precision_named
+from lora_engine.training.metrics import Metrics
 
 RUN = "run.json"
 

@@ -12,13 +12,13 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 
 from datapipe.files import Folder
 from datapipe.pictures import encode_jpeg
-from lora_engine.flux import parallel
 from lora_engine.flux.denoise import Denoiser
 from lora_engine.flux.learner import Learner
 from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.settings import Inputs, TrainSettings
 from lora_engine.flux.synthesizer import FluxSettings
 from lora_engine.flux.validate import Measure, validate
+from lora_engine.training import parallel
 from lora_engine.views import Person, grid, summary
 
 BASE = "base"

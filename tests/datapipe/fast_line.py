@@ -14,20 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from datapipe.drive import drive
-from datapipe.executor import LocalLine, RayLine
 from datapipe.files import Folder
-from datapipe.ledger import Ledger
-from datapipe.line import PrepareUnlessStored
-from datapipe.lock import locked
+from datapipe.line.drive import drive
+from datapipe.line.executor import LocalLine, RayLine
+from datapipe.line.recorder import Recorder
+from datapipe.line.stored import PrepareUnlessStored
+from datapipe.line.synthesize import Synthesize
+from datapipe.line.todo import Todo
 from datapipe.pictures import decode_jpeg, encode_jpeg
 from datapipe.record import Identity, Pose, Reference, Scores
-from datapipe.recorder import Recorder
-from datapipe.run import RunInfo, Scoring, open_run
+from datapipe.run.info import RunInfo, Scoring, open_run
+from datapipe.run.ledger import Ledger
+from datapipe.run.lock import locked
+from datapipe.run.store import CandidateStore
 from datapipe.stage import Resources
-from datapipe.store import CandidateStore
-from datapipe.synthesize import Synthesize
-from datapipe.todo import Todo
 
 YAWS = (-90, -60, -30, 0, 30, 60, 90)
 LABELS = {"aesthetic_scorer": "mean", "recogniser": "none", "pose_estimator": "none"}

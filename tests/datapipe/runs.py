@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from datapipe.files import Folder
-from datapipe.ledger import Ledger
 from datapipe.pictures import encode_jpeg
 from datapipe.record import YAWS, Identity, Pose, Reference, Sample, Scores, Source, View
-from datapipe.run import RunInfo, Scoring, save_info
-from datapipe.store import CandidateStore
+from datapipe.run.info import RunInfo, Scoring, save_info
+from datapipe.run.ledger import Ledger
+from datapipe.run.store import CandidateStore
 from filters.judge_table import TableJudge
 from filters.rules_file import load_rules
 

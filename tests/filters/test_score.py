@@ -12,8 +12,8 @@ from datapipe.files import Folder
 from datapipe.models import model_path
 from datapipe.pictures import decode_jpeg, encode_jpeg
 from datapipe.record import Identity, Pose, Reference, Sample, Source, View
+from datapipe.run.store import CandidateStore
 from datapipe.stage import Resources, apply
-from datapipe.store import CandidateStore
 from filters.brisque import Brisque
 from filters.head_pose import PoseEstimator
 from filters.score import Score, rounded, subject

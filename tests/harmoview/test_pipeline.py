@@ -7,8 +7,8 @@ import tiny
 import torch
 from diffusers import WanPipeline
 
-from harmoview.injection import FrontalEncoder
-from harmoview.model import HarmoViewTransformer3DModel
+from harmoview.model.injection import FrontalEncoder
+from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.pipeline import Guidance, HarmoViewPipeline
 
 SIZE = {"height": 32, "width": 48, "num_frames": 5, "num_inference_steps": 2}

@@ -7,8 +7,8 @@ import tiny
 import torch
 
 from datapipe.errors import UserError
-from harmoview.model import HarmoViewTransformer3DModel
-from harmoview.new_parts import NEW_PARTS
+from harmoview.model.new_parts import NEW_PARTS
+from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.weights import from_wan, gray_latent
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harmoview.model import HarmoViewTransformer3DModel
+from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.tiny import (  # noqa: F401 - one name for all that is tiny
     FIVE_B,
     TRANSFORMER,

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from datapipe.catalogue import CATALOGUE, USER_MODELS
+from datapipe.models.catalogue import CATALOGUE, USER_MODELS
 from jobs.models import main
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from datapipe.files import Folder
-from datapipe.manifest import load_manifest
+from datapipe.pack.manifest import load_manifest
 from jobs import pack, verify
 from tests.datapipe.runs import TinyRun, good
 
@@ -83,7 +83,7 @@ def test_mistakes_end_in_one_message(run, tmp_path, capsys, arguments, status, s
 
 def test_two_packs_at_once_are_refused(run, capsys):
     """The second one on the same folder says who is at work."""
-    from datapipe.lock import locked
+    from datapipe.run.lock import locked
 
     with locked(Folder(run / "shards")):
         assert pack.main([str(run), "--quiet"]) == 1

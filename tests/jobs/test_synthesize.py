@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from datapipe.files import Folder
-from datapipe.lock import locked
 from datapipe.models import model_path
+from datapipe.run.lock import locked
 from jobs import pack, score, synthesize, verify
 from tests.datapipe.media import numbered, write_sound, write_video
 

@@ -11,7 +11,7 @@ import torch
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.pack import AppliedRules, Limits, pack
+from datapipe.pack.pack import AppliedRules, Limits, pack
 from harmoview.data.encoded import EncodedShards
 from harmoview.encode.encoder import Encoder
 from harmoview.encode.manifest import load_encoded

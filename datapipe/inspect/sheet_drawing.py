@@ -1,0 +1,183 @@
+"""Draws the contact sheet: a row per identity, a column per yaw, a frame that says what became."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from datapipe.run.store import Pictures
+
+Row = Mapping[str, Any]
+
+PICTURE, GAP, MARGIN, SIDE = 176, 12, 24, 230
+"""Pixels: a picture's side, between pictures, around the sheet, the column of keys."""
+NOTE = 60
+"""Pixels below a picture for its numbers."""
+PAPER, INK, GREY = (250, 250, 248), (28, 30, 33), (110, 114, 120)
+GREEN, RED, AMBER = (34, 139, 74), (196, 43, 43), (204, 132, 12)
+LEGEND = (
+    (GREEN, "accepted"),
+    (RED, "rejected: the first rule that fails, and by how much"),
+    (AMBER, "passes, but its identity is left out"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the rules say of one thing: no reason when it passes."""
+
+    reason: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityNotes:
+    """What the rules say of one identity and of each of its pictures."""
+
+    verdict: Note
+    reference: Note
+    views: Mapping[int, Note]
+
+
+@dataclass(frozen=True, slots=True)
+class SheetLine:
+    """One row of the sheet."""
+
+    key: str
+    index: int
+    notes: IdentityNotes
+    pictures: Pictures | None
+    """None when the candidate is lost or damaged."""
+    measured: Mapping[int, Row]
+
+
+def draw_sheet(title: str, lines: Sequence[SheetLine], stopped: Sequence[Row]) -> Image.Image:
+    yaws = sorted({yaw for line in lines for yaw in line.notes.views})
+    columns = 1 + len(yaws)
+    width = max(2 * MARGIN + SIDE + columns * (PICTURE + GAP), 1000)
+    head, step = 110, PICTURE + NOTE + GAP
+    foot = 40 + 22 * len(stopped) if stopped else 0
+    sheet = Image.new("RGB", (width, head + step * len(lines) + foot + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, 18), title, INK, _font(24))
+    left = MARGIN
+    for colour, text in LEGEND:
+        draw.rectangle((left, 56, left + 14, 70), colour)
+        draw.text((left + 22, 54), text, GREY, _font(14))
+        left += 50 + round(_font(14).getlength(text))
+    for column, text in enumerate(["reference", *(f"{yaw:+d}°" if yaw else "0°" for yaw in yaws)]):
+        centre = MARGIN + SIDE + column * (PICTURE + GAP) + PICTURE / 2
+        draw.text((centre, head - 22), text, INK, _font(16), anchor="ma")
+    for number, line in enumerate(lines):
+        _draw_line(sheet, draw, line, yaws, head + 6 + number * step)
+    top = head + step * len(lines) + 8
+    if stopped:
+        draw.text((MARGIN, top), "videos without a candidate", INK, _font(16))
+    for number, row in enumerate(stopped):
+        text = f"{row['key']} · {row['outcome']}: {row['reason']} · {_last_line(row['detail'])}"
+        fitted = _wrap(text, 14, width - 2 * MARGIN, 1)[0]
+        draw.text((MARGIN, top + 28 + 22 * number), fitted, GREY, _font(14))
+    return sheet
+
+
+def _draw_line(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, line: SheetLine, yaws: Sequence[int], top: int
+) -> None:
+    kept = line.notes.verdict.reason is None
+    for number, text in enumerate(_wrap(line.key, 16, SIDE - 16, 3)):
+        draw.text((MARGIN, top + 20 * number), text, INK, _font(16))
+    draw.text((MARGIN, top + 66), f"identity {line.index}", GREY, _font(14))
+    verdict = "kept" if kept else f"left out: {line.notes.verdict.reason}"
+    draw.text((MARGIN, top + 88), verdict, GREEN if kept else RED, _font(14))
+    for number, text in enumerate(_wrap(line.notes.verdict.detail, 13, SIDE - 16, 4)):
+        draw.text((MARGIN, top + 110 + 17 * number), text, GREY, _font(13))
+    left = MARGIN + SIDE
+    reference = line.pictures.reference if line.pictures else None
+    _draw_picture(sheet, draw, (left, top), reference, line.notes.reference, "", kept)
+    for column, yaw in enumerate(yaws, 1):
+        note = line.notes.views.get(yaw)
+        if note is not None:
+            picture = line.pictures.views.get(yaw) if line.pictures else None
+            place = left + column * (PICTURE + GAP), top
+            _draw_picture(sheet, draw, place, picture, note, _numbers(line.measured[yaw]), kept)
+
+
+def _draw_picture(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    picture: bytes | None,
+    note: Note,
+    numbers: str,
+    kept: bool,
+) -> None:
+    """A picture in its frame; the reason across its foot and the number below it."""
+    left, top = place
+    box = (left, top, left + PICTURE, top + PICTURE)
+    if picture is None:
+        draw.rectangle(box, (225, 225, 225))
+        draw.text((left + 12, top + 12), "picture lost", GREY, _font(14))
+    else:
+        with Image.open(io.BytesIO(picture)) as opened:
+            small = opened.convert("RGB").resize((PICTURE, PICTURE), Image.Resampling.LANCZOS)
+        sheet.paste(small, place)
+    colour = RED if note.reason else GREEN if kept else AMBER
+    if note.reason:
+        draw.rectangle((left, top + PICTURE - 24, left + PICTURE, top + PICTURE), colour)
+        middle = left + PICTURE / 2, top + PICTURE - 21
+        draw.text(middle, note.reason, (255, 255, 255), _font(15), anchor="ma")
+    draw.rectangle(box, outline=colour, width=4)
+    for number, text in enumerate(_wrap(note.detail or numbers, 12, PICTURE, 4)):
+        draw.text((left, top + PICTURE + 3 + 14 * number), text, GREY, _font(12))
+
+
+def _numbers(view: Row) -> str:
+    """The measurements of a view, as far as there are any."""
+    shown = (("yaw", "measured_yaw", "+.1f"), ("cosine", "identity_cosine", ".2f"))
+    named = (*shown, ("sharpness", "sharpness", ".3g"))
+    return ", ".join(
+        f"{name} {view[column]:{form}}" for name, column, form in named if view[column] is not None
+    )
+
+
+def _last_line(text: str | None) -> str:
+    return (text or "").strip().rsplit("\n", 1)[-1]
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Pillow's own typeface: the same sheet on every machine."""
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise TypeError("Pillow was built without FreeType")
+    return font
+
+
+def _wrap(text: str, size: int, width: int, most: int) -> list[str]:
+    """Lines no wider than `width` pixels; the last of `most` ends in … where text is lost."""
+    lines = [""]
+    for word in text.split():
+        for piece in _pieces(word, size, width):
+            longer = f"{lines[-1]} {piece}".strip()
+            if _font(size).getlength(longer) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(piece)
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"{lines[most - 1][:-1]}…"]
+    return lines
+
+
+def _pieces(word: str, size: int, width: int) -> list[str]:
+    """A word, cut where it alone is wider than a line."""
+    pieces = [""]
+    for letter in word:
+        if _font(size).getlength(pieces[-1] + letter) > width:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces

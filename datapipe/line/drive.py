@@ -1,0 +1,43 @@
+"""One run from start to finish: the line, its ledger, and the samples that went missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from datapipe.line.executor import Line
+from datapipe.line.recorder import Recorder
+from datapipe.line.todo import Todo
+from datapipe.record import Sample
+
+Show = Callable[[Counter[str]], None]
+
+
+def drive(line: Line, todo: Todo, recorder: Recorder, show: Show) -> None:
+    """Do what is left to do; afterwards the ledger holds every key of the listing.
+
+    A sample lost with its worker twice is tried once more, with no other sample at its worker; if
+    that worker dies too, the sample is recorded as `error: worker_died`.
+    Raises UserError when the run cannot go on; what was done until then is recorded.
+    """
+    while _record(line.run(todo), recorder, show) > todo.part / 2:
+        todo = replace(todo, segments=recorder.ledger.segments)
+    if not any(True for _ in todo.missing()):
+        return
+    todo = replace(todo, segments=recorder.ledger.segments)
+    _record(line.retry(todo), recorder, show)
+    died = "the worker died with this sample three times: see the system log for the cause"
+    _record((s.stop("error", "worker_died", died) for s in todo.missing()), recorder, show)
+
+
+def _record(samples: Iterable[Sample], recorder: Recorder, show: Show) -> int:
+    """How many samples were recorded."""
+    before = recorder.outcomes.total()
+    try:
+        for sample in samples:
+            recorder.add(sample)
+            show(recorder.outcomes)
+    finally:
+        recorder.flush()
+    return recorder.outcomes.total() - before

@@ -1,0 +1,1 @@
+"""Scores and rules in, shards out; and reading shards back."""

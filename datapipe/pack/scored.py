@@ -1,0 +1,208 @@
+"""A run's candidates with their scores, in the order of their keys, a bounded batch at a time."""
+
+from __future__ import annotations
+
+import glob
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datapipe.errors import UserError
+from datapipe.files import Folder
+from datapipe.run.info import RunInfo
+from datapipe.run.ledger import LEDGER, REFERENCES, VIEWS
+
+MEMORY = "1GB"
+"""What duckdb may hold; a larger sort spills to the temporary folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some candidates, complete with every row that belongs to them."""
+
+    candidates: pa.Table
+    """Ledger rows by key."""
+    references: pa.Table
+    """By key and identity."""
+    views: pa.Table
+    """By key, identity and yaw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What the rules say about a batch."""
+
+    identities: Any
+    """For each row of `references`, why the identity is left out; a string, null if it is kept."""
+    views: Any
+    """For each row of `views`, the first rule that it fails; a string, null if it passes."""
+    kept: Any
+    """For each row of `views`, whether it passes and its identity is kept."""
+
+
+Decide = Callable[[pa.Table, pa.Table], Verdicts]
+"""The rules, applied to whole identities: (references, views) in, verdicts out."""
+
+
+@contextmanager
+def tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A duckdb connection with the run's tables `ledger`, `refs` and `views` (current scoring).
+
+    Raises UserError when they cannot be read, also inside the block.
+    """
+    generation = f"g{info.scoring.generation:04d}-*.parquet"
+    sources = {
+        "ledger": (LEDGER, "ledger/*.parquet"),
+        "refs": (REFERENCES, f"references/{generation}"),
+        "views": (VIEWS, f"views/{generation}"),
+    }
+    with ExitStack() as stack:
+        stack.enter_context(_readable(run))
+        spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="harmoview-"))
+        connection = stack.enter_context(duckdb.connect())
+        connection.execute(f"SET memory_limit = '{MEMORY}'")
+        connection.execute("SET temp_directory = ?", [spill])
+        connection.execute("SET preserve_insertion_order = false")
+        if run.local is None:
+            connection.register_filesystem(run.fs)
+        for table, (schema, pattern) in sources.items():
+            _define(connection, table, schema, run, pattern)
+        yield connection
+
+
+@contextmanager
+def _readable(run: Folder) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as wrong:
+        raise UserError(f"the tables of {run.url} cannot be read: {wrong}") from wrong
+
+
+def _define(
+    connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema, run: Folder, pattern: str
+) -> None:
+    files = [run.path(name) for name in run.names(pattern)]
+    if not files:
+        connection.register("nothing", schema.empty_table())
+        connection.execute(f"CREATE TABLE {table} AS FROM nothing")
+        return
+    if run.local is None:
+        files = [str(run.fs.unstrip_protocol(file)) for file in files]
+    # duckdb takes each for a pattern
+    quoted = ", ".join("'" + glob.escape(file).replace("'", "''") + "'" for file in files)
+    connection.execute(f"CREATE VIEW {table} AS FROM read_parquet([{quoted}])")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What of each table is wanted, as SQL."""
+
+    ledger: str = "*"
+    references: str = "* EXCLUDE (embedding)"
+    views: str = "*"
+
+
+def batches(
+    connection: duckdb.DuckDBPyConnection, samples: int, columns: Columns
+) -> Iterator[Batch]:
+    """Every candidate of the run once, `samples` at a time.
+
+    Raises UserError where the tables contradict each other: a candidate without scores, or with
+    scores by two sets of scorers, or twice.
+    """
+    _one_scoring(connection)
+    candidates = f"SELECT {columns.ledger} FROM ledger WHERE outcome = 'candidate' ORDER BY key"
+    in_references = f"SELECT {columns.references} FROM refs ORDER BY key, identity"
+    in_views = f"SELECT {columns.views} FROM views ORDER BY key, identity, yaw"
+    references = _Sorted(connection, in_references, samples)
+    views = _Sorted(connection, in_views, samples)
+    last = None
+    for part in connection.cursor().sql(candidates).to_arrow_reader(samples):
+        rows = pa.Table.from_batches([part])
+        through = rows["key"][-1].as_py()
+        batch = Batch(
+            rows,
+            _of(rows, references.until(through)),
+            _of(rows, views.until(through)),
+        )
+        _check(batch, last)
+        last = through
+        yield batch
+
+
+class _Sorted:
+    """A sorted query's rows, handed out up to a key at a time."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, query: str, rows: int) -> None:
+        self._reader = connection.cursor().sql(query).to_arrow_reader(4 * rows)
+        self._rest = self._reader.schema.empty_table()
+
+    def until(self, key: str) -> pa.Table:
+        """The next rows up to and with `key`."""
+        parts = []
+        while True:
+            count = pc.sum(pc.less_equal(self._rest["key"], key)).as_py() or 0
+            parts.append(self._rest.slice(0, count))
+            self._rest = self._rest.slice(count)
+            if len(self._rest):
+                break
+            try:
+                self._rest = pa.Table.from_batches([self._reader.read_next_batch()])
+            except StopIteration:
+                break
+        return pa.concat_tables(parts)
+
+
+def sample_index(candidates: pa.Table, rows: pa.Table) -> Any:
+    """For every row the position of its candidate, as an integer array."""
+    found = pc.index_in(rows["key"], candidates["key"].combine_chunks())
+    return found.to_numpy().astype(np.int64)
+
+
+def _of(candidates: pa.Table, rows: pa.Table) -> pa.Table:
+    """Without rows of keys that are not in the ledger: a killed driver leaves such."""
+    return rows.filter(pc.is_in(rows["key"], candidates["key"].combine_chunks()))
+
+
+def _one_scoring(connection: duckdb.DuckDBPyConnection) -> None:
+    judges = "SELECT DISTINCT aesthetic_scorer, recogniser, pose_estimator FROM"
+    found = connection.execute(f"{judges} views UNION {judges} refs").fetchall()
+    if len(found) > 1:
+        mixed = "; ".join(", ".join(map(str, row)) for row in sorted(found, key=str))
+        raise UserError(
+            f"the views were scored by different scorers ({mixed}), which no one set of rules can "
+            "judge; run `harmoview score RUN` to measure all with the same"
+        )
+
+
+def _check(batch: Batch, last: str | None) -> None:
+    keys = batch.candidates["key"]
+    again = [key for key in (last, *keys.to_pylist()[:-1])]
+    twice = pc.equal(keys, pa.array(again, pa.string()))
+    if pc.any(twice).as_py():
+        key = keys.filter(twice)[0].as_py()
+        raise UserError(f"the ledger holds {key} twice; was the run written by two drivers?")
+    references = sample_index(batch.candidates, batch.references)
+    views = sample_index(batch.candidates, batch.views)
+    expected = batch.candidates["identities"].to_numpy()
+    found = np.bincount(references, minlength=len(keys))
+    identity = batch.views["identity"].to_numpy()
+    yaw = batch.views["yaw"].to_numpy()
+    same = (views[1:] == views[:-1]) & (identity[1:] == identity[:-1])
+    covered = np.bincount(np.delete(views, 1 + np.flatnonzero(same)), minlength=len(keys))
+    double = views[1:][same & (yaw[1:] == yaw[:-1])]
+    for wrong, what in (
+        (np.flatnonzero((found < expected) | (covered < expected)), "has no complete scores"),
+        (np.flatnonzero(found > expected), "is scored twice"),
+        (double, "has a view that is scored twice"),
+    ):
+        if len(wrong):
+            key = keys[int(wrong[0])].as_py()
+            raise UserError(f"candidate {key} {what}; run `harmoview score RUN`, then this again")

@@ -1,0 +1,72 @@
+"""The Prepare stage: a video in, the frontal portrait of each of its main people out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from datapipe.corpus import local_copy
+from datapipe.errors import BadSample
+from datapipe.faces.base import FaceAnalyzer
+from datapipe.prepare.identities import Person
+from datapipe.prepare.search import FUNNEL, PrepareSettings, Search
+from datapipe.prepare.video import Decoder
+from datapipe.record import Identity, Sample
+from datapipe.stage import Resources
+
+__all__ = ["Prepare", "PrepareSettings"]
+
+MIN_SEEN = 2
+"""Evenly spread probes in which anyone but the main person must be found, to be no mistake."""
+
+
+class Prepare:
+    """Finds the people of a clip and the frame in which each looks straight at the camera."""
+
+    name = "prepare"
+
+    def __init__(
+        self, settings: PrepareSettings, faces: FaceAnalyzer, *, resources: Resources
+    ) -> None:
+        self.settings = settings
+        self.faces = faces
+        self.resources = resources
+
+    def setup(self) -> None:
+        self.faces.setup()
+        self._decoder = Decoder(self.settings.limits, request_seconds=self.settings.request_seconds)
+
+    def close(self) -> None:
+        """End the decoding process; otherwise it ends with this one."""
+        self._decoder.close()
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample with its identities, and with its video's size: pack tells by it whether the
+        video is still the same.
+
+        Raises BadSample with any reason of `datapipe.errors` but `engine_refused`; DecoderDied or
+        DecodeTimeout when its video cannot be decoded without harm.
+        """
+        with local_copy(sample.source, self.settings.limits.bytes) as path:
+            source = replace(sample.source, size=path.stat().st_size)
+            info = self._decoder.probe(path)
+            if info.frames < self.settings.min_frames:
+                least = self.settings.min_frames
+                raise BadSample("too_short", f"{info.frames} frames, at least {least} are needed")
+            search = Search(self._decoder, self.faces, self.settings, path, info)
+            people = search.people()
+            kept = _main(people, self.settings.identities)
+            search.refine(kept, people)
+            found = search.references(kept)
+        identities = [one for one in found if isinstance(one, Identity)]
+        if not identities:
+            failures = [one for one in found if isinstance(one, BadSample)]
+            raise max(failures, key=lambda failure: FUNNEL.index(failure.reason))
+        others = sum(1 for p in people if len(p.sightings) >= MIN_SEEN) - len(identities)
+        return replace(sample, source=source, identities=tuple(identities), others=max(0, others))
+
+
+def _main(people: Sequence[Person], count: int) -> list[Person]:
+    """The most prominent; from the second on they must have been seen more than once."""
+    some = [p for place, p in enumerate(people) if place == 0 or len(p.sightings) >= MIN_SEEN]
+    return some[:count]

@@ -1,0 +1,248 @@
+"""The look at one clip: its people, the frames in which they may look straight, the best one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.errors import BadSample, Reason
+from datapipe.faces.base import Face, FaceAnalyzer
+from datapipe.pictures import encode_jpeg
+from datapipe.prepare import probing
+from datapipe.prepare.crop import cut, portrait_square
+from datapipe.prepare.frontal import FrontalBound, Measured, measure
+from datapipe.prepare.identities import MIN_OVERLAP, Person, Sighting, attach, group, iou
+from datapipe.prepare.video import Decoder, VideoInfo, VideoLimits
+from datapipe.record import Identity, Image, Reference
+
+FINALISTS = 3
+"""Frames of a person that are measured at full size."""
+SETTLED_YAW, SETTLED = 3.0, 3
+"""The search ends for a person with so many faces within so many degrees."""
+CUT = 25.0
+"""Mean change of grey levels between two frames that means another shot, whatever their times."""
+FUNNEL: tuple[Reason, ...] = ("no_frontal", "too_small", "too_blurred")
+"""A clip is rejected for the reason of the person who got furthest."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSettings:
+    """How references are found; part of what makes a run's candidates."""
+
+    frames: int = 32
+    """Frames of a clip that are looked at, at most: half spread over the clip, half where faces
+    turn frontal."""
+    probe_side: int = 640
+    """Long side to which probed frames are scaled down, pixels."""
+    identities: int = 2
+    """People of a clip that are kept, at most: the largest and longest seen."""
+    same_person: float = 0.4
+    """Cosine of face embeddings from which two faces are one person."""
+    portrait_side: int = 512
+    """Side of the portrait, pixels, at most: a smaller one is never enlarged."""
+    min_frames: int = 8
+    """A clip with fewer is too short."""
+    request_seconds: float = 60.0
+    """Wall-clock limit of one decoding request; a clip takes some five to fifteen."""
+    frontal: FrontalBound = field(default_factory=FrontalBound)
+    limits: VideoLimits = field(default_factory=VideoLimits)
+
+    def __post_init__(self) -> None:
+        if self.identities < 1 or self.min_frames < 1:
+            raise ValueError("identities and min_frames must be at least 1")
+        least = 4 * FINALISTS * self.identities
+        if self.frames < least:
+            raise ValueError(f"frames must be at least {least}, not {self.frames}")
+        if self.probe_side < 160 or self.portrait_side < 64:
+            raise ValueError("probe_side must be at least 160, portrait_side at least 64 pixels")
+        if not 0 < self.same_person < 1:
+            raise ValueError(f"same_person must be between 0 and 1, not {self.same_person}")
+        if self.request_seconds <= 0:
+            raise ValueError("request_seconds must be positive")
+
+
+class Search:
+    """The look at one clip."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        faces: FaceAnalyzer,
+        settings: PrepareSettings,
+        path: Path,
+        info: VideoInfo,
+    ) -> None:
+        self._decoder, self._faces, self._settings = decoder, faces, settings
+        self._path, self._info = path, info
+        self._images: dict[int, Image] = {}
+        self._times: dict[int, float] = {}
+        self._found: dict[int, list[Face]] = {}
+        self._full: dict[int, tuple[Image, list[Face]]] = {}
+        self._scale = min(1.0, settings.probe_side / max(info.width, info.height))
+
+    def people(self) -> list[Person]:
+        """Everyone in the evenly spread probes. Raises BadSample `unreadable`, `no_face`."""
+        wanted = probing.coarse(self._info, self._settings.frames // 2)
+        probes = self._look(wanted)
+        if 2 * len(probes) < len(wanted):
+            detail = f"only {len(probes)} of {len(wanted)} probed frames could be decoded"
+            raise BadSample("unreadable", detail)
+        people = group(probes, self._same_shot, self._embed, self._settings.same_person)
+        if not people:
+            raise BadSample("no_face", f"no face in {len(probes)} frames")
+        return people
+
+    def refine(self, kept: Sequence[Person], people: Sequence[Person]) -> None:
+        """Look where the people kept may look straight, until that is found or paid for."""
+        settings = self._settings
+        left = settings.frames - len(self._images) - FINALISTS * settings.identities
+        tried = set(self._images)
+        while left > 0:
+            searched = [person for person in kept if not _settled(person)]
+            ways = [probing.finer(self._info, person, tried) for person in searched]
+            ranked = [i for rank in zip_longest(*ways) for i in rank if i is not None]
+            wanted = sorted(set(ranked[:left]))
+            if not wanted:
+                return
+            tried.update(wanted)
+            left -= len(wanted)
+            for probe in self._look(wanted):
+                attach(people, probe, self._same_shot)
+
+    def references(self, kept: Sequence[Person]) -> list[Identity | BadSample]:
+        """Each person's best portrait, or why there is none: `no_frontal`, `too_small`, …"""
+        finalists = [self._finalists(person) for person in kept]
+        self._look_full(sorted({s.frame for some in finalists for s in some}))
+        return [self._best(*pair) for pair in zip(kept, finalists, strict=True)]
+
+    def _finalists(self, person: Person) -> list[Sighting]:
+        """The best by what is seen in the probes."""
+        bound = self._settings.frontal
+        frontal = [s for s in person.sightings if bound.frontal(s.face, self._images[s.frame])]
+        rough = {s.frame: measure(self._images[s.frame], s.face, self._scale) for s in frontal}
+        return sorted(frontal, key=lambda s: (-rough[s.frame].merit(bound), s.frame))[:FINALISTS]
+
+    def _best(self, person: Person, finalists: Sequence[Sighting]) -> Identity | BadSample:
+        failure = _no_frontal(person, self._settings.frontal)
+        best: tuple[float, Identity] | None = None
+        for sighting in finalists:
+            try:
+                merit, identity = self._finalist(person, sighting)
+            except BadSample as unfit:
+                failure = max(failure, unfit, key=lambda f: FUNNEL.index(f.reason))
+                continue
+            if best is None or merit > best[0]:
+                best = merit, identity
+        return failure if best is None else best[1]
+
+    def _finalist(self, person: Person, sighting: Sighting) -> tuple[float, Identity]:
+        """Merit and identity as measured on the full-size frame; raises BadSample where unfit."""
+        bound = self._settings.frontal
+        if sighting.frame not in self._full:
+            raise BadSample("no_frontal", f"frame {sighting.frame} does not decode at full size")
+        image, faces = self._full[sighting.frame]
+        expected = [edge / self._scale for edge in sighting.face.box]
+        face = max(faces, key=lambda f: iou(f.box, expected), default=None)
+        if face is None or iou(face.box, expected) < MIN_OVERLAP:
+            raise BadSample("no_frontal", "the face is not found at full size")
+        if not bound.frontal(face, image):
+            raise BadSample("no_frontal", "the face is not frontal at full size")
+        if face.size < bound.min_face:
+            detail = f"face of {face.size:.0f} pixels, at least {bound.min_face:.0f} are needed"
+            raise BadSample("too_small", detail)
+        measured = measure(image, face, 1.0)
+        sharp = measured.sharpness or 0.0
+        if sharp < bound.min_sharpness:
+            detail = f"sharpness {sharp:.2f}, at least {bound.min_sharpness:.2f} is needed"
+            raise BadSample("too_blurred", detail)
+        vector = self._faces.embed(image, [face])[0]
+        if float(vector @ person.vector) < self._settings.same_person:
+            raise BadSample("no_frontal", "the frontal face is another person's")
+        return measured.merit(bound), self._identity(person, sighting, image, faces, measured)
+
+    def _identity(
+        self,
+        person: Person,
+        sighting: Sighting,
+        image: Image,
+        faces: Sequence[Face],
+        measured: Measured,
+    ) -> Identity:
+        face = measured.face
+        assert face.pose is not None
+        assert measured.sharpness is not None
+        neighbours = [other.box for other in faces if other is not face]
+        height, width = image.shape[:2]
+        square = portrait_square(face.box, width, height, neighbours)
+        reference = Reference(
+            timestamp=self._times[sighting.frame],
+            frame=sighting.frame,
+            box=face.box,
+            crop=square,
+            pose=face.pose,
+            score=face.score,
+            sharpness=measured.sharpness,
+            seen=len(person.sightings),
+        )
+        portrait = encode_jpeg(cut(image, square, self._settings.portrait_side))
+        return Identity(reference=reference, portrait=portrait)
+
+    def _look(self, indices: Sequence[int]) -> list[list[Sighting]]:
+        """The faces of frames, one list for each that could be decoded."""
+        frames = self._decoder.frames(self._path, indices, self._settings.probe_side)
+        found = self._faces.find([frame.image for frame in frames])
+        for frame, faces in zip(frames, found, strict=True):
+            self._images[frame.index] = frame.image
+            self._times[frame.index] = frame.timestamp
+            self._found[frame.index] = faces
+        return [
+            [Sighting(frame.index, face) for face in faces]
+            for frame, faces in zip(frames, found, strict=True)
+        ]
+
+    def _look_full(self, indices: Sequence[int]) -> None:
+        """The same at full size, in one request: key frames are shared."""
+        if self._scale == 1.0:
+            self._full = {index: (self._images[index], self._found[index]) for index in indices}
+        elif indices:
+            frames = self._decoder.frames(self._path, indices)
+            found = self._faces.find([frame.image for frame in frames])
+            pairs = zip(frames, found, strict=True)
+            self._full = {frame.index: (frame.image, faces) for frame, faces in pairs}
+
+    def _same_shot(self, one: int, other: int) -> bool:
+        if not probing.same_shot(self._info, one, other):
+            return False
+        change = cv2.absdiff(_thumbnail(self._images[one]), _thumbnail(self._images[other]))
+        return float(change.mean()) < CUT
+
+    def _embed(self, sightings: Sequence[Sighting]) -> NDArray[np.float32]:
+        rows = [self._faces.embed(self._images[s.frame], [s.face])[0] for s in sightings]
+        return np.stack(rows)
+
+
+def _thumbnail(image: Image) -> Image:
+    small: Image = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
+    return small
+
+
+def _settled(person: Person) -> bool:
+    poses = [sighting.face.pose for sighting in person.sightings]
+    return sum(pose is not None and abs(pose.yaw) <= SETTLED_YAW for pose in poses) >= SETTLED
+
+
+def _no_frontal(person: Person, bound: FrontalBound) -> BadSample:
+    nearest = min(person.sightings, key=lambda s: s.turn)
+    pose = nearest.face.pose
+    looks = "of unknown pose" if pose is None else f"yaw {pose.yaw:.0f}°, pitch {pose.pitch:.0f}°"
+    detail = (
+        f"the straightest of {len(person.sightings)} faces has {looks}; allowed are "
+        f"{bound.max_yaw:g}° and {bound.max_pitch:g}°, with the whole face in the picture"
+    )
+    return BadSample("no_frontal", detail)

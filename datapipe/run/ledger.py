@@ -1,0 +1,255 @@
+"""The tables of a run: a row per video, per reference and per view, in Parquet segments.
+
+A segment of views and references is written before the ledger segment of the same number, so that
+a ledger row means "everything about this key is stored". One driver writes at a time (see the lock
+in `datapipe.run.info`); a segment appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from datapipe.files import Folder
+from datapipe.record import Identity, Sample
+
+LEDGER = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("source_path", pa.string()),
+        ("source_member", pa.string()),
+        ("source_offset", pa.int64()),
+        ("source_size", pa.int64()),
+        ("suffix", pa.string()),
+        ("caption", pa.string()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("candidate", pa.string()),
+        ("identities", pa.int32()),
+        ("others", pa.int32()),
+        ("prepare_seconds", pa.float64()),
+        ("synthesize_seconds", pa.float64()),
+        ("score_seconds", pa.float64()),
+    ]
+)
+
+_SCORES = [
+    ("detected", pa.bool_()),
+    ("sharpness", pa.float64()),
+    ("sharpness_ratio", pa.float64()),
+    ("aesthetic", pa.float64()),
+    ("identity_cosine", pa.float64()),
+    ("measured_yaw", pa.float64()),
+    ("measured_pitch", pa.float64()),
+    ("measured_roll", pa.float64()),
+    ("face_size", pa.float64()),
+]
+_JUDGES = [
+    ("aesthetic_scorer", pa.string()),
+    ("recogniser", pa.string()),
+    ("pose_estimator", pa.string()),
+]
+
+VIEWS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("identity", pa.int32()),
+        ("yaw", pa.int32()),
+        ("seed", pa.int64()),
+        *_SCORES,
+        *_JUDGES,
+    ]
+)
+
+REFERENCES = pa.schema(
+    [
+        ("key", pa.string()),
+        ("identity", pa.int32()),
+        ("timestamp", pa.float64()),
+        ("frame", pa.int64()),
+        ("seen", pa.int32()),
+        ("frame_yaw", pa.float64()),
+        ("frame_pitch", pa.float64()),
+        ("frame_roll", pa.float64()),
+        ("frame_sharpness", pa.float64()),
+        ("frame_score", pa.float64()),
+        *_SCORES,
+        *_JUDGES,
+        ("embedding", pa.list_(pa.float32())),
+    ]
+)
+
+
+class Ledger:
+    """Appends finished samples to a run's tables, and knows which keys are recorded."""
+
+    def __init__(self, run: Folder) -> None:
+        self.run = run
+        self._next = 1 + max((int(_segment(n)) for n in run.names("ledger/*.parquet")), default=-1)
+
+    def recover(self, generation: int) -> None:
+        """Delete what a killed driver left half-done: scores whose ledger segment is missing."""
+        finished = {_segment(name) for name in self.run.names("ledger/*.parquet")}
+        for table in ("views", "references"):
+            for name in self.run.names(f"{table}/g{generation:04d}-*.parquet"):
+                if (number := _segment(name)).isdigit() and number not in finished:
+                    self.run.delete(name)
+
+    def append(self, samples: Sequence[Sample], labels: dict[str, str], generation: int) -> None:
+        """Write one segment of finished samples; `labels` name the judges (see VIEWS)."""
+        segment = f"{self._next:06d}.parquet"
+        append_scores(self.run, samples, labels, f"g{generation:04d}-{segment}")
+        _put_rows(
+            self.run, f"ledger/{segment}", LEDGER, [_ledger_row(sample) for sample in samples]
+        )
+        self._next += 1
+
+    @property
+    def segments(self) -> int:
+        """How many segments there are."""
+        return self._next
+
+    def recorded_keys(self, segments: int | None = None) -> Iterator[list[str]]:
+        """The recorded keys, a segment at a time; of the first `segments` only, if given."""
+        for name in self.run.names("ledger/*.parquet"):
+            if segments is None or int(_segment(name)) < segments:
+                with self.run.open(name) as file:
+                    yield pq.read_table(file, columns=["key"])["key"].to_pylist()
+
+    def forget_errors(self) -> int:
+        """Take the `error` rows out, so that their samples are done again; returns how many."""
+        forgotten = 0
+        for name in self.run.names("ledger/*.parquet"):
+            with self.run.open(name) as file:
+                table = pq.read_table(file)
+            kept = table.filter(pc.not_equal(table["outcome"], "error"))
+            if len(kept) < len(table):
+                forgotten += len(table) - len(kept)
+                _put(self.run, name, kept)
+        return forgotten
+
+
+class KeySet:
+    """Keys as sorted 16-byte digests: 16 MB per million instead of the strings."""
+
+    def __init__(self, parts: Iterable[Sequence[str]]) -> None:
+        digests = [np.array([_digest(key) for key in part], dtype="V16") for part in parts if part]
+        joined = np.concatenate(digests) if digests else np.empty(0, "V16")
+        self._sorted = np.sort(joined.view("S16")) if len(joined) else np.empty(0, "S16")
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def __contains__(self, key: str) -> bool:
+        wanted = np.array([_digest(key)], dtype="V16").view("S16")
+        place = int(np.searchsorted(self._sorted, wanted)[0])
+        return place < len(self._sorted) and bool(self._sorted[place] == wanted[0])
+
+
+def append_scores(
+    run: Folder, samples: Sequence[Sample], labels: dict[str, str], segment: str
+) -> None:
+    """Write the views and references of scored samples as `views/<segment>` and the like."""
+    scored = [
+        (sample.key, index, identity)
+        for sample in samples
+        if sample.outcome == "candidate"
+        for index, identity in enumerate(sample.identities)
+    ]
+    views = [
+        {
+            "key": key,
+            "identity": index,
+            "yaw": view.yaw,
+            "seed": view.seed,
+            **_scores(view),
+            **labels,
+        }
+        for key, index, identity in scored
+        for view in identity.views
+    ]
+    references = [
+        {"key": key, "identity": index, **_reference_row(identity), **labels}
+        for key, index, identity in scored
+    ]
+    _put_rows(run, f"views/{segment}", VIEWS, views)
+    _put_rows(run, f"references/{segment}", REFERENCES, references)
+
+
+def _segment(name: str) -> str:
+    """`000012` of `ledger/000012.parquet` and of `views/g0000-000012.parquet`.
+
+    Segments of `datapipe.line.rescore` have none of the ledger: `r000012` of
+    `g0001-r000012.parquet`.
+    """
+    return name.rsplit("/", 1)[1].removesuffix(".parquet").rsplit("-", 1)[-1]
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode(), digest_size=16).digest()
+
+
+def _put(run: Folder, name: str, table: pa.Table) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    run.put(name, buffer.getvalue())
+
+
+def _put_rows(run: Folder, name: str, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
+    _put(run, name, pa.Table.from_pylist(rows, schema=schema))
+
+
+def _scores(scored: Any) -> dict[str, Any]:
+    if scored.scores is None:
+        raise ValueError("a candidate must be scored before it is recorded")
+    return asdict(scored.scores)
+
+
+def _reference_row(identity: Identity) -> dict[str, Any]:
+    reference = identity.reference
+    return {
+        "timestamp": reference.timestamp,
+        "frame": reference.frame,
+        "seen": reference.seen,
+        "frame_yaw": reference.pose.yaw,
+        "frame_pitch": reference.pose.pitch,
+        "frame_roll": reference.pose.roll,
+        "frame_sharpness": reference.sharpness,
+        "frame_score": reference.score,
+        **_scores(identity),
+        "embedding": list(identity.embedding),
+    }
+
+
+def _ledger_row(sample: Sample) -> dict[str, Any]:
+    source, stopped = sample.source, sample.stopped
+    return {
+        "key": sample.key,
+        "source": str(source),
+        "source_path": source.path,
+        "source_member": source.member,
+        "source_offset": source.offset,
+        "source_size": source.size,
+        "suffix": source.suffix,
+        "caption": sample.caption,
+        "outcome": sample.outcome,
+        "reason": stopped.reason if stopped else None,
+        "detail": stopped.detail if stopped else None,
+        "candidate": sample.candidate,
+        "identities": len(sample.identities),
+        "others": sample.others,
+        **{f"{stage}_seconds": sample.seconds.get(stage) for stage in _STAGES},
+    }
+
+
+_STAGES = ("prepare", "synthesize", "score")

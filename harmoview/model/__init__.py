@@ -1,0 +1,1 @@
+"""The model: Wan with references, proxies, injected features and Jump-RoPE."""

@@ -1,0 +1,127 @@
+"""Pictures of identities, made into what the transformer takes: latents, presence, features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datapipe.record import Image
+from harmoview.model.injection import FrontalEncoder
+from harmoview.model.layout import ReferenceLayout
+from harmoview.pictures import square
+
+Views = Mapping[int, Image]
+"""The pictures of one identity by yaw in degrees; 0 is the frontal reference. Any subset."""
+
+
+@dataclass(frozen=True)
+class References:
+    """The identities of a batch, encoded."""
+
+    latents: Tensor
+    """[B, identities, views, C, h, w], normalised."""
+    mask: Tensor
+    """[B, identities, views], True where a view is present."""
+    features: Tensor | None = None
+    """[B, identities, tokens, vit_dim] of the frontal views; None for a model without MFI."""
+
+    def absent(self) -> References:
+        """The null reference of guidance: the same layout, every view absent."""
+        return replace(self, mask=torch.zeros_like(self.mask))
+
+    def repeat(self, batch: int) -> References:
+        """One sample's references for each of a batch. Raises ValueError if they do not divide."""
+        times, rest = divmod(batch, len(self.mask))
+        if rest or not times:
+            raise ValueError(f"references of {len(self.mask)} samples for a batch of {batch}")
+        features = self.features
+        return References(
+            self.latents.repeat_interleave(times, dim=0),
+            self.mask.repeat_interleave(times, dim=0),
+            None if features is None else features.repeat_interleave(times, dim=0),
+        )
+
+    def inputs(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor | None]:
+        """The keyword arguments of the transformer's forward."""
+        features = self.features
+        return {
+            "reference_latents": self.latents.to(device, dtype),
+            "reference_mask": self.mask.to(device),
+            "encoder_hidden_states_image": None if features is None else features.to(device, dtype),
+        }
+
+
+@torch.no_grad()
+def encode_references(
+    vae: Any,
+    frontal_encoder: FrontalEncoder | None,
+    identities: Sequence[Views],
+    layout: ReferenceLayout,
+    size: int,
+    device: torch.device,
+) -> References:
+    """Encode one sample's identities, [1, …]; each view as a clip of one frame of `size` pixels.
+
+    Raises ValueError for a yaw without a slot, too many identities, or an identity without views.
+    """
+    check_identities(identities, layout)
+    mask = torch.tensor([[yaw in views for yaw in layout.yaws] for views in identities])
+    pictures = [views[yaw] for views in identities for yaw in layout.yaws if yaw in views]
+    encoded = torch.cat([normalized_latents(vae, _clip(p, size).to(device)) for p in pictures])
+    latents = encoded.new_zeros(*mask.shape, *encoded.shape[1:2], *encoded.shape[3:])
+    latents[mask.to(device)] = encoded[:, :, 0]
+    features = None
+    if frontal_encoder is not None:
+        features = _features(frontal_encoder.to(device), identities)
+        frontal_encoder.to("cpu")  # used once; its place belongs to the video model
+    return References(latents[None], mask[None].to(device), features)
+
+
+def check_identities(identities: Sequence[Views], layout: ReferenceLayout) -> None:
+    """Raises ValueError where the identities do not fit the slots."""
+    if not 1 <= len(identities) <= layout.identities:
+        raise ValueError(f"{len(identities)} identities, the model takes 1..{layout.identities}")
+    for index, views in enumerate(identities):
+        if not views:
+            raise ValueError(f"identity {index} has no view")
+        if unknown := sorted(set(views) - set(layout.yaws)):
+            raise ValueError(
+                f"identity {index} has views at yaws {unknown}; the model's are {layout.yaws}"
+            )
+
+
+@torch.no_grad()
+def normalized_latents(vae: Any, video: Tensor) -> Tensor:
+    """The mode of the VAE's latents, (z - mean) / std in float32, as Wan's transformer expects.
+
+    `video` [B, 3, F, H, W] in -1..1. One frame gives latent frame 0 of a clip that starts with it,
+    so a picture is a clip of one frame.
+    """
+    z = vae.encode(video.to(vae.dtype)).latent_dist.mode().float()
+    mean, std = (
+        torch.tensor(values, device=z.device).view(1, -1, 1, 1, 1)
+        for values in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    latents: Tensor = (z - mean) / std
+    return latents
+
+
+def _clip(picture: Image, size: int) -> Tensor:
+    """[1, 3, 1, size, size] in -1..1."""
+    pixels = torch.from_numpy(square(picture, size)).permute(2, 0, 1)
+    return (pixels.float() / 127.5 - 1)[None, :, None]
+
+
+def _features(encoder: FrontalEncoder, identities: Sequence[Views]) -> Tensor | None:
+    """[1, identities, tokens, dim]; zeros, which are never attended, where there is no frontal."""
+    frontal = [index for index, views in enumerate(identities) if 0 in views]
+    if not frontal:
+        return None
+    found = encoder([identities[index][0] for index in frontal])
+    features: Tensor = found.new_zeros(len(identities), *found.shape[1:])
+    features[frontal] = found
+    return features[None]

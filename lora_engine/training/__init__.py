@@ -1,0 +1,1 @@
+"""What both trainers share: devices, processes, metrics."""

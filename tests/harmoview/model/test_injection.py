@@ -1,0 +1,70 @@
+"""MFI: patch features of a frozen tower, joined with the text, absent ones leaving no trace."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from harmoview.model.injection import FrontalEncoder, join
+from harmoview.pictures import square
+
+
+def test_features_are_those_of_the_block_asked_for():
+    """The tower cut after block k gives the whole tower's hidden state after block k."""
+    pictures = [tiny.portrait(1), tiny.portrait(2)]
+    for layer in (0, 1):
+        tower, encoder = tiny.tower(), FrontalEncoder(tiny.tower(), layer, 56)
+        squares = [square(picture, 56) for picture in pictures]
+        inputs = encoder._processor()(squares, return_tensors="pt")
+        with torch.no_grad():
+            states = tower(
+                inputs["pixel_values"], grid_thw=inputs["image_grid_thw"], output_hidden_states=True
+            ).hidden_states
+        after = states[layer + 1].reshape(2, 4, 4, 32)
+        expected = after / after.square().mean(-1, keepdim=True).sqrt()
+        assert torch.allclose(encoder(pictures), expected.reshape(2, 4, 128), atol=1e-4)
+
+
+def test_a_picture_does_not_depend_on_its_batch_and_size_is_fixed():
+    """Alone or with others the same features; 56 pixels are 4 x 4 patches, 4 tokens."""
+    encoder = FrontalEncoder(tiny.tower(), 1, 56)
+    one, two = tiny.portrait(1), tiny.portrait(2, size=96)
+    both = encoder([one, two])
+    assert both.shape == (2, 4, encoder.dim)
+    assert torch.allclose(encoder([one])[0], both[0], atol=1e-5)
+    assert torch.allclose(encoder([two])[0], both[1], atol=1e-5)
+
+
+def test_the_tower_is_frozen():
+    """No parameter of it ever trains."""
+    encoder = FrontalEncoder(tiny.tower(), 0, 56)
+    assert not any(p.requires_grad for p in encoder.parameters())
+    assert not encoder([tiny.portrait(1)]).requires_grad
+
+
+def test_present_tokens_come_before_the_text_and_absent_ones_do_not_come():
+    """A batch that agrees is cut without a mask; one that differs is masked."""
+    text, image = torch.randn(2, 5, 8), torch.randn(2, 2, 3, 8)
+    everyone = torch.ones(2, 2, dtype=torch.bool)
+    condition, mask = join(text, image, everyone)
+    assert mask is None
+    assert torch.equal(condition, torch.cat([image.flatten(1, 2), text], dim=1))
+    condition, mask = join(text, image, torch.tensor([[False, True]] * 2))
+    assert mask is None
+    assert torch.equal(condition, torch.cat([image[:, 1], text], dim=1))
+    condition, mask = join(text, image, ~everyone)
+    assert mask is None
+    assert torch.equal(condition, text)
+    condition, mask = join(text, image, torch.tensor([[True, True], [False, True]]))
+    assert condition.shape[1] == 11
+    assert mask[:, 0, 0].sum(dim=1).tolist() == [11, 8]
+    assert not mask[1, 0, 0, :3].any()
+
+
+@pytest.mark.parametrize(("layer", "size", "says"), [(2, 56, "layer"), (-1, 56, "layer"),
+                                                   (0, 50, "vit_size")])  # fmt: skip
+def test_settings_outside_the_tower_are_refused(layer, size, says):
+    """A block that is not there, a size that is not whole patches."""
+    with pytest.raises(ValueError, match=says):
+        FrontalEncoder(tiny.tower(), layer, size)
