@@ -54,13 +54,6 @@ class IdentityVerdict:
     views: Mapping[int, Verdict]
     """By yaw; judged also when the identity is left out for its reference."""
 
-    @property
-    def kept_yaws(self) -> tuple[int, ...]:
-        """The yaws that go into a shard, rising; none when the identity is left out."""
-        if not self.verdict.passed:
-            return ()
-        return tuple(sorted(yaw for yaw, verdict in self.views.items() if verdict.passed))
-
 
 @dataclass(frozen=True, slots=True)
 class SampleVerdict:

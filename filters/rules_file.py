@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,26 +67,32 @@ def load_rules(
     return _Reader(where, text).rules(tuple(yaws), recogniser, aesthetic_scorer)
 
 
+def settings(rules: Rules) -> Table:
+    """Every value of resolved rules under the dotted key that it has in a file."""
+    sections = (
+        ("sharpness", asdict(rules.sharpness)),
+        (f"aesthetic.{rules.aesthetic.scorer}", asdict(rules.aesthetic)),
+        ("pose", asdict(rules.pose)),
+        (f"identity.{rules.identity.recogniser}", asdict(rules.identity)),
+    )
+    out: Table = {key: getattr(rules, key) for key in ("minimum_views", "reference_must_pass")}
+    for section, values in sections:
+        values.pop("scorer", None)
+        values.pop("recogniser", None)
+        out |= {f"{section}.{key}": value for key, value in values.items()}
+    out[f"identity.{rules.identity.recogniser}.curve"] = [list(p) for p in rules.identity.curve]
+    return out
+
+
 def to_toml(rules: Rules) -> str:
     """Rules as a file that `load_rules` turns back into the same rules for the same run."""
-    points = ", ".join(f"[{yaw!r}, {cosine!r}]" for yaw, cosine in rules.identity.curve)
-    pose, identity = rules.pose, rules.identity
-    lines = [
-        f"minimum_views = {rules.minimum_views}",
-        f"reference_must_pass = {str(rules.reference_must_pass).lower()}",
-        "\n[sharpness]",
-        f"minimum = {rules.sharpness.minimum!r}",
-        f"ratio = {rules.sharpness.ratio!r}",
-        f"\n[aesthetic.{rules.aesthetic.scorer}]",
-        f"minimum = {rules.aesthetic.minimum!r}",
-        f"reference = {rules.aesthetic.reference!r}",
-        "\n[pose]",
-        *(f"{key} = {getattr(pose, key)!r}" for key in PoseRule.__dataclass_fields__),
-        f"\n[identity.{identity.recogniser}]",
-        f"curve = [{points}]",
-        f"verified_to = {identity.verified_to!r}",
-        f"judged_to = {identity.judged_to!r}",
-    ]
+    lines, opened = [], ""
+    for key, value in settings(rules).items():
+        section, _, name = key.rpartition(".")
+        if section != opened:
+            lines.append(f"\n[{section}]")
+            opened = section
+        lines.append(f"{name} = {json.dumps(value)}")
     return "\n".join(lines) + "\n"
 
 

@@ -44,11 +44,17 @@ def reason_at(yaw, rules=RULES, **changes):
     return reasons({other: good(other) for other in YAWS} | {yaw: good(yaw, **changes)}, rules)[yaw]
 
 
+def kept_yaws(identity):
+    """The yaws that go into a shard."""
+    passed = (yaw for yaw, verdict in identity.views.items() if verdict.passed)
+    return tuple(sorted(passed)) if identity.verdict.passed else ()
+
+
 def test_a_faultless_set_passes():
     """Nothing is rejected without a cause."""
     verdict = Judge(RULES).identity(REFERENCE, {yaw: good(yaw) for yaw in YAWS})
     assert verdict.verdict.passed
-    assert verdict.kept_yaws == YAWS
+    assert kept_yaws(verdict) == YAWS
 
 
 @pytest.mark.parametrize("rules", [RULES, BUFFALO], ids=["sface", "w600k_r50"])
@@ -187,7 +193,7 @@ def test_too_few_views_leave_the_identity_out(passing):
     verdict = Judge(RULES).identity(REFERENCE, views)
     kept = passing >= RULES.minimum_views
     assert verdict.verdict.reason == (None if kept else "too_few_views")
-    assert verdict.kept_yaws == (tuple(sorted(fine)) if kept else ())
+    assert kept_yaws(verdict) == (tuple(sorted(fine)) if kept else ())
 
 
 @pytest.mark.parametrize(
@@ -307,7 +313,7 @@ def test_a_better_score_never_loses_a_view(views, yaw, name, share, rules):
     assert {y for y, v in before.views.items() if v.passed} <= {
         y for y, v in after.views.items() if v.passed
     }
-    assert set(before.kept_yaws) <= set(after.kept_yaws)
+    assert set(kept_yaws(before)) <= set(kept_yaws(after))
 
 
 def mirrored(views):

@@ -1,13 +1,24 @@
 """Rules files: defaults, overrides, and an error that names the key for every mistake."""
 
+import math
 import tomllib
 
 import pytest
+from hypothesis import HealthCheck, given, reject
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from datapipe.errors import UserError
 from datapipe.record import YAWS
-from filters.rules import half_spacing
-from filters.rules_file import default_rules_text, load_rules, to_toml
+from filters.rules import (
+    AestheticRule,
+    IdentityRule,
+    PoseRule,
+    Rules,
+    SharpnessRule,
+    half_spacing,
+)
+from filters.rules_file import default_rules_text, load_rules, settings, to_toml
 
 
 def load(tmp_path, text, **changes):
@@ -44,6 +55,71 @@ def test_written_rules_read_back_equal(tmp_path, recogniser, scorer, yaws):
         tmp_path, to_toml(rules), yaws=yaws, recogniser=recogniser, aesthetic_scorer=scorer
     )
     assert again == rules
+
+
+def numbers(low, high, **more):
+    return st.floats(low, high, **more) | st.integers(math.ceil(low), math.floor(high))
+
+
+@st.composite
+def any_rules(draw):
+    """Rules that a file can ask for, of any run."""
+    yaws = tuple(draw(st.lists(st.integers(-90, 90), min_size=1, max_size=9, unique=True)))
+    verified = draw(numbers(0, 90))
+    angles = draw(st.lists(numbers(0.5, 90), max_size=5, unique=True))
+    cosines = numbers(-1, 1)
+    identity = IdentityRule(
+        recogniser=draw(st.from_regex(r"[A-Za-z0-9_-]{1,12}", fullmatch=True)),
+        curve=tuple((yaw, draw(cosines)) for yaw in (0, *sorted(angles))),
+        verified_to=verified,
+        judged_to=draw(numbers(verified, 90)),
+    )
+    beauty = st.floats(allow_nan=False, allow_infinity=False)
+    pose = PoseRule(
+        tolerance=draw(numbers(0, 45, exclude_min=True).filter(bool)),
+        profile_minimum=draw(numbers(45, 89.9)),
+        pitch=draw(numbers(0.1, 90)),
+        roll=draw(numbers(0.1, 180)),
+        level_to=draw(numbers(0, 89.9)),
+    )
+    try:
+        for yaw in yaws:
+            identity.rests_on(yaw, yaws)
+        pose = pose.within(half_spacing(yaws))
+    except ValueError:
+        reject()
+    return Rules(
+        yaws=yaws,
+        minimum_views=draw(st.integers(1, len(yaws))),
+        reference_must_pass=draw(st.booleans()),
+        sharpness=SharpnessRule(draw(numbers(0, 1e6)), draw(numbers(0, 1e6))),
+        aesthetic=AestheticRule("brisque", draw(beauty), draw(beauty)),
+        pose=pose,
+        identity=identity,
+    )
+
+
+@settings_of_hypothesis(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(any_rules())
+def test_any_rules_survive_a_file(tmp_path, rules):
+    """Whatever a file can ask for is written and read back equal, to the last digit."""
+    again = load(
+        tmp_path,
+        to_toml(rules),
+        yaws=rules.yaws,
+        recogniser=rules.identity.recogniser,
+        aesthetic_scorer="brisque",
+    )
+    assert again == rules
+
+
+def test_settings_have_the_keys_of_the_file():
+    """A value is found under the name that one writes to change it."""
+    found = settings(defaults())
+    assert found["sharpness.minimum"] == 0.18
+    assert found["identity.sface.curve"] == [[0.0, 0.65], [30.0, 0.55], [60.0, 0.28]]
+    text = tomllib.loads(default_rules_text())
+    assert found["aesthetic.brisque.reference"] == text["aesthetic"]["brisque"]["reference"]
 
 
 def test_the_production_curve_is_the_published_one():
