@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,8 +19,8 @@ from rich.progress import Progress
 from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
 from jobs import entry
-from jobs.cluster import connect
 from jobs.extras import need_train
+from jobs.launch import Launch, on_ray
 
 STOPPED = 143
 """Exit status of a run that was told to stop by SIGTERM: 128 + 15, as shells count."""
@@ -40,20 +41,9 @@ class Settings:
     train: tyro.conf.OmitArgPrefixes[TrainSettings]
     resume: bool = False
     """Continue the run in --out; the number of workers may be another one."""
-    workers: int = 1
-    """Processes, each with a GPU of its own if there are any; several run on Ray."""
-    address: str | None = None
-    """Ray cluster for several workers; the default is a local one."""
-    max_failures: int = 3
-    """Times that a run on Ray goes on from its latest checkpoint after losing a worker."""
+    launch: tyro.conf.OmitArgPrefixes[Launch] = field(default_factory=Launch)
     quiet: bool = False
     """Show no progress."""
-
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ValueError(f"--workers must be at least 1, not {self.workers}")
-        if self.address is not None and self.workers == 1:
-            raise ValueError("--address is for several --workers")
 
 
 def execute(settings: Settings) -> int:
@@ -68,8 +58,8 @@ def execute(settings: Settings) -> int:
     settings.train.out.mkdir(parents=True, exist_ok=True)
     with locked(Folder(settings.train.out)):
         shards = encoded(settings)
-        begin(settings.train, shards, settings.workers, settings.resume)
-        run = _in_this_process if settings.workers == 1 else _on_ray
+        begin(settings.train, shards, settings.launch.workers, settings.resume)
+        run = _in_this_process if settings.launch.workers == 1 else _on_ray
         done, of = run(settings, shards)
     if done < of:
         print(
@@ -94,9 +84,11 @@ def encoded(settings: Settings) -> str:
         return settings.shards
     out = Folder(settings.train.out).folder("encoded").url
     how = EncodeSettings(base=settings.train.base, vit=settings.train.vit)
-    here, quiet = settings.workers == 1, settings.quiet
+    here, quiet = settings.launch.workers == 1, settings.quiet
     encode.execute(
-        encode.Settings(settings.shards, out, how, here, address=settings.address, quiet=quiet)
+        encode.Settings(
+            settings.shards, out, how, here, address=settings.launch.address, quiet=quiet
+        )
     )
     return out
 
@@ -118,56 +110,31 @@ def _in_this_process(settings: Settings, shards: str) -> tuple[int, int]:
 
 
 def _on_ray(settings: Settings, shards: str) -> tuple[int, int]:
-    """One worker a GPU. A worker that is lost takes the others along; Ray Train starts them again
-    from the latest checkpoint."""
-    import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
     from harmoview.train.begin import length
     from harmoview.train.state import checkpoints
     from harmoview.train.train import CHECKPOINTS
 
-    connect(settings.address, quiet=settings.quiet)
     out = settings.train.out.resolve()
+    work = functools.partial(_worker, settings, str(Path(shards).resolve()))
     (out / STOP_FILE).unlink(missing_ok=True)
-    gpus = settings.train.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
     with _told_to_stop((out / STOP_FILE).touch):
-        TorchTrainer(
-            _worker,
-            train_loop_config={"settings": settings, "shards": str(Path(shards).resolve())},
-            scaling_config=ScalingConfig(num_workers=settings.workers, use_gpu=gpus),
-            run_config=RunConfig(
-                name="ray",
-                storage_path=str(out),
-                failure_config=FailureConfig(max_failures=settings.max_failures),
-            ),
-        ).fit()
+        on_ray(settings.launch, work, out, settings.train.device, quiet=settings.quiet)
     (out / STOP_FILE).unlink(missing_ok=True)
     return max(checkpoints(out / CHECKPOINTS), default=0), length(settings.train)
 
 
-def _worker(config: dict[str, Any]) -> None:
-    """What each Ray worker runs, with torch.distributed set up."""
-    import torch
-    from ray.train.torch import get_device
-
+def _worker(settings: Settings, shards: str) -> None:
+    """What each Ray worker runs."""
     from harmoview.train.train import train
-    from lora_engine.training.device import hush
     from lora_engine.training.parallel import rank
 
-    hush()
-    settings: Settings = config["settings"]
-    device = get_device()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     stop_file = settings.train.out.resolve() / STOP_FILE
 
     def show(done: int, total: int, record: dict[str, Any]) -> None:
         if rank() == 0 and done % 10 == 0:
             print(f"step {done} of {total}, phase {record['phase']}, loss {record['loss']:.4f}")
 
-    train(settings.train, config["shards"], stop_file.exists, show)
+    train(settings.train, shards, stop_file.exists, show)
 
 
 @contextmanager

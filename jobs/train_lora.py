@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,8 @@ from rich.progress import Progress
 
 from datapipe.faces.load import FACES, face_analyzer
 from jobs import entry
-from jobs.cluster import connect
 from jobs.extras import need_train
+from jobs.launch import Launch, on_ray
 from jobs.measure import measure_views
 from lora_engine.flux.settings import TrainSettings
 
@@ -34,20 +34,11 @@ class Settings:
     train: tyro.conf.OmitArgPrefixes[TrainSettings]
     resume: bool = False
     """Continue the run in --out."""
-    workers: int = 1
-    """Processes, each with a GPU of its own if there are any; several run on Ray."""
-    address: str | None = None
-    """Ray cluster for several workers; the default is a local one."""
+    launch: tyro.conf.OmitArgPrefixes[Launch] = field(default_factory=Launch)
     faces: FACES = "light"
     """Which face models measure the validation views."""
     quiet: bool = False
     """Show no progress."""
-
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ValueError(f"--workers must be at least 1, not {self.workers}")
-        if self.address is not None and self.workers == 1:
-            raise ValueError("--address is for several --workers")
 
 
 def execute(settings: Settings) -> None:
@@ -58,11 +49,13 @@ def execute(settings: Settings) -> None:
     hush()
     from lora_engine.flux.train import begin
 
-    begin(settings.train, settings.workers, settings.resume)
-    if settings.workers == 1:
+    begin(settings.train, settings.launch.workers, settings.resume)
+    if settings.launch.workers == 1:
         _in_this_process(settings)
     else:
-        _on_ray(settings)
+        work = functools.partial(_worker, settings)
+        out, device = Path(settings.train.out), settings.train.device
+        on_ray(settings.launch, work, out, device, quiet=settings.quiet)
     if not settings.quiet:
         print(f"adapter, prompts and metrics are in {settings.train.out}")
 
@@ -81,36 +74,10 @@ def _in_this_process(settings: Settings) -> None:
         )
 
 
-def _on_ray(settings: Settings) -> None:
-    """One worker a GPU. A worker that is lost takes the others along; they start again from the
-    latest checkpoint."""
-    import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    connect(settings.address, quiet=settings.quiet)
-    gpus = settings.train.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
-    TorchTrainer(
-        _worker,
-        train_loop_config={"settings": settings},
-        scaling_config=ScalingConfig(num_workers=settings.workers, use_gpu=gpus),
-        run_config=RunConfig(
-            name="ray",
-            storage_path=str(Path(settings.train.out).resolve()),
-            failure_config=FailureConfig(max_failures=3),
-        ),
-    ).fit()
-
-
-def _worker(config: dict[str, Settings]) -> None:
-    """What each Ray worker runs, with torch.distributed set up."""
-    from lora_engine.training.device import hush
-
-    hush()
+def _worker(settings: Settings) -> None:
+    """What each Ray worker runs."""
     from lora_engine.flux.train import train
     from lora_engine.training.parallel import rank
-
-    settings = config["settings"]
 
     def show(done: int, loss: float) -> None:
         if rank() == 0 and done % 10 == 0:

@@ -72,13 +72,15 @@ def test_validation_is_measured_by_the_face_models(place, tmp_path):
 @pytest.mark.slow
 @pytest.mark.ray
 def test_two_ray_workers_give_the_weights_of_one_process(place, tmp_path):
-    """The same global batch, to summation order; nothing is left running."""
-    for workers in ("1", "2"):
-        command = [sys.executable, "-m", "jobs.train_lora",
-                   *arguments(place, tmp_path / workers, "--workers", workers)]  # fmt: skip
+    """The same global batch, to summation order, whether each has the base or both share it."""
+    runs = {"one": [], "two": ["--workers", "2"], "shared": ["--workers", "2", "--shard"]}
+    weights = {}
+    for name, more in runs.items():
+        out = tmp_path / name
+        command = [sys.executable, "-m", "jobs.train_lora", *arguments(place, out, *more)]
         subprocess.run(command, check=True, timeout=500)
-    one, two = (
-        load_file(tmp_path / workers / "pytorch_lora_weights.safetensors") for workers in "12"
-    )
-    assert one.keys() == two.keys()
-    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-6
+        weights[name] = load_file(out / "pytorch_lora_weights.safetensors")
+    one = weights.pop("one")
+    for other in weights.values():
+        assert one.keys() == other.keys()
+        assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-6

@@ -1,0 +1,73 @@
+"""Several training processes on Ray, one a GPU, for both trainers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datapipe.errors import UserError
+from jobs.cluster import connect
+
+
+@dataclass(frozen=True)
+class Launch:
+    """In how many processes a training runs, and where."""
+
+    workers: int = 1
+    """Processes, each with a GPU of its own if there are any; several run on Ray."""
+    address: str | None = None
+    """Ray cluster for several workers; the default is a local one."""
+    max_failures: int = 3
+    """Times that a run on Ray goes on from its latest checkpoint after losing a worker."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+        if self.address is not None and self.workers == 1:
+            raise ValueError("--address is for several --workers")
+        if self.max_failures < 0:
+            raise ValueError(f"--max-failures must not be negative, not {self.max_failures}")
+
+
+def on_ray(
+    launch: Launch, work: Callable[[], None], out: Path, device: str | None, *, quiet: bool
+) -> None:
+    """Run `work` in every worker, with torch.distributed set up and the worker's GPU current.
+
+    A worker that is lost takes the others along, and all are started again: `work` goes on from
+    its latest checkpoint. Ray's own notes go to out/ray. Raises the workers' UserError.
+    """
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    connect(launch.address, quiet=quiet)
+    gpus = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"work": work},
+        scaling_config=ScalingConfig(num_workers=launch.workers, use_gpu=gpus),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=str(out.resolve()),
+            failure_config=FailureConfig(max_failures=launch.max_failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    except WorkerGroupError as failed:
+        for failure in failed.worker_failures.values():
+            cause = getattr(failure, "_base_exc", failure)  # Ray wraps what a worker raised
+            if isinstance(cause, UserError):
+                raise cause from failed
+        raise
+
+
+def _worker(config: dict[str, Any]) -> None:
+    from lora_engine.training.device import hush
+
+    hush()
+    config["work"]()
