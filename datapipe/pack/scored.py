@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +51,15 @@ Decide = Callable[[pa.Table, pa.Table], Verdicts]
 """The rules, applied to whole identities: (references, views) in, verdicts out."""
 
 
+@dataclass(frozen=True)
+class AppliedRules:
+    """What pack and the statistics need to know of the rules."""
+
+    decide: Decide
+    described: Mapping[str, Any]
+    """As the manifest records them; JSON types."""
+
+
 @contextmanager
 def tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConnection]:
     """A duckdb connection with the run's tables `ledger`, `refs` and `views` (current scoring).
@@ -88,16 +97,22 @@ def _readable(run: Folder) -> Iterator[None]:
 def _define(
     connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema, run: Folder, pattern: str
 ) -> None:
-    files = [run.path(name) for name in run.names(pattern)]
-    if not files:
+    names = run.names(pattern)
+    if not names:
         connection.register("nothing", schema.empty_table())
         connection.execute(f"CREATE TABLE {table} AS FROM nothing")
         return
+    connection.execute(f"CREATE VIEW {table} AS FROM {parquet(run, names)}")
+
+
+def parquet(run: Folder, names: Sequence[str]) -> str:
+    """Files of a run as a table in SQL, in a connection of `tables`."""
+    files = [run.path(name) for name in names]
     if run.local is None:
         files = [str(run.fs.unstrip_protocol(file)) for file in files]
     # duckdb takes each for a pattern
     quoted = ", ".join("'" + glob.escape(file).replace("'", "''") + "'" for file in files)
-    connection.execute(f"CREATE VIEW {table} AS FROM read_parquet([{quoted}])")
+    return f"read_parquet([{quoted}])"
 
 
 @dataclass(frozen=True, slots=True)
