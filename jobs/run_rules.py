@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.pack.manifest import load_manifest
-from datapipe.pack.pack import AppliedRules
+from datapipe.pack.scored import AppliedRules
 from datapipe.run.info import load_info
 from filters.judge import Judge, Verdict
 from filters.judge_table import TableJudge

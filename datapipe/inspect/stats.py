@@ -13,8 +13,15 @@ import pyarrow.compute as pc
 
 from datapipe.files import Folder
 from datapipe.pack.manifest import Totals, load_manifest
-from datapipe.pack.pack import AppliedRules
-from datapipe.pack.scored import Batch, Columns, Verdicts, batches, sample_index, tables
+from datapipe.pack.scored import (
+    AppliedRules,
+    Batch,
+    Columns,
+    Verdicts,
+    batches,
+    sample_index,
+    tables,
+)
 from datapipe.run.info import load_info
 
 FORMAT = 1

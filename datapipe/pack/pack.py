@@ -5,18 +5,17 @@ from __future__ import annotations
 import errno
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
 from datapipe.pack.kept import KeptSample, kept_samples
 from datapipe.pack.manifest import KIND, NAME, PACKING, Manifest, Totals, load_manifest
 from datapipe.pack.payload import load_payload
-from datapipe.pack.scored import Columns, Decide, batches, tables
+from datapipe.pack.scored import AppliedRules, Columns, Decide, batches, tables
 from datapipe.pack.shards import Member, ShardWriter
 from datapipe.run.info import RunInfo, load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate
@@ -45,15 +44,6 @@ class Limits:
             value = getattr(self, name)
             if value < least:
                 raise ValueError(f"shard {name} must be at least {least}, not {value}")
-
-
-@dataclass(frozen=True)
-class AppliedRules:
-    """What pack needs to know of the rules."""
-
-    decide: Decide
-    described: Mapping[str, Any]
-    """As the manifest records them; JSON types."""
 
 
 def pack(

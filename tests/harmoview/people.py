@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from datapipe.files import Folder
-from datapipe.pack.pack import AppliedRules, Limits, pack
+from datapipe.pack.pack import Limits, pack
+from datapipe.pack.scored import AppliedRules
 from datapipe.pictures import encode_jpeg
 from datapipe.record import YAWS, Identity, Pose, Sample, Source, View
 from datapipe.run.info import RunInfo, Scoring, save_info

@@ -9,7 +9,8 @@ import pytest
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.inspect.stats import OutcomeStats, run_stats
-from datapipe.pack.pack import AppliedRules, Limits, pack
+from datapipe.pack.pack import Limits, pack
+from datapipe.pack.scored import AppliedRules
 from datapipe.record import YAWS
 from filters.judge import Judge
 from tests.datapipe.runs import DECIDE, REFERENCE_SCORES, RULES, TinyRun, good

@@ -16,7 +16,8 @@ import webdataset as wds
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.pack.pack import AppliedRules, Limits, pack
+from datapipe.pack.pack import Limits, pack
+from datapipe.pack.scored import AppliedRules
 from datapipe.pack.verify import verify
 from datapipe.record import YAWS
 from datapipe.run.info import Scoring, save_info
@@ -288,7 +289,7 @@ import sys, time
 from datapipe.files import Folder
 from datapipe.pack import shards
 from datapipe.pack.pack import Limits, pack
-from tests.datapipe.test_pack import APPLIED
+from tests.datapipe.pack.test_pack import APPLIED
 write = shards.ShardWriter.write
 def slow(self, members):
     write(self, members)

@@ -12,7 +12,8 @@ from datapipe import tar
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.pack.manifest import load_manifest
-from datapipe.pack.pack import AppliedRules, Limits, pack
+from datapipe.pack.pack import Limits, pack
+from datapipe.pack.scored import AppliedRules
 from datapipe.pack.shards import Shard
 from datapipe.pack.verify import NAMED, verify
 from tests.datapipe.runs import DECIDE, RULES, TinyRun
