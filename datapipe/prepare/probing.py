@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import cv2
+
+from datapipe.errors import BadSample
 from datapipe.prepare.identities import Person, Sighting
 from datapipe.prepare.video import VideoInfo
+from datapipe.record import Image
 
 REACH = 0.25
 """Share of a group of pictures, from its key frame on, that is probed in a long clip.
@@ -18,6 +22,8 @@ CHEAP = 300
 """Frames whose decoding does not matter: clips so long are probed evenly."""
 NEAR = 1.0
 """Seconds in which a head keeps its place and its turn goes on, cut or not."""
+CUT = 25.0
+"""Mean change of grey levels between two frames that means another shot, whatever their times."""
 STEP = 0.2
 """Seconds to the frame that tells which way a head turns."""
 LINE = 3
@@ -35,10 +41,27 @@ def coarse(info: VideoInfo, count: int) -> list[int]:
     return sorted(indices)
 
 
-def same_shot(info: VideoInfo, one: int, other: int) -> bool:
-    """Whether two frames are near in time, or without a key frame between them."""
+def check_seen(probes: Sequence[Sequence[Sighting]], wanted: int) -> None:
+    """Raises BadSample `unreadable` when most of the probes were not decoded, `no_face`."""
+    if 2 * len(probes) < wanted:
+        detail = f"only {len(probes)} of {wanted} probed frames could be decoded"
+        raise BadSample("unreadable", detail)
+    if not any(probes):
+        raise BadSample("no_face", f"no face in {len(probes)} frames")
+
+
+def same_shot(info: VideoInfo, images: Mapping[int, Image], one: int, other: int) -> bool:
+    """Whether two probed frames look alike and are near, or have no key frame between them."""
     near = abs(one - other) <= NEAR * max(info.fps, 1.0)
-    return near or _group_start(info, one) == _group_start(info, other)
+    if not near and _group_start(info, one) != _group_start(info, other):
+        return False
+    change = cv2.absdiff(_thumbnail(images[one]), _thumbnail(images[other]))
+    return float(change.mean()) < CUT
+
+
+def _thumbnail(image: Image) -> Image:
+    small: Image = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
+    return small
 
 
 def finer(info: VideoInfo, person: Person, probed: set[int]) -> Iterator[int]:

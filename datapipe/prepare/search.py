@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,8 +25,6 @@ FINALISTS = 3
 """Frames of a person that are measured at full size."""
 SETTLED_YAW, SETTLED = 3.0, 3
 """The search ends for a person with so many faces within so many degrees."""
-CUT = 25.0
-"""Mean change of grey levels between two frames that means another shot, whatever their times."""
 FUNNEL: tuple[Reason, ...] = ("no_frontal", "too_small", "too_blurred")
 """A clip is rejected for the reason of the person who got furthest."""
 
@@ -81,6 +79,7 @@ class Search:
         self._decoder, self._faces, self._settings = decoder, faces, settings
         self._path, self._info = path, info
         self._images: dict[int, Image] = {}
+        self._same_shot = functools.partial(probing.same_shot, info, self._images)
         self._times: dict[int, float] = {}
         self._found: dict[int, list[Face]] = {}
         self._full: dict[int, tuple[Image, list[Face]]] = {}
@@ -90,13 +89,8 @@ class Search:
         """Everyone in the evenly spread probes. Raises BadSample `unreadable`, `no_face`."""
         wanted = probing.coarse(self._info, self._settings.frames // 2)
         probes = self._look(wanted)
-        if 2 * len(probes) < len(wanted):
-            detail = f"only {len(probes)} of {len(wanted)} probed frames could be decoded"
-            raise BadSample("unreadable", detail)
-        people = group(probes, self._same_shot, self._embed, self._settings.same_person)
-        if not people:
-            raise BadSample("no_face", f"no face in {len(probes)} frames")
-        return people
+        probing.check_seen(probes, len(wanted))
+        return group(probes, self._same_shot, self._embed, self._settings.same_person)
 
     def refine(self, kept: Sequence[Person], people: Sequence[Person]) -> None:
         """Look where the people kept may look straight, until that is found or paid for."""
@@ -216,20 +210,9 @@ class Search:
             pairs = zip(frames, found, strict=True)
             self._full = {frame.index: (frame.image, faces) for frame, faces in pairs}
 
-    def _same_shot(self, one: int, other: int) -> bool:
-        if not probing.same_shot(self._info, one, other):
-            return False
-        change = cv2.absdiff(_thumbnail(self._images[one]), _thumbnail(self._images[other]))
-        return float(change.mean()) < CUT
-
     def _embed(self, sightings: Sequence[Sighting]) -> NDArray[np.float32]:
         rows = [self._faces.embed(self._images[s.frame], [s.face])[0] for s in sightings]
         return np.stack(rows)
-
-
-def _thumbnail(image: Image) -> Image:
-    small: Image = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
-    return small
 
 
 def _settled(person: Person) -> bool:

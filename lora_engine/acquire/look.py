@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.errors import BadSample
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.prepare import probing
 from datapipe.prepare.frontal import FrontalBound
 from datapipe.prepare.identities import MIN_OVERLAP, Person, Sighting, group, iou
-from datapipe.prepare.search import CUT
 from datapipe.prepare.video import Decoder, VideoInfo
 from datapipe.record import Image
 from lora_engine.acquire import turn
@@ -49,6 +47,7 @@ class Look:
         self._decoder, self._faces, self._settings = decoder, faces, settings
         self._path, self._info, self._truth = path, info, truth
         self._images: dict[int, Image] = {}
+        self._same_shot = functools.partial(probing.same_shot, info, self._images)
         self.times: dict[int, float] = {}
         self._found: dict[int, list[Sighting]] = {}
         self._vectors: dict[Sighting, NDArray[np.float32]] = {}
@@ -64,11 +63,7 @@ class Look:
         # Evenly: probes drawn towards key frames, as Prepare's are, would pass over a turn.
         wanted = [int((part + 0.5) * self._info.frames / count) for part in range(count)]
         probes = self._probe(wanted)
-        if 2 * len(probes) < len(wanted):
-            detail = f"only {len(probes)} of {len(wanted)} frames could be decoded"
-            raise BadSample("unreadable", detail)
-        if not any(probes):
-            raise BadSample("no_face", f"no face in {len(probes)} frames")
+        probing.check_seen(probes, len(wanted))
         return self._refined()
 
     def hits(self, subject: Person, yaw: int) -> list[Sighting]:
@@ -161,19 +156,8 @@ class Look:
             self._found[frame.index] = [Sighting(frame.index, face) for face in faces]
         return [self._found[frame.index] for frame in frames]
 
-    def _same_shot(self, one: int, other: int) -> bool:
-        if not probing.same_shot(self._info, one, other):
-            return False
-        change = cv2.absdiff(_thumbnail(self._images[one]), _thumbnail(self._images[other]))
-        return float(change.mean()) < CUT
-
     def _embed(self, sightings: Sequence[Sighting]) -> NDArray[np.float32]:
         for s in sightings:
             if s not in self._vectors:
                 self._vectors[s] = self._faces.embed(self._images[s.frame], [s.face])[0]
         return np.stack([self._vectors[s] for s in sightings])
-
-
-def _thumbnail(image: Image) -> Image:
-    small: Image = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
-    return small

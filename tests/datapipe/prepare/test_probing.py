@@ -3,12 +3,14 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datapipe.errors import BadSample
 from datapipe.faces.base import Face
 from datapipe.prepare.identities import Person, Sighting
-from datapipe.prepare.probing import REACH, coarse, finer, same_shot
+from datapipe.prepare.probing import REACH, check_seen, coarse, finer, same_shot
 from datapipe.prepare.video import VideoInfo
 from datapipe.record import Pose
 
@@ -92,8 +94,22 @@ def test_mirrored_yaw_gives_the_same_frames():
 
 
 def test_frames_share_a_shot_when_near_or_without_a_key_frame_between():
-    """A key frame may be a cut, but not within a second."""
+    """A key frame may be a cut, but not within a second; a new picture is one at any time."""
     video = info(1000, gop=250)
-    assert same_shot(video, 10, 240)
-    assert same_shot(video, 240, 260)
-    assert not same_shot(video, 240, 300)
+    grey, white = np.full((40, 60, 3), 128, np.uint8), np.full((40, 60, 3), 255, np.uint8)
+    images = {10: grey, 240: grey + 9, 250: white, 260: grey, 300: grey}
+    assert same_shot(video, images, 10, 240)
+    assert same_shot(video, images, 240, 260)
+    assert not same_shot(video, images, 240, 300)
+    assert not same_shot(video, images, 240, 250)
+
+
+def test_a_clip_is_unreadable_when_most_probes_are_and_faceless_without_a_face():
+    """Half of them are enough; one face is enough."""
+    face = person((3, 0.0)).sightings
+    check_seen([[], face], wanted=4)
+    with pytest.raises(BadSample, match="only 1 of 4") as unreadable:
+        check_seen([face], wanted=4)
+    with pytest.raises(BadSample, match="no face in 2 frames") as faceless:
+        check_seen([[], []], wanted=4)
+    assert (unreadable.value.reason, faceless.value.reason) == ("unreadable", "no_face")
