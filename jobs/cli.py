@@ -19,6 +19,7 @@ COMMANDS = {
     "views": "seven views of single portraits, with a contact sheet",
     "train": "the Progressive View Curriculum on packed or encoded shards",
     "generate": "a prompt and one or two identities in, a video out",
+    "submit": "any of these as a job of a Ray cluster, followed from here",
     "models": "the model files in use: source, licence, hash, present or not",
 }
 

@@ -1,0 +1,195 @@
+"""`harmoview submit`: any command as a job of a Ray cluster, followed from here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from datapipe.errors import UserError
+from jobs.cli import COMMANDS
+from jobs.entry import run as run_command
+from jobs.job_log import JobLog
+
+PACKAGES = ("datapipe", "filters", "lora_engine", "harmoview", "jobs")
+PATIENCE = 2.0
+"""Seconds before a broken connection to the log is tried again."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Submit a harmoview command as a Ray job, follow its log, and end with its exit status.
+
+    harmoview submit --address http://HEAD:8265 -- synthesize s3://corpus --out s3://run
+
+    Ctrl-C leaves the job running. Paths in the command are paths on the cluster.
+    """
+
+    address: str
+    """The dashboard of the cluster's head, http://HEAD:8265."""
+    command: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="-- COMMAND …")
+    ] = ()
+    """The command with its options, as it would be typed after `harmoview`."""
+    image: bool = False
+    """The cluster's image has HarmoView installed: ship no code. Without it the code of this
+    installation goes along; the image needs the other packages only."""
+    env: tuple[str, ...] = ()
+    """Environment variables for the job: NAME=VALUE, or NAME for the value it has here."""
+    detach: bool = False
+    """Do not follow the log: print the job's id and end."""
+    attach: str | None = None
+    """Follow this job, submitted earlier, instead of submitting one."""
+
+    def __post_init__(self) -> None:
+        if bool(self.command) == bool(self.attach):
+            raise ValueError("submit takes a command after --, or --attach ID")
+        if self.attach and (self.image or self.env or self.detach):
+            raise ValueError("--attach only follows a job: it takes no --image, --env or --detach")
+        if self.command and (self.command[0] not in COMMANDS or self.command[0] == "submit"):
+            raise ValueError(f"there is no command {self.command[0]!r} to submit")
+        if not re.match(r"https?://[^/]", self.address):
+            raise ValueError(f"--address must be like http://HEAD:8265, not {self.address!r}")
+        for name in self.env:
+            if "=" not in name and name not in os.environ:
+                raise ValueError(f"--env {name}: there is no such variable here; give {name}=VALUE")
+
+
+def execute(settings: Settings) -> int:
+    """Submit, follow. The job's exit status; 130 when only the following was interrupted."""
+    client = _client(settings.address)
+    if settings.attach:
+        job = settings.attach
+        _info(client, job)
+    else:
+        job = _submit(client, settings)
+        print(f"job {job}", flush=True)
+    follow = f"harmoview submit --address {settings.address} --attach {job}"
+    if settings.detach:
+        print(f"follow it with: {follow}")
+        return 0
+    try:
+        asyncio.run(_follow(client, job))
+    except KeyboardInterrupt:
+        print(
+            f"\nThe job goes on. Follow it with: {follow}\n"
+            f"Stop it with: ray job stop --address {settings.address} {job}",
+            file=sys.stderr,
+        )
+        return 130
+    return _exit_status(client, job)
+
+
+def _client(address: str) -> Any:
+    """Raises UserError where no jobs server answers, or none that lets us in."""
+    _use_token()
+    import requests
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    logging.disable(logging.INFO)  # its client tells of every package it uploads
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, requests.RequestException, RuntimeError) as wrong:
+        raise UserError(
+            f"no Ray jobs server answers at {address}: {wrong} It is the address of the head's "
+            "dashboard, usually port 8265; is a tunnel or port-forward needed?"
+        ) from wrong
+    except AuthenticationError as wrong:
+        raise UserError(
+            f"the cluster at {address} wants a token: put it into ~/.ray/auth_token or "
+            "RAY_AUTH_TOKEN (`ray get-auth-token` on the head shows it) and set RAY_AUTH_MODE=token"
+        ) from wrong
+
+
+def _use_token() -> None:
+    """Ray's client sends a token only when told to; `ray start` uses one wherever there is one."""
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if named or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _submit(client: Any, settings: Settings) -> str:
+    name, *arguments = settings.command
+    module = f"jobs.{name.replace('-', '_')}"
+    try:
+        return str(
+            client.submit_job(
+                entrypoint=shlex.join(["python", "-m", module, *arguments]),
+                runtime_env=_runtime_env(settings),
+                metadata={"command": shlex.join(settings.command)},
+            )
+        )
+    except RuntimeError as wrong:
+        raise UserError(f"the cluster does not take the job: {wrong}") from wrong
+
+
+def _runtime_env(settings: Settings) -> dict[str, Any]:
+    variables = dict(_variable(name) for name in settings.env)
+    variables.setdefault("PYTHONUNBUFFERED", "1")
+    env: dict[str, Any] = {"env_vars": variables}
+    if not settings.image:
+        root = Path(__file__).parents[1]
+        env["py_modules"] = [str(root / package) for package in PACKAGES]
+        env["excludes"] = ["__pycache__"]
+    return env
+
+
+def _variable(name: str) -> tuple[str, str]:
+    key, given, value = name.partition("=")
+    return key, value if given else os.environ[key]
+
+
+async def _follow(client: Any, job: str) -> None:
+    """Print the log to its end; over a broken connection go on where it broke."""
+    import aiohttp
+
+    log = JobLog()
+    try:
+        while True:
+            log.rewind()
+            # the server tells the log from its beginning each time
+            with suppress(RuntimeError, OSError, aiohttp.ClientError):
+                async for text in client.tail_job_logs(job):
+                    log.write(text)
+            with suppress(RuntimeError, OSError):
+                if client.get_job_status(job).is_terminal():
+                    return
+            await asyncio.sleep(PATIENCE)
+    finally:
+        log.close()
+
+
+def _info(client: Any, job: str) -> Mapping[str, Any]:
+    try:
+        return dict(vars(client.get_job_info(job)))
+    except RuntimeError as wrong:
+        raise UserError(f"the cluster knows no job {job}: {wrong}") from wrong
+
+
+def _exit_status(client: Any, job: str) -> int:
+    info = _info(client, job)
+    if info["status"] == "SUCCEEDED":
+        return 0
+    code = info["driver_exit_code"]
+    ended = f"ended with status {code}" if code else str(info["message"])
+    print(f"harmoview submit: job {job} {info['status'].lower()}: {ended}", file=sys.stderr)
+    return int(code) if code and code > 0 else 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(Settings, execute, argv, "submit")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
