@@ -77,10 +77,11 @@ def test_two_ray_workers_give_the_weights_of_one_process(place, tmp_path):
     weights = {}
     for name, more in runs.items():
         out = tmp_path / name
-        command = [sys.executable, "-m", "jobs.train_lora", *arguments(place, out, *more)]
+        fast = ["--learning-rate", "1e-3", "--warmup", "1"]  # so that weights move by 3e-3
+        command = [sys.executable, "-m", "jobs.train_lora", *arguments(place, out, *fast, *more)]
         subprocess.run(command, check=True, timeout=500)
         weights[name] = load_file(out / "pytorch_lora_weights.safetensors")
     one = weights.pop("one")
     for other in weights.values():
         assert one.keys() == other.keys()
-        assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-6
+        assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-5
