@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load
 from torch import Tensor
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.pack.shards import Shard
+from harmoview.data.span import description_of, tensors_of
 from harmoview.encode.manifest import EncodedManifest, load_encoded, read_index
 from harmoview.encode.shard import NO_TEXT, text_file
 
@@ -50,6 +50,19 @@ class EncodedSample:
     """[I, N, D] of the frontal references; None where they were not encoded."""
     text: Tensor
     """[tokens, D]."""
+
+
+class Memory:
+    """What samples are read into, again and again: fresh memory costs more time than reading."""
+
+    def __init__(self) -> None:
+        self._whole = torch.empty(0, dtype=torch.uint8)
+
+    def take(self, size: int) -> Tensor:
+        """`size` bytes, not cleared."""
+        if len(self._whole) < size:
+            self._whole = torch.empty(size, dtype=torch.uint8)
+        return self._whole[:size]
 
 
 class EncodedShards:
@@ -108,44 +121,47 @@ class EncodedShards:
         with ThreadPoolExecutor(HASHERS, "hash") as pool:
             list(pool.map(check, shards))
 
-    def read(self, number: int) -> EncodedSample:
-        """Raises DamagedSample where the bytes are not those that were written."""
+    def read(self, number: int, memory: Memory | None = None) -> EncodedSample:
+        """Raises DamagedSample where the bytes are not those that were written.
+
+        The video and the features lie in `memory`, until it is used again; without it in memory of
+        their own.
+        """
         row = self.index.slice(number, 1).to_pylist()[0]
-        data = self._span(row)
-        if zlib.crc32(data) != row["crc32"]:
-            raise DamagedSample(f"{row['key']} in {row['shard']} has changed since it was encoded")
-        url = self.folder.path(row["shard"])
-        # the span of a sample is a small tar of its own
-        members = next(group_by_keys(tar_file_expander([{"url": url, "stream": io.BytesIO(data)}])))
-        tensors = load(members["safetensors"])
-        present = tensors["present"]
-        packed = tensors["references"]
+        try:
+            tensors = tensors_of(self._span(row, memory or Memory()))
+            present, packed, video = (tensors[n] for n in ("present", "references", "video"))
+        except (ValueError, KeyError) as wrong:
+            raise DamagedSample(f"{row['key']} in {row['shard']}: {wrong}") from wrong
         references = packed.new_zeros(*present.shape, *packed.shape[1:])
         references[present] = packed
         return EncodedSample(
-            row["key"], tensors["video"], references, present, tensors.get("features"),
+            row["key"], video, references, present, tensors.get("features"),
             self._text(row["caption"]),
         )  # fmt: skip
 
     def caption(self, number: int) -> str:
         """The caption in words. Raises DamagedSample."""
         row = self.index.slice(number, 1).to_pylist()[0]
-        stream = {"url": row["shard"], "stream": io.BytesIO(self._span(row))}
-        members = next(group_by_keys(tar_file_expander([stream])))
-        return str(json.loads(members["json"])["caption_text"])
+        try:
+            return description_of(self._span(row, Memory()))["caption_text"]
+        except (ValueError, KeyError) as wrong:
+            raise DamagedSample(f"{row['key']} in {row['shard']}: {wrong}") from wrong
 
     def no_text(self) -> Tensor:
         """The embedding [tokens, D] of the empty caption."""
         return self._text(NO_TEXT)
 
-    def _span(self, row: dict[str, Any]) -> bytes:
-        path = self.folder.path(row["shard"])
-        start = row["offset"]
+    def _span(self, row: dict[str, Any], memory: Memory) -> Tensor:
+        """The bytes of a sample, uint8, which are those that were written."""
+        path, span = self.folder.path(row["shard"]), memory.take(row["size"])
         try:
-            data: bytes = self.folder.fs.cat_file(path, start=start, end=start + row["size"])
+            _fill(span.numpy(), self.folder, path, row["offset"])
         except FileNotFoundError as missing:
             raise UserError(f"{path} is gone: encode into a new folder") from missing
-        return data
+        if zlib.crc32(span.numpy().data) != row["crc32"]:
+            raise DamagedSample(f"{row['key']} in {row['shard']} has changed since it was encoded")
+        return span
 
     def _load_text(self, caption: str) -> Tensor:
         try:
@@ -165,4 +181,17 @@ def padded(texts: Sequence[Tensor], length: int) -> Tensor:
     whole = texts[0].new_zeros(len(texts), length, texts[0].shape[-1])
     for row, text in zip(whole, texts, strict=True):
         row[: len(text)] = text
-    return torch.as_tensor(whole)
+    return whole
+
+
+def _fill(span: NDArray[np.uint8], folder: Folder, path: str, start: int) -> None:
+    """Read from `start` on until `span` is full or the file ends."""
+    if folder.local is None:
+        data = folder.fs.cat_file(path, start=start, end=start + len(span))
+        span[: len(data)] = np.frombuffer(data, np.uint8)
+        return
+    view = span.data
+    with Path(path).open("rb", buffering=0) as file:
+        file.seek(start)
+        while view and (count := file.readinto(view)):  # one call may give less
+            view = view[count:]

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
 import webdataset as wds
 from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.data import default_collate
 
 from datapipe.errors import UserError
-from harmoview.data.encoded import DamagedSample, EncodedSample, EncodedShards, padded
+from harmoview.data.encoded import DamagedSample, EncodedSample, EncodedShards, Memory, padded
 from harmoview.data.plan import MicroBatch, Plan
 
 TRIES = 20
 """Samples tried in the place of a damaged one; so many damaged ones together are no accident."""
+AHEAD, AHEAD_FAR = 2, 8
+"""Micro-batches that a loader reads at the same time, from a disk and from an object store, which
+answers late but many at once. Reading and checking need no interpreter lock."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,9 @@ class Batch:
     features: Tensor | None
     """[B, I, N, D]."""
     text: Tensor
-    """[B, T, D], padded."""
+    """[B, longest, D]: zeros only behind the shorter texts, until `to` or `whole_text`."""
+    text_length: int
+    """Tokens that the model was trained with; padding to it costs as many bytes as the video."""
     weight: Tensor
     """[B]: 1; 0 for a stand-in, so that a damaged sample is skipped without stopping a rank."""
     damaged: tuple[str, ...] = ()
@@ -42,13 +52,17 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def whole_text(self) -> Tensor:
+        """[B, text_length, D]."""
+        return pad(self.text, (0, 0, 0, self.text_length - self.text.shape[1]))
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
-        """On the device; numbers in `dtype`, but the video in float32 for the loss."""
+        """On the device; numbers in `dtype`, but the video in float32 for the loss; whole texts."""
 
         def moved(tensor: Tensor, kind: torch.dtype) -> Tensor:
             return tensor.to(device, kind, non_blocking=True)
 
-        return replace(
+        on_device = replace(
             self,
             video=moved(self.video, torch.float32),
             references=moved(self.references, dtype),
@@ -57,6 +71,18 @@ class Batch:
             text=moved(self.text, dtype),
             weight=moved(self.weight, torch.float32),
         )
+        return replace(on_device, text=on_device.whole_text())
+
+
+class _OfThread(threading.local):
+    """The memory of each thread: a sample's for every place in a micro-batch."""
+
+    def __init__(self) -> None:
+        self._places: list[Memory] = []
+
+    def take(self, count: int) -> list[Memory]:
+        self._places += [Memory() for _ in range(count - len(self._places))]
+        return self._places[:count]
 
 
 class Reader:
@@ -68,32 +94,44 @@ class Reader:
         self._members = plan.members()
 
     def __call__(self, batches: Iterable[MicroBatch]) -> Iterator[Batch]:
-        """A stage of a `wds.DataPipeline`."""
-        for batch in batches:
-            yield self.read(batch)
+        """A stage of a `wds.DataPipeline`; reads ahead, keeps the order."""
+        ahead = AHEAD_FAR if self._data.folder.local is None else AHEAD
+        pool, own = ThreadPoolExecutor(ahead, "read"), _OfThread()
+        waiting: deque[Future[Batch]] = deque()
+        try:
+            for batch in batches:
+                waiting.append(pool.submit(self.read, batch, own))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def read(self, batch: MicroBatch) -> Batch:
+    def read(self, batch: MicroBatch, own: _OfThread | None = None) -> Batch:
         """Raises UserError where nothing near a damaged sample can be read."""
         samples, weights, damaged = [], [], []
-        for number in batch.samples:
+        for number, memory in zip(
+            batch.samples, (own or _OfThread()).take(len(batch.samples)), strict=True
+        ):
             try:
-                samples.append(self._data.read(number))
+                samples.append(self._data.read(number, memory))
                 weights.append(1.0)
             except DamagedSample as bad:
                 damaged.append(str(bad))
                 samples.append(self._stand_in(number))
                 weights.append(0.0)
-        features = None
-        if self._features:
-            features = torch.stack([s.features for s in samples if s.features is not None])
+        texts = [sample.text for sample in samples]
+        # default_collate is a stack, in a worker process in memory that the trainer shares
         return Batch(
             batch.epoch,
             tuple(sample.key for sample in samples),
-            torch.stack([sample.video for sample in samples]),
-            torch.stack([sample.references for sample in samples]),
-            torch.stack([sample.present for sample in samples]),
-            features,
-            padded([s.text for s in samples], self._data.manifest.settings.text_length),
+            default_collate([sample.video for sample in samples]),
+            default_collate([sample.references for sample in samples]),
+            default_collate([sample.present for sample in samples]),
+            default_collate([s.features for s in samples]) if self._features else None,
+            padded(texts, max(map(len, texts))),
+            self._data.manifest.settings.text_length,
             torch.tensor(weights),
             tuple(damaged),
         )

@@ -43,7 +43,7 @@ class Sampler:
         batch, vae = self._batch, self._vae
         frames, height, width = batch.video.shape[2:]
         latents = pipeline(
-            prompt_embeds=batch.text.to(device),
+            prompt_embeds=batch.whole_text().to(device),
             negative_prompt_embeds=self._no_text.to(device),
             height=height * vae.config.scale_factor_spatial,
             width=width * vae.config.scale_factor_spatial,

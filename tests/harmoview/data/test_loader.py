@@ -59,8 +59,11 @@ def test_a_batch_holds_what_was_encoded(data):
         draw = torch.Generator().manual_seed(number)
         video = torch.randn(batch.video.shape[1:], generator=draw)
         assert torch.equal(batch.video[row], video)
-    assert batch.text.shape[1] == TEXT
-    assert not batch.text[:, 2:].any()
+    assert batch.text.shape[1] == 2
+    whole = batch.to(torch.device("cpu"), torch.float32).text
+    assert torch.equal(whole[:, :2], batch.text)
+    assert whole.shape[1] == TEXT
+    assert not whole[:, 2:].any()
     assert batch.features.shape[1] == batch.present.shape[1]
 
 

@@ -1,0 +1,70 @@
+"""The bytes of one encoded sample, a small tar, taken apart where they lie."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import tarfile
+
+import torch
+from torch import Tensor
+
+HEAD = 16 << 10
+"""Bytes in which the first member's header is, with the extended one that a long name needs."""
+DTYPES = {
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "BOOL": torch.bool,
+}
+"""What `harmoview encode` writes, as safetensors spells it."""
+
+
+def tensors_of(span: Tensor) -> dict[str, Tensor]:
+    """The tensors of a sample, which share memory with `span`, uint8 [bytes].
+
+    safetensors' own `load` copies what it reads, and wants `bytes`, which would be one copy more.
+    Raises ValueError where it is not what `harmoview encode` writes.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(_bytes(span, 0, HEAD)), mode="r:") as tar:
+            info = tar.next()
+        if info is None or not info.name.endswith(".safetensors"):
+            raise ValueError("the first member holds no tensors")
+        start, end = info.offset_data, info.offset_data + info.size
+        if end > len(span):
+            raise ValueError("the tensors are cut off")
+        body = start + 8 + int.from_bytes(_bytes(span, start, start + 8), "little")
+        header = json.loads(_bytes(span, start + 8, min(body, end)))
+        header.pop("__metadata__", None)
+        return {name: _tensor(span, body, end, **about) for name, about in header.items()}
+    except (tarfile.TarError, KeyError, TypeError, AttributeError) as wrong:
+        raise ValueError(f"it is no encoded sample: {wrong!r}") from wrong
+
+
+def description_of(span: Tensor) -> dict[str, str]:
+    """The JSON beside the tensors. Raises ValueError."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(_bytes(span, 0, len(span))), mode="r:") as tar:
+            for info in tar:
+                if info.name.endswith(".json") and (file := tar.extractfile(info)) is not None:
+                    found: dict[str, str] = json.load(file)
+                    return found
+    except tarfile.TarError as wrong:
+        raise ValueError(f"it is no encoded sample: {wrong!r}") from wrong
+    raise ValueError("it has no description")
+
+
+def _tensor(
+    span: Tensor, body: int, end: int, dtype: str, shape: list[int], data_offsets: list[int]
+) -> Tensor:
+    kind, count = DTYPES[dtype], math.prod(shape)
+    first, last = (body + offset for offset in data_offsets)
+    if not body <= first <= last <= end or last - first != count * kind.itemsize:
+        raise ValueError("the tensors are not where their header says")
+    return span[first:last].view(kind).reshape(shape)
+
+
+def _bytes(span: Tensor, start: int, end: int) -> bytes:
+    found: bytes = span[start:end].numpy().tobytes()
+    return found
