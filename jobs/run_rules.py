@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.pack.manifest import load_manifest
+from datapipe.pack.manifest import Manifest, load_manifest
 from datapipe.pack.scored import AppliedRules
 from datapipe.run.info import load_info
 from filters.judge import Judge, Verdict
@@ -36,7 +36,13 @@ def run_rules(run: Folder, path: str | None) -> Rules:
 
 
 def packed_rules(run: Folder) -> Rules | None:
-    """The rules of RUN/shards; None where there is no finished pack by the current scorers.
+    """The rules of RUN/shards; None and UserError as `packed`."""
+    found = packed(run)
+    return None if found is None else found[1]
+
+
+def packed(run: Folder) -> tuple[Manifest, Rules] | None:
+    """The pack in RUN/shards; None where there is no finished one by the current scorers.
 
     Raises UserError when its manifest is damaged.
     """
@@ -48,7 +54,7 @@ def packed_rules(run: Folder) -> Rules | None:
     if manifest.run["labels"] != labels:
         return None
     try:
-        return Rules.from_dict(manifest.rules)
+        return manifest, Rules.from_dict(manifest.rules)
     except (KeyError, TypeError, ValueError) as wrong:
         raise UserError(
             f"the rules in {run.url}/shards/manifest.json are of another version ({wrong}); "

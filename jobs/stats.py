@@ -66,16 +66,11 @@ def execute(settings: Settings) -> None:
 
 def write_sheet(run: Folder, rules: Rules, path: Path, samples: int) -> None:
     """Draw the contact sheet of a run. Raises UserError."""
-    from datapipe.errors import UserError
-    from datapipe.files import Folder
     from datapipe.inspect.sheet import contact_sheet
+    from jobs.output import write
     from jobs.run_rules import explained
 
-    picture = contact_sheet(run, explained(rules), samples)
-    try:
-        Folder(path.resolve().parent).put(path.name, picture)
-    except OSError as wrong:
-        raise UserError(f"cannot write {path}: {wrong.strerror}") from wrong
+    write(path, contact_sheet(run, explained(rules), samples))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

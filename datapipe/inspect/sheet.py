@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 
 from datapipe.files import Folder
-from datapipe.inspect.sheet_drawing import IdentityNotes, Row, SheetLine, draw_sheet
+from datapipe.inspect.sheet_drawing import IdentityNotes, Row, SheetLine, draw_sheet, jpeg
 from datapipe.pack.scored import tables
 from datapipe.run.info import load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate, Pictures
@@ -41,10 +40,7 @@ def contact_sheet(run: Folder, explain: Explain, samples: int) -> bytes:
     for row in sorted(candidates, key=lambda row: str(row["key"])):
         lines += _lines(row, references, views, explain, store)
     title = f"{run.url.rsplit('/', 1)[-1]}: {len(candidates)} candidates, {len(lines)} identities"
-    sheet = draw_sheet(title, lines, sorted(stopped, key=lambda row: str(row["key"])))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+    return jpeg(draw_sheet(title, lines, sorted(stopped, key=lambda row: str(row["key"]))))
 
 
 def _lines(
@@ -67,6 +63,7 @@ def _lines(
             index=index,
             notes=notes,
             pictures=shown,
+            reference=own[index],
             measured={view["yaw"]: view for view in made if view["identity"] == index},
         )
         for index, (notes, shown) in enumerate(zip(explain(own, made), pictures, strict=True))

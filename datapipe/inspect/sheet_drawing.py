@@ -16,8 +16,8 @@ Row = Mapping[str, Any]
 
 PICTURE, GAP, MARGIN, SIDE = 176, 12, 24, 230
 """Pixels: a picture's side, between pictures, around the sheet, the column of keys."""
-NOTE = 60
-"""Pixels below a picture for its numbers."""
+NOTE = 92
+"""Pixels below a picture for the rule that it fails and its numbers."""
 PAPER, INK, GREY = (250, 250, 248), (28, 30, 33), (110, 114, 120)
 GREEN, RED, AMBER = (34, 139, 74), (196, 43, 43), (204, 132, 12)
 LEGEND = (
@@ -53,7 +53,9 @@ class SheetLine:
     notes: IdentityNotes
     pictures: Pictures | None
     """None when the candidate is lost or damaged."""
+    reference: Row
     measured: Mapping[int, Row]
+    """The rows of the views by yaw."""
 
 
 def draw_sheet(title: str, lines: Sequence[SheetLine], stopped: Sequence[Row]) -> Image.Image:
@@ -64,24 +66,24 @@ def draw_sheet(title: str, lines: Sequence[SheetLine], stopped: Sequence[Row]) -
     foot = 40 + 22 * len(stopped) if stopped else 0
     sheet = Image.new("RGB", (width, head + step * len(lines) + foot + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, 18), title, INK, _font(24))
+    draw.text((MARGIN, 18), title, INK, font(24))
     left = MARGIN
     for colour, text in LEGEND:
         draw.rectangle((left, 56, left + 14, 70), colour)
-        draw.text((left + 22, 54), text, GREY, _font(14))
-        left += 50 + round(_font(14).getlength(text))
+        draw.text((left + 22, 54), text, GREY, font(14))
+        left += 50 + round(font(14).getlength(text))
     for column, text in enumerate(["reference", *(f"{yaw:+d}°" if yaw else "0°" for yaw in yaws)]):
         centre = MARGIN + SIDE + column * (PICTURE + GAP) + PICTURE / 2
-        draw.text((centre, head - 22), text, INK, _font(16), anchor="ma")
+        draw.text((centre, head - 22), text, INK, font(16), anchor="ma")
     for number, line in enumerate(lines):
         _draw_line(sheet, draw, line, yaws, head + 6 + number * step)
     top = head + step * len(lines) + 8
     if stopped:
-        draw.text((MARGIN, top), "videos without a candidate", INK, _font(16))
+        draw.text((MARGIN, top), "videos without a candidate", INK, font(16))
     for number, row in enumerate(stopped):
         text = f"{row['key']} · {row['outcome']}: {row['reason']} · {_last_line(row['detail'])}"
-        fitted = _wrap(text, 14, width - 2 * MARGIN, 1)[0]
-        draw.text((MARGIN, top + 28 + 22 * number), fitted, GREY, _font(14))
+        fitted = wrap(text, 14, width - 2 * MARGIN, 1)[0]
+        draw.text((MARGIN, top + 28 + 22 * number), fitted, GREY, font(14))
     return sheet
 
 
@@ -89,57 +91,63 @@ def _draw_line(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, line: SheetLine, yaws: Sequence[int], top: int
 ) -> None:
     kept = line.notes.verdict.reason is None
-    for number, text in enumerate(_wrap(line.key, 16, SIDE - 16, 3)):
-        draw.text((MARGIN, top + 20 * number), text, INK, _font(16))
-    draw.text((MARGIN, top + 66), f"identity {line.index}", GREY, _font(14))
+    for number, text in enumerate(wrap(line.key, 16, SIDE - 16, 3)):
+        draw.text((MARGIN, top + 20 * number), text, INK, font(16))
+    draw.text((MARGIN, top + 66), f"identity {line.index}", GREY, font(14))
     verdict = "kept" if kept else f"left out: {line.notes.verdict.reason}"
-    draw.text((MARGIN, top + 88), verdict, GREEN if kept else RED, _font(14))
-    for number, text in enumerate(_wrap(line.notes.verdict.detail, 13, SIDE - 16, 4)):
-        draw.text((MARGIN, top + 110 + 17 * number), text, GREY, _font(13))
+    draw.text((MARGIN, top + 88), verdict, GREEN if kept else RED, font(14))
+    for number, text in enumerate(wrap(line.notes.verdict.detail, 13, SIDE - 16, 4)):
+        draw.text((MARGIN, top + 110 + 17 * number), text, GREY, font(13))
     left = MARGIN + SIDE
     reference = line.pictures.reference if line.pictures else None
-    _draw_picture(sheet, draw, (left, top), reference, line.notes.reference, "", kept)
+    own, numbers = line.notes.reference, numbers_of(line.reference)
+    draw_picture(sheet, (left, top), reference, own, numbers, _frame(own, kept))
     for column, yaw in enumerate(yaws, 1):
         note = line.notes.views.get(yaw)
         if note is not None:
             picture = line.pictures.views.get(yaw) if line.pictures else None
             place = left + column * (PICTURE + GAP), top
-            _draw_picture(sheet, draw, place, picture, note, _numbers(line.measured[yaw]), kept)
+            numbers = numbers_of(line.measured[yaw])
+            draw_picture(sheet, place, picture, note, numbers, _frame(note, kept))
 
 
-def _draw_picture(
+def draw_picture(
     sheet: Image.Image,
-    draw: ImageDraw.ImageDraw,
     place: tuple[int, int],
     picture: bytes | None,
     note: Note,
     numbers: str,
-    kept: bool,
+    colour: tuple[int, int, int],
 ) -> None:
-    """A picture in its frame; the reason across its foot and the number below it."""
+    """A picture in its frame; the reason across its foot, how far off and the numbers below it."""
+    draw = ImageDraw.Draw(sheet)
     left, top = place
     box = (left, top, left + PICTURE, top + PICTURE)
     if picture is None:
         draw.rectangle(box, (225, 225, 225))
-        draw.text((left + 12, top + 12), "picture lost", GREY, _font(14))
+        draw.text((left + 12, top + 12), "picture lost", GREY, font(14))
     else:
         with Image.open(io.BytesIO(picture)) as opened:
             small = opened.convert("RGB").resize((PICTURE, PICTURE), Image.Resampling.LANCZOS)
         sheet.paste(small, place)
-    colour = RED if note.reason else GREEN if kept else AMBER
     if note.reason:
         draw.rectangle((left, top + PICTURE - 24, left + PICTURE, top + PICTURE), colour)
         middle = left + PICTURE / 2, top + PICTURE - 21
-        draw.text(middle, note.reason, (255, 255, 255), _font(15), anchor="ma")
+        draw.text(middle, note.reason, (255, 255, 255), font(15), anchor="ma")
     draw.rectangle(box, outline=colour, width=4)
-    for number, text in enumerate(_wrap(note.detail or numbers, 12, PICTURE, 4)):
-        draw.text((left, top + PICTURE + 3 + 14 * number), text, GREY, _font(12))
+    below = [*wrap(note.detail, 12, PICTURE, 4), *wrap(numbers, 12, PICTURE, 2)]
+    for number, text in enumerate(filter(None, below)):
+        draw.text((left, top + PICTURE + 3 + 14 * number), text, GREY, font(12))
 
 
-def _numbers(view: Row) -> str:
-    """The measurements of a view, as far as there are any."""
+def _frame(note: Note, kept: bool) -> tuple[int, int, int]:
+    return RED if note.reason else GREEN if kept else AMBER
+
+
+def numbers_of(view: Row) -> str:
+    """The measurements of a picture, as far as there are any."""
     shown = (("yaw", "measured_yaw", "+.1f"), ("cosine", "identity_cosine", ".2f"))
-    named = (*shown, ("sharpness", "sharpness", ".3g"))
+    named = (*shown, ("sharpness", "sharpness", ".3g"), ("aesthetic", "aesthetic", ".3g"))
     return ", ".join(
         f"{name} {view[column]:{form}}" for name, column, form in named if view[column] is not None
     )
@@ -149,8 +157,14 @@ def _last_line(text: str | None) -> str:
     return (text or "").strip().rsplit("\n", 1)[-1]
 
 
+def jpeg(sheet: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
     """Pillow's own typeface: the same sheet on every machine."""
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
@@ -158,13 +172,13 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return font
 
 
-def _wrap(text: str, size: int, width: int, most: int) -> list[str]:
+def wrap(text: str, size: int, width: int, most: int) -> list[str]:
     """Lines no wider than `width` pixels; the last of `most` ends in … where text is lost."""
     lines = [""]
     for word in text.split():
         for piece in _pieces(word, size, width):
             longer = f"{lines[-1]} {piece}".strip()
-            if _font(size).getlength(longer) <= width:
+            if font(size).getlength(longer) <= width:
                 lines[-1] = longer
             else:
                 lines.append(piece)
@@ -177,7 +191,7 @@ def _pieces(word: str, size: int, width: int) -> list[str]:
     """A word, cut where it alone is wider than a line."""
     pieces = [""]
     for letter in word:
-        if _font(size).getlength(pieces[-1] + letter) > width:
+        if font(size).getlength(pieces[-1] + letter) > width:
             pieces.append("")
         pieces[-1] += letter
     return pieces

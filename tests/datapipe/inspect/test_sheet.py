@@ -16,7 +16,7 @@ from datapipe.inspect.sheet_drawing import (
     PICTURE,
     RED,
     SIDE,
-    _wrap,
+    wrap,
 )
 from datapipe.record import YAWS
 from jobs.run_rules import explained
@@ -85,6 +85,6 @@ def test_a_run_without_candidates_has_a_sheet(tmp_path):
 
 def test_long_texts_stay_within_their_column():
     """Words are wrapped, long words cut, what does not fit ends in an ellipsis."""
-    lines = _wrap("a-very-long-name-without-any-space-" * 9 + " and more", 16, 200, 3)
+    lines = wrap("a-very-long-name-without-any-space-" * 9 + " and more", 16, 200, 3)
     assert len(lines) == 3
     assert lines[-1].endswith("…")

@@ -1,0 +1,70 @@
+"""`harmoview show`: everything that a run knows of one sample, as text and as a picture."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jobs import entry
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Show one sample of a run: where it came from, what was made of it, and why it is kept or not.
+
+    Judges the stored scores; needs no model and changes nothing.
+    """
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """The run folder that `harmoview synthesize` made."""
+    key: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="KEY")]
+    """The sample's key; `harmoview stats` has examples."""
+    rules: str | None = None
+    """Rules file to judge by; the default is what RUN/shards was packed with, else the package's
+    rules."""
+    image: Path | None = None
+    """Also write a picture (JPEG): the reference and every view with its numbers."""
+    json: bool = False
+    """Print JSON instead of text; docs/inspect.md describes it."""
+
+
+def execute(settings: Settings) -> None:
+    """Look the sample up, print, draw."""
+    from datapipe.errors import UserError
+    from datapipe.files import Folder
+    from datapipe.inspect.show import tell
+    from jobs.output import write
+    from jobs.run_rules import explained, packed, run_rules
+    from jobs.show_text import print_story
+
+    run = Folder(settings.run)
+    try:
+        pack = packed(run)
+    except UserError:
+        if settings.rules is None:
+            raise
+        pack = None
+    rules = pack[1] if pack and settings.rules is None else run_rules(run, settings.rules)
+    story = tell(run, settings.key, explained(rules), pack and (pack[0], explained(pack[1])))
+    if settings.json:
+        print(json.dumps(story.as_dict(), indent=1))
+    else:
+        print_story(story)
+    if settings.image:
+        write(settings.image, story.picture())
+        if not settings.json:
+            print(f"picture: {settings.image}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return entry.run(Settings, execute, argv, "show")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
