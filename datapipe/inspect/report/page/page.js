@@ -1,0 +1,178 @@
+// Puts the page together and keeps it in step with the sliders.
+
+function slider(threshold, index, state, changed) {
+  const id = `threshold-${index}`, value = el("output", { for: id });
+  const input = el("input", {
+    id, type: "range", min: 0, max: threshold.stops.length - 1, step: 1, value: threshold.at,
+    "data-path": threshold.path.join("."),
+  });
+  const tell = () => {
+    const text = `${trim(threshold.stops[state.positions[index]])}${threshold.unit === "°" ? "°" : ""}`;
+    value.textContent = text;
+    input.setAttribute("aria-valuetext", text);
+    input.classList.toggle("moved", state.positions[index] !== threshold.at);
+  };
+  input.addEventListener("input", () => { state.positions[index] = Number(input.value); tell(); changed(); });
+  tell();
+  const reset = () => { input.value = threshold.at; state.positions[index] = threshold.at; tell(); };
+  return { node: el("div", { class: "slider" }, el("label", { for: id }, threshold.title), value, input), reset };
+}
+
+function drawSliders(form, state, changed) {
+  const sliders = data.thresholds.map((threshold, index) => slider(threshold, index, state, changed));
+  const titles = { sharpness: "Picture", aesthetic: "Picture", pose: "Pose", identity: "Identity" };
+  const fields = new Map();
+  data.thresholds.forEach((threshold, index) => {
+    const title = titles[threshold.path[0]];
+    if (!fields.has(title)) fields.set(title, el("fieldset", {}, el("legend", {}, title)));
+    fields.get(title).append(sliders[index].node);
+  });
+  const least = el("output", { for: "minimum-views" }, String(state.minimumViews));
+  const views = el("input", { id: "minimum-views", type: "range", min: 1, max: data.yaws.length, step: 1, value: state.minimumViews });
+  const must = el("input", { id: "reference-must-pass", type: "checkbox", checked: state.referenceMustPass });
+  const read = () => {
+    state.minimumViews = Number(views.value);
+    state.referenceMustPass = must.checked;
+    least.textContent = views.value;
+  };
+  views.addEventListener("input", () => { read(); changed(); });
+  must.addEventListener("input", () => { read(); changed(); });
+  form.replaceChildren(...fields.values(), el("fieldset", {}, el("legend", {}, "Identities kept"),
+    el("div", { class: "slider" }, el("label", { for: "minimum-views" }, "Least passing views"), least, views),
+    el("label", { class: "check", for: "reference-must-pass" }, must, "reference must pass")));
+  return () => {
+    sliders.forEach(({ reset }) => reset());
+    views.value = data.rules.minimum_views;
+    must.checked = data.rules.reference_must_pass;
+    read();
+    changed();
+  };
+}
+
+function drawTotals(now, start) {
+  const change = (a, b, whole) => {
+    const points = whole ? (100 * (a - b)) / whole : 0;
+    return a === b ? "" : `${points >= 0 ? "+" : "−"}${Math.abs(points).toFixed(1)}`;
+  };
+  const line = (title, text, share, difference) => el("div", {}, el("span", {}, title),
+    el("strong", { "data-total": title }, text), el("span", { class: "share" }, share), el("em", {}, difference));
+  const { funnel } = data.stats;
+  $("totals").replaceChildren(
+    line("views pass", number(now.passed), percent(now.passed, now.made), change(now.passed, start.passed, now.made)),
+    line("identities kept", about(now.identities), percent(now.identities.count, funnel.identities),
+      change(now.identities.count, start.identities.count, funnel.identities)),
+    line("samples kept", about(now.samples), percent(now.samples.count, funnel.candidates),
+      change(now.samples.count, start.samples.count, funnel.candidates)));
+  if (!data.identities.all) $("totals").append(el("p", { class: "muted small" },
+    `Views are counted exactly. ≈: identities and samples estimated from ${number(data.identities.samples)} samples, with the 95 % interval.`));
+  $("brief").textContent = `${percent(now.passed, now.made)} pass · ${percent(now.samples.count, funnel.candidates)} kept`;
+}
+
+function drawOutcomes(now) {
+  const { outcomes, funnel, seconds } = data.stats;
+  const left = Object.entries(now.held.reasons).sort((a, b) => b[1] - a[1]);
+  const scope = data.identities.all ? "identities left out" : `identities left out, of ${number(data.identities.held)} looked at`;
+  $("outcomes").replaceChildren(
+    table(["outcome", "reason", "videos", "share", "examples"], outcomes.map((row) => [
+      row.outcome, row.reason === null ? "" : plain(row.reason), number(row.videos),
+      percent(row.videos, funnel.videos), el("span", { class: "keys" }, (row.examples || []).join(", ")),
+    ]), ["", "", "num", "num", ""]),
+    el("h3", {}, scope),
+    left.length ? table(["reason", "identities", "share"], left.map(([reason, count]) => [
+      plain(reason), number(count), percent(count, data.identities.held)]), ["", "num", "num"])
+      : el("p", { class: "muted" }, "none"));
+  const round = (value) => (value === null ? "–" : number(Number(value.toPrecision(4))));
+  $("seconds").replaceChildren(seconds.length ? table(["stage", "videos", "mean s", "median s", "95 % under s", "total h"],
+    seconds.map((row) => [row.stage, number(row.videos), round(row.mean), round(row.median), round(row.p95),
+      round(row.total / 3600)]), ["", "num", "num", "num", "num", "num"]) : el("p", { class: "muted" }, "not recorded"));
+}
+
+function tree(value) {
+  if (value === null || typeof value !== "object") return el("span", {}, String(value));
+  return el("dl", {}, Object.entries(value).map(([name, inner]) => {
+    const nested = inner !== null && typeof inner === "object" && Object.keys(inner).length;
+    return el("div", { class: nested ? "nested" : null }, el("dt", {}, name), el("dd", {}, nested ? tree(inner) : tree(inner === null || typeof inner !== "object" ? inner : "–")));
+  }));
+}
+
+function drawProvenance() {
+  const { scoring, versions, settings, corpus, seed } = data.provenance;
+  const part = (title, value, open) => el("details", { open }, el("summary", {}, title), tree(value));
+  $("provenance").replaceChildren(
+    part("Run", { folder: data.run, corpus, seed }, true), part("Scorers", scoring), part("Settings and models", settings),
+    part("Versions", versions), part("Rules of this report", data.rules));
+}
+
+function drawPage(arrays) {
+  const state = startingState(), start = evaluate(arrays, state, null);
+  let now = start, shown = "sharpness", fate = data.cards.length ? data.cards[0].fate : null, waiting = false;
+  const fates = ["passed", ...new Set(data.cards.map((card) => card.fate))].filter((name, i, all) =>
+    all.indexOf(name) === i && data.cards.some((card) => card.fate === name));
+  fate = fates[0] || null;
+  const histograms = () => drawHistograms($("histograms"), state, shown);
+  const update = () => {
+    waiting = false;
+    now = evaluate(arrays, state, start);
+    drawTotals(now, start);
+    drawFunnel($("funnel"), now, start);
+    drawYields($("yields"), now, start);
+    histograms();
+    drawSpread($("identity"), state, "identity_cosine", "cosine to the reference");
+    drawSpread($("pose"), state, "pose_error", "degrees");
+    markCards($("cards"), arrays, now, state);
+    drawOutcomes(now);
+    $("toml").value = toToml(state);
+    document.body.dataset.drawn = String(Number(document.body.dataset.drawn || 0) + 1);
+  };
+  const reset = drawSliders($("sliders"), state, () => {
+    if (!waiting) requestAnimationFrame(update);
+    waiting = true;
+  });
+  $("reset").addEventListener("click", reset);
+  tabs($("tabs"), Object.keys(HISTOGRAMS), Object.values(HISTOGRAMS).map(({ title }) => title), shown,
+    (name) => { shown = name; histograms(); });
+  tabs($("fates"), fates, fates.map(plain), fate, (name) => {
+    drawCards($("cards"), name);
+    markCards($("cards"), arrays, now, state);
+  });
+  if (fate) drawCards($("cards"), fate);
+  drawLegend($("legend"));
+  drawProvenance();
+  update();
+}
+
+async function copyToml() {
+  const text = $("toml");
+  try {
+    await navigator.clipboard.writeText(text.value);
+    $("copy").textContent = "Copied";
+  } catch {
+    text.closest("details").open = true;
+    text.select();
+    $("copy").textContent = document.execCommand("copy") ? "Copied" : "Copy it from below";
+  }
+  setTimeout(() => { $("copy").textContent = "Copy rules TOML"; }, 2000);
+}
+
+async function start() {
+  const { recogniser } = data.rules.identity;
+  document.title = `${data.title} · HarmoView report`;
+  $("title").textContent = data.title;
+  const { funnel } = data.stats;
+  $("about").textContent = `${number(funnel.videos)} videos, ${number(funnel.views_made)} views at ${data.yaws.map(degrees).join(" ")}. `
+    + `Scored by ${Object.values(data.provenance.scoring.labels).join(", ")}; seed ${data.provenance.seed}.`;
+  $("identity-note").textContent = `${recogniser} cosine to the reference: median, half and nine in ten of the views, and the rule's curve.`;
+  $("copy").addEventListener("click", copyToml);
+  $("toggle").addEventListener("click", () => {
+    const open = $("panel").classList.toggle("open");
+    $("toggle").setAttribute("aria-expanded", String(open));
+  });
+  watchTips();
+  drawPage(await unpackArrays());
+}
+
+start().catch((wrong) => {
+  $("trouble").hidden = false;
+  $("trouble").textContent = `The report could not be drawn: ${wrong.message}. It needs a browser of 2023 or later.`;
+  throw wrong;
+});

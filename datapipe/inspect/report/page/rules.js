@@ -1,0 +1,137 @@
+// The rules at the sliders' stops, and what they make of the counts. The Python side of this is
+// filters/judge.py; every stop is the edge of a bin, so counts of views are exact.
+
+function startingState() {
+  return {
+    positions: data.thresholds.map((threshold) => threshold.at),
+    minimumViews: data.rules.minimum_views,
+    referenceMustPass: data.rules.reference_must_pass,
+  };
+}
+
+function valueOf(state, index) {
+  return data.thresholds[index].stops[state.positions[index]];
+}
+
+// For each cell, the row of the first check that fails; the number of rows where none does.
+function fatesOf(group, state) {
+  const levels = [0, ...group.checks.map(({ threshold }) => {
+    const { stops, stricter } = data.thresholds[threshold];
+    const at = state.positions[threshold];
+    return stricter === "up" ? at : stops.length - 1 - at;
+  })];
+  const fates = new Uint8Array(group.cells).fill(levels.length);
+  for (let row = levels.length - 1; row >= 0; row--) {
+    const bins = group.bins[row];
+    for (let cell = 0; cell < fates.length; cell++) {
+      if (bins[cell] <= levels[row]) fates[cell] = row;
+    }
+  }
+  return fates;
+}
+
+function countViews(group, fates) {
+  const found = { yaw: group.yaw, made: 0, passed: 0, detected: 0, reasons: {} };
+  fates.forEach((fate, cell) => {
+    const count = group.counts[cell], name = group.names[fate];
+    found.made += count;
+    if (fate > 0) found.detected += count;
+    if (name === "passed") found.passed += count;
+    else found.reasons[name] = (found.reasons[name] || 0) + count;
+  });
+  return found;
+}
+
+// What becomes of an identity that has these cells: the verdict, and how many views pass.
+function judgeIdentity(arrays, fates, state, cellOf) {
+  const passes = (index) => cellOf(index) >= 0 && fates[index][cellOf(index)] === arrays.groups[index].names.length - 1;
+  let passing = 0;
+  for (let index = 1; index < arrays.groups.length; index++) passing += passes(index);
+  let reason = passing < state.minimumViews ? "too_few_views" : null;
+  const own = arrays.groups[0].names[fates[0][cellOf(0)]];
+  if (state.referenceMustPass && own !== "passed") reason = own;
+  return { reason, passing, passes };
+}
+
+// One row of numbers per sample held, and the reasons over all of them.
+function countHeld(arrays, fates, state) {
+  const yaws = arrays.groups.length - 1;
+  const rows = [], reasons = {};
+  for (let identity = 0; identity < arrays.second.length; identity++) {
+    if (!arrays.second[identity]) rows.push({ sample: 0, identities: 0, views: new Uint8Array(yaws) });
+    const row = rows[rows.length - 1];
+    const cellOf = (index) => arrays.held[index][identity] - 1;
+    const { reason, passes } = judgeIdentity(arrays, fates, state, cellOf);
+    if (reason === null) {
+      row.sample = 1;
+      row.identities += 1;
+      for (let index = 0; index < yaws; index++) row.views[index] += passes(index + 1);
+    } else reasons[reason] = (reasons[reason] || 0) + 1;
+  }
+  return { rows, reasons };
+}
+
+// The count over the whole run of what `of` counts in a sample. With every sample at hand it is a
+// sum; otherwise the known count of the starting rules plus the difference, estimated from the
+// samples held, with the half width of its 95 % interval.
+function estimate(now, start, known, of) {
+  const sum = now.rows.reduce((total, row) => total + of(row), 0);
+  if (data.identities.all) return { count: sum, margin: 0 };
+  const n = now.rows.length, all = data.stats.funnel.candidates;
+  let total = 0, squares = 0;
+  for (let i = 0; i < n; i++) {
+    const difference = of(now.rows[i]) - of(start.rows[i]);
+    total += difference;
+    squares += difference * difference;
+  }
+  const mean = n ? total / n : 0;
+  const variance = n > 1 ? (squares - n * mean * mean) / (n - 1) : 0;
+  const count = Math.min(Math.max(Math.round(known + all * mean), 0), all * 20);
+  return { count, margin: Math.round(1.96 * all * Math.sqrt(Math.max(variance, 0) / Math.max(n, 1))) };
+}
+
+function evaluate(arrays, state, start) {
+  const fates = arrays.groups.map((group) => fatesOf(group, state));
+  const yaws = arrays.groups.slice(1).map((group, index) => countViews(group, fates[index + 1]));
+  const held = countHeld(arrays, fates, state);
+  const base = start ? start.held : held, funnel = data.stats.funnel;
+  const sum = (row) => row.views.reduce((a, b) => a + b, 0);
+  yaws.forEach((yaw, index) => {
+    const known = data.stats.yaws.find((other) => other.yaw === yaw.yaw);
+    yaw.kept = estimate(held, base, known ? known.kept : 0, (row) => row.views[index]);
+  });
+  return {
+    fates, yaws, held,
+    made: yaws.reduce((a, yaw) => a + yaw.made, 0),
+    detected: yaws.reduce((a, yaw) => a + yaw.detected, 0),
+    passed: yaws.reduce((a, yaw) => a + yaw.passed, 0),
+    samples: estimate(held, base, funnel.samples_kept, (row) => row.sample),
+    identities: estimate(held, base, funnel.identities_kept, (row) => row.identities),
+    views: estimate(held, base, funnel.views_kept, sum),
+  };
+}
+
+// The rules as `--rules` takes them. The identity curve gets its points at the run's own yaws.
+function toToml(state) {
+  const rules = structuredClone(data.rules), curve = [];
+  data.thresholds.forEach((threshold, index) => {
+    const [section, key, angle] = threshold.path;
+    if (key === "curve") curve.push([angle, valueOf(state, index)]);
+    else rules[section][key] = valueOf(state, index);
+  });
+  if (curve.length && curve[0][0] !== 0) curve.unshift([0, curve[0][1]]);
+  if (curve.length) rules.identity.curve = curve;
+  const name = (text) => (/^[A-Za-z0-9_-]+$/.test(text) ? text : JSON.stringify(text));
+  const points = rules.identity.curve.map((point) => `[${point.join(", ")}]`).join(", ");
+  const { sharpness, aesthetic, pose, identity } = rules;
+  return [
+    `minimum_views = ${state.minimumViews}`,
+    `reference_must_pass = ${state.referenceMustPass}`,
+    "", "[sharpness]", `minimum = ${sharpness.minimum}`, `ratio = ${sharpness.ratio}`,
+    "", `[aesthetic.${name(aesthetic.scorer)}]`,
+    `minimum = ${aesthetic.minimum}`, `reference = ${aesthetic.reference}`,
+    "", "[pose]", ...Object.entries(pose).map(([key, value]) => `${key} = ${value}`),
+    "", `[identity.${name(identity.recogniser)}]`, `curve = [${points}]`,
+    `verified_to = ${identity.verified_to}`, `judged_to = ${identity.judged_to}`, "",
+  ].join("\n");
+}
