@@ -29,8 +29,12 @@ Device = Literal["cpu", "cuda"]
 FLAT = tyro.conf.arg(name="")
 """Options of a part without the part's name in front."""
 CPU = Resources(num_cpus=1.0)
+GPU = Resources(num_gpus=1.0, threads=3)
+"""Of a FLUX worker: while one sample is on the GPU, another's views are encoded and stored, and a
+third's reference is ready."""
 GPU_SHARE = Resources(num_gpus=0.25)
-"""Of a Score worker: face models and NIMA fill a small part of a GPU."""
+"""Of a Score worker: face models and NIMA fill a small part of a GPU. After FLUX they share its
+worker, and measure one sample while the next is on the GPU."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage]
         yaws=yaws,
         run_seed=seed,
         provenance=info.settings,
-        resources=CPU if settings.engine.engine == "mesh" else Resources(num_gpus=1.0),
+        resources=CPU if settings.engine.engine == "mesh" else GPU,
     )
     stages: list[Stage] = [PrepareUnlessStored(prepare, store), synthesize, score]
     return stages, replace(info, scoring=scoring_of(score))

@@ -1,13 +1,15 @@
-"""The corpus as a Ray Data source: one task lists it, one block per sample, as it goes."""
+"""The corpus as a Ray Data source: one task lists it as it goes, a batch of samples per block."""
 
 from __future__ import annotations
 
 import pickle
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
+import ray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
@@ -18,8 +20,10 @@ from datapipe.record import Sample
 class CorpusSource(Datasource):  # type: ignore[misc]  # Ray ships no types
     """Streams a listing, so that work starts with the first sample and nothing holds them all."""
 
-    def __init__(self, listing: Callable[[], Iterable[Sample]]) -> None:
+    def __init__(self, listing: Callable[[], Iterable[Sample]], pace: Any) -> None:
+        """`pace` is the handle of a `datapipe.line.pace.Pace`."""
         self._listing = listing
+        self._pace = pace
 
     def get_name(self) -> str:
         return "Corpus"
@@ -28,24 +32,43 @@ class CorpusSource(Datasource):  # type: ignore[misc]  # Ray ships no types
         return None
 
     def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
-        listing = self._listing
+        listing, pace = self._listing, self._pace
 
         def read() -> Iterator[pa.Table]:
-            try:
-                for sample in listing():
-                    yield _block("", pickle.dumps(sample))
-            except UserError as wrong:
-                yield _block(str(wrong))
-            except Exception:  # noqa: BLE001 - Ray would drop the rest of the corpus without a word
-                yield _block(
-                    f"the corpus could not be listed to its end:\n{traceback.format_exc()}"
-                    "What came before it is recorded; run the same command again: it continues"
-                )
+            number, batch, failure = 0, list[Sample](), ""
+            samples = _until_broken(listing)
+            while not failure:
+                size = ray.get(pace.size.remote(number))
+                batch = []
+                for sample in islice(samples, size):
+                    if isinstance(sample, str):
+                        failure = sample
+                    else:
+                        batch.append(sample)
+                if not batch:
+                    break
+                yield _block(number, batch)
+                number += 1
+            if failure:
+                yield _block(number, [], failure)
 
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [ReadTask(read, unknown)]
 
 
-def _block(failure: str, sample: bytes = b"") -> pa.Table:
-    """One row as the line's workers take it: a sample, or what ends the run."""
-    return pa.table({"failure": [failure], "sample": [sample]})
+def _until_broken(listing: Callable[[], Iterable[Sample]]) -> Iterator[Sample | str]:
+    """The samples, then what ends the run if the listing broke off."""
+    try:
+        yield from listing()
+    except UserError as wrong:
+        yield str(wrong)
+    except Exception:  # noqa: BLE001 - Ray would drop the rest of the corpus without a word
+        yield (
+            f"the corpus could not be listed to its end:\n{traceback.format_exc()}"
+            "What came before it is recorded; run the same command again: it continues"
+        )
+
+
+def _block(number: int, samples: list[Sample], failure: str = "") -> pa.Table:
+    """One row as the line's workers take it: samples, or what ends the run."""
+    return pa.table({"number": [number], "failure": [failure], "samples": [pickle.dumps(samples)]})

@@ -16,6 +16,11 @@ class Pool:
 
     stages: tuple[Stage, ...]
     workers: int
+    """When the line starts."""
+    least: int
+    """Never fewer, while the cluster has room for them."""
+    most: int | None
+    """Never more, however the cluster grows; None: as many as find room."""
     resources: Resources
     """Of one worker."""
 
@@ -26,15 +31,15 @@ def plan_pools(
     """One pool for each run of consecutive stages on the same kind of resource.
 
     Stages that all run on CPUs share one pool whose workers do the whole line: they never wait for
-    each other, and a cluster that shrinks to one CPU still gets on. `workers` bounds the CPU
-    workers of all pools together. An actor that does not fit waits for ever without a word (Ray
-    2.60), so the sum never exceeds the cluster.
+    each other, and a cluster that shrinks to one CPU still gets on. Pools that compete for CPUs
+    give idle workers up to each other; a GPU worker, whose models take minutes to load, is kept.
+    `workers` bounds the CPU workers of all pools together. The sum never exceeds the cluster.
 
     Raises UserError when the cluster can never hold one worker of each pool.
     """
     groups = [tuple(group) for _, group in groupby(stages, _on_gpu)]
-    # the stages of a worker run one after the other: it holds what the largest of them needs, not
-    # the sum, which Ray would refuse where it is above 1 and no whole number
+    # the stages of a worker share what the largest of them needs, not the sum, which Ray would
+    # refuse where it is above 1 and no whole number
     needed = [max(stage.resources.num_gpus for stage in group) for group in groups]
     on_gpu = sum(needed)
     if gpus < on_gpu:
@@ -50,12 +55,39 @@ def plan_pools(
         for gpu, group in zip(needed, groups, strict=True)
     ]
     counts, each = _split(weights, cpus, workers)
-    return [
-        Pool(group, int(gpus / on_gpu), Resources(num_gpus=gpu))
-        if gpu
-        else Pool(group, count, Resources(num_cpus=each))
-        for group, gpu, count in zip(groups, needed, counts, strict=True)
-    ]
+    alone = sum(weight > 0 for weight in weights) == 1
+    pools = []
+    for group, gpu, count in zip(groups, needed, counts, strict=True):
+        threads = max(stage.resources.threads for stage in group)
+        if gpu:
+            count = int(gpus / on_gpu)
+            held = Resources(num_gpus=gpu, threads=threads)
+            pools.append(Pool(group, count, least=count, most=None, resources=held))
+        else:
+            held = Resources(num_cpus=each, threads=threads)
+            least, most = count if alone else 1, count if workers else None
+            pools.append(Pool(group, count, least, most, held))
+    return pools
+
+
+def promised(
+    stages: Sequence[Stage], now: tuple[float, float], most: tuple[float, float]
+) -> tuple[float, float]:
+    """CPUs and GPUs to plan with: what is there `now`, or the least that the line needs where the
+    autoscaler may add it (`most`)."""
+    needs = Resources(
+        num_cpus=float(any(not _on_gpu(stage) for stage in stages)),
+        num_gpus=sum(
+            max(stage.resources.num_gpus for stage in group)
+            for on_gpu, group in groupby(stages, _on_gpu)
+            if on_gpu
+        ),
+    )
+    cpus, gpus = (
+        max(have, need) if could >= need else have
+        for have, need, could in zip(now, (needs.num_cpus, needs.num_gpus), most, strict=True)
+    )
+    return cpus, gpus
 
 
 def _split(weights: Sequence[float], cpus: float, workers: int | None) -> tuple[list[int], float]:

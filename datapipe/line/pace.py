@@ -1,0 +1,77 @@
+"""How much the listing hands out at once, and how far ahead of the work it may run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+WORK = 0.5
+"""Seconds of work that a block holds at least: handing over a block costs some 10 ms."""
+BLOCKS = 25.0
+"""Blocks that reach the driver in a second, at most: it spends some 10 ms on each and each pool."""
+MOST = 32
+"""Samples of a block, at most: what one worker does alone while others may run dry."""
+AHEAD = 8
+"""Blocks listed ahead of the work before any worker is known."""
+PATIENCE = 60.0
+"""Seconds without news after which a block is handed out all the same: none may start it."""
+MEMORY = 10.0
+"""Seconds in which an older measurement loses half its weight."""
+FORGOTTEN = 3600.0
+"""Seconds after which a worker that takes no block no longer counts."""
+
+
+class Pace:
+    """One actor beside the driver that the listing asks before each block.
+
+    A block that the listing is asked for again, after a lost node, has the size it had before.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._size = 1
+        self._sizes: list[int] = []
+        self._arrived = -1
+        """The number of the newest block that the line's last pool has begun."""
+        self._workers: dict[str, tuple[int, float]] = {}
+        self._news = asyncio.Event()
+        self._samples = self._seconds = self._elapsed = 0.0
+        self._reported: float | None = None
+
+    async def size(self, number: int) -> int:
+        """Samples of block `number`; returns when the work has come near enough to it."""
+        while number >= len(self._sizes):
+            if number - self._arrived <= self._allowed():
+                self._sizes.append(self._size)
+                break
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), PATIENCE)
+            except TimeoutError:  # those on their way were lost with their workers
+                self._arrived += 1
+        return self._sizes[number]
+
+    async def started(self, number: int, worker: str, slots: int, last: bool) -> None:
+        """A worker that holds up to `slots` blocks began one; `last`: it is of the last pool."""
+        self._workers[worker] = slots, time.monotonic()
+        if last:
+            self._arrived = max(self._arrived, number)
+        self._news.set()
+
+    async def finished(self, samples: int, seconds: float) -> None:
+        """So many more samples came out, after so many seconds of work in all stages."""
+        now = time.monotonic()
+        passed = 0.0 if self._reported is None else now - self._reported
+        kept = 0.5 ** (passed / MEMORY)
+        self._reported = now
+        self._elapsed = self._elapsed * kept + passed
+        self._samples = self._samples * kept + samples
+        self._seconds = self._seconds * kept + seconds
+        by_work = WORK * self._samples / max(self._seconds, 1e-9)
+        by_rate = self._samples / max(self._elapsed, 1e-9) / BLOCKS
+        # at most twice the last: the first few samples tell little
+        self._size = max(1, int(min(max(by_work, by_rate), 2 * self._size, self._most)))
+
+    def _allowed(self) -> int:
+        oldest = time.monotonic() - FORGOTTEN
+        return AHEAD + sum(slots for slots, seen in self._workers.values() if seen > oldest)
