@@ -38,6 +38,8 @@ class EngineOptions:
     """flux: bit for bit what the stock pipeline gives, at its speed."""
     precision: Literal["bfloat16", "float32"] | None = None
     """flux: the default is bfloat16 on a GPU and float32 on a CPU."""
+    quantize: Literal["none", "fp8", "nf4"] = "none"
+    """flux: hold the model in 8 bits (fp8, also faster on Ada and Hopper GPUs) or in 4 (nf4)."""
     attention: str | None = None
     """flux: a diffusers attention backend; the default is the fastest that only rounds
     differently."""
@@ -74,6 +76,7 @@ class EngineOptions:
                 reference_kv=self.reference_kv,
                 exact=self.exact,
                 precision=self.precision,
+                quantize=self.quantize,
                 attention=self.attention,
                 compile=self.compile,
                 micro_batch=self.micro_batch,

@@ -6,6 +6,11 @@ from typing import Literal
 
 Precision = Literal["bfloat16", "float32"]
 
+Quantize = Literal["none", "fp8", "nf4"]
+
+PACKAGE = {"fp8": "torchao", "nf4": "bitsandbytes"}
+"""What quantises."""
+
 ReferenceMode = Literal["concatenated", "two-pass"]
 """How the reference is seen: its tokens beside the target's at every step (stock Kontext), or
 once, through its keys and values (`lora_engine.flux.reference_kv`)."""

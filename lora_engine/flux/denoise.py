@@ -19,6 +19,7 @@ from datapipe.record import Image
 from lora_engine.flux import vae
 from lora_engine.flux.adapter import adapter_file, load_adapter
 from lora_engine.flux.prompts import PromptEmbeddings, find_prompts
+from lora_engine.flux.quantize import quantize
 from lora_engine.flux.reference_kv import USE, ReferenceKV
 from lora_engine.training.device import best_attention, device_named, precision_named, views_at_once
 
@@ -73,7 +74,8 @@ class Denoiser:
         if settings.lora is not None and not settings.exact:
             transformer.fuse_lora()
             transformer.unload_lora()
-        transformer.to(device).eval().requires_grad_(False)
+        quantize(transformer, settings.quantize, device, learns=False)
+        transformer.eval().requires_grad_(False)
         autoencoder = AutoencoderKL.from_pretrained(path / "vae", **options).to(device).eval()
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(path / "scheduler")
         reference_kv = ReferenceKV(transformer) if plan.reference_kv else None

@@ -17,6 +17,7 @@ from lora_engine.flux.base import Base
 from lora_engine.flux.flow import Objective
 from lora_engine.flux.groups import Group
 from lora_engine.flux.prompts import PromptEmbeddings
+from lora_engine.flux.quantize import quantize
 from lora_engine.flux.reference_kv import ReferenceKV
 from lora_engine.flux.settings import TrainSettings
 from lora_engine.flux.state import load_state, save_state
@@ -119,22 +120,16 @@ class Learner:
 def load_transformer(
     settings: TrainSettings, base: Base, device: torch.device, dtype: torch.dtype
 ) -> Any:
-    """The base's transformer, frozen, on its device; in 4 bits if asked for.
+    """The base's transformer, frozen, on its device; in fewer bits if asked for.
 
     One that is to be shared out stays in the CPU's memory: the device could not hold it whole.
     """
-    extra = {}
-    if settings.quantize == "nf4":
-        from diffusers import BitsAndBytesConfig
-
-        extra["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
-        )
     transformer = FluxTransformer2DModel.from_pretrained(
-        base.path / "transformer", dtype=dtype, use_safetensors=True, **extra
+        base.path / "transformer", dtype=dtype, use_safetensors=True
     )
-    transformer.requires_grad_(False)
-    return transformer.to("cpu" if settings.shard else device).train()
+    where = torch.device("cpu") if settings.shard else device
+    quantize(transformer, settings.quantize, where, learns=True)
+    return transformer.requires_grad_(False).train()
 
 
 def _optimizer(

@@ -12,7 +12,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import YAWS
 from lora_engine.flux.base import Base, find_base
-from lora_engine.flux.choices import TARGETS, Precision, ReferenceMode
+from lora_engine.flux.choices import TARGETS, Precision, Quantize, ReferenceMode
 from lora_engine.pairs import Pairs
 
 
@@ -57,8 +57,8 @@ class TrainSettings:
     """Decay of the averaged weights, which are what is saved and validated; 0: none."""
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     """adamw8bit needs bitsandbytes."""
-    quantize: Literal["nf4"] | None = None
-    """Hold the base in 4 bits; needs bitsandbytes."""
+    quantize: Quantize = "none"
+    """Hold the base in 8 bits (fp8, torchao) or 4 (nf4, bitsandbytes)."""
     shard: bool = False
     """Share the base out over the workers' GPUs (FSDP2), for one that does not fit on each."""
     gradient_checkpointing: bool = True
@@ -91,8 +91,8 @@ class TrainSettings:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and under 1, not {self.ema}")
-        if self.shard and self.quantize is not None:
-            raise ValueError("shard and quantize exclude each other: 4-bit weights are not shared")
+        if self.shard and self.quantize != "none":
+            raise ValueError("shard and quantize exclude each other: such weights are not shared")
         if 0 not in self.yaws:
             raise ValueError("the yaws must hold 0: the frontal frame is the reference")
         if self.flip and {-yaw for yaw in self.yaws} != set(self.yaws):
@@ -126,11 +126,11 @@ class Inputs:
 
 def check(settings: TrainSettings, processes: int) -> Inputs:
     """Everything that can be wrong, before anything heavy starts. Raises UserError naming it."""
+    from lora_engine.flux.quantize import check_quantize
     from lora_engine.training.device import device_named
 
     device = device_named(settings.device)
-    if settings.quantize is not None and device.type != "cuda":
-        raise UserError(f"--quantize {settings.quantize}: needs a GPU; leave it out")
+    check_quantize(settings.quantize, device)
     if settings.shard and processes == 1:
         raise UserError("--shard: a single worker has nobody to share the base with; leave it out")
     base = find_base(settings.base)
@@ -177,7 +177,7 @@ def _check_pairs(settings: TrainSettings, pairs: Pairs) -> dict[str, tuple[int, 
 
 def _check_packages(settings: TrainSettings) -> None:
     wanted = {
-        "bitsandbytes": settings.optimizer == "adamw8bit" or settings.quantize is not None,
+        "bitsandbytes": settings.optimizer == "adamw8bit",
         "tensorboard": settings.tensorboard,
         "wandb": settings.wandb,
     }

@@ -14,7 +14,7 @@ from datapipe.record import YAWS, Image
 from lora_engine.flux import prompts
 from lora_engine.flux.adapter import adapter_file, check_adapter, read_header
 from lora_engine.flux.base import SYNTHESIS, TEXT, Base, file_hash, find_base
-from lora_engine.flux.choices import Precision
+from lora_engine.flux.choices import PACKAGE, Precision, Quantize
 from lora_engine.training.device import hush
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class FluxSettings:
     """None: a GPU if there is one."""
     precision: Precision | None = None
     """None: bfloat16 on a GPU, float32 on a CPU."""
+    quantize: Quantize = "none"
+    """Hold the base, with the LoRA fused into it, in 8 bits (fp8) or 4 (nf4)."""
     attention: str | None = None
     """A diffusers attention backend; None: the fastest installed that only rounds differently."""
     compile: bool | None = None
@@ -60,6 +62,8 @@ class FluxSettings:
             raise ValueError(f"micro_batch must be at least 1, not {self.micro_batch}")
         if self.exact and (self.compile or self.attention not in (None, "native")):
             raise ValueError("exact excludes compile and other attention backends")
+        if self.exact and self.quantize != "none":
+            raise ValueError("exact excludes quantize, which changes the weights")
         if self.reference_kv and self.lora is None:
             raise ValueError("reference_kv needs an adapter that was trained with it")
 
@@ -95,7 +99,11 @@ class FluxSynthesizer:
 
     def plan(self) -> Plan:
         """Check every file and option without loading weights. Raises UserError."""
+        from lora_engine.flux.quantize import check_quantize
+        from lora_engine.training.device import device_named
+
         s = self.settings
+        check_quantize(s.quantize, device_named(s.device))
         header = beside = None
         if s.lora is not None:
             file = adapter_file(s.lora)
@@ -119,6 +127,9 @@ class FluxSynthesizer:
     def provenance(self) -> dict[str, object]:
         """What makes the views; reads the files' hashes. Raises UserError."""
         plan, s = self.plan(), self.settings
+        libraries = ["diffusers", "torch"]
+        if s.quantize != "none":
+            libraries.append(PACKAGE[s.quantize])
         return {
             "engine": self.name,
             "base": plan.base.name,
@@ -133,9 +144,10 @@ class FluxSynthesizer:
             "reference_kv": plan.reference_kv,
             "exact": s.exact,
             "precision": s.precision,
+            "quantize": s.quantize,
             "attention": s.attention,
             "compile": s.compile,
-            "versions": {name: version(name) for name in ("diffusers", "torch")},
+            "versions": {name: version(name) for name in libraries},
         }
 
     def setup(self) -> None:

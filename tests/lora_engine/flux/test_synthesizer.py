@@ -200,6 +200,7 @@ def test_threads_share_a_synthesizer(tiny_base, portrait):
         ({"guidance": 0.0}, "guidance"),
         ({"micro_batch": 0}, "micro_batch"),
         ({"exact": True, "compile": True}, "exact"),
+        ({"exact": True, "quantize": "fp8"}, "exact"),
         ({"reference_kv": True}, "adapter"),
     ],
 )

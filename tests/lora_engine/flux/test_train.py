@@ -153,7 +153,6 @@ def test_a_folder_in_use_needs_resume_and_the_same_settings(run):
         ({"pairs": "/nowhere"}, "holds no manifest"),
         ({"device": "cuda"}, "no GPU"),
         ({"optimizer": "adamw8bit"}, "pip install bitsandbytes"),
-        ({"quantize": "nf4"}, "needs a GPU"),
         ({"shard": True}, "single worker"),
         ({"wandb": True}, "pip install wandb"),
         ({"out": "s3://bucket/run"}, "on a disk"),

@@ -1,0 +1,87 @@
+"""A base in 8 or 4 bits: the linear layers of its blocks, which are nearly all of its weights."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+import torch
+
+from datapipe.errors import UserError
+from lora_engine.flux.choices import PACKAGE, Quantize
+
+FAST_FP8 = (8, 9)
+"""Compute capability from which a GPU multiplies float8 matrices (Ada, Hopper)."""
+
+NF4_BLOCK = 64
+"""Weights that share a scale; bitsandbytes 0.50 reads shorter rows wrongly on a CPU."""
+
+
+def check_quantize(kind: Quantize, device: torch.device) -> None:
+    """Raises UserError when this machine cannot, naming the option."""
+    if kind == "none":
+        return
+    if importlib.util.find_spec(PACKAGE[kind]) is None:
+        raise UserError(
+            f"--quantize {kind}: the package {PACKAGE[kind]} is not installed: "
+            "pip install 'harmoview[quantize]'"
+        )
+    if device.type not in ("cuda", "cpu"):
+        raise UserError(f"--quantize {kind}: works on cuda and cpu, not on {device.type}")
+
+
+def quantize(transformer: Any, kind: Quantize, device: torch.device, *, learns: bool) -> None:
+    """Quantise in place, a layer at a time on `device`, to which the whole is moved.
+
+    A LoRA that only infers is fused before; one that learns is put on afterwards. Embedders, the
+    last norm and the output projection keep the transformer's dtype.
+    """
+    if kind == "fp8":
+        _fp8(transformer, device, learns=learns)
+    elif kind == "nf4":
+        _nf4(transformer, device)
+    transformer.to(device)
+
+
+def _wanted(module: torch.nn.Module, name: str) -> bool:
+    return isinstance(module, torch.nn.Linear) and "transformer_blocks." in name
+
+
+def _fp8(transformer: Any, device: torch.device, *, learns: bool) -> None:
+    """Weights in float8 (e4m3), a scale a row; on a GPU that multiplies them, activations too.
+
+    Such a product has no backward pass, so a learning base computes in its own precision.
+    """
+    library = importlib.import_module("torchao.quantization")
+    config: Any = library.Float8WeightOnlyConfig()
+    fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= FAST_FP8
+    if fast and not learns and transformer.dtype == torch.bfloat16:
+        config = library.Float8DynamicActivationFloat8WeightConfig(granularity=library.PerRow())
+    library.quantize_(transformer, config, filter_fn=_wanted, device=device)
+
+
+def _nf4(transformer: Any, device: torch.device) -> None:
+    """Weights in 4 bits (QLoRA's NormalFloat, doubly quantised), multiplied in their old dtype."""
+    layers = importlib.import_module("bitsandbytes.nn")
+    dtype = transformer.dtype
+    for name, module in list(transformer.named_modules()):
+        if not _wanted(module, name):
+            continue
+        if module.in_features % NF4_BLOCK:
+            raise UserError(
+                f"--quantize nf4: {name} has rows of {module.in_features} weights, not of a "
+                f"multiple of {NF4_BLOCK}, which bitsandbytes needs; use fp8"
+            )
+        small = layers.Linear4bit(
+            module.in_features, module.out_features, bias=module.bias is not None,
+            compute_dtype=dtype, quant_type="nf4", device="meta",
+        )  # fmt: skip
+        # Its packed CPU kernel has no backward pass, and is not on every machine.
+        small.support_avx512bf16_for_cpu = False
+        weight = module.weight.detach()
+        small.weight = layers.Params4bit(
+            weight, requires_grad=False, quant_type="nf4", module=small
+        )
+        small.bias = module.bias
+        transformer.set_submodule(name, small.to(device))  # moving it quantises it
