@@ -87,7 +87,13 @@ def _thresholds(rules: Rules) -> list[Threshold]:
     return [
         Threshold(("sharpness", "minimum"), "Sharpness", "", sharp.minimum, "up", least=0.0),
         Threshold(
-            ("sharpness", "ratio"), "Sharpness over reference", "", sharp.ratio, "up", least=0.0
+            path=("sharpness", "ratio"),
+            title="Sharpness over reference",
+            unit="",
+            value=sharp.ratio,
+            stricter="up",
+            least=0.0,
+            steps=12,
         ),
         Threshold(
             ("aesthetic", "minimum"), f"Aesthetic ({beauty.scorer})", "", beauty.minimum, "up"
@@ -129,7 +135,7 @@ def _pose_thresholds(rules: Rules, angles: list[int]) -> list[Threshold]:
         )
     if angles[0] <= pose.level_to:
         found += [
-            Threshold(("pose", "pitch"), "Pitch within", "°", pose.pitch, "down", 1, 90, steps=8),
-            Threshold(("pose", "roll"), "Roll within", "°", pose.roll, "down", 1, 180, steps=8),
+            Threshold(("pose", "pitch"), "Pitch within", "°", pose.pitch, "down", 1, 90, steps=6),
+            Threshold(("pose", "roll"), "Roll within", "°", pose.roll, "down", 1, 180, steps=6),
         ]
     return found

@@ -24,8 +24,8 @@ from datapipe.inspect.report.stops import (
     unpack,
 )
 
-MOST_CELLS = 350_000
-"""In the report, over all yaws: some 2 MB. Where a run has more, sliders get fewer stops."""
+MOST_CELLS = 1_600_000
+"""In the report, over all yaws: some 3 MB. Where a run has more, sliders get fewer stops."""
 MOST_WHILE_READING = 6_000_000
 ABSENT = -1
 """The code of a view that an identity does not have."""
@@ -38,13 +38,21 @@ class _Group:
     checks: tuple[Check, ...]
     codes: Codes = field(default_factory=lambda: np.empty(0, np.int64))
     counts: Codes = field(default_factory=lambda: np.empty(0, np.int64))
+    _new: list[tuple[Codes, Codes]] = field(default_factory=list)
 
     def add(self, codes: Codes, counts: Codes) -> None:
-        joined = np.concatenate([self.codes, codes])
-        self.codes, where = np.unique(joined, return_inverse=True)
-        weights = np.concatenate([self.counts, counts])
+        """Count codes; `merge` comes when enough are waiting."""
+        self._new.append((codes, counts))
+        if sum(len(new) for new, _ in self._new) > max(len(self.codes), 100_000):
+            self.merge()
+
+    def merge(self) -> None:
+        codes, counts = zip((self.codes, self.counts), *self._new, strict=True)
+        self.codes, where = np.unique(np.concatenate(codes), return_inverse=True)
         # exact: sums of counts stay far below 2**53
+        weights = np.concatenate(counts)
         self.counts = np.bincount(where, weights, len(self.codes)).astype(np.int64)
+        self._new = []
 
 
 class Joint:
@@ -58,7 +66,14 @@ class Joint:
 
     @property
     def cells(self) -> int:
+        """How many; while identities are still being added, about."""
         return sum(len(group.codes) for group in self.groups)
+
+    def finish(self, most: int) -> None:
+        """All is counted: no more than about so many cells."""
+        for group in self.groups:
+            group.merge()
+        self.shrink(most)
 
     @property
     def sampled(self) -> Codes:
@@ -74,30 +89,40 @@ class Joint:
         ]
         return [[levels[check.threshold] for check in group.checks] for group in self.groups]
 
-    def code(self, group: int, detected: NDArray[np.bool_], columns: Sequence[Codes]) -> Codes:
-        assert len(columns) == len(self.groups[group].checks)
-        return pack(detected, columns)
+    def add(self, group: int, cells: Codes, counts: Codes) -> None:
+        """Count pictures by their cells."""
+        present = cells != ABSENT
+        self.groups[group].add(cells[present], counts[present])
 
-    def add(self, codes: Codes, sampled: NDArray[np.bool_]) -> None:
-        """Count identities by their codes, (identities, groups); keep those that are sampled."""
-        for index, group in enumerate(self.groups):
-            present = codes[:, index] != ABSENT
-            group.add(*np.unique(codes[present, index], return_counts=True))
-        self._sampled.append(codes[sampled])
-        self.shrink(MOST_WHILE_READING)
+    def hold(self, codes: Codes) -> None:
+        """Keep identities whole: their codes, (identities, groups)."""
+        self._sampled.append(codes)
 
     def shrink(self, most: int) -> None:
-        """Take stops away, from the slider that has most of them first, until so few cells are
-        left. The rules' own thresholds and the ends of the sliders always stay."""
+        """Take stops away until so few cells are left, always in the group that has most of them.
+
+        The rules' own thresholds and the ends of the sliders stay.
+        """
         while self.cells > most:
-            sizes = [len(stops) for stops in self.stops]
-            widest = sizes.index(max(sizes))
-            kept = thin_out(
-                self.stops[widest], position(self.plan.thresholds[widest], self.stops[widest])
-            )
-            if kept.all():
+            for group in self.groups:
+                group.merge()
+            largest = max(self.groups, key=lambda group: len(group.codes))
+            for threshold in self._finest_first(largest):
+                stops = self.stops[threshold]
+                kept = thin_out(stops, position(self.plan.thresholds[threshold], stops))
+                if not kept.all():
+                    self._thin(threshold, kept)
+                    break
+            else:
                 return
-            self._thin(widest, kept)
+
+    def _finest_first(self, group: _Group) -> list[int]:
+        """The thresholds of a group; those with most stops for what was wanted come first."""
+
+        def fineness(threshold: int) -> float:
+            return len(self.stops[threshold]) / self.plan.thresholds[threshold].steps
+
+        return sorted({check.threshold for check in group.checks}, key=fineness, reverse=True)
 
     def _thin(self, threshold: int, kept: NDArray[np.bool_]) -> None:
         from_loosest = kept if self.plan.thresholds[threshold].stricter == "up" else kept[::-1]
@@ -105,9 +130,8 @@ class Joint:
         for index, group in enumerate(self.groups):
             if all(check.threshold != threshold for check in group.checks):
                 continue
-            old = _Group(group.checks, group.codes, group.counts)
-            group.codes, group.counts = old.codes[:0], old.counts[:0]
-            group.add(self._recoded(group, old.codes, threshold, from_loosest), old.counts)
+            group.codes = self._recoded(group, group.codes, threshold, from_loosest)
+            group.merge()
             present = sampled[:, index] != ABSENT
             codes = sampled[present, index]
             sampled[present, index] = self._recoded(group, codes, threshold, from_loosest)

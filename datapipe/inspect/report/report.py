@@ -23,17 +23,22 @@ from datapipe.inspect.sheet import Explain
 from datapipe.run.info import load_info
 
 FORMAT = 1
+SAMPLES_HELD = 20_000
 SCRIPTS = ("data.js", "rules.js", "draw.js", "charts.js", "cards.js", "page.js")
 """In this order, as one script."""
 
 
-def report(run: Folder, plan: Plan, stats: Mapping[str, Any], explain: Explain) -> bytes:
+def report(
+    run: Folder, plan: Plan, stats: Mapping[str, Any], explain: Explain, hold: int = SAMPLES_HELD
+) -> bytes:
     """The page. `stats` is `Stats.as_dict()` by the same rules.
 
-    The same run gives the same bytes. Raises UserError when the run cannot be read.
+    About `hold` samples go into it identity by identity; what the page says of identities is exact
+    where the run has no more. The same run gives the same bytes. Raises UserError when the run
+    cannot be read.
     """
     info = load_info(run)
-    counted = count(run, info, plan, stats["funnel"]["candidates"])
+    counted = count(run, info, plan, stats["funnel"]["candidates"], hold)
     shown, thumbnails = cards(run, info, counted, explain)
     data = {
         "format": FORMAT,
@@ -111,7 +116,8 @@ def _groups(counted: Counted) -> list[dict[str, Any]]:
             "yaw": yaw,
             "missing": "reference_not_detected" if yaw is None else "not_detected",
             "checks": [
-                {"threshold": check.threshold, "reason": check.reason} for check in group.checks
+                {"threshold": check.threshold, "reason": check.reason, "column": check.column}
+                for check in group.checks
             ],
             "cells": len(group.codes),
         }
@@ -133,7 +139,7 @@ def _arrays(counted: Counted) -> bytes:
         cells = np.searchsorted(group.codes, column) + 1
         columns.append(np.where(column == ABSENT, 0, cells))
     parts += [*map(_planes, columns), _bytes(np.array(counted.second, bool))]
-    return gzip.compress(b"".join(parts), 9, mtime=0)
+    return gzip.compress(b"".join(parts), 6, mtime=0)
 
 
 def _bytes(values: Any) -> bytes:

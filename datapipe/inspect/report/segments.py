@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from zlib import crc32
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +30,8 @@ SCORES = (
 )
 ROWS = 400_000
 """Views held at a time; a segment, which is never divided, may hold more."""
+AHEAD = 4
+"""Segments read while others are counted; object stores answer slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +84,27 @@ def read(run: Folder, names: Sequence[str], yaws: Sequence[int]) -> Iterator[Ide
     """Every identity of these segments. Raises UserError where the files cannot be read."""
     waiting: list[tuple[pa.Table, pa.Table]] = []
     labels: list[str] = []
-    for name in names:
-        waiting.append(read_tables(run, name, SCORES))
+    for name, tables in _ahead(run, names):
+        waiting.append(tables)
         labels.append(name)
         if sum(len(views) for _, views in waiting) >= ROWS:
             yield identities(waiting, labels, yaws)
             waiting, labels = [], []
     if waiting:
         yield identities(waiting, labels, yaws)
+
+
+def _ahead(run: Folder, names: Sequence[str]) -> Iterator[tuple[str, tuple[pa.Table, pa.Table]]]:
+    """Segments in their order; the next few are read meanwhile."""
+    coming: deque[tuple[str, Future[tuple[pa.Table, pa.Table]]]] = deque()
+    with ThreadPoolExecutor(AHEAD) as pool:
+        for name in names:
+            coming.append((name, pool.submit(read_tables, run, name, SCORES)))
+            if len(coming) > AHEAD:
+                name, future = coming.popleft()
+                yield name, future.result()
+        for name, future in coming:
+            yield name, future.result()
 
 
 def read_tables(
@@ -128,9 +145,9 @@ def identities(
     return Identities(
         segments=list(labels),
         segment=numbers,
-        keys=keys.to_pylist(),
+        keys=(names := keys.to_pylist()),
         key=own // most,
-        rank=_ranks(keys)[own // most],
+        rank=_ranks(names)[own // most],
         number=own % most,
         references=_pictures(references, np.arange(len(own)), len(own)),
         views={
@@ -159,14 +176,14 @@ def _pictures(rows: pa.Table, place: NDArray[np.int64], count: int) -> Pictures:
     return Pictures(present, detected, {name: spread(name) for name in SCORES})
 
 
-def _ranks(keys: pa.Array) -> NDArray[np.uint64]:
-    table = pa.table({"key": keys})
-    with duckdb.connect() as connection:
-        connection.execute("SET threads = 1")  # rows stay in their order
-        connection.register("keys", table)
-        ranks: NDArray[np.uint64] = (
-            connection.sql("SELECT md5_number_upper(key) AS rank FROM keys")
-            .to_arrow_table()["rank"]
-            .to_numpy()
-        )
-    return ranks
+def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Numbers stirred until they are spread evenly (the finish of splitmix64)."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    found: NDArray[np.uint64] = numbers ^ (numbers >> np.uint64(31))
+    return found
+
+
+def _ranks(keys: list[str]) -> NDArray[np.uint64]:
+    sums = (crc32(key.encode()) for key in keys)
+    return mixed(np.fromiter(sums, np.uint64, len(keys)) * np.uint64(0x9E3779B97F4A7C15))

@@ -75,8 +75,9 @@ class Histograms:
             for yaw, counts in self.counts[name].items():
                 values = _drawn(name, part, yaw)
                 measured = values[~np.isnan(values)]
-                places = np.searchsorted(edges, measured, "right") - 1
-                counts += np.bincount(places.clip(0, BARS - 1), minlength=BARS)
+                places = (measured - edges[0]) * (BARS / (edges[-1] - edges[0]))
+                places = places.clip(0, BARS - 1).astype(np.int64)
+                counts += np.bincount(places, minlength=BARS)
                 present = int(part.views[yaw].present.sum())
                 self.unmeasured[name][yaw] += present - len(measured)
 

@@ -23,11 +23,12 @@ DETECTED = 1
 
 
 def choose_stops(threshold: Threshold, values: Floats) -> Floats:
-    """Round numbers over the range of the scores, the threshold itself and its bounds; rising."""
+    """Round numbers where they reject up to half of the scores, the threshold itself and its
+    bounds; rising."""
     finite = values[np.isfinite(values)]
     low = high = threshold.value
     if len(finite):
-        inner = np.quantile(finite, (0.02, 0.98))
+        inner = np.quantile(finite, (0.01, 0.5) if threshold.stricter == "up" else (0.5, 0.99))
         low, high = min(low, float(inner[0])), max(high, float(inner[1]))
     # room to both sides also where every score lies on one
     room = max(high - low, abs(threshold.value) / 2) / 4

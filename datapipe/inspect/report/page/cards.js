@@ -10,6 +10,12 @@ function picture(index, title) {
   return el("img", { src: data.thumbnails[index], alt: title, width: 128, height: 128 });
 }
 
+// Whether a score decides about a card's picture: the roll of a profile, for one, says nothing.
+function isTested(card, name) {
+  const group = data.groups.find(({ yaw }) => yaw === card.yaw);
+  return group.checks.some(({ column }) => column === name);
+}
+
 function drawCards(holder, fate) {
   holder.replaceChildren(...data.cards.map((card, index) => ({ card, index }))
     .filter(({ card }) => card.fate === fate)
@@ -22,7 +28,7 @@ function drawCards(holder, fate) {
         `identity ${card.identity}`, card.caption ? `: ${card.caption}` : ""),
       card.detail ? el("p", { class: "detail" }, card.detail) : null,
       el("div", { class: "numbers" }, Object.entries(SHOWN_SCORES)
-        .filter(([name]) => card.scores[name] !== undefined)
+        .filter(([name]) => card.scores[name] !== undefined && isTested(card, name))
         .map(([name, title]) => el("span", {}, title, el("b", {}, trim(card.scores[name]))))))));
 }
 

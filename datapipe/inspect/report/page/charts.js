@@ -100,7 +100,8 @@ function coarse({ edges, counts }) {
 
 function histogram(edges, bars, low, high, axis) {
   const width = 260, height = 120, left = 6, right = 6, bottom = 28, top = 8;
-  const first = Math.min(edges[0], low ?? edges[0]), last = Math.max(edges[edges.length - 1], high ?? low ?? -Infinity);
+  const end = edges[edges.length - 1], room = (end - edges[0]) * 0.05;
+  const first = Math.min(edges[0], (low ?? Infinity) - room), last = Math.max(end, (high ?? low ?? -Infinity) + room);
   const x = (value) => left + ((value - first) / (last - first)) * (width - left - right);
   const floor = height - bottom, most = Math.max(...bars, 1);
   const y = (count) => floor - (count / most) * (floor - top);
@@ -135,8 +136,8 @@ function drawSpread(holder, state, name, axis) {
   const width = 520, height = 270, left = 44, right = 14, top = 12, bottom = 40;
   const known = yaws.map((yaw) => quantiles(edges, counts[yaw], [0.05, 0.25, 0.5, 0.75, 0.95]));
   const bounds = yaws.map((yaw) => limits(state, name, yaw));
-  const seen = [...known.flat(), ...bounds.flat()].filter((value) => value !== null && value > -1);
-  const all = name === "pose_error" ? [...known.flat(), ...bounds.flat()].filter((value) => value !== null) : seen;
+  const off = name === "identity_cosine" ? -1 : -Infinity; // a threshold that rejects nothing
+  const all = [...known.flat(), ...bounds.flat()].filter((value) => value !== null && value > off);
   const low = Math.min(...all, 0), high = Math.max(...all, low + 0.1);
   const pad = (high - low) * 0.06, side = yaws.length > 1 ? (yaws[yaws.length - 1] - yaws[0]) / yaws.length / 2 : 10;
   const x = (yaw) => left + ((yaw - yaws[0] + side) / (yaws[yaws.length - 1] - yaws[0] + 2 * side)) * (width - left - right);
