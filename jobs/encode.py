@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from datapipe.pack.shards import Shard
     from harmoview.encode.run import Work
 
+POLL = 5.0
+"""Most seconds between two looks at the workers."""
 RETRIES = 2
 """Times that a shard whose worker died is begun again."""
 
@@ -29,7 +32,7 @@ class Settings:
     """Encode packed shards once, so that training need not.
 
     Run again it continues: a shard is encoded when its index is there. Samples that cannot be
-    encoded are skipped with a warning and counted in the manifest.
+    encoded are left out, counted in the manifest and named in OUT/skipped.jsonl.
     """
 
     shards: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SHARDS")]
@@ -73,38 +76,30 @@ def execute(settings: Settings) -> None:
     with locked(out), _progress(settings.quiet) as show:
         manifest = encode(source, out, settings.encode, work, show)
     if not settings.quiet:
-        skipped = "".join(f", {count} skipped as {why}" for why, count in manifest.skipped.items())
-        print(f"encoded {manifest.samples:,} samples into {out.url}{skipped}")
+        skipped = "".join(f", {count:,} {why}" for why, count in manifest.skipped.items())
+        left_out = f"; left out{skipped[1:]}: see skipped.jsonl there" if skipped else ""
+        print(f"encoded {manifest.samples:,} samples into {out.url}{left_out}")
 
 
 def on_ray(settings: Settings) -> Work:
     """Work by Ray actors, one shard a task."""
 
-    def work(shards: Sequence[Shard]) -> Iterable[Shard]:
+    def work(shards: Sequence[Shard]) -> Iterable[str | None]:
         import ray
-        from ray.util import ActorPool
 
         from harmoview.encode.run import Worker
 
         if not shards:
             return
         connect(settings.address, quiet=True)
-        resources = ray.cluster_resources()
-        gpus = int(resources.get("GPU", 0)) if settings.device != "cpu" else 0
-        if settings.device == "cuda" and not gpus:
-            raise UserError("--device cuda: the Ray cluster has no GPU")
-        cpus = int(resources.get("CPU", 1))
-        count = min(settings.workers or gpus or max(1, cpus // 4), len(shards))
-        of_one = int(min(1.0, (gpus or cpus) / count) * 100) / 100
-        share = {"num_gpus": of_one} if gpus else {"num_cpus": of_one}
+        count, device, share = _size(settings, ray.cluster_resources(), len(shards))
         actor = ray.remote(Worker).options(**share, max_restarts=-1, max_task_retries=RETRIES)
-        device = "cuda" if gpus else "cpu"
-        pool = ActorPool(
-            [actor.remote(settings.shards, settings.out, settings.encode, device)
-             for _ in range(count)]
-        )  # fmt: skip
+        workers = [
+            actor.remote(settings.shards, settings.out, settings.encode, device)
+            for _ in range(count)
+        ]
         try:
-            yield from pool.map_unordered(lambda worker, shard: worker.encode.remote(shard), shards)
+            yield from _hand_out(workers, deque(shards))
         except ray.exceptions.RayTaskError as failed:
             if isinstance(failed.cause, UserError):
                 raise failed.cause from failed
@@ -114,18 +109,69 @@ def on_ray(settings: Settings) -> Work:
                 f"an encoding worker could not be kept alive: {died}; "
                 "what is done is kept, run the same command again"
             ) from died
+        finally:
+            for worker in workers:  # their memory is for whatever comes next
+                ray.kill(worker)
 
     return work
 
 
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
-    from rich.progress import Progress
+def _size(
+    settings: Settings, resources: dict[str, float], shards: int
+) -> tuple[int, str, dict[str, float]]:
+    """How many workers, on which device, and what of the cluster each one takes."""
+    gpus = int(resources.get("GPU", 0)) if settings.device != "cpu" else 0
+    if settings.device == "cuda" and not gpus:
+        raise UserError("--device cuda: the Ray cluster has no GPU")
+    cpus = int(resources.get("CPU", 1))
+    count = min(settings.workers or gpus or max(1, cpus // 4), shards)
+    each = -(-count // (gpus or cpus))  # workers that share a device
+    share = int(100 / each) / 100
+    return count, "cuda" if gpus else "cpu", {"num_gpus" if gpus else "num_cpus": share}
 
-    with Progress(console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task("encode, shards", total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+def _hand_out(workers: Sequence[Any], shards: deque[Shard]) -> Iterator[str | None]:
+    """A shard to each worker as soon as it has loaded its models, then one after the other.
+
+    A worker for which the cluster has no room yet holds nothing that the others would wait for.
+    """
+    import ray
+
+    loading = {worker.load.remote(): worker for worker in workers}
+    streams: dict[Any, Any] = {}
+    while shards or streams:
+        ready, _ = ray.wait([*loading, *streams], timeout=POLL)
+        for call in ready:
+            if call in loading:
+                ray.get(call)
+                worker = loading.pop(call)
+            else:
+                try:
+                    while ray.wait([call], timeout=0)[0]:
+                        yield ray.get(next(call))
+                    continue
+                except StopIteration:
+                    worker = streams.pop(call)
+            if shards:
+                stream = worker.encode.options(num_returns="streaming").remote(shards.popleft())
+                streams[stream] = worker
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[Counter[str], int], None]]:
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task("encode", total=None)
+
+        def show(counts: Counter[str], total: int) -> None:
+            left_out = counts.total() - counts["encoded"]
+            text = f"encode, {left_out:,} left out" if left_out else "encode"
+            bar.update(task, completed=counts.total(), total=total, description=text)
+
+        yield show
 
 
 def _device(settings: Settings) -> str:

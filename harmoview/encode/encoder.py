@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from transformers import AutoTokenizer, UMT5EncoderModel
 
 from datapipe.errors import UserError
 from harmoview.encode.buckets import Bucket, default_buckets
+from harmoview.encode.clip import Frames
 from harmoview.encode.settings import EncodeSettings
 from harmoview.load import check_base, load_frontal_encoder, pipeline_index
 from harmoview.model.layout import ReferenceLayout
@@ -46,7 +46,6 @@ class Encoder:
         check_base(settings.base)
         self.settings, self.device = settings, device
         recipe = base_recipe(settings.base)
-        self.fps = settings.fps or recipe.fps
         self.layout = ReferenceLayout()
         self._stored = DTYPES[settings.stored]
         compute = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -54,7 +53,8 @@ class Encoder:
         self._vae = AutoencoderKLWan.from_pretrained(
             settings.base, subfolder="vae", dtype=torch.float32
         ).to(device)
-        self.buckets = self._checked_buckets(recipe)
+        buckets = self._checked_buckets(recipe)
+        self.frames = Frames(buckets, settings.fps or recipe.fps, settings.enlarged)
         self._text = WanPipeline(
             tokenizer=AutoTokenizer.from_pretrained(settings.base, subfolder="tokenizer"),
             text_encoder=UMT5EncoderModel.from_pretrained(
@@ -123,10 +123,3 @@ def expert_names(base: str) -> tuple[str, ...]:
     """The base's transformers, the high-noise one first."""
     two = pipeline_index(base).get("boundary_ratio") is not None
     return ("transformer", "transformer_2") if two else ("transformer",)
-
-
-def release(device: torch.device) -> None:
-    """Give the memory of dropped models back."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

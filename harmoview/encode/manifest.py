@@ -20,6 +20,8 @@ from harmoview.encode.settings import EncodeSettings
 NAME = "manifest.json"
 KIND = "harmoview-encoded"
 FORMAT = 1
+SKIPPED = "skipped.jsonl"
+"""One line for each sample that was left out: key, reason, detail."""
 READERS = 16
 
 SCHEMA = pa.schema(
@@ -43,6 +45,15 @@ SCHEMA = pa.schema(
 """One row a sample. The tar members of a sample are the bytes `offset`, `size` of its shard, with
 their `crc32`; `caption` names its text embedding; `views` is the least number of views of an
 identity, the frontal reference being one; the scores are the lowest of an identity's means."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A sample that was left out."""
+
+    key: str
+    reason: str
+    detail: str
 
 
 @dataclass(frozen=True)
@@ -113,10 +124,17 @@ def index_name(shard: str) -> str:
 
 
 def write_index(
-    folder: Folder, shard: Shard, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]
+    folder: Folder,
+    shard: Shard,
+    rows: Sequence[Mapping[str, Any]],
+    about: Mapping[str, Any],
+    skipped: Sequence[Skipped] = (),
 ) -> None:
     """Write the index of one shard; that it is there says that the shard is whole."""
-    metadata = {"shard": json.dumps(asdict(shard)), "about": json.dumps(about)}
+    metadata = {
+        "shard": json.dumps(asdict(shard)),
+        "about": json.dumps({**about, "skipped": [asdict(one) for one in skipped]}),
+    }
     table = pa.Table.from_pylist(list(rows), schema=SCHEMA.with_metadata(metadata))
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
@@ -124,7 +142,10 @@ def write_index(
 
 
 def read_about(folder: Folder, name: str) -> tuple[Shard, dict[str, Any]] | None:
-    """The shard `name` and what was noted of it, or None where it is not finished."""
+    """The shard `name` and what was noted of it, or None where it is not finished.
+
+    Noted are `source`, the SHA-256 of the packed shard, `settings` and the list `skipped`.
+    """
     if not folder.exists(index_name(name)):
         return None
     metadata = pq.read_schema(io.BytesIO(folder.read(index_name(name)))).metadata

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,15 +16,16 @@ from datapipe.files import Folder
 from datapipe.pack.manifest import NAME, Manifest, load_manifest
 from datapipe.pack.shards import Shard
 from harmoview.encode.encoder import Encoder
-from harmoview.encode.manifest import EncodedManifest, load_encoded, read_about
+from harmoview.encode.manifest import SKIPPED, EncodedManifest, load_encoded, read_about
 from harmoview.encode.settings import EncodeSettings
-from harmoview.encode.shard import encode_shard, put_text
+from harmoview.encode.shard import Models, encode_shard
 
 RUN = "encode.json"
-Show = Callable[[int, int], None]
-"""Told how many of how many shards are done."""
-Work = Callable[[Sequence[Shard]], Iterable[Shard]]
-"""Encodes shards, in any order."""
+Show = Callable[[Counter[str], int], None]
+"""Told how many samples are `encoded`, and skipped by reason; and of how many."""
+Work = Callable[[Sequence[Shard]], Iterable[str | None]]
+"""Encodes shards, in any order; yields for each sample None, or why it was skipped."""
+DONE = "encoded"
 
 
 def encode(source: Folder, out: Folder, settings: EncodeSettings, work: Work, show: Show) -> (
@@ -39,12 +40,17 @@ def encode(source: Folder, out: Folder, settings: EncodeSettings, work: Work, sh
     _claim(out, about)
     if out.exists(NAME):
         return load_encoded(out)
-    todo = [shard for shard in manifest.shards if not _done(out, shard, settings)]
-    finished = len(manifest.shards) - len(todo)
-    show(finished, len(manifest.shards))
-    for _ in work(todo):
-        finished += 1
-        show(finished, len(manifest.shards))
+    counts, todo = Counter[str](), []
+    for shard in manifest.shards:
+        if (before := _done(out, shard)) is None:
+            todo.append(shard)
+        else:
+            counts += before
+    total = sum(shard.samples for shard in manifest.shards)
+    show(counts, total)
+    for skipped in work(todo):
+        counts[skipped or DONE] += 1
+        show(counts, total)
     encoded = _manifest(out, manifest, about["source"], settings)
     encoded.write(out)
     return encoded
@@ -64,11 +70,11 @@ def packed_manifest(source: Folder) -> Manifest:
 def encode_here(source: Folder, out: Folder, settings: EncodeSettings, device: str) -> Work:
     """Work in this process, one shard after the other."""
 
-    def work(shards: Sequence[Shard]) -> Iterable[Shard]:
+    def work(shards: Sequence[Shard]) -> Iterable[str | None]:
         if shards:
             worker = Worker(source.url, out.url, settings, device)
             for shard in shards:
-                yield worker.encode(shard)
+                yield from worker.encode(shard)
 
     return work
 
@@ -80,16 +86,20 @@ class Worker:
         self._source, self._out = Folder(source), Folder(out)
         self._settings, self._device = settings, torch.device(device)
 
-    def encode(self, shard: Shard) -> Shard:
-        """Raises UserError where a model is missing or the packed shard is damaged."""
-        return encode_shard(self._source, shard, self._out, self._encoder)
+    def load(self) -> None:
+        """Raises UserError where a model is missing or does not fit the settings."""
+        self._models  # noqa: B018  # loads them
+
+    def encode(self, shard: Shard) -> Iterator[str | None]:
+        """As `encode_shard`. Raises UserError where the packed shard is damaged."""
+        return encode_shard(self._source, shard, self._models)
 
     @cached_property
-    def _encoder(self) -> Encoder:
+    def _models(self) -> Models:
         # not in the constructor: what an actor's constructor raises loses its type
-        encoder = Encoder(self._settings, self._device)
-        put_text(self._out, encoder, "")
-        return encoder
+        models = Models(Encoder(self._settings, self._device), self._out, set())
+        models.text("")
+        return models
 
 
 def _source(source: Folder, manifest: Manifest) -> dict[str, Any]:
@@ -98,6 +108,9 @@ def _source(source: Folder, manifest: Manifest) -> dict[str, Any]:
 
 
 def _claim(out: Folder, about: dict[str, Any]) -> None:
+    if out.local is not None:  # of a run that was killed
+        for left in out.local.rglob(".*.tmp"):
+            left.unlink(missing_ok=True)
     if not out.exists(RUN):
         if found := out.names("*"):
             raise UserError(
@@ -118,24 +131,31 @@ def _claim(out: Folder, about: dict[str, Any]) -> None:
         )
 
 
-def _done(out: Folder, shard: Shard, settings: EncodeSettings) -> bool:
+def _done(out: Folder, shard: Shard) -> Counter[str] | None:
+    """What became of the samples of a shard that is encoded; else None."""
     found = read_about(out, shard.name)
-    return found is not None and found[1]["source"] == shard.sha256
+    if found is None or found[1]["source"] != shard.sha256 or not out.exists(shard.name):
+        return None
+    return Counter(encoded=found[0].samples) + Counter(o["reason"] for o in found[1]["skipped"])
 
 
 def _manifest(
     out: Folder, packed: Manifest, source: dict[str, Any], settings: EncodeSettings
 ) -> EncodedManifest:
-    shards, skipped = [], Counter[str]()
+    shards: list[Shard] = []
+    skipped: list[dict[str, str]] = []
     for packed_shard in packed.shards:
         found = read_about(out, packed_shard.name)
         if found is None:
             raise RuntimeError(f"{packed_shard.name} was not encoded")
         shards.append(found[0])
-        skipped.update(found[1]["skipped"])
+        skipped += found[1]["skipped"]
+    reasons = Counter(one["reason"] for one in skipped)
     if not any(shard.samples for shard in shards):
         raise UserError(
-            f"none of the {sum(skipped.values())} samples could be encoded "
-            f"({dict(skipped)}); do the clips fill a bucket? See --buckets"
+            f"none of the {len(skipped)} samples could be encoded ({dict(reasons)}), for instance "
+            f"{skipped[0]['key']}: {skipped[0]['detail']!r}; do the clips fill a bucket? "
+            "See --buckets"
         )
-    return EncodedManifest(source, settings, tuple(shards), dict(skipped))
+    out.put(SKIPPED, "".join(json.dumps(one) + "\n" for one in skipped).encode())
+    return EncodedManifest(source, settings, tuple(shards), dict(sorted(reasons.items())))

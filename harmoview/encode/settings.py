@@ -36,6 +36,8 @@ class EncodeSettings:
     """Most tokens of a caption."""
     stored: Stored = "bfloat16"
     """Type of the tensors on disk."""
+    enlarged: float = 2.0
+    """Most times that a clip is enlarged to fill its bucket; a smaller one is skipped."""
 
     def __post_init__(self) -> None:
         for text in self.buckets:
@@ -45,6 +47,8 @@ class EncodeSettings:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
         if self.fps is not None and self.fps < 1:
             raise ValueError(f"--fps must be at least 1, got {self.fps}")
+        if self.enlarged < 1:
+            raise ValueError(f"--enlarged must be at least 1, got {self.enlarged}")
         if self.vit_layer < 0:
             raise ValueError(f"--vit-layer must be at least 0, got {self.vit_layer}")
 

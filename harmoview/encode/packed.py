@@ -1,0 +1,132 @@
+"""The samples of a packed shard: checked, taken apart and decoded, ready for the models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.errors import BadSample, UserError
+from datapipe.files import Folder
+from datapipe.names import reference_name, view_name
+from datapipe.pack.shards import Shard
+from datapipe.pictures import decode_jpeg
+from datapipe.prepare.video import Decoder
+from datapipe.record import Image
+from harmoview.encode.buckets import Bucket
+from harmoview.encode.clip import Frames
+from harmoview.model.layout import ReferenceLayout
+from harmoview.model.references import Views, check_identities
+
+CHUNK = 4 << 20
+SCORES = ("sharpness", "aesthetic", "identity_cosine")
+Members = Mapping[str, bytes]
+"""The members of a sample, by their names without the key."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sample decoded: all that the models need, and nothing that needs them."""
+
+    caption: str
+    description: Mapping[str, Any]
+    """The sample's JSON."""
+    bucket: Bucket
+    frames: NDArray[np.uint8]
+    """[F, H, W, 3], as the bucket says."""
+    identities: Sequence[Views]
+    scores: Mapping[str, float | None]
+
+
+@contextmanager
+def checked(source: Folder, shard: Shard) -> Iterator[Path]:
+    """A packed shard as a local file whose hash was compared before anything of it is used.
+
+    From an object store it is fetched whole, so that no connection must hold while models work.
+    Raises UserError where it is not the file that the manifest lists.
+    """
+    local = source.local
+    with tempfile.TemporaryDirectory(prefix="harmoview-") as folder:
+        path = Path(source.path(shard.name)) if local is not None else Path(folder) / "shard.tar"
+        try:
+            if local is None:
+                source.fs.get_file(source.path(shard.name), str(path))
+            sha256 = hashlib.sha256()
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    sha256.update(chunk)
+        except FileNotFoundError as missing:
+            raise UserError(f"{source.path(shard.name)} is missing: pack again") from missing
+        if sha256.hexdigest() != shard.sha256:
+            raise UserError(
+                f"{source.path(shard.name)} is not the file that its manifest lists: "
+                "see `harmoview verify`, then pack again"
+            )
+        yield path
+
+
+def samples(path: Path) -> Iterator[tuple[str, Members]]:
+    """Keys and members. Raises UserError where it is no tar of samples."""
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    with path.open("rb") as file:
+        try:
+            for sample in group_by_keys(tar_file_expander([{"url": path.name, "stream": file}])):
+                members = {n: data for n, data in sample.items() if not n.startswith("__")}
+                yield sample["__key__"], members
+        except (tarfile.TarError, ValueError) as broken:
+            raise UserError(f"{path} is no WebDataset shard: {broken}") from broken
+
+
+def prepare(
+    key: str, members: Members, decoder: Decoder, frames: Frames, layout: ReferenceLayout
+) -> Prepared:
+    """Raises BadSample where it is not what pack writes; DecoderDied, DecodeTimeout."""
+    if not key or "/" in key or key.startswith(".") or not key.isprintable():
+        raise BadSample("unreadable", "its key is not one that pack gives")
+    try:
+        description = json.loads(members["json"])
+        identities = description["identities"]
+        caption = members["txt"].decode()
+        pictures = [_views(members, identity) for identity in identities]
+        check_identities(pictures, layout)
+        scores = {name: _lowest(identities, name) for name in SCORES}
+        suffix, clip = next((n, d) for n, d in members.items() if "." not in n and n not in _TEXTS)
+    except (KeyError, ValueError, TypeError, AttributeError, StopIteration) as wrong:
+        raise BadSample("unreadable", f"not a packed sample: {wrong!r}") from wrong
+    with tempfile.TemporaryDirectory(prefix="harmoview-") as folder:
+        path = Path(folder) / f"clip.{suffix}"
+        path.write_bytes(clip)
+        bucket, found = frames.read(decoder, path)
+    return Prepared(caption, description, bucket, found, pictures, scores)
+
+
+_TEXTS = ("txt", "json")
+
+
+def _views(members: Members, identity: Mapping[str, Any]) -> dict[int, Image]:
+    """Pictures by yaw; the frontal one is the real reference, as in `harmoview generate`."""
+    index = int(identity["identity"])
+    names = {int(yaw): view_name(index, int(yaw)) for yaw in identity["yaws"]}
+    names[0] = reference_name(index)
+    return {yaw: decode_jpeg(members[name]) for yaw, name in sorted(names.items())}
+
+
+def _lowest(identities: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    """The lowest mean over an identity's views; None where it was measured on none."""
+    means = []
+    for identity in identities:
+        values = [view["scores"][name] for view in identity["views"].values()]
+        measured = [float(value) for value in values if value is not None]
+        if measured:
+            means.append(sum(measured) / len(measured))
+    return min(means) if len(means) == len(identities) else None
