@@ -13,6 +13,7 @@ COMMANDS = {
     "pack": "apply the rules to a run's scores and write shards",
     "stats": "filter statistics of a run",
     "show": "one sample of a run: source, reference, views, scores, every decision",
+    "rules": "diff: what other rules would change, on the scores of a run",
     "verify": "check shards against their manifest",
     "encode": "latents, text and vision features of shards, computed once for training",
     "pairs": "canonical-yaw frames of head-rotation clips, as training pairs",
