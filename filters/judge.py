@@ -64,7 +64,7 @@ class SampleVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Limits:
+class Limits:
     """The rules at one yaw."""
 
     low: float
@@ -83,7 +83,7 @@ class Judge:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._limits = {yaw: _limits(yaw, rules) for yaw in rules.yaws}
+        self._limits = {yaw: limits_at(yaw, rules) for yaw in rules.yaws}
 
     def sample(self, sample: Sample) -> SampleVerdict:
         """Judge a scored sample. Raises ValueError when a picture has no scores."""
@@ -145,7 +145,7 @@ class Judge:
             return Verdict("aesthetic", low)
         return PASSED
 
-    def _pose(self, yaw: int, scores: Scores, limits: _Limits) -> Verdict:
+    def _pose(self, yaw: int, scores: Scores, limits: Limits) -> Verdict:
         measured = scores.measured_yaw
         if measured is None:
             return Verdict("pose", "the pose could not be measured")
@@ -201,13 +201,13 @@ def scores_of(row: Mapping[str, Any]) -> Scores:
     return Scores(*[row[name] for name in _COLUMNS])
 
 
-def _limits(yaw: int, rules: Rules) -> _Limits:
+def limits_at(yaw: int, rules: Rules) -> Limits:
     angle, pose, identity = abs(yaw), rules.pose, rules.identity
     low, high = yaw - pose.tolerance, yaw + pose.tolerance
     if angle >= PROFILE:  # estimators end here; what they read beyond is 90 or less
         low, high = (pose.profile_minimum, inf) if yaw > 0 else (-inf, -pose.profile_minimum)
     judged = angle <= identity.judged_to
-    return _Limits(
+    return Limits(
         low=low,
         high=high,
         level=angle <= pose.level_to,
@@ -223,7 +223,7 @@ def _under(name: str, score: float | None, least: float) -> str:
     return "" if score >= least else f"{name} {score:g} is under {least:g}"
 
 
-def _span(measured: float, limits: _Limits) -> str:
+def _span(measured: float, limits: Limits) -> str:
     wanted = f"{limits.low:+g}° to {limits.high:+g}°"
     if limits.high == inf:
         wanted = f"{limits.low:+g}° or more"

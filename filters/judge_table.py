@@ -1,4 +1,4 @@
-"""The judge for whole tables: the decisions of `filters.judge`, a column at a time.
+"""The judge for whole tables: the decisions of `filters.judge` as SQL, for duckdb to run.
 
 `filters.judge` is the definition and has the sentences; this gives the same reason codes for
 millions of rows a second. A test holds the two together on every kind of row.
@@ -6,23 +6,21 @@ millions of rows a second. A test holds the two together on every kind of row.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import inf
 from typing import Any, get_args
 
+import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from datapipe.pack.scored import Verdicts
-from filters.judge import IdentityReason, ViewReason
-from filters.rules import PROFILE, Rules
+from filters.judge import Limits, ViewReason, limits_at
+from filters.rules import Rules
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int8]
-
-_VIEW = get_args(ViewReason)
-_IDENTITY = get_args(IdentityReason)
+_VIEW = {name: code for code, name in enumerate(get_args(ViewReason), 1)}
+"""Less than 8, so that a verdict and a yaw share two bytes."""
+_REFERENCE = {name: f"'reference_{name}'" for name in _VIEW}
 
 
 class TableJudge:
@@ -30,7 +28,8 @@ class TableJudge:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._yaws = np.array(sorted(rules.yaws))
+        self._limits = {yaw: limits_at(yaw, rules) for yaw in rules.yaws}
+        self._bits = _bits(self._limits)
 
     def __call__(self, references: pa.Table, views: pa.Table) -> Verdicts:
         """Judge whole identities.
@@ -38,120 +37,127 @@ class TableJudge:
         Raises ValueError for a view at a yaw that the rules are not for, and for one whose
         identity has no reference.
         """
-        owner = _owners(references, views)
-        column = np.searchsorted(self._yaws, yaw := views["yaw"].to_numpy())
-        if len(yaw) and not (self._yaws[column.clip(max=len(self._yaws) - 1)] == yaw).all():
-            raise ValueError(
-                f"a view at another yaw than {self.rules.yaws}, which the rules are for"
-            )
-        own, rested = self._identity(views, owner, column, len(references))
-        rules = self.rules
-        quality = self._quality(views, rules.sharpness.ratio, rules.aesthetic.minimum)
-        code = _first(
-            (quality != -1, quality),
-            (~self._pose(views, column), _VIEW.index("pose")),
-            (~own, _VIEW.index("identity")),
-            (~rested, _VIEW.index("identity_neighbours")),
-        )
-        left_out = self._left_out(references, owner[code == -1])
-        return Verdicts(
-            identities=_named(left_out, _IDENTITY),
-            views=_named(code, _VIEW),
-            kept=pa.array((code == -1) & (left_out[owner] == -1)),
-        )
+        with duckdb.connect() as connection:
+            for name, table in (("refs", references), ("views", views)):
+                place = pa.array(np.arange(len(table)))
+                connection.register(name, table.append_column("place", place))
+            try:
+                self.judge(connection)
+                own = connection.sql(
+                    "SELECT reason FROM refs JOIN identities USING (key, identity) ORDER BY place"
+                ).to_arrow_table()
+                found = connection.sql(
+                    "SELECT reason, kept FROM views JOIN judged USING (key, identity, yaw) "
+                    "ORDER BY place"
+                ).to_arrow_table()
+            except duckdb.InvalidInputException as wrong:
+                raise ValueError(str(wrong)) from wrong
+        if len(found) < len(views):
+            raise ValueError("a view belongs to an identity that has no reference")
+        return Verdicts(*(column.combine_chunks() for column in (*own.columns, *found.columns)))
 
-    def _left_out(self, references: pa.Table, passing: NDArray[np.int64]) -> Codes:
-        """Codes of IdentityReason, from the owners of the passing views."""
-        count = np.bincount(passing, minlength=len(references))
-        few = count < self.rules.minimum_views, _IDENTITY.index("too_few_views")
-        if not self.rules.reference_must_pass:
-            return _first(few)
-        quality = self._quality(references, None, self.rules.aesthetic.reference)
-        as_reference = [
-            (quality == _VIEW.index(name), _IDENTITY.index(f"reference_{name}"))
-            for name in ("not_detected", "blurred", "aesthetic")
+    def judge(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """See `datapipe.pack.scored.Decide`.
+
+        The views are read once: their verdicts travel with their identity, two bytes each.
+        """
+        connection.execute(f"CREATE TEMP TABLE limits AS {self._limits_table()}")
+        connection.execute(f"CREATE TEMP VIEW alone AS {self._alone()}")
+        connection.execute(f"CREATE TEMP TABLE identities AS {self._identities()}")
+        connection.execute(f"CREATE TEMP VIEW judged AS {self._judged()}")
+
+    def _limits_table(self) -> str:
+        """The rules at each yaw. Its bit is what a view's identity `lends`, and others' `needs`."""
+        rows = [
+            f"({yaw}, {_sql(at.low)}, {_sql(at.high)}, {at.level}, {_sql(at.cosine)}, "
+            f"{self._bits.get(yaw, 0)}, {self._needs(yaw)})"
+            for yaw, at in self._limits.items()
         ]
-        return _first(*as_reference, few)
+        columns = "yaw, low, high, level, cosine, lends, needs"
+        return f"FROM (VALUES {', '.join(rows)}) AS rows({columns})"
 
-    def _quality(self, rows: pa.Table, ratio: float | None, beauty: float) -> Codes:
-        sharpness, rules = _floats(rows, "sharpness"), self.rules
-        sharp = sharpness >= rules.sharpness.minimum
+    def _needs(self, yaw: int) -> int:
+        """The bits of all the nearer views that identity at this yaw rests on."""
+        nearer = self._limits[yaw].rests_on
+        return 0 if nearer is None else self._bits[nearer] | self._needs(nearer)
+
+    def _alone(self) -> str:
+        """The views with what their own scores say: `fault`, and `own`, the test of identity."""
+        rules = self.rules
+        level = (
+            f"{_between('measured_pitch', -rules.pose.pitch, rules.pose.pitch)} AND "
+            f"{_between('measured_roll', -rules.pose.roll, rules.pose.roll)}"
+        )
+        return f"""
+            SELECT key, identity, views.yaw, lends, needs,
+                cosine IS NULL OR {_reaches("identity_cosine", "cosine")} AS own,
+                CASE WHEN lends IS NULL THEN error('a view at another yaw (' || views.yaw ||
+                        ') than {rules.yaws}, which the rules are for')
+                    {self._quality(rules.sharpness.ratio, rules.aesthetic.minimum, _VIEW)}
+                    WHEN NOT ({_between("measured_yaw", "low", "high")}
+                        AND (NOT level OR {level})) THEN {_VIEW["pose"]}
+                    WHEN NOT own THEN {_VIEW["identity"]} ELSE 0 END AS fault
+            FROM views LEFT JOIN limits ON views.yaw = limits.yaw"""
+
+    def _identities(self) -> str:
+        """Views pass for certain once it is known what the identity's nearer views lend."""
+        needed = sorted({self._needs(yaw) for yaw in self._limits})
+        counts = [f"count(*) FILTER (fault = 0 AND needs = {n}) AS fit{n}" for n in needed]
+        passing = " + ".join(f"CASE WHEN lent & {n} = {n} THEN fit{n} ELSE 0 END" for n in needed)
+        reference = ""
+        if self.rules.reference_must_pass:
+            reference = self._quality(None, self.rules.aesthetic.reference, _REFERENCE)
+        return f"""
+            SELECT key, identity, views, len(views) AS made, lent, CASE {reference}
+                WHEN views IS NULL OR {passing} < {self.rules.minimum_views}
+                THEN 'too_few_views' END AS reason
+            FROM refs LEFT JOIN (
+                SELECT key, identity, list(((yaw + 90) * 8 + fault)::SMALLINT) AS views,
+                    bit_or(CASE WHEN own THEN lends ELSE 0 END) AS lent, {", ".join(counts)}
+                FROM alone GROUP BY key, identity) USING (key, identity)"""
+
+    def _judged(self) -> str:
+        """From 1, as duckdb counts; at 0 the list of names has nothing."""
+        return f"""
+            SELECT key, identity, yaw, {list(_VIEW)}[fault] AS reason,
+                fault = 0 AND left_out IS NULL AS kept
+            FROM (SELECT key, identity, yaw, left_out, CASE
+                    WHEN fault = 0 AND lent & needs <> needs
+                    THEN {_VIEW["identity_neighbours"]} ELSE fault END AS fault
+                FROM (SELECT key, identity, lent, left_out, view // 8 - 90 AS yaw,
+                        view % 8 AS fault
+                    FROM (SELECT key, identity, lent, reason AS left_out, unnest(views) AS view
+                        FROM identities))
+                JOIN limits USING (yaw))"""
+
+    def _quality(self, ratio: float | None, beauty: float, codes: Mapping[str, Any]) -> str:
+        """When a picture fails, and how, the first rule first."""
+        sharp = _reaches("sharpness", self.rules.sharpness.minimum)
         if ratio is not None:
-            sharp &= _floats(rows, "sharpness_ratio") >= ratio
-        return _first(
-            (~_bools(rows["detected"]), _VIEW.index("not_detected")),
-            (~sharp, _VIEW.index("blurred")),
-            (~(_floats(rows, "aesthetic") >= beauty), _VIEW.index("aesthetic")),
-        )
-
-    def _pose(self, views: pa.Table, column: NDArray[np.int64]) -> Bools:
-        rules, yaws = self.rules.pose, self._yaws
-        profile = np.abs(yaws) >= PROFILE
-        low, high = yaws - rules.tolerance, yaws + rules.tolerance
-        low = np.where(profile, np.where(yaws > 0, rules.profile_minimum, -np.inf), low)
-        high = np.where(profile, np.where(yaws > 0, np.inf, -rules.profile_minimum), high)
-        measured = _floats(views, "measured_yaw")
-        level: Bools = (np.abs(_floats(views, "measured_pitch")) <= rules.pitch) & (
-            np.abs(_floats(views, "measured_roll")) <= rules.roll
-        )
-        untested: Bools = (np.abs(yaws) > rules.level_to)[column]
-        turned: Bools = (low[column] <= measured) & (measured <= high[column])
-        fits: Bools = turned & (level | untested)
-        return fits
-
-    def _identity(
-        self, views: pa.Table, owner: NDArray[np.int64], column: NDArray[np.int64], owners: int
-    ) -> tuple[Bools, Bools]:
-        """For each view: its own cosine suffices; and so do those that it rests on."""
-        rule = self.rules.identity
-        judged = np.abs(self._yaws) <= rule.judged_to
-        least = np.array([rule.threshold(int(yaw)) for yaw in self._yaws])
-        own: Bools = (_floats(views, "identity_cosine") >= least[column]) | ~judged[column]
-        grid = np.zeros((owners, len(self._yaws)), np.bool_)  # an absent view supports nothing
-        grid[owner, column] = own
-        for index in np.argsort(np.abs(self._yaws), kind="stable"):
-            rests_on = rule.rests_on(int(self._yaws[index]), self.rules.yaws)
-            if rests_on is not None:
-                grid[:, index] &= grid[:, np.searchsorted(self._yaws, rests_on)]
-        return own, grid[owner, column]
+            sharp += f" AND {_reaches('sharpness_ratio', ratio)}"
+        return f"""
+            WHEN NOT detected THEN {codes["not_detected"]}
+            WHEN NOT ({sharp}) THEN {codes["blurred"]}
+            WHEN NOT {_reaches("aesthetic", beauty)} THEN {codes["aesthetic"]}"""
 
 
-def _owners(references: pa.Table, views: pa.Table) -> NDArray[np.int64]:
-    """For each view the row of its identity in `references`."""
-    keys = references["key"].unique()
-    most = 1 + max(pc.max(table["identity"]).as_py() or 0 for table in (references, views))
-
-    def codes(table: pa.Table) -> Any:
-        index = pc.fill_null(pc.index_in(table["key"], keys), -1).to_numpy().astype(np.int64)
-        return index * most + table["identity"].to_numpy()
-
-    wanted, given = codes(views), codes(references)
-    order = np.argsort(given, kind="stable")
-    place = np.searchsorted(given, wanted, sorter=order)
-    row: NDArray[np.int64] = order[place.clip(max=len(order) - 1)] if len(order) else place
-    if len(wanted) and (not len(order) or not (given[row] == wanted).all()):
-        raise ValueError("a view belongs to an identity that has no reference")
-    return row
+def _bits(limits: Mapping[int, Limits]) -> dict[int, int]:
+    """A bit for each yaw that another rests on: four at most, two reaches on two sides."""
+    nearer = sorted({at.rests_on for at in limits.values() if at.rests_on is not None})
+    return {yaw: 1 << index for index, yaw in enumerate(nearer)}
 
 
-def _first(*rules: tuple[Bools, int | Codes]) -> Codes:
-    """The code of the first rule that strikes, -1 where none does."""
-    found = np.select([strikes for strikes, _ in rules], [code for _, code in rules], default=-1)
-    return found.astype(np.int8)
+def _reaches(score: str, least: float | str) -> str:
+    return _between(score, least, inf)
 
 
-def _floats(rows: pa.Table, name: str) -> Floats:
-    """A column with NaN where it could not be measured: NaN reaches no threshold."""
-    values: Floats = rows[name].to_numpy()
-    return values
+def _between(score: str, least: float | str, most: float | str) -> str:
+    """False for what is null, and for NaN, which duckdb takes for more than infinity."""
+    return f"coalesce({score} BETWEEN {_sql(least)} AND {_sql(most)}, false)"
 
 
-def _bools(column: Any) -> Bools:
-    values: Bools = column.to_numpy()
-    return values
-
-
-def _named(codes: Codes, names: tuple[str, ...]) -> Any:
-    """Reason codes as an Arrow string array, null for none."""
-    index = pa.array(codes, mask=codes < 0)
-    return pa.DictionaryArray.from_arrays(index, pa.array(names))
+def _sql(value: float | str | None) -> str:
+    """A number to the last digit, or the name of a column."""
+    if value is None:
+        return "NULL::DOUBLE"
+    return value if isinstance(value, str) else f"'{float(value)!r}'::DOUBLE"

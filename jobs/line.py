@@ -13,6 +13,7 @@ from datapipe.faces.base import FaceAnalyzer
 from datapipe.faces.load import FACES, face_analyzer
 from datapipe.files import Folder
 from datapipe.line.executor import Line, LocalLine, RayLine
+from datapipe.line.sizing import gpus_held
 from datapipe.line.stored import PrepareUnlessStored
 from datapipe.line.synthesize import Synthesize
 from datapipe.prepare.prepare import Prepare, PrepareSettings
@@ -145,7 +146,7 @@ def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage]
         resources=CPU if settings.engine.engine == "mesh" else GPU,
     )
     stages: list[Stage] = [PrepareUnlessStored(prepare, store), synthesize, score]
-    return stages, replace(info, scoring=scoring_of(score))
+    return stages, replace(info, scoring=scoring_of(score), gpus=gpus_held(stages))
 
 
 def _shaping(settings: PrepareSettings) -> dict[str, Any]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from datapipe.inspect.stats import Stats
+from datapipe.inspect.videos import Clock, SourceStats
+from jobs.terminal import plain
 
 PIPED_WIDTH = 160
 """Columns where there is no terminal to ask: no line of ours is longer."""
+SOURCES = 5
+"""Of each kind; the JSON has more."""
 
 
 def print_tables(stats: Stats) -> None:
@@ -19,42 +24,52 @@ def print_tables(stats: Stats) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPED_WIDTH)
-    for table in (_funnel(stats), _yaws(stats), _outcomes(stats), _seconds(stats)):
+    if not stats.videos:
+        console.print("The run has recorded no video yet.")
+        return
+    tables = (_funnel, _yaws, _reasons, _outcomes, _seconds, _sources)
+    for table in (make(stats) for make in tables):
         if table.row_count:
             console.print(table)
+    if stats.clock is not None:
+        console.print(_rate(stats, stats.clock))
     if stats.packed is not None and not stats.packed_with_these_rules:
         console.print("RUN/shards was packed with other rules than those counted here.")
 
 
-def _table(title: str, first: str, *columns: str) -> Table:
+def _table(title: str, *columns: str, words: Sequence[str] = ()) -> Table:
+    """The first column and `words` are flush left, numbers flush right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column(first, no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right")
+    for index, column in enumerate(columns):
+        text = not index or column in words
+        justify, overflow = ("left" if text else "right"), "fold"
+        table.add_column(column, justify=justify, overflow=overflow, no_wrap=not index)  # type: ignore[arg-type]
     return table
 
 
 def _funnel(stats: Stats) -> Table:
-    table = _table("From videos to shards", "", "videos", "identities", "views")
+    table = _table("From videos to shards", "", "videos", "of all", "identities", "views")
     made, passed, kept = (stats.views(what) for what in ("made", "passed", "kept"))
-    table.add_row("corpus", _number(stats.videos), "", "")
-    table.add_row("candidates", *_numbers(stats.candidates, stats.identities, made))
-    table.add_row("views that pass", "", "", _number(passed))
-    table.add_row("kept", *_numbers(stats.samples_kept, stats.identities_kept, kept))
+
+    def row(name: str, count: int, *others: int) -> None:
+        table.add_row(name, _number(count), f"{count / stats.videos:.1%}", *_numbers(*others))
+
+    row("corpus", stats.videos)
+    row("prepared", stats.prepared)
+    row("candidates", stats.candidates, stats.identities, made)
+    table.add_row("views that pass", "", "", "", _number(passed))
+    row("kept", stats.samples_kept, stats.identities_kept, kept)
     if stats.packed is not None:
         packed = stats.packed
-        views = sum(packed.views.values())
-        table.add_row("packed", *_numbers(packed.samples, packed.identities, views))
-    for reason, count in stats.identity_reasons.most_common():
-        table.add_row(f"  left out: {reason}", "", _number(count), "")
+        row("packed", packed.samples, packed.identities, sum(packed.views.values()))
     return table
 
 
 def _yaws(stats: Stats) -> Table:
-    columns = ("made", "detected", "passed", "yield", "kept", "rejected, by the first rule")
-    table = _table("Views by yaw", "yaw", *columns)
-    table.columns[-1].justify = "left"
-    for yaw, found in sorted(stats.yaws.items()):
+    rejected = "rejected, by the first rule"
+    columns = ("made", "detected", "passed", "yield", "kept", rejected)
+    table = _table("Views by yaw", "yaw", *columns, words=[rejected])
+    for yaw, found in stats.yaws.items():
         reasons = ", ".join(f"{_number(n)} {name}" for name, n in found.reasons.most_common())
         share = f"{found.share:.0%}"
         counts = _numbers(found.made, found.detected, found.passed)
@@ -62,23 +77,74 @@ def _yaws(stats: Stats) -> Table:
     return table
 
 
+def _reasons(stats: Stats) -> Table:
+    columns = ("rejected", "reason", "count", "for example")
+    table = _table("Why the rules reject", *columns, words=["reason", "for example"])
+    for found in stats.reasons:
+        what = {"identity": "identities", "view": "views"}[found.of]
+        table.add_row(what, found.reason, _number(found.count), _keys(found.examples))
+    return table
+
+
 def _outcomes(stats: Stats) -> Table:
-    table = _table("Videos by outcome", "outcome", "reason", "videos", "for example")
-    table.columns[1].justify = table.columns[3].justify = "left"
+    columns = ("outcome", "reason", "videos", "for example")
+    table = _table("Videos by outcome", *columns, words=["reason", "for example"])
     for found in stats.outcomes:
-        examples = ", ".join(found.examples)
-        table.add_row(found.outcome, found.reason or "", _number(found.videos), examples)
+        reason = Text(plain(found.reason or ""))
+        table.add_row(found.outcome, reason, _number(found.videos), _keys(found.examples))
     return table
 
 
 def _seconds(stats: Stats) -> Table:
-    columns = ("videos", "total", "mean", "median", "95 %", "per kept sample")
-    table = _table("Worker seconds", "stage", *columns)
+    on_gpu = any(stage.gpus for stage in stats.seconds)
+    columns = ["videos", "total", "mean", "median", "95 %", "a kept sample"]
+    gpu_columns = ["GPUs", "GPU s a kept sample"] if on_gpu else []
+    table = _table("Worker seconds", "stage", *columns, *gpu_columns)
     for stage in stats.seconds:
-        per_kept = f"{stage.total / stats.samples_kept:.2f}" if stats.samples_kept else "–"
-        times = (f"{value:,.2f}" for value in (stage.total, stage.mean, stage.median, stage.p95))
-        table.add_row(stage.stage, _number(stage.videos), *times, per_kept)
+        times = (stage.total, stage.mean, stage.median, stage.p95, stats.per_sample(stage.total))
+        row = [_number(stage.videos), *map(_decimals, times)]
+        if on_gpu:
+            row += [f"{stage.gpus:g}", _decimals(stats.per_sample(stage.gpu_seconds))]
+        table.add_row(stage.stage, *row)
     return table
+
+
+def _sources(stats: Stats) -> Table:
+    """Nothing where all videos are from one place."""
+    columns = ("videos", "candidates", "rejected", "errors", "s a video", "folder or tar")
+    title = f"Sources that deserve a look, of {_number(stats.sources.count)}"
+    table = _table(title, "", *columns, words=["folder or tar"])
+    if stats.sources.count < 2:
+        return table
+
+    def rows(name: str, found: Sequence[SourceStats]) -> None:
+        for source in found[:SOURCES]:
+            counts = (source.videos, source.candidates, source.rejected, source.errors)
+            table.add_row(
+                name, *_numbers(*counts), f"{source.mean:,.2f}", Text(plain(source.source))
+            )
+            name = ""
+
+    rows("slowest", stats.sources.slowest)
+    rows("most failing", stats.sources.failing)
+    return table
+
+
+def _rate(stats: Stats, clock: Clock) -> str:
+    videos, samples = (clock.per_hour(n) for n in (stats.videos, stats.samples_kept))
+    times = "once" if clock.drivers == 1 else f"{clock.drivers} times"
+    return (
+        f"{_decimals(videos, 0)} videos and {_decimals(samples, 0)} kept samples an hour, over "
+        f"{clock.seconds / 3600:,.2f} hours; started {times}."
+    )
+
+
+def _keys(keys: Sequence[str]) -> Text:
+    return Text(", ".join(map(plain, keys)))
+
+
+def _decimals(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def _numbers(*values: int) -> Iterable[str]:

@@ -5,56 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 import duckdb
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from datapipe.files import Folder
-from datapipe.pack.manifest import Totals, load_manifest
-from datapipe.pack.scored import (
-    AppliedRules,
-    Batch,
-    Columns,
-    Verdicts,
-    batches,
-    sample_index,
-    tables,
-)
+from datapipe.inspect import videos
+from datapipe.inspect.judged import judged_tables
+from datapipe.inspect.videos import EXAMPLES, Clock, OutcomeStats, Sources, SourceStats, StageStats
+from datapipe.pack.manifest import Totals, load_packed
+from datapipe.pack.scored import AppliedRules
 from datapipe.run.info import load_info
 
 FORMAT = 1
-BATCH = 5_000
-STAGES = ("prepare", "synthesize", "score")
-_COLUMNS = Columns(
-    ledger="key, identities",
-    references="* EXCLUDE (embedding, aesthetic_scorer, recogniser, pose_estimator)",
-    views="* EXCLUDE (seed, aesthetic_scorer, recogniser, pose_estimator)",
-)
-
-
-@dataclass(frozen=True)
-class OutcomeStats:
-    """Videos that ended alike."""
-
-    outcome: str
-    reason: str | None
-    videos: int
-    examples: list[str]
-    """The first three keys."""
-
-
-@dataclass(frozen=True)
-class StageStats:
-    """Worker seconds of a stage, over the videos that went through it."""
-
-    stage: str
-    videos: int
-    total: float
-    mean: float
-    median: float
-    p95: float
+_A_KEY_A_FEW_TIMES = 2 * EXAMPLES
+"""A sample has two identities at most, so the first keys are among so many rows."""
 
 
 @dataclass
@@ -77,21 +43,36 @@ class YawStats:
         return self.passed / self.made
 
 
+@dataclass(frozen=True)
+class ReasonStats:
+    """Identities or views that fail alike."""
+
+    of: Literal["identity", "view"]
+    reason: str
+    count: int
+    examples: list[str]
+    """The first three keys."""
+
+
 @dataclass
 class Stats:
     """Everything `harmoview stats` knows."""
 
     rules: Mapping[str, Any]
     videos: int = 0
+    prepared: int = 0
     candidates: int = 0
     identities: int = 0
     samples_kept: int = 0
     identities_kept: int = 0
-    identity_reasons: Counter[str] = field(default_factory=Counter)
-    """Why identities are left out."""
     yaws: dict[int, YawStats] = field(default_factory=dict)
+    """Rising."""
+    reasons: list[ReasonStats] = field(default_factory=list)
+    """Of identities, then of views; the most frequent first."""
     outcomes: list[OutcomeStats] = field(default_factory=list)
     seconds: list[StageStats] = field(default_factory=list)
+    clock: Clock | None = None
+    sources: Sources = field(default_factory=lambda: Sources(0, [], []))
     packed: Totals | None = None
     """Of RUN/shards, where it is complete."""
     packed_with_these_rules: bool | None = None
@@ -100,12 +81,18 @@ class Stats:
         """The sum over the yaws of "made", "detected", "passed" or "kept"."""
         return sum(getattr(yaw, what) for yaw in self.yaws.values())
 
+    def per_sample(self, seconds: float) -> float | None:
+        """Of a total, the share of each kept sample."""
+        return seconds / self.samples_kept if self.samples_kept else None
+
     def as_dict(self) -> dict[str, Any]:
         """JSON types; `docs/stats.md` describes them."""
+        packed = self.packed
         return {
             "format": FORMAT,
             "funnel": {
                 "videos": self.videos,
+                "prepared": self.prepared,
                 "candidates": self.candidates,
                 "identities": self.identities,
                 "views_made": self.views("made"),
@@ -114,79 +101,109 @@ class Stats:
                 "views_kept": self.views("kept"),
                 "identities_kept": self.identities_kept,
                 "samples_kept": self.samples_kept,
+                "samples_packed": packed.samples if packed else None,
             },
             "yaws": [
                 {**vars(yaw), "yield": yaw.share, "reasons": dict(yaw.reasons.most_common())}
-                for _, yaw in sorted(self.yaws.items())
+                for yaw in self.yaws.values()
             ],
-            "identity_reasons": dict(self.identity_reasons.most_common()),
+            "reasons": [asdict(reason) for reason in self.reasons],
             "outcomes": [asdict(outcome) for outcome in self.outcomes],
-            "seconds": [asdict(stage) for stage in self.seconds],
-            "packed": asdict(self.packed) if self.packed else None,
+            "seconds": [self._stage(stage) for stage in self.seconds],
+            "throughput": self.clock and self._throughput(self.clock),
+            "sources": {
+                "count": self.sources.count,
+                "slowest": [_source(source) for source in self.sources.slowest],
+                "failing": [_source(source) for source in self.sources.failing],
+            },
+            "packed": asdict(packed) if packed else None,
             "packed_with_these_rules": self.packed_with_these_rules,
             "rules": dict(self.rules),
+        }
+
+    def _stage(self, stage: StageStats) -> dict[str, Any]:
+        return {
+            **asdict(stage),
+            "gpu_seconds": stage.gpu_seconds,
+            "per_sample": self.per_sample(stage.total),
+            "gpu_seconds_per_sample": self.per_sample(stage.gpu_seconds),
+        }
+
+    def _throughput(self, clock: Clock) -> dict[str, Any]:
+        return {
+            "drivers": clock.drivers,
+            "first": datetime.fromtimestamp(clock.first, UTC).isoformat(timespec="seconds"),
+            "last": datetime.fromtimestamp(clock.last, UTC).isoformat(timespec="seconds"),
+            "seconds": clock.seconds,
+            "videos_per_hour": clock.per_hour(self.videos),
+            "samples_per_hour": clock.per_hour(self.samples_kept),
         }
 
 
 def run_stats(run: Folder, rules: AppliedRules) -> Stats:
     """Count everything. Raises UserError when the run cannot be read or lacks scores."""
+    info = load_info(run)
     stats = Stats(rules.described)
-    with tables(run, load_info(run)) as connection:
-        stats.outcomes = _outcomes(connection)
+    with judged_tables(run, info, rules) as connection:
+        stats.outcomes = videos.outcomes(connection)
         stats.videos = sum(outcome.videos for outcome in stats.outcomes)
-        stats.seconds = [found for stage in STAGES if (found := _stage(connection, stage))]
-        for batch in batches(connection, BATCH, _COLUMNS):
-            _count(stats, batch, rules.decide(batch.references, batch.views))
+        stats.prepared = videos.prepared(connection)
+        stats.seconds = videos.stages(connection, info.gpus)
+        stats.clock = videos.clock(connection, run)
+        stats.sources = videos.sources(connection)
+        _count_identities(stats, connection)
+        _count_views(stats, connection)
     shards = run.folder("shards")
     if shards.exists("manifest.json"):
-        manifest = load_manifest(shards)
+        manifest = load_packed(shards)
         stats.packed = manifest.totals
         stats.packed_with_these_rules = manifest.rules == rules.described
     return stats
 
 
-def _outcomes(connection: duckdb.DuckDBPyConnection) -> list[OutcomeStats]:
-    rows = connection.execute(
-        "SELECT outcome, reason, count(*) AS videos, min(key, 3) FROM ledger "
-        "GROUP BY outcome, reason ORDER BY outcome, videos DESC, reason"
-    ).fetchall()
-    return [OutcomeStats(*row) for row in rows]
-
-
-def _stage(connection: duckdb.DuckDBPyConnection, stage: str) -> StageStats | None:
-    column = f"{stage}_seconds"
-    row = connection.execute(
-        f"SELECT count({column}), sum({column}), avg({column}), "
-        f"quantile_cont({column}, 0.5), quantile_cont({column}, 0.95) FROM ledger"
-    ).fetchone()
-    return StageStats(stage, *row) if row and row[0] else None
-
-
-def _count(stats: Stats, batch: Batch, verdicts: Verdicts) -> None:
-    stats.candidates += len(batch.candidates)
-    stats.identities += len(batch.references)
-    kept = batch.references.filter(pc.is_null(verdicts.identities))
-    stats.identities_kept += len(kept)
-    stats.samples_kept += len(set(sample_index(batch.candidates, kept).tolist()))
-    left_out = verdicts.identities.dictionary_decode().drop_null()
-    for entry in left_out.value_counts().to_pylist():
-        stats.identity_reasons[entry["values"]] += entry["counts"]
-    table = pa.table(
-        {
-            "yaw": batch.views["yaw"],
-            "detected": batch.views["detected"],
-            "reason": verdicts.views.dictionary_decode(),
-            "kept": verdicts.kept,
-        }
-    )
-    groups = table.group_by(table.column_names).aggregate([([], "count_all")])
-    for group in groups.to_pylist():
-        yaw = stats.yaws.setdefault(group["yaw"], YawStats(group["yaw"]))
-        count = group["count_all"]
-        yaw.made += count
-        yaw.detected += count * group["detected"]
-        yaw.kept += count * group["kept"]
-        if group["reason"] is None:
-            yaw.passed += count
+def _count_identities(stats: Stats, connection: duckdb.DuckDBPyConnection) -> None:
+    stats.candidates = sum(o.videos for o in stats.outcomes if o.outcome == "candidate")
+    kept = "SELECT count(DISTINCT key) FROM identities WHERE reason IS NULL"
+    (stats.samples_kept,) = connection.execute(kept).fetchone() or (0,)
+    query = f"SELECT reason, count(*), min(key, {_A_KEY_A_FEW_TIMES}) FROM identities GROUP BY ALL"
+    counts, examples = Counter[str](), {}
+    for reason, count, keys in connection.execute(query).fetchall():
+        stats.identities += count
+        if reason is None:
+            stats.identities_kept = count
         else:
-            yaw.reasons[group["reason"]] += count
+            counts[reason], examples[reason] = count, set(keys)
+    stats.reasons += _reasons("identity", counts, examples)
+
+
+def _count_views(stats: Stats, connection: duckdb.DuckDBPyConnection) -> None:
+    query = (
+        f"SELECT yaw, reason, kept, count(*), min(key, {_A_KEY_A_FEW_TIMES}) "
+        "FROM judged GROUP BY ALL ORDER BY yaw"
+    )
+    examples: dict[str, set[str]] = {}
+    for yaw, reason, kept, count, keys in connection.execute(query).fetchall():
+        found = stats.yaws.setdefault(yaw, YawStats(yaw))
+        found.made += count
+        found.detected += count * (reason != "not_detected")
+        found.kept += count * kept
+        if reason is None:
+            found.passed += count
+        else:
+            found.reasons[reason] += count
+            examples.setdefault(reason, set()).update(keys)
+    counts = sum((yaw.reasons for yaw in stats.yaws.values()), Counter[str]())
+    stats.reasons += _reasons("view", counts, examples)
+
+
+def _reasons(
+    of: Literal["identity", "view"], counts: Counter[str], examples: Mapping[str, set[str]]
+) -> list[ReasonStats]:
+    ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return [
+        ReasonStats(of, name, count, sorted(examples[name])[:EXAMPLES]) for name, count in ordered
+    ]
+
+
+def _source(source: SourceStats) -> dict[str, Any]:
+    return {**asdict(source), "mean": source.mean}

@@ -90,6 +90,21 @@ def promised(
     return cpus, gpus
 
 
+def gpus_held(stages: Sequence[Stage]) -> dict[str, float]:
+    """How many GPUs a worker holds while it runs each stage, by the stage's name."""
+    return {stage.name: _held(group) for group in _groups(stages) for stage in group}
+
+
+def _groups(stages: Sequence[Stage]) -> list[tuple[Stage, ...]]:
+    return [tuple(group) for _, group in groupby(stages, _on_gpu)]
+
+
+def _held(group: Sequence[Stage]) -> float:
+    """The stages of a worker run one after the other: it holds what the largest of them needs, not
+    the sum, which Ray would refuse where it is above 1 and no whole number."""
+    return max(stage.resources.num_gpus for stage in group)
+
+
 def _split(weights: Sequence[float], cpus: float, workers: int | None) -> tuple[list[int], float]:
     """Workers of each CPU pool in proportion to the weights, and the CPUs of one worker."""
     pools, whole = sum(weight > 0 for weight in weights), sum(weights)

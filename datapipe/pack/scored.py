@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import glob
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 import numpy as np
@@ -47,8 +47,19 @@ class Verdicts:
     """For each row of `views`, whether it passes and its identity is kept."""
 
 
-Decide = Callable[[pa.Table, pa.Table], Verdicts]
-"""The rules, applied to whole identities: (references, views) in, verdicts out."""
+class Decide(Protocol):
+    """The rules, applied to whole identities."""
+
+    def __call__(self, references: pa.Table, views: pa.Table) -> Verdicts:
+        """Of these rows, in their order."""
+
+    def judge(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make of the tables `refs` and `views` a table `identities` and a view `judged`.
+
+        `identities` has key, identity, the number of its views as `made`, and as `reason` why it
+        is left out; `judged` has key, identity, yaw, as `reason` the first rule that the view
+        fails, and as `kept` whether it passes and its identity is kept. No reason is null.
+        """
 
 
 @dataclass(frozen=True)
@@ -105,14 +116,14 @@ def _define(
     connection.execute(f"CREATE VIEW {table} AS FROM {parquet(run, names)}")
 
 
-def parquet(run: Folder, names: Sequence[str]) -> str:
-    """Files of a run as a table in SQL, in a connection of `tables`."""
+def parquet(run: Folder, names: Sequence[str], read: str = "read_parquet") -> str:
+    """Files of a run as a table in SQL, in a connection of `tables`, by one of duckdb's readers."""
     files = [run.path(name) for name in names]
     if run.local is None:
         files = [str(run.fs.unstrip_protocol(file)) for file in files]
     # duckdb takes each for a pattern
     quoted = ", ".join("'" + glob.escape(file).replace("'", "''") + "'" for file in files)
-    return f"read_parquet([{quoted}])"
+    return f"{read}([{quoted}])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,21 +136,22 @@ class Columns:
 
 
 def batches(
-    connection: duckdb.DuckDBPyConnection, samples: int, columns: Columns
+    connection: duckdb.DuckDBPyConnection, samples: int, columns: Columns, after: str = ""
 ) -> Iterator[Batch]:
-    """Every candidate of the run once, `samples` at a time.
+    """Every candidate of the run once, `samples` at a time; only those with a key above `after`.
 
     Raises UserError where the tables contradict each other: a candidate without scores, or with
     scores by two sets of scorers, or twice.
     """
-    _one_scoring(connection)
-    candidates = f"SELECT {columns.ledger} FROM ledger WHERE outcome = 'candidate' ORDER BY key"
-    in_references = f"SELECT {columns.references} FROM refs ORDER BY key, identity"
-    in_views = f"SELECT {columns.views} FROM views ORDER BY key, identity, yaw"
+    one_scoring(connection)
+    above = "key > '" + after.replace("'", "''") + "'"
+    candidates = f"SELECT {columns.ledger} FROM ledger WHERE outcome = 'candidate' AND {above}"
+    in_references = f"SELECT {columns.references} FROM refs WHERE {above} ORDER BY key, identity"
+    in_views = f"SELECT {columns.views} FROM views WHERE {above} ORDER BY key, identity, yaw"
     references = _Sorted(connection, in_references, samples)
     views = _Sorted(connection, in_views, samples)
     last = None
-    for part in connection.cursor().sql(candidates).to_arrow_reader(samples):
+    for part in connection.cursor().sql(f"{candidates} ORDER BY key").to_arrow_reader(samples):
         rows = pa.Table.from_batches([part])
         through = rows["key"][-1].as_py()
         batch = Batch(
@@ -150,6 +162,12 @@ def batches(
         _check(batch, last)
         last = through
         yield batch
+
+
+def subset(batch: Batch, chosen: Any) -> Batch:
+    """Some candidates of a batch (one boolean each), with their rows."""
+    candidates = batch.candidates.filter(pa.array(chosen))
+    return Batch(candidates, _of(candidates, batch.references), _of(candidates, batch.views))
 
 
 class _Sorted:
@@ -186,7 +204,8 @@ def _of(candidates: pa.Table, rows: pa.Table) -> pa.Table:
     return rows.filter(pc.is_in(rows["key"], candidates["key"].combine_chunks()))
 
 
-def _one_scoring(connection: duckdb.DuckDBPyConnection) -> None:
+def one_scoring(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raises UserError where the tables hold scores by two sets of scorers."""
     judges = "SELECT DISTINCT aesthetic_scorer, recogniser, pose_estimator FROM"
     found = connection.execute(f"{judges} views UNION {judges} refs").fetchall()
     if len(found) > 1:

@@ -41,6 +41,8 @@ class RunInfo:
     rescoring: Scoring | None = None
     """A scoring under way; it becomes `scoring` when every candidate is covered."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    gpus: Mapping[str, float] = field(default_factory=dict)
+    """What a worker of each stage held when the run began."""
     format: int = FORMAT
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -60,6 +61,10 @@ _JUDGES = [
     ("pose_estimator", pa.string()),
 ]
 
+STARTED, RECORDED = "harmoview.started", "harmoview.recorded"
+"""In the metadata of a ledger segment: when its writer began, and when it wrote the segment, in
+seconds since 1970. Rates come from them; nothing else does."""
+
 VIEWS = pa.schema(
     [
         ("key", pa.string()),
@@ -95,6 +100,7 @@ class Ledger:
 
     def __init__(self, run: Folder) -> None:
         self.run = run
+        self._started = time.time()
         self._next = 1 + max((int(_segment(n)) for n in run.names("ledger/*.parquet")), default=-1)
 
     def recover(self, generation: int) -> None:
@@ -109,9 +115,9 @@ class Ledger:
         """Write one segment of finished samples; `labels` name the judges (see VIEWS)."""
         segment = f"{self._next:06d}.parquet"
         append_scores(self.run, samples, labels, f"g{generation:04d}-{segment}")
-        _put_rows(
-            self.run, f"ledger/{segment}", LEDGER, [_ledger_row(sample) for sample in samples]
-        )
+        times = {STARTED: repr(self._started), RECORDED: repr(time.time())}
+        rows = [_ledger_row(sample) for sample in samples]
+        _put_rows(self.run, f"ledger/{segment}", LEDGER.with_metadata(times), rows)
         self._next += 1
 
     @property

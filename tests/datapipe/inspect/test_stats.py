@@ -8,7 +8,8 @@ import pytest
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.inspect.stats import OutcomeStats, run_stats
+from datapipe.inspect.stats import run_stats
+from datapipe.inspect.videos import OutcomeStats
 from datapipe.pack.pack import Limits, pack
 from datapipe.pack.scored import AppliedRules
 from datapipe.record import YAWS
@@ -46,6 +47,7 @@ def test_the_funnel_narrows_as_counted_by_hand(run):
     funnel = run_stats(run, APPLIED).as_dict()["funnel"]
     assert funnel == {
         "videos": 9,
+        "prepared": 3,
         "candidates": 3,
         "identities": 4,
         "views_made": 28,
@@ -54,6 +56,7 @@ def test_the_funnel_narrows_as_counted_by_hand(run):
         "views_kept": 12,
         "identities_kept": 2,
         "samples_kept": 2,
+        "samples_packed": None,
     }
 
 
@@ -65,7 +68,13 @@ def test_every_yaw_accounts_for_all_its_views(run):
         assert yaw.made == yaw.passed + yaw.reasons.total() == 4
     assert stats.yaws[-90].reasons == {"blurred": 1, "not_detected": 1}
     assert (stats.yaws[-90].detected, stats.yaws[-90].passed, stats.yaws[-90].kept) == (3, 2, 1)
-    assert stats.identity_reasons == {"too_few_views": 1, "reference_blurred": 1}
+    reasons = [(found.of, found.reason, found.count, found.examples) for found in stats.reasons]
+    assert reasons == [
+        ("identity", "reference_blurred", 1, ["c"]),
+        ("identity", "too_few_views", 1, ["a"]),
+        ("view", "not_detected", 8, ["a", "b"]),
+        ("view", "blurred", 1, ["b"]),
+    ]
 
 
 def test_outcomes_come_with_the_first_three_keys(run):
