@@ -37,10 +37,8 @@ def plan_pools(
 
     Raises UserError when the cluster can never hold one worker of each pool.
     """
-    groups = [tuple(group) for _, group in groupby(stages, _on_gpu)]
-    # the stages of a worker share what the largest of them needs, not the sum, which Ray would
-    # refuse where it is above 1 and no whole number
-    needed = [max(stage.resources.num_gpus for stage in group) for group in groups]
+    groups = _groups(stages)
+    needed = [_held(group) for group in groups]
     on_gpu = sum(needed)
     if gpus < on_gpu:
         names = ", ".join(
@@ -100,8 +98,8 @@ def _groups(stages: Sequence[Stage]) -> list[tuple[Stage, ...]]:
 
 
 def _held(group: Sequence[Stage]) -> float:
-    """The stages of a worker run one after the other: it holds what the largest of them needs, not
-    the sum, which Ray would refuse where it is above 1 and no whole number."""
+    """GPUs that the stages of a worker share: what the largest of them needs, not the sum, which
+    Ray would refuse where it is above 1 and no whole number."""
     return max(stage.resources.num_gpus for stage in group)
 
 
