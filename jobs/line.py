@@ -103,19 +103,24 @@ class ClusterSettings:
     """Ray cluster; the default is the one this process runs in, else a local one."""
     workers: int | None = None
     """CPU workers of all stages together; the default is one per CPU of the cluster."""
+    wait_for_nodes: float = 45.0
+    """Seconds that a cluster may lack what a stage needs, a GPU say. Nodes that an autoscaler is
+    already starting are waited for in any case."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"--workers must be at least 1, not {self.workers}")
         if self.local and (self.address or self.workers):
             raise ValueError("--local runs in one process: it takes no --address or --workers")
+        if self.wait_for_nodes < 0:
+            raise ValueError(f"--wait-for-nodes must not be negative, got {self.wait_for_nodes}")
 
 
 def start(settings: ClusterSettings, stages: Sequence[Stage]) -> Line:
     """The line, on the cluster or in this process."""
     if settings.local:
         return LocalLine(stages)
-    return RayLine(stages, settings.address, settings.workers)
+    return RayLine(stages, settings.address, settings.workers, settings.wait_for_nodes)
 
 
 def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage], RunInfo]:

@@ -2,59 +2,71 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from datapipe.errors import UserError
-from datapipe.line.sizing import Pool, plan_pools, promised
+from datapipe.line.sizing import Pool, plan_pools
 from datapipe.stage import Stage
 
-JOINING = 30.0
-"""Seconds that the nodes of a cluster without autoscaler have to join it."""
-
-log = logging.getLogger(__name__)
+LOCAL = "local"
+"""The address of a cluster that is this machine, made for this run alone."""
 
 
-def connect(address: str | None) -> float:
-    """To `address`, to the cluster this process runs in, or to a local one made now.
-
-    Returns the seconds to wait for missing nodes: none where the cluster is this machine.
-    """
+def connect(address: str | None) -> str:
+    """To `address`, to the cluster this process runs in, or to a local one; returns which."""
     import ray
 
     # "local" by name: without it Ray tries the address file of a cluster long dead first
-    where = address or os.environ.get("RAY_ADDRESS", "local")
+    where = address or os.environ.get("RAY_ADDRESS", LOCAL)
     if not ray.is_initialized():
         ray.init(address=where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    return 0.0 if where == "local" else JOINING
+    return where
 
 
 def pools(stages: Sequence[Stage], workers: int | None, wait: float) -> list[Pool]:
-    """The line's pools, planned with what the cluster has or its autoscaler may add.
+    """The line's pools, planned with what the cluster has.
 
-    Raises UserError when something is missing that no autoscaler promises, after `wait` seconds.
+    Where the cluster cannot hold one worker of each pool, its autoscaler is asked for the missing
+    nodes. Raises UserError when after `wait` seconds they are neither there nor on their way.
     """
     import ray
-    from ray._private.state import state  # what Ray Data itself asks; there is no public way
+    from ray.autoscaler.sdk import request_resources
 
-    until = time.monotonic() + wait
+    begin, asked = time.monotonic(), False
     while True:
-        now = _cpus_gpus(ray.cluster_resources())
-        most = _cpus_gpus(state.get_max_resources_from_cluster_config() or {})
-        planned = promised(stages, now, most)
+        have = ray.cluster_resources()
         try:
-            found = plan_pools(stages, *planned, workers)
-        except UserError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(1.0)
-            continue
-        if planned != now:
-            log.warning("waiting for nodes that the cluster's autoscaler adds")
-        return found
+            return plan_pools(stages, have.get("CPU", 0.0), have.get("GPU", 0.0), workers)
+        except UserError as wrong:
+            if wait and not asked:
+                needs = {(s.resources.num_cpus, s.resources.num_gpus) for s in stages}
+                request_resources(bundles=[{"CPU": cpu, "GPU": gpu} for cpu, gpu in needs])
+                asked = True
+            waited = time.monotonic() - begin
+            if waited >= wait and not _nodes_coming():
+                if not wait:
+                    raise
+                request_resources(bundles=[])
+                raise UserError(
+                    f"{wrong}. No node was on its way after {wait:g} s; where starting one takes "
+                    "the cluster longer, give it time by --wait-for-nodes SECONDS"
+                ) from wrong
+        time.sleep(1.0)
 
 
-def _cpus_gpus(resources: Mapping[str, float]) -> tuple[float, float]:
-    return resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+def _nodes_coming() -> bool:
+    """Whether an autoscaler is starting nodes, by what it reports (read in Ray 2.60)."""
+    import ray
+    from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+    from ray.autoscaler.v2.sdk import get_cluster_status
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    if status.pending_launches or status.pending_nodes:
+        return True
+    report = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)  # of the autoscaler's first version
+    found = json.loads(report).get("autoscaler_report") or {} if report else {}
+    return bool(found.get("pending_launches") or found.get("pending_nodes"))

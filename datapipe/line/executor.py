@@ -60,15 +60,21 @@ class RayLine:
     """
 
     def __init__(
-        self, stages: Sequence[Stage], address: str | None = None, workers: int | None = None
+        self,
+        stages: Sequence[Stage],
+        address: str | None = None,
+        workers: int | None = None,
+        wait: float = 45.0,
     ) -> None:
         """Connect to `address`, to the cluster this process runs in, or start a local one.
 
-        Raises UserError when the cluster lacks what a stage needs.
+        Raises UserError when the cluster lacks what a stage needs, after `wait` seconds in which
+        nodes may join one that is not local.
         """
-        from datapipe.line.cluster import connect, pools
+        from datapipe.line.cluster import LOCAL, connect, pools
 
-        self.pools = pools(stages, workers, wait=connect(address))
+        where = connect(address)
+        self.pools = pools(stages, workers, 0.0 if where == LOCAL else wait)
 
     def run(self, listing: Listing) -> Iterator[Sample]:
         """Every sample that was not lost with its worker."""
@@ -85,7 +91,7 @@ class RayLine:
         from datapipe.line.ray_source import CorpusSource
 
         _configure()
-        # beside the driver, so that no other node's loss takes the listing away; without CPUs, since
+        # beside the driver, so that no other node's loss takes the listing away; without CPUs, as
         # the workers hold them all
         node = ray.get_runtime_context().get_node_id()
         beside = {"num_cpus": 0, "label_selector": {"ray.io/node-id": node}}
@@ -110,7 +116,7 @@ class RayLine:
                         max_concurrent_calls_per_actor=threads,
                         enable_true_multi_threading=threads > 1,
                     ),
-                    num_cpus=pool.resources.num_cpus or None,
+                    num_cpus=pool.resources.num_cpus,  # 0 for a GPU: unsaid, Ray starts it with 1
                     num_gpus=pool.resources.num_gpus or None,
                     max_task_retries=retries,
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 WORK = 0.5
 """Seconds of work that a block holds at least: handing over a block costs some 10 ms."""
@@ -27,22 +28,22 @@ class Pace:
     A block that the listing is asked for again, after a lost node, has the size it had before.
     """
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
+    def __init__(self, most: int = MOST, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._clock = most, clock
         self._size = 1
-        self._sizes: list[int] = []
+        self._sizes: dict[int, int] = {}
         self._arrived = -1
         """The number of the newest block that the line's last pool has begun."""
         self._workers: dict[str, tuple[int, float]] = {}
         self._news = asyncio.Event()
         self._samples = self._seconds = self._elapsed = 0.0
-        self._reported: float | None = None
+        self._reported = clock()
 
     async def size(self, number: int) -> int:
         """Samples of block `number`; returns when the work has come near enough to it."""
-        while number >= len(self._sizes):
+        while number not in self._sizes:
             if number - self._arrived <= self._allowed():
-                self._sizes.append(self._size)
+                self._sizes[number] = self._size
                 break
             self._news.clear()
             try:
@@ -53,17 +54,16 @@ class Pace:
 
     async def started(self, number: int, worker: str, slots: int, last: bool) -> None:
         """A worker that holds up to `slots` blocks began one; `last`: it is of the last pool."""
-        self._workers[worker] = slots, time.monotonic()
+        self._workers[worker] = slots, self._clock()
         if last:
             self._arrived = max(self._arrived, number)
         self._news.set()
 
     async def finished(self, samples: int, seconds: float) -> None:
         """So many more samples came out, after so many seconds of work in all stages."""
-        now = time.monotonic()
-        passed = 0.0 if self._reported is None else now - self._reported
+        passed = self._clock() - self._reported
+        self._reported += passed
         kept = 0.5 ** (passed / MEMORY)
-        self._reported = now
         self._elapsed = self._elapsed * kept + passed
         self._samples = self._samples * kept + samples
         self._seconds = self._seconds * kept + seconds
@@ -73,5 +73,5 @@ class Pace:
         self._size = max(1, int(min(max(by_work, by_rate), 2 * self._size, self._most)))
 
     def _allowed(self) -> int:
-        oldest = time.monotonic() - FORGOTTEN
+        oldest = self._clock() - FORGOTTEN
         return AHEAD + sum(slots for slots, seen in self._workers.values() if seen > oldest)

@@ -68,26 +68,6 @@ def plan_pools(
     return pools
 
 
-def promised(
-    stages: Sequence[Stage], now: tuple[float, float], most: tuple[float, float]
-) -> tuple[float, float]:
-    """CPUs and GPUs to plan with: what is there `now`, or the least that the line needs where the
-    autoscaler may add it (`most`)."""
-    needs = Resources(
-        num_cpus=float(any(not _on_gpu(stage) for stage in stages)),
-        num_gpus=sum(
-            max(stage.resources.num_gpus for stage in group)
-            for on_gpu, group in groupby(stages, _on_gpu)
-            if on_gpu
-        ),
-    )
-    cpus, gpus = (
-        max(have, need) if could >= need else have
-        for have, need, could in zip(now, (needs.num_cpus, needs.num_gpus), most, strict=True)
-    )
-    return cpus, gpus
-
-
 def gpus_held(stages: Sequence[Stage]) -> dict[str, float]:
     """How many GPUs a worker holds while it runs each stage, by the stage's name."""
     return {stage.name: _held(group) for group in _groups(stages) for stage in group}
