@@ -13,7 +13,7 @@ from datapipe.files import Folder
 from datapipe.inspect.report.joint import ABSENT, MOST_CELLS, MOST_WHILE_READING, Joint
 from datapipe.inspect.report.plan import Check, Plan
 from datapipe.inspect.report.segments import Identities, Pictures, mixed, read, segments
-from datapipe.inspect.report.spread import Histograms, tested
+from datapipe.inspect.report.spread import Histograms, compared
 from datapipe.inspect.report.stops import Codes, bins, choose_stops, first_failing, pack, unpack
 from datapipe.run.info import RunInfo
 
@@ -57,7 +57,7 @@ def count(run: Folder, info: RunInfo, plan: Plan, candidates: int, hold: int) ->
     names, yaws = segments(run, info), plan.yaws
     first = list(read(run, names[:: -(-len(names) // FIRST_SEGMENTS) or 1], yaws))
     values = [
-        np.concatenate(parts) for parts in zip(*[tested(plan, p) for p in first], strict=True)
+        np.concatenate(parts) for parts in zip(*[compared(plan, p) for p in first], strict=True)
     ]
     values = values or [np.empty(0) for _ in plan.thresholds]
     stops = [choose_stops(*pair) for pair in zip(plan.thresholds, values, strict=True)]

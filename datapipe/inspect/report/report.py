@@ -52,7 +52,7 @@ def report(
         "identities": {
             "held": len(counted.joint.sampled),
             "samples": counted.samples,
-            "all": counted.samples == stats["funnel"]["candidates"],
+            "all": stats["funnel"]["candidates"] <= hold,
         },
         "histograms": counted.histograms.as_dict(),
         "cards": shown,

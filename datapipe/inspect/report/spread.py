@@ -22,7 +22,7 @@ DRAWN = {
 """Histograms, and the columns they are of; the pose error is the measured yaw less the yaw."""
 
 
-def tested(plan: Plan, part: Identities) -> list[Floats]:
+def compared(plan: Plan, part: Identities) -> list[Floats]:
     """For each threshold of the plan, the numbers that it is compared with."""
     found: list[list[Floats]] = [[] for _ in plan.thresholds]
     for check in plan.references:

@@ -73,27 +73,29 @@ function countHeld(arrays, fates, state) {
 
 // The count over the whole run of what `of` counts in a sample. With every sample at hand it is a
 // sum; otherwise the known count of the starting rules plus the difference, estimated from the
-// samples held, with the half width of its 95 % interval.
+// samples held, with the half width of its 95 % interval: 3 in n at least, as none seen is not none.
 function estimate(now, start, known, of) {
-  const sum = now.rows.reduce((total, row) => total + of(row), 0);
-  if (data.identities.all) return { count: sum, margin: 0 };
-  const n = now.rows.length, all = data.stats.funnel.candidates;
+  if (data.identities.all) return { count: now.rows.reduce((total, row) => total + of(row), 0), margin: 0 };
+  if (now === start) return { count: known, margin: 0 };
+  const n = Math.max(now.rows.length, 1), all = data.stats.funnel.candidates;
   let total = 0, squares = 0;
-  for (let i = 0; i < n; i++) {
-    const difference = of(now.rows[i]) - of(start.rows[i]);
+  now.rows.forEach((row, i) => {
+    const difference = of(row) - of(start.rows[i]);
     total += difference;
     squares += difference * difference;
-  }
-  const mean = n ? total / n : 0;
-  const variance = n > 1 ? (squares - n * mean * mean) / (n - 1) : 0;
-  const count = Math.min(Math.max(Math.round(known + all * mean), 0), all * 20);
-  return { count, margin: Math.round(1.96 * all * Math.sqrt(Math.max(variance, 0) / Math.max(n, 1))) };
+  });
+  const error = Math.sqrt(Math.max(squares - (total * total) / n, 0) / Math.max(n - 1, 1) / n);
+  return {
+    count: Math.max(Math.round(known + (all * total) / n), 0),
+    margin: Math.ceil(all * Math.max(1.96 * error, 3 / n)),
+  };
 }
 
 function evaluate(arrays, state, start) {
   const fates = arrays.groups.map((group) => fatesOf(group, state));
   const yaws = arrays.groups.slice(1).map((group, index) => countViews(group, fates[index + 1]));
-  const held = countHeld(arrays, fates, state);
+  const moved = start && JSON.stringify(state) !== JSON.stringify(startingState());
+  const held = start && !moved ? start.held : countHeld(arrays, fates, state);
   const base = start ? start.held : held, funnel = data.stats.funnel;
   const sum = (row) => row.views.reduce((a, b) => a + b, 0);
   yaws.forEach((yaw, index) => {
