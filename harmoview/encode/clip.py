@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +57,15 @@ class Frames:
 
 
 def frame_indices(info: VideoInfo, frames: int, fps: float) -> list[int]:
-    """The source frames nearest to `frames` moments at `fps`, around the middle of the video."""
-    spare = (info.frames - 1) / info.fps - (frames - 1) / fps
-    start = max(0.0, spare / 2)
+    """The source frames nearest to `frames` moments at `fps`, around the middle of the video.
+
+    The first moment is one of a source frame. Were it between two, a clip at the model's own rate
+    would have some frames twice and miss others.
+    """
     last = info.frames - 1
-    return [min(last, round((start + k / fps) * info.fps)) for k in range(frames)]
+    steps = [math.floor(k * info.fps / fps + 0.5) for k in range(frames)]
+    first = max(0, (last - steps[-1]) // 2)
+    return [min(last, first + step) for step in steps]
 
 
 def cover(height: int, width: int, bucket: Bucket) -> float:

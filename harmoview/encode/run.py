@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -26,6 +27,8 @@ Show = Callable[[Counter[str], int], None]
 Work = Callable[[Sequence[Shard]], Iterable[str | None]]
 """Encodes shards, in any order; yields for each sample None, or why it was skipped."""
 DONE = "encoded"
+SHARD = re.compile(r"\d{6,}\.tar")
+"""A name from outside: nothing is written that it could lead elsewhere."""
 
 
 def encode(source: Folder, out: Folder, settings: EncodeSettings, work: Work, show: Show) -> (
@@ -59,12 +62,18 @@ def encode(source: Folder, out: Folder, settings: EncodeSettings, work: Work, sh
 def packed_manifest(source: Folder) -> Manifest:
     """Raises UserError where there are no packed shards."""
     try:
-        return load_manifest(source)
+        manifest = load_manifest(source)
     except FileNotFoundError as missing:
         raise UserError(
             f"{source.url} has no {NAME}: it is not a folder of shards, or `harmoview pack` did "
             "not finish"
         ) from missing
+    for shard in manifest.shards:
+        if not SHARD.fullmatch(shard.name):
+            raise UserError(
+                f"{source.path(NAME)} names a shard {shard.name!r}, which pack does not"
+            )
+    return manifest
 
 
 def encode_here(source: Folder, out: Folder, settings: EncodeSettings, device: str) -> Work:
