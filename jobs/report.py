@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.inspect.report.plan import Check, Plan, Threshold
 from filters.rules import PROFILE, Rules, half_spacing
+from jobs.output import write
 from jobs.run_rules import explained
 
 if TYPE_CHECKING:
@@ -19,11 +19,7 @@ def write_report(run: Folder, rules: Rules, stats: Stats, path: Path) -> None:
     """Write the report of a run, already counted by the same rules. Raises UserError."""
     from datapipe.inspect.report.report import report
 
-    page = report(run, plan_of(rules), stats.as_dict(), explained(rules))
-    try:
-        Folder(path.resolve().parent).put(path.name, page)
-    except OSError as wrong:
-        raise UserError(f"cannot write {path}: {wrong.strerror}") from wrong
+    write(path, report(run, plan_of(rules), stats.as_dict(), explained(rules)))
 
 
 def plan_of(rules: Rules) -> Plan:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """Show what became of a run: outcomes, views per yaw, reasons, seconds per stage.
+    """Show what became of a run: the way from videos to shards, views per yaw, reasons with
+    examples, seconds per stage and sample, the slowest and most failing folders and tars.
 
     Judges the stored scores; needs no model and changes nothing.
     """
@@ -32,6 +33,8 @@ class Settings:
     rules."""
     json: bool = False
     """Print JSON instead of tables; docs/stats.md describes it."""
+    html: Path | None = None
+    """Also write a report: one HTML file with charts, pictures and thresholds that can be moved."""
     sheet: Path | None = None
     """Also write a contact sheet (JPEG): every view with what the rules say of it."""
     sheet_samples: int = 24
@@ -53,11 +56,17 @@ def execute(settings: Settings) -> None:
     rules = rules or run_rules(run, settings.rules)
     stats = run_stats(run, applied(rules))
     if settings.json:
-        print(json.dumps(stats.as_dict(), indent=1, ensure_ascii=False))
+        print(json.dumps(stats.as_dict(), indent=1))  # ASCII: keys cannot steer the terminal
     else:
         from jobs.stats_tables import print_tables
 
         print_tables(stats)
+    if settings.html:
+        from jobs.report import write_report
+
+        write_report(run, rules, stats, settings.html)
+        if not settings.json:
+            print(f"report: {settings.html}")
     if settings.sheet:
         write_sheet(run, rules, settings.sheet, settings.sheet_samples)
         if not settings.json:

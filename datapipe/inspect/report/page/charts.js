@@ -27,13 +27,13 @@ function limits(state, name, yaw) {
 }
 
 function drawFunnel(holder, now, start) {
-  const { funnel, packed } = data.stats;
+  const { funnel } = data.stats;
   const known = (title, count) => (count === undefined || count === null ? null : { title, count });
   const moved = (title, value, first) => ({ title, count: value.count, margin: value.margin, first });
   const columns = [
     ["Videos", [known("videos", funnel.videos), known("prepared", funnel.prepared),
       known("candidates", funnel.candidates), moved("samples kept", now.samples, start.samples.count),
-      known("packed in RUN/shards", packed && packed.samples)]],
+      known("packed in RUN/shards", funnel.samples_packed)]],
     ["Identities", [known("found", funnel.identities), moved("kept", now.identities, start.identities.count)]],
     ["Views", [known("made", now.made), known("face found", now.detected),
       moved("pass every rule", { count: now.passed, margin: 0 }, start.passed),

@@ -69,22 +69,34 @@ function drawTotals(now, start) {
 }
 
 function drawOutcomes(now) {
-  const { outcomes, funnel, seconds } = data.stats;
+  const { outcomes, funnel } = data.stats;
   const left = Object.entries(now.held.reasons).sort((a, b) => b[1] - a[1]);
-  const scope = data.identities.all ? "identities left out" : `identities left out, of ${number(data.identities.held)} looked at`;
+  const scope = data.identities.all ? "Identities left out" : `Identities left out, of ${number(data.identities.held)} looked at`;
   $("outcomes").replaceChildren(
     table(["outcome", "reason", "videos", "share", "examples"], outcomes.map((row) => [
       row.outcome, row.reason === null ? "" : plain(row.reason), number(row.videos),
-      percent(row.videos, funnel.videos), el("span", { class: "keys" }, (row.examples || []).join(", ")),
+      percent(row.videos, funnel.videos), el("span", { class: "keys" }, row.examples.join(", ")),
     ]), ["", "", "num", "num", ""]),
     el("h3", {}, scope),
     left.length ? table(["reason", "identities", "share"], left.map(([reason, count]) => [
       plain(reason), number(count), percent(count, data.identities.held)]), ["", "num", "num"])
       : el("p", { class: "muted" }, "none"));
-  const round = (value) => (value === null ? "–" : number(Number(value.toPrecision(4))));
-  $("seconds").replaceChildren(seconds.length ? table(["stage", "videos", "mean s", "median s", "95 % under s", "total h"],
+}
+
+function drawSeconds() {
+  const { seconds, sources } = data.stats;
+  const round = (value) => (value === null ? "–" : number(Number(value.toPrecision(3))));
+  $("seconds").replaceChildren(seconds.length ? table(
+    ["stage", "videos", "mean s", "median s", "95 % under s", "total h", "per kept sample s", "GPU s per kept sample"],
     seconds.map((row) => [row.stage, number(row.videos), round(row.mean), round(row.median), round(row.p95),
-      round(row.total / 3600)]), ["", "num", "num", "num", "num", "num"]) : el("p", { class: "muted" }, "not recorded"));
+      round(row.total / 3600), round(row.per_sample), round(row.gpu_seconds_per_sample)]),
+    ["", "num", "num", "num", "num", "num", "num", "num"]) : el("p", { class: "muted" }, "not recorded"));
+  const worst = (title, rows) => [el("h3", {}, title), table(
+    ["source", "videos", "candidates", "rejected", "errors", "mean s"], rows.map((row) => [
+      el("span", { class: "keys" }, row.source), number(row.videos), number(row.candidates),
+      number(row.rejected), number(row.errors), round(row.mean)]), ["", "num", "num", "num", "num", "num"])];
+  if (sources.count > 1) $("seconds").append(
+    ...worst(`Slowest of ${number(sources.count)} sources`, sources.slowest), ...worst("Most failing", sources.failing));
 }
 
 function tree(value) {
@@ -138,6 +150,7 @@ function drawPage(arrays) {
   if (fate) drawCards($("cards"), fate);
   drawLegend($("legend"));
   drawProvenance();
+  drawSeconds();
   update();
 }
 
