@@ -74,6 +74,7 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
         yield "made by", _provenance(story.candidate.provenance)
     if row["candidate"]:
         yield "scored by", _provenance(story.rows.info.scoring.scorers)
+    if story.notes:
         yield "packed", _packed(story.packed)
 
 

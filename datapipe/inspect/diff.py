@@ -27,7 +27,8 @@ from datapipe.pack.scored import (
 from datapipe.run.info import load_info
 
 FORMAT = 1
-BATCH = 5_000
+BATCH = 20_000
+"""Candidates judged at a time; the judge takes some 50 ms to begin."""
 EXAMPLES = 5
 _COLUMNS = Columns(
     ledger="key, identities, candidate",

@@ -146,8 +146,8 @@ def tell(run: Folder, key: str, explain: Explain, packed: tuple[Manifest, Explai
     if rows.ledger["outcome"] != "candidate":
         return Story(rows, clip, None, None, (), None)
     candidate, problem = _candidate(run, rows)
-    incomplete = _incomplete(rows)
-    if incomplete is not None:
+    if not _complete(rows):
+        incomplete = "it has no complete scores; `harmoview score RUN` measures what is missing"
         return Story(rows, clip, candidate, problem or incomplete, (), None)
     notes = tuple(explain(rows.references, rows.views))
     return Story(rows, clip, candidate, problem, notes, _packed(run, rows, packed))
@@ -167,15 +167,15 @@ def _candidate(run: Folder, rows: SampleRows) -> tuple[Candidate | None, str | N
     return candidate, None
 
 
-def _incomplete(rows: SampleRows) -> str | None:
-    """What pack would say of these scores."""
+def _complete(rows: SampleRows) -> bool:
+    """Whether pack would take these scores: every identity once, with views, none of them twice."""
     identities = list(range(rows.ledger["identities"]))
-    if [row["identity"] for row in rows.references] != identities:
-        return "has no complete scores; `harmoview score RUN` measures what is missing"
     views = [(row["identity"], row["yaw"]) for row in rows.views]
-    if len(set(views)) < len(views) or {identity for identity, _ in views} != set(identities):
-        return "has no complete scores; `harmoview score RUN` measures what is missing"
-    return None
+    return (
+        [row["identity"] for row in rows.references] == identities
+        and {identity for identity, _ in views} == set(identities)
+        and len(set(views)) == len(views)
+    )
 
 
 def _packed(
