@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from datapipe.errors import UserError
+from jobs.terminal import plain
 
 Settings = TypeVar("Settings")
 
@@ -36,8 +37,8 @@ def run(
             print(f"harmoview {prog}: {wrong}", file=sys.stderr)
             return 2
         return execute(parsed) or 0
-    except UserError as wrong:
-        print(f"harmoview {prog}: {wrong}", file=sys.stderr)
+    except UserError as wrong:  # may quote keys and paths of a corpus
+        print(f"harmoview {prog}: {plain(str(wrong), lines=True)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever reads the output has seen enough: `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

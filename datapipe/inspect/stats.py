@@ -104,7 +104,7 @@ class Stats:
                 "samples_packed": packed.samples if packed else None,
             },
             "yaws": [
-                {**vars(yaw), "yield": yaw.share, "reasons": dict(yaw.reasons.most_common())}
+                {**vars(yaw), "reasons": dict(yaw.reasons.most_common()), "yield": yaw.share}
                 for yaw in self.yaws.values()
             ],
             "reasons": [asdict(reason) for reason in self.reasons],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from datapipe.record import YAWS, Scores
 from filters.judge import Judge
 from filters.judge_table import TableJudge
+from filters.rules import AestheticRule, IdentityRule, PoseRule, Rules, SharpnessRule
 from filters.rules_file import load_rules
 
 SFACE = load_rules(None, yaws=YAWS, recogniser="sface", aesthetic_scorer="brisque")
@@ -29,6 +30,8 @@ def values(rules, yaw):
         "identity_cosine": (cosine, 0.9),
     }
     found = {name: [None, at - 1e-4, at, good, good, good] for name, (at, good) in edges.items()}
+    for scores in found.values():
+        scores += [float("nan"), float("inf")]
     found["aesthetic"] += [rules.aesthetic.reference, rules.aesthetic.reference - 1e-4]
     turned = [0.0, 0.0, 0.0, pose.tolerance, -pose.tolerance - 1e-4, 60.0]
     profile = [pose.profile_minimum, -pose.profile_minimum, pose.profile_minimum - 1e-4]
@@ -69,13 +72,43 @@ def tables(references, views):
     )
 
 
-@pytest.mark.parametrize(
-    "rules", [SFACE, BUFFALO, NARROW, LENIENT], ids=["sface", "buffalo", "narrow", "lenient"]
+@st.composite
+def any_rules(draw):
+    """Rules for any yaws, with any reach of the recogniser; 0 is always there to rest on."""
+    yaws = {0} | draw(st.sets(st.integers(-90, 90), max_size=8))
+    verified = draw(st.floats(0, 90))
+    angles = [0, *sorted(draw(st.sets(st.integers(1, 90), max_size=3)))]
+    score = st.floats(0, 1)
+    identity = IdentityRule(
+        "any",
+        curve=tuple((angle, draw(score)) for angle in angles),
+        verified_to=verified,
+        judged_to=draw(st.floats(verified, 90)),
+    )
+    return Rules(
+        yaws=tuple(sorted(yaws)),
+        minimum_views=draw(st.integers(1, len(yaws))),
+        reference_must_pass=draw(st.booleans()),
+        sharpness=SharpnessRule(draw(score), draw(score)),
+        aesthetic=AestheticRule("any", draw(score), draw(score)),
+        pose=PoseRule(
+            tolerance=draw(st.floats(0.1, 45)),
+            profile_minimum=draw(st.floats(45, 89)),
+            pitch=draw(st.floats(0.1, 90)),
+            roll=draw(st.floats(0.1, 180)),
+            level_to=draw(st.floats(0, 89)),
+        ),
+        identity=identity,
+    )
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    rules=st.sampled_from([SFACE, BUFFALO, NARROW, LENIENT]) | any_rules(),
+    seed=st.integers(0, 2**32),
 )
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32))
 def test_both_judges_agree_on_every_row(rules, seed):
-    """For any samples the codes of views and of identities are those of the judge of rows."""
+    """For any rules and samples the reasons, and what is kept, are those of the judge of rows."""
     references, views = some_rows(rules, seed)
     found = TableJudge(rules)(*tables(references, views))
     wanted, kept = {}, set()

@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+import unicodedata
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from datapipe.record import Sample, Source
 from jobs import pack, stats
 from tests.datapipe.runs import TinyRun, good
 
@@ -43,6 +46,128 @@ def test_json_is_one_document(run, capsys):
     assert found["format"] == 1
     assert found["funnel"]["views_made"] == 14
     assert [yaw["yield"] for yaw in found["yaws"]] == [1.0, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0]
+
+
+SCHEMA = {
+    "format": 1,
+    "funnel": {
+        name: 0
+        for name in (
+            *("videos", "prepared", "candidates", "identities", "views_made", "views_detected"),
+            *("views_passed", "views_kept", "identities_kept", "samples_kept", "samples_packed"),
+        )
+    },
+    "yaws": [
+        {
+            **{name: 0 for name in ("yaw", "made", "detected", "passed", "kept")},
+            **{"reasons": {}, "yield": 0.0},
+        }
+    ],
+    "reasons": [{"of": "", "reason": "", "count": 0, "examples": [""]}],
+    "outcomes": [{"outcome": "", "reason": None, "videos": 0, "examples": [""]}],
+    "seconds": [
+        {
+            **{"stage": "", "videos": 0},
+            **{name: 0.0 for name in ("total", "mean", "median", "p95", "gpus", "gpu_seconds")},
+            **{"per_sample": 0.0, "gpu_seconds_per_sample": 0.0},
+        }
+    ],
+    "throughput": {
+        **{"drivers": 0, "first": "", "last": "", "seconds": 0.0},
+        **{"videos_per_hour": 0.0, "samples_per_hour": 0.0},
+    },
+    "sources": {
+        "count": 0,
+        **{
+            name: [
+                {
+                    **{"source": "", "videos": 0, "candidates": 0, "rejected": 0, "errors": 0},
+                    **{"seconds": 0.0, "mean": 0.0},
+                }
+            ]
+            for name in ("slowest", "failing")
+        },
+    },
+    "packed": {},
+    "packed_with_these_rules": True,
+    "rules": {},
+}
+
+
+def alike(found, wanted):
+    """The same keys in the same order, and values of the same JSON types; {} is any object."""
+    if isinstance(wanted, dict) and wanted:
+        return list(found) == list(wanted) and all(alike(found[k], wanted[k]) for k in wanted)
+    if isinstance(wanted, list):
+        return bool(found) and alike(found[0], wanted[0])
+    return type(found) is type(wanted)
+
+
+def names(part):
+    """Every key in a document."""
+    if isinstance(part, list):
+        return names(part[0])
+    return [*part, *(n for v in part.values() for n in names(v))] if isinstance(part, dict) else []
+
+
+def test_the_json_has_the_documented_shape(run, capsys):
+    """Programs rely on the keys and types; docs/stats.md names every key."""
+    assert pack.main([str(run), "--quiet"]) == 0
+    found = json.loads(shown(capsys, run, "--json"))
+    for name in SCHEMA:
+        assert alike(found[name], SCHEMA[name]), (name, found[name])
+    assert list(found) == list(SCHEMA)
+    text = (Path(__file__).parents[2] / "docs/stats.md").read_text()
+    assert [name for name in names(SCHEMA) if f"`{name}`" not in text] == []
+
+
+HOSTILE = "\x1b[31m\x9b2J[bold]x[/bold]\u202e\r\x7f"
+
+
+def test_nothing_from_the_corpus_steers_the_terminal(tmp_path, capsys):
+    """Keys, reasons and paths with escape sequences and markup are shown, not obeyed."""
+    tiny = TinyRun(tmp_path)
+    tiny.add("a")
+    tiny.reject(f"key{HOSTILE}", reason=f"reason{HOSTILE}")
+    inside = Source(f"/tar{HOSTILE}.tar", ".mp4", member="x.mp4")
+    tiny.samples.append(Sample("b", inside).stop("error", "exception", "").spent("prepare", 1.0))
+    tiny.save()
+    run = tmp_path / "run"
+    tables, document = shown(capsys, run), shown(capsys, run, "--json")
+    for text in (tables, document):
+        assert not [c for c in text if c != "\n" and unicodedata.category(c) in ("Cc", "Cf")]
+    assert tables.count("\\x1b[31m\\x9b2J[bold]x[/bold]\\u202e\\r\\x7f") >= 3
+    assert json.loads(document)["outcomes"][-1]["examples"] == [f"key{HOSTILE}"]
+
+
+def test_nor_does_it_through_an_error_message(tmp_path, capsys):
+    """A key that is named in a complaint is written out, too."""
+    tiny = TinyRun(tmp_path)
+    for _ in range(2):
+        tiny.samples.append(Sample("k\x1b[2J", Source("/k.mp4", ".mp4"), candidate="c"))
+    tiny.save()
+    assert stats.main([str(tmp_path / "run")]) == 1
+    errors = capsys.readouterr().err
+    assert "\x1b" not in errors
+    assert "the ledger holds k\\x1b[2J twice" in errors
+
+
+def test_a_run_that_has_only_begun_is_no_error(tmp_path, capsys):
+    """Before the first segment there is nothing to count, and that is said."""
+    TinyRun(tmp_path)
+    assert shown(capsys, tmp_path / "run") == "The run has recorded no video yet.\n"
+    found = json.loads(shown(capsys, tmp_path / "run", "--json"))
+    assert found["funnel"]["videos"] == 0
+    assert (found["yaws"], found["throughput"]) == ([], None)
+
+
+def test_a_run_on_an_object_store_counts_like_one_on_disk(run, tmp_path, s3_bucket, capsys):
+    """The same files give the same document."""
+    import s3fs
+
+    s3fs.S3FileSystem().put(str(run), f"{s3_bucket}/", recursive=True)
+    there = json.loads(shown(capsys, f"{s3_bucket}/run", "--json"))
+    assert there == json.loads(shown(capsys, run, "--json"))
 
 
 def test_a_rules_file_changes_the_counts_and_nothing_else(run, tmp_path, capsys):
