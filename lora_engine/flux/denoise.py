@@ -26,6 +26,9 @@ from lora_engine.training.device import best_attention, device_named, precision_
 if TYPE_CHECKING:
     from lora_engine.flux.synthesizer import FluxSettings, Plan
 
+VARIANTS = 64
+"""Compiled forms of a block, at most: some four for each size of micro-batch."""
+
 log = logging.getLogger(__name__)
 
 
@@ -87,16 +90,24 @@ class Denoiser:
 
     def __call__(self, reference: Image, yaws: Sequence[int], seeds: Sequence[int]) -> list[Image]:
         """Prepare the reference and make its views."""
-        return self.views(self.prepare(reference), yaws, seeds)
+        return self.finish(self.views(self.prepare(reference), yaws, seeds))
 
     def prepare(self, reference: Image) -> torch.Tensor:
         """The reference's pixels, on the CPU."""
         return vae.pixels(reference, self._resolution)
 
+    @staticmethod
+    def finish(views: Sequence[torch.Tensor]) -> list[Image]:
+        """Decoded views, on the CPU, as pictures."""
+        return [vae.picture(view) for view in views]
+
     def views(
         self, reference: torch.Tensor, yaws: Sequence[int], seeds: Sequence[int]
-    ) -> list[Image]:
-        """Denoise and decode. Raises BadSample when the model gives no finite picture."""
+    ) -> list[torch.Tensor]:
+        """All that the device does: encode, denoise, decode, each view (1, 3, H, W) to the CPU.
+
+        Raises BadSample when the model gives no finite picture.
+        """
         pipe, views = self._pipe, []
         latents = vae.encode(pipe.vae, reference)
         with torch.no_grad():
@@ -177,4 +188,14 @@ def speed_up(transformer: Any, settings: FluxSettings, device: torch.device) -> 
         except (ValueError, RuntimeError, ImportError) as wrong:
             raise UserError(f"--attention {attention}: {wrong}") from wrong
     if settings.compile or (settings.compile is None and device.type == "cuda"):
-        transformer.compile_repeated_blocks(fullgraph=True)
+        compile_blocks(transformer)
+
+
+def compile_blocks(transformer: Any, backend: str = "inductor") -> None:
+    """Compile the two kinds of blocks, each once for all blocks of its kind.
+
+    With the passes of a two-pass reference and micro-batches of several sizes a kind has more
+    variants than torch's limit of 8, past which `fullgraph` is an error.
+    """
+    torch._dynamo.config.recompile_limit = max(VARIANTS, torch._dynamo.config.recompile_limit)
+    transformer.compile_repeated_blocks(fullgraph=True, backend=backend)

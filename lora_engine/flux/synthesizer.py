@@ -171,4 +171,5 @@ class FluxSynthesizer:
             raise BadSample("engine_refused", detail)
         prepared = self._denoiser.prepare(reference)
         with self._lock:
-            return self._denoiser.views(prepared, yaws, seeds)
+            views = self._denoiser.views(prepared, yaws, seeds)
+        return self._denoiser.finish(views)

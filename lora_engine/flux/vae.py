@@ -31,14 +31,19 @@ def encode(vae: Any, batch: torch.Tensor) -> torch.Tensor:
     return normalised
 
 
-def decode(vae: Any, tokens: torch.Tensor, resolution: int) -> Image:
-    """The picture of one view's packed latents (1, S, 4C)."""
+def decode(vae: Any, tokens: torch.Tensor, resolution: int) -> torch.Tensor:
+    """(1, 3, resolution, resolution) in 0..1, on the CPU, of a view's packed latents (1, S, 4C)."""
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     latents = FluxKontextPipeline._unpack_latents(tokens, resolution, resolution, factor)
     latents = latents / vae.config.scaling_factor + vae.config.shift_factor
     with torch.no_grad():
-        picture = vae.decode(latents, return_dict=False)[0]
-    return np.asarray(_PROCESSOR.postprocess(picture, output_type="pil")[0])
+        pixels: torch.Tensor = _PROCESSOR.denormalize(vae.decode(latents, return_dict=False)[0])
+    return pixels.cpu()
+
+
+def picture(pixels: torch.Tensor) -> Image:
+    """The picture of `decode`'s pixels, rounded as the stock pipeline does."""
+    return np.asarray(_PROCESSOR.numpy_to_pil(_PROCESSOR.pt_to_numpy(pixels))[0])
 
 
 def pack(latents: torch.Tensor) -> torch.Tensor:
