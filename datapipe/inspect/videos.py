@@ -120,7 +120,9 @@ def stages(connection: duckdb.DuckDBPyConnection, gpus: Mapping[str, float]) -> 
             f"quantile_cont({column}, 0.5), quantile_cont({column}, 0.95) FROM ledger"
         ).fetchone()
         if row and row[0]:
-            found.append(StageStats(stage, *row, gpus.get(stage, 0.0)))
+            videos, total, mean, median, p95 = row
+            held = gpus.get(stage, 0.0)
+            found.append(StageStats(stage, videos, total, mean, median, p95, held))
     return found
 
 
