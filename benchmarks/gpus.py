@@ -2,8 +2,8 @@
 
 `python -m benchmarks.gpus` starts a Ray cluster of four nodes with eight GPUs each on this machine,
 none of them real. Each sample is a second on its GPU, and some milliseconds of the CPU before and
-after it. Printed are samples per second against the GPUs' own pace, and the gaps between the
-samples of a GPU, both once every GPU has done its first samples.
+after it. Work begins when every GPU has its worker. Printed are samples per second against the
+GPUs' own pace, and the gaps between the samples of a GPU, both after the first few samples.
 """
 
 from __future__ import annotations
@@ -77,21 +77,29 @@ class Sleeper:
     name = "synthesize"
     resources = Resources(num_gpus=1.0, threads=3)
 
-    def __init__(self, log: Path, seconds: float, around: float = 0.02) -> None:
+    def __init__(self, log: Path, seconds: float, workers: int, around: float = 0.02) -> None:
         """`around`: seconds of preparing a reference, and of storing the views."""
-        self.log, self.seconds, self.around = log, seconds, around
+        self.log, self.seconds, self.workers, self.around = log, seconds, workers, around
 
     def setup(self) -> None:
         self.lock = threading.Lock()
+        self.mine.touch()
+
+    @property
+    def mine(self) -> Path:
+        return self.log / str(os.getpid())
 
     def __call__(self, sample: Sample) -> Sample:
+        # the processes of so many workers take a small machine minutes to start
+        while len(list(self.log.iterdir())) < self.workers:
+            time.sleep(0.2)
         time.sleep(self.around)
         with self.lock:
             begin = time.time()
             time.sleep(self.seconds)
             end = time.time()
         time.sleep(self.around)
-        with (self.log / str(os.getpid())).open("a") as file:
+        with self.mine.open("a") as file:
             file.write(f"{begin} {end}\n")
         return replace(sample, candidate="none")
 
@@ -142,11 +150,11 @@ def main(settings: Settings) -> None:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder)
-            line = RayLine([Nothing("prepare"), Sleeper(log, settings.seconds), Nothing("score")])
-            begin, first = time.perf_counter(), 0.0
-            for _ in line.run(Numbers(settings.nodes * settings.gpus * settings.rounds)):
-                first = first or time.perf_counter() - begin
-            print(f"first sample after {first:.1f} s")
+            workers = settings.nodes * settings.gpus
+            sleeper = Sleeper(log, settings.seconds, workers)
+            line = RayLine([Nothing("prepare"), sleeper, Nothing("score")])
+            for _ in line.run(Numbers(workers * settings.rounds)):
+                pass
             print(report(read_spans(log), settings))
     finally:
         ray.shutdown()

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -89,6 +91,8 @@ def test_a_stopped_sample_passes_the_later_stages_untouched():
     assert (sample.stopped.reason, sample.caption) == ("no_face", "")
 
 
+@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.parametrize("line", [LocalLine, RayLine])
 @pytest.mark.parametrize("fault", [{"missing": True}, {"full": {"k1"}}])
 def test_what_concerns_the_run_stops_it_with_its_message(line, fault):
@@ -97,8 +101,6 @@ def test_what_concerns_the_run_stops_it_with_its_message(line, fault):
         list(line([Tag("one"), Tag("two", **fault)]).run(Numbers(4)))
 
 
-@pytest.mark.slow
-@pytest.mark.ray
 @dataclass(frozen=True)
 class Torn:
     """A listing that ends too early, as when a store stops answering."""
@@ -110,6 +112,8 @@ class Torn:
         raise self.fault
 
 
+@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.parametrize("line", [LocalLine, RayLine])
 @pytest.mark.parametrize("fault", [OSError("store is gone"), UserError("store is gone")])
 def test_a_listing_that_breaks_off_stops_the_run(line, fault):
@@ -118,6 +122,8 @@ def test_a_listing_that_breaks_off_stops_the_run(line, fault):
         list(line([Tag("one")]).run(Torn(fault)))
 
 
+@pytest.mark.slow
+@pytest.mark.ray
 def test_a_sample_that_kills_its_worker_is_tried_three_times(tmp_path):
     """Twice in the run, once apart; every other sample comes through."""
     log = tmp_path / "calls"
@@ -128,3 +134,70 @@ def test_a_sample_that_kills_its_worker_is_tried_three_times(tmp_path):
     calls = Counter(log.read_text().split())
     assert {s.key for s in Numbers(20)()} - {s.key for s in done} == {"k4", "k9"}
     assert (calls["k4"], calls["k9"]) == (3, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_quick_samples_share_blocks_and_a_killer_among_them_takes_no_neighbour_along(tmp_path):
+    """Its block is lost, found by its missing keys, and done again a sample at a time."""
+    log = tmp_path / "calls"
+    line = RayLine([Tag("one", kill={"k1500"}, log=log)])
+    done = list(line.run(Numbers(2000)))
+    lost = [s for s in Numbers(2000)() if s.key not in {d.key for d in done}]
+    assert "k1500" in {s.key for s in lost}
+    assert 1 < len(lost) < 200  # the block, and what waited at the worker
+    done += line.retry(Lost(lost))
+    assert sorted(s.key for s in Numbers(2000)() if s.key != "k1500") == sorted(s.key for s in done)
+    assert Counter(log.read_text().split())["k1500"] == 3
+
+
+class Met:
+    """A stage of a GPU: on it, one sample waits until another is being prepared beside it."""
+
+    name = "met"
+    resources = Resources(num_gpus=1, threads=3)
+
+    def setup(self):
+        self.gpu, self.came, self.seen = threading.Lock(), threading.Condition(), 0
+
+    def __call__(self, sample):
+        with self.came:
+            self.seen += 1
+            mine = self.seen
+            self.came.notify_all()
+        with self.gpu, self.came:
+            met = self.came.wait_for(lambda: self.seen > mine, timeout=60 * (mine < 12))
+        return replace(sample, caption="met" if met else "alone")
+
+
+class Single:
+    """A stage that is not made for threads: says when it is entered twice at once."""
+
+    name = "single"
+    resources = Resources(num_gpus=0.25)
+
+    def setup(self):
+        self.inside = threading.Lock()
+
+    def __call__(self, sample):
+        if not self.inside.acquire(blocking=False):
+            raise RuntimeError("entered twice")
+        time.sleep(0.05)
+        self.inside.release()
+        return sample
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_gpu_worker_prepares_the_next_sample_while_one_is_on_the_gpu():
+    """And enters a stage that is not made for threads with one sample at a time."""
+    import ray
+
+    ray.shutdown()
+    ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        done = list(RayLine([Tag("one"), Met(), Single()]).run(Numbers(12)))
+    finally:
+        ray.shutdown()
+    assert Counter(s.outcome for s in done) == {"candidate": 12}
+    assert Counter(s.caption for s in done) == {"met": 11, "alone": 1}
