@@ -62,11 +62,27 @@ def draw_sheet(title: str, lines: Sequence[SheetLine], stopped: Sequence[Row]) -
     yaws = sorted({yaw for line in lines for yaw in line.notes.views})
     columns = 1 + len(yaws)
     width = max(2 * MARGIN + SIDE + columns * (PICTURE + GAP), 1000)
-    head, step = 110, PICTURE + NOTE + GAP
+    head, step = 110 if lines else 56, PICTURE + NOTE + GAP
     foot = 40 + 22 * len(stopped) if stopped else 0
     sheet = Image.new("RGB", (width, head + step * len(lines) + foot + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, 18), title, INK, font(24))
+    if lines:
+        _draw_heads(draw, yaws, head - 22)
+    for number, line in enumerate(lines):
+        _draw_line(sheet, draw, line, yaws, head + 6 + number * step)
+    top = head + step * len(lines) + 8
+    if stopped:
+        draw.text((MARGIN, top), "videos without views", INK, font(16))
+    for number, row in enumerate(stopped):
+        text = f"{row['key']} · {row['outcome']}: {row['reason']} · {_last_line(row['detail'])}"
+        fitted = wrap(text, 14, width - 2 * MARGIN, 1)[0]
+        draw.text((MARGIN, top + 28 + 22 * number), fitted, GREY, font(14))
+    return sheet
+
+
+def _draw_heads(draw: ImageDraw.ImageDraw, yaws: Sequence[int], top: int) -> None:
+    """What the colours mean, and over each column what it shows."""
     left = MARGIN
     for colour, text in LEGEND:
         draw.rectangle((left, 56, left + 14, 70), colour)
@@ -74,17 +90,7 @@ def draw_sheet(title: str, lines: Sequence[SheetLine], stopped: Sequence[Row]) -
         left += 50 + round(font(14).getlength(text))
     for column, text in enumerate(["reference", *(f"{yaw:+d}°" if yaw else "0°" for yaw in yaws)]):
         centre = MARGIN + SIDE + column * (PICTURE + GAP) + PICTURE / 2
-        draw.text((centre, head - 22), text, INK, font(16), anchor="ma")
-    for number, line in enumerate(lines):
-        _draw_line(sheet, draw, line, yaws, head + 6 + number * step)
-    top = head + step * len(lines) + 8
-    if stopped:
-        draw.text((MARGIN, top), "videos without a candidate", INK, font(16))
-    for number, row in enumerate(stopped):
-        text = f"{row['key']} · {row['outcome']}: {row['reason']} · {_last_line(row['detail'])}"
-        fitted = wrap(text, 14, width - 2 * MARGIN, 1)[0]
-        draw.text((MARGIN, top + 28 + 22 * number), fitted, GREY, font(14))
-    return sheet
+        draw.text((centre, top), text, INK, font(16), anchor="ma")
 
 
 def _draw_line(

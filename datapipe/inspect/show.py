@@ -79,8 +79,10 @@ class Story:
 
     def picture(self) -> bytes:
         """A JPEG of every picture of the sample, or of why there is none."""
-        lines = self.lines()
-        return jpeg(draw_sheet(self.row["key"], lines, [] if lines else [self.row]))
+        lines, row = self.lines(), self.row
+        if self.problem is not None:
+            row = {**row, "reason": "problem", "detail": self.problem}
+        return jpeg(draw_sheet(row["key"], lines, [] if lines else [row]))
 
     def as_dict(self) -> dict[str, Any]:
         """JSON types; `docs/inspect.md` describes them."""
