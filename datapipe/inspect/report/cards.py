@@ -25,8 +25,6 @@ MOST = 14
 """Of one fate."""
 SIDE, QUALITY = 128, 72
 """Pixels of a thumbnail's side, and how finely WebP keeps it: some 3 kB."""
-ON_REFERENCES = ("reference_", "too_few_views")
-"""How the fates of whole identities begin; their cards show the reference."""
 
 
 class Album:
@@ -86,8 +84,9 @@ def _mixed(examples: Sequence[Example]) -> list[Example]:
     nth: dict[int, int] = defaultdict(int)
     turns = []
     for example in examples:
-        turns.append((nth[example.yaw], abs(example.yaw), example.yaw, example.rank, example))
-        nth[example.yaw] += 1
+        yaw = example.yaw or 0
+        turns.append((nth[yaw], abs(yaw), yaw, example.rank, example))
+        nth[yaw] += 1
     return [turn[-1] for turn in sorted(turns)[:MOST]]
 
 
@@ -138,13 +137,12 @@ def _cells(counted: Counted, codes: Codes) -> list[list[int]]:
 def _card(
     fate: str, example: Example, notes: IdentityNotes, rows: dict[int | None, Any]
 ) -> dict[str, Any]:
-    whole = fate.startswith(ON_REFERENCES)
-    note = notes.verdict if whole else notes.views[example.yaw]
-    row = rows[None if whole else example.yaw]
+    note = notes.verdict if example.yaw is None else notes.views[example.yaw]
+    row = rows[example.yaw]
     scores = {name: float(f"{row[name]:.4g}") for name in SCORES if row[name] is not None}
     return {
         "fate": fate,
-        "yaw": None if whole else example.yaw,
+        "yaw": example.yaw,
         "key": example.key,
         "identity": example.number,
         "detail": note.detail,
@@ -156,7 +154,7 @@ def _pictures(album: Album, candidate: Candidate | None, example: Example) -> di
     if candidate is None or example.number >= len(candidate.pictures):
         return {"reference": None, "picture": None, "caption": ""}
     pictures = candidate.pictures[example.number]
-    view = pictures.views.get(example.yaw)
+    view = None if example.yaw is None else pictures.views.get(example.yaw)
     return {
         "reference": album.add(pictures.reference),
         "picture": None if view is None else album.add(view),

@@ -19,7 +19,7 @@ from datapipe.run.info import RunInfo
 
 FIRST_SEGMENTS = 64
 """Spread over the run, they say where the scores lie."""
-EXAMPLES = 3
+EXAMPLES = 14
 """Of each fate at each yaw, from which the pictures are chosen."""
 PASSED = "passed"
 
@@ -31,7 +31,8 @@ class Example:
     rank: int
     key: str
     number: int
-    yaw: int
+    yaw: int | None
+    """None for the reference."""
     segment: str
 
 
@@ -66,7 +67,7 @@ def count(run: Folder, info: RunInfo, plan: Plan, candidates: int, hold: int) ->
     limit = np.uint64(2**64 - 1)
     if candidates > hold:
         limit = np.uint64(2**64 * hold // candidates)
-    best: dict[tuple[str, int], list[Example]] = defaultdict(list)
+    best: _Best = defaultdict(list)
     for part in read(run, names, yaws):
         codes = code_identities(counted.joint, part)
         struck = _count_part(counted.joint, codes)
@@ -79,7 +80,7 @@ def count(run: Folder, info: RunInfo, plan: Plan, candidates: int, hold: int) ->
         counted.histograms.add(part)
         counted.joint.shrink(MOST_WHILE_READING)
     counted.joint.finish(MOST_CELLS)
-    for (fate, _), found in sorted(best.items(), key=lambda item: (item[0][0], abs(item[0][1]))):
+    for (fate, _), found in best.items():
         counted.examples.setdefault(fate, []).extend(found)
     return counted
 
@@ -105,8 +106,9 @@ def code_identities(joint: Joint, part: Identities) -> Codes:
     return np.stack(columns, axis=1)
 
 
-_Struck = list[tuple[str, int, NDArray[np.bool_]]]
-"""Fates, yaws, and which identities they strike there; the same fate may come in parts."""
+_Struck = list[tuple[str, int | None, NDArray[np.bool_]]]
+"""Fates, yaws (None: references), and which identities they strike; a fate may come in parts."""
+_Best = dict[tuple[str, int | None], list[Example]]
 
 
 def _count_part(joint: Joint, codes: Codes) -> _Struck:
@@ -114,7 +116,7 @@ def _count_part(joint: Joint, codes: Codes) -> _Struck:
     rules, passing = joint.plan.described, np.zeros(len(codes), np.int64)
     struck: _Struck = []
     sound = np.ones(len(codes), np.bool_)
-    yaws = (0, *joint.plan.yaws)
+    yaws = (None, *joint.plan.yaws)
     for index, (group, at, yaw) in enumerate(zip(joint.groups, joint.at(), yaws, strict=True)):
         coded = pa.array(codes[:, index]).dictionary_encode()
         cells, where = coded.dictionary.to_numpy(), coded.indices.to_numpy()
@@ -131,17 +133,15 @@ def _count_part(joint: Joint, codes: Codes) -> _Struck:
             first = "not_detected" if index else "reference_not_detected"
             reasons = (first, *(check.reason for check in group.checks))
             struck += [(name, yaw, fate == number) for number, name in enumerate(reasons)]
-    return [*struck, ("too_few_views", 0, sound & (passing < rules["minimum_views"]))]
+    return [*struck, ("too_few_views", None, sound & (passing < rules["minimum_views"]))]
 
 
-def _examples(
-    best: dict[tuple[str, int], list[Example]], part: Identities, struck: _Struck
-) -> None:
-    """Keep the pictures of lowest rank, for each fate and yaw; references have yaw 0."""
+def _examples(best: _Best, part: Identities, struck: _Struck) -> None:
+    """Keep the pictures of lowest rank, for each fate and yaw."""
     for fate, yaw, which in struck:
         here = np.flatnonzero(which)
         # other numbers at every yaw, so that not the same faces stand for all
-        ranks = mixed(part.rank[here] + np.uint64(yaw + 180))
+        ranks = mixed(part.rank[here] + np.uint64(0 if yaw is None else 180 + yaw))
         if len(ranks) > EXAMPLES:
             lowest = np.argpartition(ranks, EXAMPLES)[:EXAMPLES]
             here, ranks = here[lowest], ranks[lowest]

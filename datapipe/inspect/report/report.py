@@ -24,6 +24,8 @@ from datapipe.run.info import load_info
 
 FORMAT = 1
 SAMPLES_HELD = 20_000
+MOST_BYTES = 2_500_000
+"""Of the compressed counts: with them as base64 and some 300 thumbnails the page is under 5 MB."""
 SCRIPTS = ("data.js", "rules.js", "draw.js", "charts.js", "cards.js", "page.js")
 """In this order, as one script."""
 
@@ -39,6 +41,7 @@ def report(
     """
     info = load_info(run)
     counted = count(run, info, plan, stats["funnel"]["candidates"], hold)
+    arrays = fitted(counted, MOST_BYTES)
     shown, thumbnails = cards(run, info, counted, explain)
     data = {
         "format": FORMAT,
@@ -58,7 +61,7 @@ def report(
         "cards": shown,
         "thumbnails": thumbnails,
         "provenance": asdict(info),
-        "arrays": base64.b64encode(_arrays(counted)).decode(),
+        "arrays": base64.b64encode(arrays).decode(),
     }
     return page(data)
 
@@ -123,6 +126,18 @@ def _groups(counted: Counted) -> list[dict[str, Any]]:
         }
         for yaw, group in zip((None, *counted.joint.plan.yaws), counted.joint.groups, strict=True)
     ]
+
+
+def fitted(counted: Counted, most: int) -> bytes:
+    """The counts in at most so many bytes, with fewer stops if need be and while there are any."""
+    arrays = _arrays(counted)
+    while len(arrays) > most:
+        before = counted.joint.cells
+        counted.joint.shrink(before * 3 // 4)
+        if counted.joint.cells == before:
+            break
+        arrays = _arrays(counted)
+    return arrays
 
 
 def _arrays(counted: Counted) -> bytes:

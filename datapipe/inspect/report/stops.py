@@ -39,8 +39,9 @@ def choose_stops(threshold: Threshold, values: Floats) -> Floats:
     step, digits = _round_step((high - low) / threshold.steps)
     first, last = math.ceil(low / step), math.floor(high / step)
     grid = {round(number * step, digits) for number in range(first, last + 1)} if step else set()
-    grid |= {threshold.value, *(bound for bound in (least, most) if math.isfinite(bound))}
-    return np.array(sorted(stop for stop in grid if least <= stop <= most))
+    grid |= {bound for bound in (least, most) if math.isfinite(bound)}
+    inside = {stop for stop in grid if least <= stop <= most}
+    return np.array(sorted(inside | {threshold.value}))
 
 
 def _round_step(rough: float) -> tuple[float, int]:

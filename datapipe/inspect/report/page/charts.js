@@ -117,6 +117,7 @@ function histogram(edges, bars, low, high, axis) {
     svg("line", { class: "axis", x1: left, x2: width - right, y1: floor, y2: floor }),
     ticks(first, last, 5).map((value) => svg("text", { x: Math.min(Math.max(x(value), 12), width - 12), y: floor + 12, class: "tick" }, trim(value))),
     svg("text", { x: width / 2, y: height - 4, class: "tick label" }, axis),
+    svg("text", { x: width - right, y: top + 2, class: "tick end" }, `highest: ${number(most)} views`),
     low === null ? null : line(low), high === null ? null : line(high));
 }
 

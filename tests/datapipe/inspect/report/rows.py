@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from datapipe.inspect.report.segments import SCORES
-from datapipe.record import YAWS
+from datapipe.record import YAWS, Scores
 
 AROUND = {
     "sharpness": (0.2, 0.05),
@@ -49,3 +49,19 @@ def tables(references, views):
         pa.Table.from_pylist(references, pa.schema(types)),
         pa.Table.from_pylist(views, pa.schema([("yaw", pa.int32()), *types])),
     )
+
+
+def add_made_up(tiny, seed, samples):
+    """Samples with scores on both sides of every threshold; a view that is not there has none."""
+    references, views = rows(seed, samples)
+    people = {}
+    for row in references:
+        people.setdefault(row["key"], []).append({"reference": of_row(row)})
+    for row in views:
+        people[row["key"]][row["identity"]][row["yaw"]] = of_row(row)
+    for key, identities in people.items():
+        tiny.add(key, identities)
+
+
+def of_row(row):
+    return Scores(**{name: row[name] for name in Scores.__dataclass_fields__})

@@ -113,7 +113,10 @@ def test_every_stop_gives_the_judges_counts(rules, seed, thinner, data):
     assert binned(joint, positions) == judged(changed, references, views)
 
 
-@pytest.mark.parametrize("rules", [SFACE, W600K])
+ODD = replace(SFACE, pose=replace(SFACE.pose, tolerance=0.4, profile_minimum=89.5, pitch=0.5))
+
+
+@pytest.mark.parametrize("rules", [SFACE, W600K, ODD])
 def test_the_rules_own_thresholds_are_stops_for_ever(rules):
     """The report starts at them, however few stops are left."""
     joint = joint_of(rules, *rows(1, 60, rules.yaws))

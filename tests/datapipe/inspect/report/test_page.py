@@ -7,12 +7,11 @@ import pytest
 
 from datapipe.inspect.report.report import report
 from datapipe.inspect.stats import run_stats
-from datapipe.record import Scores
 from jobs import stats
 from jobs.report import plan_of, write_report
 from jobs.run_rules import applied, explained, run_rules
 from tests.datapipe.inspect.report.browser import opened
-from tests.datapipe.inspect.report.rows import rows
+from tests.datapipe.inspect.report.rows import add_made_up
 from tests.datapipe.runs import TinyRun
 
 pytestmark = pytest.mark.browser
@@ -21,22 +20,6 @@ HOSTILE = f'</script><script>{RUNS}</script><img src=x onerror="{RUNS}">'
 HOSTILE_KEY = "<img src=x onerror=document·title='owned'> {{script}} \u2028 &lt;"
 
 ALL_LOADED = "return [...document.querySelectorAll('#cards img')].every(i => i.naturalWidth > 0)"
-
-
-def add_made_up(tiny, seed, samples):
-    """Samples with scores on both sides of every threshold; a view that is not there has none."""
-    references, views = rows(seed, samples)
-    people = {}
-    for row in references:
-        people.setdefault(row["key"], []).append({"reference": of_row(row)})
-    for row in views:
-        people[row["key"]][row["identity"]][row["yaw"]] = of_row(row)
-    for key, identities in people.items():
-        tiny.add(key, identities)
-
-
-def of_row(row):
-    return Scores(**{name: row[name] for name in Scores.__dataclass_fields__})
 
 
 def write(run, path, hold=None):

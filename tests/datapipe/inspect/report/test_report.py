@@ -10,11 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipe.errors import UserError
-from datapipe.inspect.report.report import as_json, report
+from datapipe.files import Folder
+from datapipe.inspect.report.count import count
+from datapipe.inspect.report.report import as_json, fitted, report
 from datapipe.inspect.stats import run_stats
 from datapipe.record import YAWS
+from datapipe.run.info import load_info
 from jobs.report import plan_of, write_report
 from jobs.run_rules import applied, explained
+from tests.datapipe.inspect.report.rows import add_made_up
 from tests.datapipe.runs import RULES, TinyRun, good
 
 
@@ -93,6 +97,27 @@ def test_what_a_killed_driver_left_is_not_counted(tiny):
     (tiny.root / "run/ledger/000002.parquet").unlink()
     after = data_of(page_of(tiny.folder))
     assert after["arrays"] == before["arrays"]
+
+
+def test_counts_are_cut_to_size_by_fewer_stops(tiny):
+    """However large a run, its report is small; the rules' own thresholds stay."""
+    add_made_up(tiny, 3, 30)
+    run = tiny.save()
+    counted = count(run, load_info(run), plan_of(RULES), 33, 33)
+    stops, size = sum(map(len, counted.joint.stops)), len(fitted(counted, 10**9))
+    assert sum(map(len, counted.joint.stops)) == stops
+    assert len(fitted(counted, size - 1)) < size
+    assert sum(map(len, counted.joint.stops)) < stops
+
+
+def test_an_object_store_gives_the_same_report(tiny, s3_bucket):
+    """But for the place of the run."""
+    store = Folder(f"{s3_bucket}/run")
+    for name in tiny.folder.names("**/*.*"):
+        store.put(name, tiny.folder.read(name))
+    here, there = (data_of(page_of(folder)) for folder in (tiny.folder, store))
+    assert there.pop("run") != here.pop("run")
+    assert there == here
 
 
 def test_a_run_without_candidates_has_a_report_too(tmp_path):
