@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from harmoview.model.transformer import HarmoViewTransformer3DModel
-from harmoview.train.learner import shard
+from harmoview.train.sharded import average, clip, parts, shard
 from harmoview.train.train import process_group
 from harmoview.trainable import Lora, TrainSet, add_lora, select
 
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bfloat16 FLOP/s, from the makers' data sheets."""
+"""Dense bfloat16 FLOP/s of the SXM form, from the makers' data sheets."""
+TEXT, IMAGE = 512, 256
+"""Tokens of the caption and of one identity's features."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,15 @@ def main() -> None:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     with process_group(device):
         model = build(case, device, dtype)
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=1e-5)
+        learned = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW([{"params": part} for part in parts(learned)], lr=1e-5)
         with_references = inputs(model, case, options.frames, options.identities, device, dtype)
-        tokens = token_count(with_references)
-        plain = plain_inputs(model, case, tokens, device, dtype)
-        for name, values in (("references", with_references), ("plain Wan", plain)):
+        plain = plain_inputs(model, case, with_references, device, dtype)
+        speeds = [
             report(name, model, optimizer, values, options.steps, device, case)
+            for name, values in (("references", with_references), ("plain Wan", plain))
+        ]
+    print(f"a FLOP with references takes {speeds[1] / speeds[0] - 1:+.1%} of plain Wan's time")
 
 
 def build(case: Case, device: torch.device, dtype: torch.dtype) -> Any:
@@ -82,8 +86,10 @@ def build(case: Case, device: torch.device, dtype: torch.dtype) -> Any:
     if not full:
         add_lora(model, Lora())
     select(model, case.train)
-    for parameter in model.parameters():
-        if parameter.requires_grad:  # what learns is float32
+    exact = set(model._keep_in_fp32_modules)
+    for name, parameter in model.named_parameters():
+        # float32: what learns, and what Wan keeps in it
+        if parameter.requires_grad or not exact.isdisjoint(name.split(".")):
             parameter.data = parameter.data.float()
     model.enable_gradient_checkpointing()
     model.train()
@@ -98,8 +104,8 @@ def inputs(
     config, side = model.config, case.reference
     shapes = {
         "hidden_states": (1, config.in_channels, (frames - 1) // 4 + 1, *case.size),
-        "encoder_hidden_states": (1, 512, config.text_dim),
-        "encoder_hidden_states_image": (1, identities, 256, config.vit_dim),
+        "encoder_hidden_states": (1, TEXT, config.text_dim),
+        "encoder_hidden_states_image": (1, identities, IMAGE, config.vit_dim),
         "reference_latents": (1, identities, 7, config.in_channels, side, side),
     }
     made = {name: torch.randn(shape, device=device, dtype=dtype) for name, shape in shapes.items()}
@@ -107,24 +113,28 @@ def inputs(
     return {**made, "timestep": torch.full((1,), 500.0, device=device), "reference_mask": mask}
 
 
-def token_count(values: dict[str, Tensor]) -> int:
-    """Of the video and the references."""
+def token_count(values: dict[str, Tensor]) -> tuple[int, int]:
+    """Of the video with the references, and of the condition."""
     _, _, frames, height, width = values["hidden_states"].shape
-    references = values["reference_latents"].shape
-    views = references[1] * references[2] * references[-1] * references[-2] // 4
-    return frames * height * width // 4 + views
+    tokens, condition = frames * height * width // 4, values["encoder_hidden_states"].shape[1]
+    if "reference_latents" in values:
+        _, identities, views, _, high, wide = values["reference_latents"].shape
+        tokens += identities * views * high * wide // 4
+        condition += identities * IMAGE
+    return tokens, condition
 
 
 def plain_inputs(
-    model: Any, case: Case, tokens: int, device: torch.device, dtype: torch.dtype
+    model: Any, case: Case, like: dict[str, Tensor], device: torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """A clip of about `tokens` tokens without references, and as long a condition."""
+    """A clip of about as many tokens without references, and as long a condition."""
+    tokens, condition = token_count(like)
     frame = case.size[0] * case.size[1] // 4
     shape = (1, model.config.in_channels, max(1, round(tokens / frame)), *case.size)
     return {
         "hidden_states": torch.randn(shape, device=device, dtype=dtype),
         "encoder_hidden_states": torch.randn(
-            1, 768, model.config.text_dim, device=device, dtype=dtype
+            1, condition, model.config.text_dim, device=device, dtype=dtype
         ),
         "timestep": torch.full((1,), 500.0, device=device),
     }
@@ -133,39 +143,47 @@ def plain_inputs(
 def report(
     name: str, model: Any, optimizer: torch.optim.Optimizer, values: dict[str, Tensor], steps: int,
     device: torch.device, case: Case,
-) -> None:  # fmt: skip
-    """Two steps of warming up, then the mean of `steps`."""
+) -> float:  # fmt: skip
+    """Two steps of warming up, then the mean of `steps`; FLOP a second."""
+    learned = [p for group in optimizer.param_groups for p in group["params"]]
     for index in range(steps + 2):
         if index == 2:
             _wait(device)
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
             start = time.perf_counter()
         output = model(**values, return_dict=False)[0]
         torch.autograd.backward(output.float().square().mean())
+        average(learned)
+        clip(learned, 1.0)
         optimizer.step()
         optimizer.zero_grad()
     _wait(device)
     seconds = (time.perf_counter() - start) / steps
-    tokens = values["hidden_states"].shape[2] * case.size[0] * case.size[1] // 4
-    if "reference_latents" in values:
-        tokens = token_count(values)
+    tokens, condition = token_count(values)
+    speed = flops(model, tokens, condition, case) / seconds
     text = f"{name:<11} {tokens:>7,} tokens {seconds:8.3f} s/step"
     if device.type == "cuda":
         kind = next((k for k in PEAK if k in torch.cuda.get_device_name()), None)
         memory = torch.cuda.max_memory_allocated() / 2**30
         text += f" {memory:6.1f} GiB"
         if kind:
-            text += f" MFU {flops(model, tokens, case) / seconds / PEAK[kind]:.1%}"
+            text += f" MFU {speed / PEAK[kind]:.1%}"
     print(text, flush=True)
+    return speed
 
 
-def flops(model: Any, tokens: int, case: Case) -> float:
-    """Of a step without recomputation: matrices and attention; frozen weights need no gradient."""
+def flops(model: Any, tokens: int, condition: int, case: Case) -> float:
+    """Of a step without recomputation: matrices and attention; frozen weights need no gradient.
+
+    Left out as small: embeddings, the LoRA, keys and values of the condition.
+    """
     config = model.config
     width = config.num_attention_heads * config.attention_head_dim
     layers = config.num_layers
     # self-attention and output projections, queries and output of cross-attention, feed-forward
     linear = 2 * tokens * layers * (6 * width * width + 2 * width * config.ffn_dim)
-    attention = 4 * layers * width * (tokens * tokens + tokens * 768)
+    attention = 4 * layers * width * (tokens * tokens + tokens * condition)
     backward = 2 * linear if case.train == "full" else linear
     return linear + backward + 3 * attention
 

@@ -44,6 +44,11 @@ def save_parts(model: HarmoViewTransformer3DModel, folder: Path) -> None:
         )
 
 
+def is_trained(checkpoint: Path, name: str) -> bool:
+    """Whether a checkpoint has that expert."""
+    return (checkpoint / name / CONFIG).is_file()
+
+
 def load_expert(
     checkpoint: Path, base: str, name: str, dtype: torch.dtype | None = None
 ) -> HarmoViewTransformer3DModel:

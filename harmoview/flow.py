@@ -67,9 +67,11 @@ class NoiseSchedule:
         return torch.sigmoid(torch.special.ndtri(probability) * self.std + self.mean)
 
 
-def expert_range(expert: Expert | None, boundary: float = BOUNDARY) -> tuple[float, float]:
+def expert_range(expert: Expert | None, boundary: float | None = BOUNDARY) -> tuple[float, float]:
     """The noise levels that an expert works on; None is a model without experts."""
-    return {"high": (boundary, 1.0), "low": (0.0, boundary), None: (0.0, 1.0)}[expert]
+    if expert is None or boundary is None:
+        return 0.0, 1.0
+    return (boundary, 1.0) if expert == "high" else (0.0, boundary)
 
 
 def shifted(level: Tensor, shift: float) -> Tensor:

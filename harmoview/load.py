@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from datapipe.errors import UserError
-from harmoview.checkpoint import load_expert
+from harmoview.checkpoint import is_trained, load_expert
 from harmoview.model.injection import FrontalEncoder
 from harmoview.pipeline import HarmoViewPipeline
 from harmoview.recipes import Recipe, recipe_of
-from harmoview.weights import HOW_TO_GET, is_hub_name, unreadable
+from harmoview.weights import HOW_TO_GET, check_transformer, is_hub_name, unreadable
 
 BASE_FILES = (
     "model_index.json",
@@ -36,6 +37,8 @@ class Loaded:
 
     pipeline: HarmoViewPipeline
     recipe: Recipe
+    untrained: tuple[str, ...] = ()
+    """Experts that the checkpoint lacks: the base's own stand in, which see no references."""
 
 
 def load_pipeline(
@@ -47,11 +50,12 @@ def load_pipeline(
     UserError, naming what was looked for, where something is missing or does not fit.
     """
     check_base(base)
-    experts = ["transformer"]
-    if pipeline_index(base).get("boundary_ratio") is not None:
-        experts.append("transformer_2")
-    models = {name: load_expert(checkpoint, base, name, dtype) for name in experts}
-    config = models["transformer"].config
+    experts = ["transformer"] if boundary_of(base) is None else ["transformer", "transformer_2"]
+    trained = [name for name in experts if is_trained(checkpoint, name)] or experts[:1]
+    own = {name: load_expert(checkpoint, base, name, dtype) for name in trained}
+    config = own[trained[0]].config
+    untrained = tuple(name for name in experts if name not in own)
+    models = {**own, **{name: stock(base, name, dtype) for name in untrained}}
     encoder = None
     if config.vit_dim is not None:
         if vit is None:
@@ -68,7 +72,35 @@ def load_pipeline(
     vae = AutoencoderKLWan.from_pretrained(base, subfolder="vae", dtype=torch.float32)
     pipeline = HarmoViewPipeline.from_pretrained(base, vae=vae, dtype=dtype, **models)
     pipeline.frontal_encoder = encoder
-    return Loaded(pipeline, recipe_of(config.in_channels, len(experts)))
+    return Loaded(pipeline, recipe_of(config.in_channels, len(experts)), untrained)
+
+
+def add_loras(pipeline: HarmoViewPipeline, name: str, files: Sequence[str]) -> None:
+    """Load Wan LoRA files into the transformer `name`, beside what it has. Raises UserError."""
+    from safetensors import SafetensorError
+
+    model = getattr(pipeline, name)
+    for number, file in enumerate(files):
+        adapter = f"added-{number}"
+        if not is_hub_name(file) and not Path(file).exists():
+            raise UserError(f"{file} cannot be loaded as a LoRA of Wan: there is no such file")
+        try:
+            pipeline.load_lora_weights(
+                file, adapter_name=adapter, load_into_transformer_2=name == "transformer_2"
+            )
+        except (OSError, ValueError, SafetensorError) as wrong:
+            reason = str(wrong).splitlines()[0]
+            raise UserError(f"{file} cannot be loaded as a LoRA of Wan: {reason}") from wrong
+        if adapter not in getattr(model, "peft_config", {}):
+            raise UserError(f"{file} holds no LoRA of a Wan transformer")
+    if files:  # the last one would otherwise be the only one in use
+        model.set_adapters(list(model.peft_config))
+
+
+def stock(base: str, name: str, dtype: torch.dtype | None) -> WanTransformer3DModel:
+    """The base's own expert. Raises UserError where there is none."""
+    check_transformer(base, name)
+    return WanTransformer3DModel.from_pretrained(base, subfolder=name, dtype=dtype)
 
 
 def load_frontal_encoder(
@@ -128,6 +160,12 @@ def check_base(base: str) -> None:
             f"--base {base} is not a Wan pipeline in diffusers' layout: "
             f"there is no {', '.join(missing)}. {HOW_TO_GET}"
         )
+
+
+def boundary_of(base: str) -> float | None:
+    """The noise level between the base's two experts, 0..1; None for a base with one model."""
+    found: float | None = pipeline_index(base).get("boundary_ratio")
+    return found
 
 
 def pipeline_index(base: str) -> dict[str, Any]:

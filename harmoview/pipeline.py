@@ -13,6 +13,7 @@ from torch import Tensor
 
 from harmoview.model.injection import FrontalEncoder
 from harmoview.model.references import References, Views, encode_references
+from harmoview.model.transformer import HarmoViewTransformer3DModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,24 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
 
     Offload, VAE tiling and LoRA loading are inherited. A model with MFI encodes pictures with
     `frontal_encoder`, which is not a component: references given as `References` do without.
+    One of two experts may be plain Wan; it then does not look at the references.
     """
 
     frontal_encoder: FrontalEncoder | None = None
+
+    @property
+    def model(self) -> HarmoViewTransformer3DModel:
+        """The transformer that takes references, the high-noise one where both do."""
+        plain = not isinstance(self.transformer, HarmoViewTransformer3DModel)
+        found: HarmoViewTransformer3DModel = self.transformer_2 if plain else self.transformer
+        return found
+
+    @property
+    def _text_length(self) -> int:
+        """Tokens to which prompts are padded; Wan's 512 where no model says."""
+        lengths = (one.config.get("text_length") for one in (self.transformer, self.transformer_2)
+                   if one is not None)  # fmt: skip
+        return next((length for length in lengths if length is not None), 512)
 
     @torch.no_grad()
     def __call__(
@@ -70,13 +86,14 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
         return_dict: bool = True,
         attention_kwargs: dict[str, Any] | None = None,
         callback_on_step_end: Callable[..., dict[str, Tensor]] | None = None,
-        max_sequence_length: int = 512,
+        max_sequence_length: int | None = None,
         **others: Any,
     ) -> Any:
         """As `WanPipeline`, with the identities' pictures by yaw or their encoded form.
 
         `guidance_scale` is the scale of the text, `guidance_scale_2` that of the low-noise expert;
-        `reference_scale` is by default equal to the text's, which saves a pass. Height and width
+        `reference_scale` is by default equal to the text's, which saves a pass;
+        `max_sequence_length` is what the model was trained with. Height and width
         are multiples of a patch, frames 1 more than a multiple of 4. Raises ValueError.
         """
         if references is None:
@@ -86,7 +103,7 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
                 prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds,
                 output_type=output_type, return_dict=return_dict,
                 attention_kwargs=attention_kwargs, callback_on_step_end=callback_on_step_end,
-                max_sequence_length=max_sequence_length, **others,
+                max_sequence_length=max_sequence_length or self._text_length, **others,
             )  # fmt: skip
         if others:
             raise ValueError(f"not available together with references: {', '.join(others)}")
@@ -102,19 +119,16 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
             Guidance(text, text if reference_scale is None else reference_scale)
             for text in (guidance_scale, low)
         ]
-        device, model = self._execution_device, self.transformer
+        device, model = self._execution_device, self.model
         if not isinstance(references, References):
             references = self.encode_references(references)
         text, null_text = self.encode_prompt(
             prompt, negative_prompt, True, 1, prompt_embeds, negative_prompt_embeds,
-            max_sequence_length, device,
+            max_sequence_length or self._text_length, device,
         )  # fmt: skip
         given = references.repeat(len(text))
         conditions = {
-            name: {
-                "encoder_hidden_states": words.to(device, model.dtype),
-                **shown.inputs(model.dtype, device),
-            }
+            name: (words.to(device, model.dtype), shown.inputs(model.dtype, device))
             for name, words, shown in (
                 ("neg", null_text, given.absent()),
                 ("ref", null_text, given),
@@ -137,7 +151,7 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
 
         Raises ValueError where they do not fit the model, or MFI has no `frontal_encoder`.
         """
-        model = self.transformer
+        model = self.model
         if model.config.vit_dim is not None and self.frontal_encoder is None:
             raise ValueError("the model has MFI: set frontal_encoder, or give encoded References")
         encoder = None if model.config.vit_dim is None else self.frontal_encoder
@@ -152,7 +166,7 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
 
     def check_size(self, height: int, width: int, frames: int) -> None:
         """Raises ValueError where the video would not divide into latents and patches."""
-        step = self.vae_scale_factor_spatial * self.transformer.config.patch_size[1]
+        step = self.vae_scale_factor_spatial * self.model.config.patch_size[1]
         if height % step or width % step:
             raise ValueError(f"height and width must be multiples of {step}: {height}, {width}")
         if frames % self.vae_scale_factor_temporal != 1:
@@ -170,20 +184,27 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
     def _denoise(
         self,
         latents: Tensor,
-        conditions: dict[str, dict[str, Any]],
+        conditions: dict[str, tuple[Tensor, dict[str, Any]]],
         scales: Sequence[Guidance],
         steps: int,
         callback: Callable[..., dict[str, Tensor]] | None,
     ) -> Tensor:
         self.scheduler.set_timesteps(steps, device=latents.device)
         self.scheduler.set_begin_index(0)
+        self._num_timesteps = len(self.scheduler.timesteps)  # as callbacks may ask for
         boundary = (self.config.boundary_ratio or 0) * self.scheduler.config.num_train_timesteps
         with self.progress_bar(total=steps) as progress:
             for index, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     break
+                self._current_timestep = t
                 high = bool(t >= boundary)
-                model = self.transformer if high else self.transformer_2
+                model, scale = (
+                    (self.transformer, scales[0]) if high else (self.transformer_2, scales[1])
+                )
+                looks = isinstance(model, HarmoViewTransformer3DModel)
+                if not looks:  # to which neg and ref are the same
+                    scale = Guidance(scale.text, scale.text)
                 inputs = {
                     "hidden_states": latents.to(model.dtype),
                     # one time a sample: TI2V-5B's time a token is the same number here
@@ -191,14 +212,21 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
                     "attention_kwargs": self._attention_kwargs,
                 }
                 prediction: Any = 0
-                for name, factor in scales[0 if high else 1].weights().items():
+                for name, factor in scale.weights().items():
+                    words, references = conditions[name]
                     with model.cache_context(name):
-                        (velocity,) = model(**inputs, **conditions[name], return_dict=False)
+                        (velocity,) = model(
+                            **inputs,
+                            encoder_hidden_states=words,
+                            **(references if looks else {}),
+                            return_dict=False,
+                        )
                     prediction = prediction + factor * velocity.float()
                 latents = self.scheduler.step(prediction, t, latents, return_dict=False)[0]
                 if callback is not None:
                     latents = callback(self, index, t, {"latents": latents}).get("latents", latents)
                 progress.update()
+        self._current_timestep = None
         return latents
 
     def _decode(self, latents: Tensor, output_type: str) -> Any:

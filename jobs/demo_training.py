@@ -49,7 +49,8 @@ def execute(settings: Settings) -> int:
     )  # fmt: skip
     done = done or _step(
         train.main, "train", out / "encoded", "--out", out / "run", *models, "--quiet",
-        *("--phases", "1-4"), *("--steps", STEPS), *("--batch", 2), *("--learning-rate", 3e-3),
+        *("--phases", "1-4"), *("--steps", STEPS), *("--batch", 2), *("--micro-batch", 2),
+        *("--learning-rate", 3e-3),
         *("--warmup", 5), *("--ema", 0.9), *("--curated", 0.5), *("--holdout", 0.2),
         *("--validation-samples", 1), *("--loader-workers", 0), "--device", "cpu",
     )  # fmt: skip

@@ -36,7 +36,9 @@ class Settings:
     vit: str = "none"
     """The Qwen2.5-VL vision tower, a folder or a hub name; none for a model without MFI."""
     lora: tuple[str, ...] = ()
-    """More Wan LoRA files, for the (high-noise) transformer."""
+    """More Wan LoRA files, for the (high-noise) transformer; what was trained stays in use."""
+    lora_low: tuple[str, ...] = ()
+    """The same for the low-noise expert of A14B."""
     negative_prompt: str | None = None
     """What to avoid; None is Wan's own."""
     height: int | None = None
@@ -98,8 +100,14 @@ def execute(settings: Settings) -> None:
     dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
     vit = None if settings.vit == "none" else settings.vit
     loaded = load_pipeline(settings.base, settings.checkpoint, vit, dtype)
+    for name in loaded.untrained:
+        print(
+            f"{settings.checkpoint} has no {name}: the base's own stands in, which does not look "
+            "at the references",
+            file=sys.stderr,
+        )
     used = _resolve(settings, loaded)
-    _check(loaded, views, used)
+    _check(settings, loaded, views, used)
     _place(loaded, settings, device, used["shift"])
     result = loaded.pipeline(
         prompt=settings.prompt,
@@ -161,26 +169,30 @@ def _resolve(settings: Settings, loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _check(loaded: Loaded, views: list[Any], used: dict[str, Any]) -> None:
+def _check(settings: Settings, loaded: Loaded, views: list[Any], used: dict[str, Any]) -> None:
     from datapipe.errors import UserError
     from harmoview.model.references import check_identities
 
     pipeline = loaded.pipeline
     if used["guidance_low"] is not None and pipeline.config.boundary_ratio is None:
         raise UserError("--guidance-low: this base has no low-noise expert")
+    if settings.lora_low and pipeline.config.boundary_ratio is None:
+        raise UserError("--lora-low: this base has no low-noise expert")
     try:
-        check_identities(views, pipeline.transformer.layout)
+        check_identities(views, pipeline.model.layout)
         pipeline.check_size(used["height"], used["width"], used["frames"])
     except ValueError as wrong:
         raise UserError(str(wrong)) from wrong
 
 
 def _place(loaded: Loaded, settings: Settings, device: str, shift: float) -> None:
+    from harmoview.load import add_loras
+
     pipeline = loaded.pipeline
     pipeline.set_shift(shift)
     pipeline.set_progress_bar_config(disable=settings.quiet)
-    for file in settings.lora:
-        pipeline.load_lora_weights(file)
+    add_loras(pipeline, "transformer", settings.lora)
+    add_loras(pipeline, "transformer_2", settings.lora_low)
     if settings.tiling:
         pipeline.vae.enable_tiling()
     if settings.offload == "model":

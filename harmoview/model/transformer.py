@@ -69,6 +69,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         gray_latent: Sequence[float] | None = None,
         reference_timestep: ReferenceTimestep = "shared",
         reference_size: int = 512,
+        text_length: int = 512,
         vit_dim: int | None = injection.QWEN_DIM,
         vit_layer: int = injection.QWEN_LAYER,
         vit_size: int = injection.QWEN_SIZE,
@@ -78,7 +79,8 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         `yaws`, `identities`, the gaps and `jump_rope` are the `ReferenceLayout`. `absent_views`
         "gray" needs `gray_latent`, a number a channel. `reference_timestep` is the noise level that
         reference tokens are told: the video's, or 0. `reference_size` and `vit_size` are the sides
-        in pixels at which pictures are encoded. `vit_dim` None leaves MFI out.
+        in pixels at which pictures are encoded, `text_length` the tokens to which prompts are
+        padded: zeros are attended. `vit_dim` None leaves MFI out.
         Raises ValueError for settings that do not fit together.
         """
         if image_dim is not None or added_kv_proj_dim is not None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from importlib.metadata import version
+from pathlib import Path
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
+from harmoview.checkpoint import is_trained
 from harmoview.data.encoded import EncodedShards
 from harmoview.encode.encoder import base_recipe, expert_names
 from harmoview.encode.manifest import NAME
+from harmoview.load import boundary_of
 from harmoview.train.legs import legs
 from harmoview.train.settings import TrainSettings
 
@@ -61,13 +65,25 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
         )
     if len(expert_names(settings.base)) == 1 and settings.experts != "both":
         raise UserError(f"--experts {settings.experts}: this base has only one")
-    if len(expert_names(settings.base)) == 2 and settings.samples_every:
+    if settings.sample_with is not None:
+        _check_sample_with(settings, settings.sample_with)
+    for option, package, wanted in (
+        ("tensorboard", "tensorboard", settings.tensorboard), ("wandb", "wandb", settings.wandb),
+    ):  # fmt: skip
+        if wanted and importlib.util.find_spec(package) is None:
+            raise UserError(f"--{option}: {package} is not installed; pip install {package}")
+
+
+def _check_sample_with(settings: TrainSettings, folder: Path) -> None:
+    if len(expert_names(settings.base)) == 1:
+        raise UserError("--sample-with: this base has only one expert")
+    if not any(is_trained(folder, name) for name in expert_names(settings.base)):
         raise UserError(
-            "--samples-every: a sample needs both experts and one is in memory; leave it out and "
-            "run `harmoview generate` on the exported model"
+            f"--sample-with {folder}: holds no trained expert; give the model folder of a run, or "
+            "leave it out for the base's own"
         )
 
 
 def length(settings: TrainSettings) -> int:
     """The steps of the whole run."""
-    return legs(settings, expert_names(settings.base), shift=1.0)[-1].last
+    return legs(settings, 1.0, boundary_of(settings.base))[-1].last

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from harmoview.checkpoint import save_parts
 from harmoview.model.transformer import HarmoViewTransformer3DModel
@@ -26,7 +27,7 @@ def export(folder: Path, settings: TrainSettings, leg: Leg, learner: Learner) ->
     with learner.averaged():
         state = _gathered(learner)
     if parallel.rank() == 0:
-        temporary, target = folder / f".{leg.expert}.tmp", folder / leg.expert
+        temporary, target = folder / f".{leg.model}.tmp", folder / leg.model
         shutil.rmtree(temporary, ignore_errors=True)
         with torch.device("meta"):  # an unsharded model to hang the gathered weights on
             config = learner.model.config.items()
@@ -39,7 +40,7 @@ def export(folder: Path, settings: TrainSettings, leg: Leg, learner: Learner) ->
             model.load_state_dict(state, strict=False, assign=True)
             save_parts(model, temporary)
         if target.exists():
-            old = folder / f".{leg.expert}.old"
+            old = folder / f".{leg.model}.old"
             shutil.rmtree(old, ignore_errors=True)
             target.rename(old)
             temporary.rename(target)
@@ -53,7 +54,8 @@ def _gathered(learner: Learner) -> dict[str, Tensor]:
     """The weights that learned, whole, on the first worker; one at a time, to spare memory."""
     found: dict[str, Tensor] = {}
     for name, parameter in zip(learner.names, learner.parameters, strict=True):
-        whole = parameter.detach().full_tensor()
+        part = parameter.detach()
+        whole = part.full_tensor() if isinstance(part, DTensor) else part
         if parallel.rank() == 0:
             found[name] = whole.cpu()
     return found

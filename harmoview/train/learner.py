@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,9 +9,7 @@ from typing import Any
 import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch import Tensor
 
 from harmoview.data.loader import Batch
 from harmoview.model.new_parts import NEW_PARTS
@@ -20,6 +17,7 @@ from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.legs import Leg
 from harmoview.train.objective import Draws, loss
 from harmoview.train.settings import TrainSettings
+from harmoview.train.sharded import average, clip, parts, shard, sum_over_workers
 from harmoview.trainable import Lora, add_lora, select
 from harmoview.weights import from_wan
 from lora_engine.training import parallel
@@ -43,11 +41,13 @@ class Learner:
         use_checkpointing = settings.gradient_checkpointing
         if use_checkpointing or (use_checkpointing is None and device.type == "cuda"):
             self.model.enable_gradient_checkpointing()
-        self.model.to(device).train()
+        self.model.train()
         shard(self.model, device, dtype)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=leg.phase.learning_rate, weight_decay=settings.weight_decay
+            [{"params": part} for part in parts(self.parameters)],
+            lr=leg.phase.learning_rate,
+            weight_decay=settings.weight_decay,
         )
         self.schedule = get_scheduler(
             settings.schedule,
@@ -70,6 +70,7 @@ class Learner:
             losses = loss(self.model, here, drawn, no_text) * here.weight
             torch.autograd.backward(losses.sum() * scale)
             total += float(losses.detach().sum())
+        average(self.parameters)
         norm = clip(self.parameters, self._settings.clip)
         rate = self.schedule.get_last_lr()[0]
         self.optimizer.step()
@@ -78,7 +79,7 @@ class Learner:
         if self.ema is not None:
             self.ema.step(self.parameters)
         mean = sum_over_workers(total, self.device) / max(weight, 1.0)
-        return {"loss": mean, "grad_norm": norm, "learning_rate": rate, "samples": weight}
+        return {"loss": mean, "grad_norm": norm, "lr": rate, "samples": weight}
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -101,6 +102,9 @@ class Learner:
                 yield self.model
             finally:
                 self.model.train()
+                # FSDP keeps what is outside the blocks gathered for a backward pass; the next
+                # step would go on from the averaged weights there
+                self.model.reshard()
 
     @torch.no_grad()
     def _swap(self, ema: EMAModel) -> None:
@@ -117,7 +121,7 @@ def _build(
     # what learns is float32; a frozen base has the precision of the computation
     built = from_wan(
         settings.base,
-        subfolder=leg.expert,
+        subfolder=leg.model,
         dtype=torch.float32 if full else dtype,
         seed=settings.seed,
         **model,
@@ -128,33 +132,3 @@ def _build(
             if name in NEW_PARTS:
                 parameter.data = parameter.data.float()
     return built
-
-
-def shard(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """FSDP2 over all workers, a group a block; one worker is the case of one shard.
-
-    In bfloat16 everything is computed in it, Wan's time embedding and norms too, from float32
-    weights where they learn.
-    """
-    # Wan's forward returns a view; the loss works out of place, as the warning asks
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-    mesh = init_device_mesh(device.type, (parallel.processes(),))
-    policy = MixedPrecisionPolicy()
-    if dtype != torch.float32:
-        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    for block in model.blocks:  # type: ignore[union-attr]
-        fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
-
-
-def clip(parameters: Sequence[nn.Parameter], most: float) -> float:
-    """Scale the gradients to a norm of at most `most`; the norm before."""
-    norm: Any = nn.utils.clip_grad_norm_(parameters, most)
-    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-
-
-def sum_over_workers(value: float, device: torch.device) -> float:
-    """The sum of every worker's number."""
-    total = torch.tensor(value, dtype=torch.float64, device=device)
-    torch.distributed.all_reduce(total)
-    return float(total)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from harmoview.curriculum import Phase
-from harmoview.flow import NoiseSchedule, expert_range
+from harmoview.flow import Expert, NoiseSchedule, expert_range
 from harmoview.train.settings import TrainSettings
 
 
@@ -15,8 +13,10 @@ from harmoview.train.settings import TrainSettings
 class Leg:
     """One phase of one expert: a stretch of the run's steps."""
 
-    expert: str
+    model: str
     """transformer or transformer_2."""
+    expert: Expert | None
+    """The part of the noise that it works on; None for a base without experts."""
     number: int
     """Of the phase, 1..4."""
     phase: Phase
@@ -30,19 +30,26 @@ class Leg:
         return self.first + self.phase.steps
 
 
-def legs(settings: TrainSettings, experts: Sequence[str], shift: float) -> list[Leg]:
-    """The run: all phases of the first expert, then all of the next."""
+MODELS: dict[Expert | None, str] = {
+    None: "transformer", "high": "transformer", "low": "transformer_2",
+}  # fmt: skip
+"""Where a base, and what was trained on it, have each expert."""
+
+
+def legs(settings: TrainSettings, shift: float, boundary: float | None) -> list[Leg]:
+    """The run: all phases of the high-noise expert, then all of the other.
+
+    `boundary` is the noise level between them, None for a base without experts.
+    """
     found: list[Leg] = []
-    names: dict[str, Literal["high", "low"] | None] = {name: None for name in experts}
-    if len(experts) == 2:
-        names = {"transformer": "high", "transformer_2": "low"}
+    experts: tuple[Expert | None, ...] = (None,) if boundary is None else ("high", "low")
     done = 0
-    for name, expert in names.items():
+    for expert in experts:
         if expert is not None and settings.experts not in ("both", expert):
             continue
-        low, high = expert_range(expert)
+        low, high = expert_range(expert, boundary)
         noise = NoiseSchedule(settings.distribution, settings.shift or shift, low=low, high=high)
         for number, phase in settings.curriculum_phases():
-            found.append(Leg(name, number, phase, done, noise))
+            found.append(Leg(MODELS[expert], expert, number, phase, done, noise))
             done += phase.steps
     return found

@@ -64,9 +64,9 @@ def loss(model: Any, batch: Batch, draws: Draws, no_text: Tensor) -> Tensor:
     dtype = batch.text.dtype
     text = torch.where(draws.text.to(video.device)[:, None, None], batch.text, no_text)
     prediction = model(
-        flow.noisy(video, noise, sigma).to(dtype),
-        sigma * flow.TIMESTEPS,
-        text,
+        hidden_states=flow.noisy(video, noise, sigma).to(dtype),
+        timestep=sigma * flow.TIMESTEPS,
+        encoder_hidden_states=text,
         encoder_hidden_states_image=batch.features,
         reference_latents=batch.references,
         reference_mask=draws.mask.to(video.device),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -10,54 +11,106 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
 from torch import Tensor
 
+from harmoview.checkpoint import is_trained, load_expert
 from harmoview.data.loader import Batch
+from harmoview.load import boundary_of, stock
 from harmoview.model.references import References
 from harmoview.pipeline import HarmoViewPipeline
 from harmoview.recipes import Recipe
+from harmoview.train.legs import MODELS, Leg
+from harmoview.train.settings import TrainSettings
+from harmoview.train.sharded import shard
 from harmoview.video_file import write_mp4
 from lora_engine.training import parallel
 
 
 class Sampler:
-    """Makes the same video after other steps; every worker takes part, the first one writes."""
+    """Makes the same video after other steps; every worker takes part, the first one writes.
+
+    A14B needs its other expert for that: it is loaded, shared out over the workers like the one
+    that learns, and dropped again. The first that is there: what this run has exported; what
+    `settings.sample_with` holds; the base's own, which does not look at the references.
+    """
 
     def __init__(
-        self, base: str, recipe: Recipe, batch: Batch, no_text: Tensor, steps: int, fps: int
+        self,
+        settings: TrainSettings,
+        exported: Path,
+        recipe: Recipe,
+        batch: Batch,
+        no_text: Tensor,
+        fps: int,
     ) -> None:
         """`batch` holds the one sample that is made."""
-        self._base, self._recipe, self._batch, self._no_text = base, recipe, batch, no_text
-        self._steps, self._fps = steps, fps
-        self._vae = AutoencoderKLWan.from_pretrained(base, subfolder="vae", dtype=torch.float32)
+        self._settings, self._recipe, self._fps = settings, recipe, fps
+        self._trained = [exported, *filter(None, [settings.sample_with])]
+        self._batch, self._no_text = batch, no_text
+        self._boundary = boundary_of(settings.base)
+        self._vae = AutoencoderKLWan.from_pretrained(
+            settings.base, subfolder="vae", dtype=torch.float32
+        )
 
-    def make(self, path: Path, model: Any, device: torch.device) -> None:
+    def make(
+        self, path: Path, model: Any, leg: Leg, device: torch.device, dtype: torch.dtype
+    ) -> None:
         """Write the video with `model`, which is in evaluation mode."""
+        models = {leg.model: model}
+        if leg.expert is not None:
+            name = MODELS["low" if leg.expert == "high" else "high"]
+            models[name] = self._other(name, device, dtype)
         pipeline = HarmoViewPipeline(
             tokenizer=None,
             text_encoder=None,
             vae=self._vae,
-            scheduler=UniPCMultistepScheduler.from_pretrained(self._base, subfolder="scheduler"),
-            transformer=model,
+            scheduler=UniPCMultistepScheduler.from_pretrained(
+                self._settings.base, subfolder="scheduler"
+            ),
+            boundary_ratio=self._boundary,
+            **models,
         )
         pipeline.set_progress_bar_config(disable=True)
         pipeline.set_shift(self._recipe.shift)
-        batch, vae = self._batch, self._vae
+        latents = self._latents(pipeline, device)
+        del pipeline, models
+        gc.collect()  # models have cycles
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        if parallel.rank() == 0:
+            self._write(path, latents, device)
+        parallel.wait_for_all()
+
+    def _other(self, name: str, device: torch.device, dtype: torch.dtype) -> Any:
+        """The expert that is not learning."""
+        base = self._settings.base
+        folder = next((one for one in self._trained if is_trained(one, name)), None)
+        other = (
+            stock(base, name, dtype) if folder is None else load_expert(folder, base, name, dtype)
+        )
+        other.requires_grad_(False).eval()
+        shard(other, device, dtype)
+        return other
+
+    def _latents(self, pipeline: HarmoViewPipeline, device: torch.device) -> Tensor:
+        batch, config = self._batch, self._vae.config
         frames, height, width = batch.video.shape[2:]
-        latents = pipeline(
-            prompt_embeds=batch.whole_text().to(device),
+        latents: Tensor = pipeline(
+            prompt_embeds=batch.text.to(device),
             negative_prompt_embeds=self._no_text.to(device),
-            height=height * vae.config.scale_factor_spatial,
-            width=width * vae.config.scale_factor_spatial,
-            num_frames=(frames - 1) * vae.config.scale_factor_temporal + 1,
-            num_inference_steps=self._steps,
+            height=height * config.scale_factor_spatial,
+            width=width * config.scale_factor_spatial,
+            num_frames=(frames - 1) * config.scale_factor_temporal + 1,
+            num_inference_steps=self._settings.sample_steps,
             guidance_scale=self._recipe.guidance,
+            guidance_scale_2=self._recipe.guidance_low,
             references=References(batch.references, batch.present, batch.features),
             generator=torch.Generator().manual_seed(0),
             output_type="latent",
-            latents=None,
         ).frames
-        if parallel.rank() == 0:
-            vae.to(device)
-            video = pipeline._decode(latents.to(torch.float32), "np")[0]
-            vae.to("cpu")
-            write_mp4(path, np.asarray(np.rint(video * 255), dtype=np.uint8), self._fps)
-        parallel.wait_for_all()
+        return latents
+
+    def _write(self, path: Path, latents: Tensor, device: torch.device) -> None:
+        self._vae.to(device)
+        pipeline = HarmoViewPipeline(None, None, self._vae, None)
+        video = pipeline._decode(latents.to(torch.float32), "np")[0]
+        self._vae.to("cpu")
+        write_mp4(path, np.asarray(np.rint(video * 255), dtype=np.uint8), self._fps)

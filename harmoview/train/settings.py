@@ -18,7 +18,8 @@ Experts = Literal["both", "high", "low"]
 Schedule = Literal["constant_with_warmup", "cosine", "linear"]
 NOT_TRAJECTORY = frozenset(
     {"out", "checkpoint_every", "device", "loader_workers", "tensorboard", "samples_every",
-     "validate_every", "skip_hash_check", "sample_steps", "validation_samples"}
+     "validate_every", "skip_hash_check", "sample_steps", "sample_with",
+     "wandb"}
 )  # fmt: skip
 """Settings that may change when a run is resumed: they do not change what is learned."""
 
@@ -93,6 +94,9 @@ class TrainSettings:
     """Steps between sample videos; 0 makes none."""
     sample_steps: int = 20
     """Denoising steps of a sample video."""
+    sample_with: Path | None = None
+    """A14B: a model folder of another run with the expert that is not learning, for the sample
+    videos; the default is what this run has exported, or else the base's own."""
     checkpoint_every: int = 500
     """Steps. Also at the end of a phase, and when the run is told to stop."""
     gradient_checkpointing: bool | None = None
@@ -106,6 +110,9 @@ class TrainSettings:
     skip_hash_check: bool = False
     """Do not read every shard once to compare its hash; each sample's own is always compared."""
     tensorboard: bool = False
+    """Write the metrics for TensorBoard too, into the folder tensorboard."""
+    wandb: bool = False
+    """Send the metrics to Weights & Biases too."""
 
     def __post_init__(self) -> None:
         selected(self.phases)

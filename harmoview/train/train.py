@@ -18,14 +18,16 @@ from harmoview.data.choose import chosen, held_out, plan_of
 from harmoview.data.encoded import EncodedShards, padded
 from harmoview.data.loader import Batch, Reader, batches
 from harmoview.data.plan import MicroBatch
-from harmoview.encode.encoder import base_recipe, expert_names
+from harmoview.encode.encoder import base_recipe
+from harmoview.load import boundary_of
 from harmoview.train.begin import check
 from harmoview.train.export import export
-from harmoview.train.learner import Learner, sum_over_workers
+from harmoview.train.learner import Learner
 from harmoview.train.legs import Leg, legs
 from harmoview.train.objective import draw
 from harmoview.train.sample import Sampler
 from harmoview.train.settings import TrainSettings
+from harmoview.train.sharded import sum_over_workers
 from harmoview.train.state import checkpoints, load_state, save_state
 from harmoview.train.validate import validate
 from lora_engine.training import parallel
@@ -71,7 +73,7 @@ class Run:
         check(settings, data, parallel.processes())
         self._dtype = precision_named(settings.precision, device)
         self.recipe = base_recipe(settings.base)
-        self.legs = legs(settings, expert_names(settings.base), self.recipe.shift)
+        self.legs = legs(settings, self.recipe.shift, boundary_of(settings.base))
         self.checkpoints = settings.out / CHECKPOINTS
         self._held_out = held_out(data.keys, settings.holdout, settings.validation_samples)
         length = data.manifest.settings.text_length
@@ -88,7 +90,7 @@ class Run:
         """
         settings = self.settings
         learner = Learner(settings, leg, self._model_settings(), self.device, self._dtype)
-        new_expert = leg.first == min(one.first for one in self.legs if one.expert == leg.expert)
+        new_expert = leg.first == min(one.first for one in self.legs if one.model == leg.model)
         if done > leg.first or not new_expert:
             load_state(self.checkpoints, done, learner, weights_only=done == leg.first)
         stream, stopped = self._batches(leg, done - leg.first), False
@@ -98,7 +100,9 @@ class Run:
             waited = time.perf_counter() - start
             frontal = learner.model.layout.frontal
             draws = [draw(b, leg.phase, leg.noise, frontal, self._seed(leg)) for b in mine]
-            record: dict[str, Any] = {"step": step + 1, "phase": leg.number}
+            record: dict[str, Any] = {
+                "step": step + 1, "phase": leg.number, "expert": leg.expert,
+            }  # fmt: skip
             record |= learner.step(mine, draws, self._no_text)
             record["damaged"] = self._count_damaged(mine)
             record |= {"seconds": time.perf_counter() - start, "waited": waited}
@@ -126,9 +130,9 @@ class Run:
         if self._sampler is not None and _due(done, settings.samples_every, ended):
             with learner.inference() as model:
                 path = settings.out / "samples" / f"{done:08d}.mp4"
-                self._sampler.make(path, model, self.device)
+                self._sampler.make(path, model, leg, self.device, self._dtype)
         if stopped or _due(done, settings.checkpoint_every, ended):
-            save_state(self.checkpoints, done, learner, {"leg": [leg.expert, leg.number]})
+            save_state(self.checkpoints, done, learner, {"leg": [leg.model, leg.number]})
         if ended:
             export(settings.out / MODEL, settings, leg, learner)
 
@@ -168,8 +172,8 @@ class Run:
         if not self._validation:
             raise UserError("--samples-every needs held-out samples: raise --holdout")
         fps = self.data.manifest.settings.fps or self.recipe.fps
-        return Sampler(settings.base, self.recipe, self._validation[0], self._no_text,
-                       settings.sample_steps, fps)  # fmt: skip
+        return Sampler(settings, settings.out / MODEL, self.recipe, self._validation[0],
+                       self._no_text, fps)  # fmt: skip
 
     def _model_settings(self) -> dict[str, Any]:
         """The model's settings that follow from how the data were encoded."""
@@ -177,6 +181,7 @@ class Run:
         features = self.data.read(0).features if self.settings.mfi else None
         return {
             "reference_size": encoded.reference_size,
+            "text_length": encoded.text_length,
             "vit_layer": encoded.vit_layer,
             "vit_size": encoded.vit_size,
             "vit_dim": None if features is None else features.shape[-1],
@@ -184,7 +189,7 @@ class Run:
 
     def _seed(self, leg: Leg) -> int:
         """Of a leg's data order and draws."""
-        text = f"{self.settings.seed} {leg.expert} {leg.number}"
+        text = f"{self.settings.seed} {leg.model} {leg.number}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big")
 
     def _count_damaged(self, mine: list[Batch]) -> int:
@@ -199,7 +204,8 @@ class Run:
         if parallel.rank() != 0:
             yield None
             return
-        metrics = Metrics(self.settings.out, done, self.settings.tensorboard, wandb=False)
+        how = self.settings
+        metrics = Metrics(how.out, done, how.tensorboard, how.wandb, "harmoview")
         try:
             yield metrics
         finally:

@@ -13,8 +13,8 @@ from torch import Tensor
 from harmoview.curriculum import ViewDropout, choose_views
 from harmoview.data.loader import Batch
 from harmoview.flow import NoiseSchedule, shifted
-from harmoview.train.learner import sum_over_workers
 from harmoview.train.objective import Draws, loss, seeded
+from harmoview.train.sharded import sum_over_workers
 from lora_engine.training import parallel
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -14,8 +14,15 @@ FILE = "metrics.jsonl"
 class Metrics:
     """Appends records; a resumed run first forgets what came after its checkpoint."""
 
-    def __init__(self, folder: Path, done: int, tensorboard: bool, wandb: bool) -> None:
-        """`done`: steps that the checkpoint holds."""
+    def __init__(
+        self,
+        folder: Path,
+        done: int,
+        tensorboard: bool,
+        wandb: bool,
+        project: str = "harmoview-lora",
+    ) -> None:
+        """`done`: steps that the checkpoint holds; `project`: W&B's."""
         self._path = folder / FILE
         kept = [line for line in self._lines() if json.loads(line)["step"] <= done]
         self._path.write_text("".join(f"{line}\n" for line in kept))
@@ -27,7 +34,7 @@ class Metrics:
             self._writer = SummaryWriter(folder / "tensorboard", purge_step=done + 1)
         if wandb:
             service = importlib.import_module("wandb")  # no stubs, and seldom installed
-            self._wandb = service.init(project="harmoview-lora", dir=folder, resume="allow")
+            self._wandb = service.init(project=project, dir=folder, resume="allow")
 
     def _lines(self) -> list[str]:
         """Whole lines: a run that was killed may have left half of one."""
@@ -60,6 +67,6 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]
     for name, value in record.items():
         if isinstance(value, Mapping):
             found += _flat(value, f"{prefix}{name}/")
-        elif value is not None:
+        elif isinstance(value, int | float):  # names are for people
             found.append((f"{prefix}{name}", float(value)))
     return found

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
+from diffusers import WanTransformer3DModel
+from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from datapipe.errors import UserError
 from harmoview.checkpoint import save_parts
-from harmoview.load import check_base, load_frontal_encoder, load_pipeline
+from harmoview.load import add_loras, check_base, load_frontal_encoder, load_pipeline
+from harmoview.pipeline import HarmoViewPipeline
 from harmoview.weights import from_wan
 
 SMALL = {"vit_dim": tiny.VIT_DIM, "vit_layer": 0, "vit_size": 56, "reference_size": 32}
@@ -46,6 +49,55 @@ def test_a_base_brings_its_makers_recipe(tmp_path, vit, kind, recipe):
     assert loaded.pipeline.vae.dtype == torch.float32
     assert loaded.pipeline.transformer.proxy_token.dtype == torch.bfloat16
     assert (loaded.pipeline.transformer_2 is not None) == (kind == "A14B")
+
+
+@pytest.mark.parametrize("trained", ["transformer", "transformer_2"])
+def test_the_bases_own_expert_stands_in_for_one_that_was_not_trained(tmp_path, vit, trained):
+    """And is named; a checkpoint with neither is refused."""
+    base = tiny.save_base(tmp_path / "base", "A14B")
+    own = checkpoint(base, tmp_path / "own", (trained,))
+    loaded = load_pipeline(str(base), own, vit)
+    (stock,) = {"transformer", "transformer_2"} - {trained}
+    assert loaded.untrained == (stock,)
+    assert type(getattr(loaded.pipeline, stock)) is WanTransformer3DModel
+    assert loaded.pipeline.model is getattr(loaded.pipeline, trained)
+    with pytest.raises(UserError, match="no trained transformer in"):
+        load_pipeline(str(base), tmp_path / "nowhere", vit)
+
+
+def test_a_lora_is_added_to_the_one_that_was_trained(tmp_path):
+    """Both act, on either expert; diffusers alone would switch the trained one off."""
+    base = tiny.save_base(tmp_path / "base", "A14B")
+    for name in ("transformer", "transformer_2"):
+        trained = adapter(from_wan(base, subfolder=name, **{**SMALL, "vit_dim": None}), 1)
+        save_parts(trained, tmp_path / "own" / name)
+    more = get_peft_model_state_dict(adapter(tiny.wan(), 2))
+    HarmoViewPipeline.save_lora_weights(tmp_path / "more", more)
+    pipeline = load_pipeline(str(base), tmp_path / "own", None, torch.float32).pipeline
+    pipeline.set_progress_bar_config(disable=True)
+
+    def latents():
+        draw = torch.Generator().manual_seed(0)
+        return pipeline("a walk", "", 32, 32, 5, 6, generator=draw, output_type="latent").frames
+
+    made = [latents()]
+    add_loras(pipeline, "transformer", [str(tmp_path / "more")])
+    made.append(latents())
+    add_loras(pipeline, "transformer_2", [str(tmp_path / "more")])
+    made.append(latents())
+    pipeline.transformer.set_adapters("added-0")
+    made.append(latents())
+    pipeline.transformer.set_adapters(["default_0", "added-0"])
+    assert torch.equal(latents(), made[2])
+    assert not any(torch.equal(made[a], made[b]) for a in range(4) for b in range(a))
+    with pytest.raises(UserError, match="nowhere cannot be loaded as a LoRA"):
+        add_loras(pipeline, "transformer", ["nowhere"])
+
+
+def adapter(model, seed):
+    torch.manual_seed(seed)
+    model.add_adapter(LoraConfig(r=2, target_modules=["attn1.to_v"], init_lora_weights=False))
+    return model
 
 
 @pytest.mark.parametrize("prefix", ["", "visual.", "model.visual."])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
-from diffusers import WanPipeline
+from diffusers import WanPipeline, WanTransformer3DModel
 
 from harmoview.model.injection import FrontalEncoder
 from harmoview.model.transformer import HarmoViewTransformer3DModel
@@ -85,6 +85,14 @@ def test_what_is_encoded_before_gives_the_same_video(pipe):
     assert torch.equal(given, run(pipe, references=[ANNA, BERT]))
 
 
+def test_prompts_are_padded_as_in_training(tmp_path):
+    """Zeros behind a prompt are attended, so that their number is a setting of the model."""
+    short = build(tmp_path / "short", text_length=16)
+    default = run(short, references=[ANNA])
+    assert torch.equal(default, run(short, references=[ANNA], max_sequence_length=16))
+    assert not torch.equal(default, run(short, references=[ANNA], max_sequence_length=512))
+
+
 def test_guidance_is_the_formula():
     """neg + r (ref - neg) + t (full - ref), and passes without weight are left out."""
     neg, ref, full = torch.randn(3, 10, dtype=torch.float64).unbind()
@@ -136,6 +144,22 @@ def test_each_expert_works_on_its_own_side_of_the_boundary(tmp_path):
     times = pipe.scheduler.timesteps
     assert len(seen["high"]) == 2 * int((times >= 875).sum())
     assert len(seen["low"]) == int((times < 875).sum())  # scale 1 needs one pass
+
+
+@pytest.mark.parametrize("plain", ["transformer", "transformer_2"])
+def test_an_expert_that_is_plain_wan_sees_prompts_only(tmp_path, plain):
+    """As in Wan's own pipeline, in two passes; the other one has the references."""
+    pipe, seen = build(tmp_path, "A14B"), []
+    setattr(pipe, plain, WanTransformer3DModel.from_pretrained(tmp_path / plain))
+    getattr(pipe, plain).register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(set(kwargs)), with_kwargs=True
+    )
+    steps = {"num_inference_steps": 6, "reference_scale": 2.0}
+    ours = run(pipe, references=[ANNA], **steps)
+    assert not torch.equal(ours, run(pipe, references=[BERT], **steps))
+    assert not {name for names in seen for name in names if "reference" in name or "image" in name}
+    high = int((pipe.scheduler.timesteps >= 875).sum())
+    assert len(seen) == 2 * 2 * (high if plain == "transformer" else 6 - high)
 
 
 def test_a_lora_of_stock_wan_loads_and_unloads(pipe, tmp_path):

@@ -32,11 +32,14 @@ def test_other_phases_are_refused(text):
 
 def test_legs_follow_each_other_expert_by_expert():
     """Steps add up; each expert has its own range of noise."""
-    found = legs(settings(steps=5, phases="1-2"), ["transformer", "transformer_2"], shift=12.0)
+    found = legs(settings(steps=5, phases="1-2"), 12.0, 0.875)
     assert [(leg.first, leg.last) for leg in found] == [(0, 5), (5, 10), (10, 15), (15, 20)]
     assert [(leg.noise.low, leg.noise.high) for leg in found[1:3]] == [(0.875, 1.0), (0.0, 0.875)]
-    (low,) = legs(settings(steps=5, phases="1", experts="low"), ["transformer", "transformer_2"], 1)
-    assert (low.expert, low.first) == ("transformer_2", 0)
+    (low,) = legs(settings(steps=5, phases="1", experts="low"), 1.0, 0.9)
+    assert (low.expert, low.model, low.first) == ("low", "transformer_2", 0)
+    assert (low.noise.low, low.noise.high) == (0.0, 0.9)
+    (only,) = legs(settings(steps=5, phases="1"), 5.0, None)
+    assert (only.expert, only.model, only.noise.high) == (None, "transformer", 1.0)
 
 
 def test_ablations_of_the_curriculum_change_what_is_shown_and_nothing_else():

@@ -113,13 +113,18 @@ def test_a_lora_is_exported_as_parts_that_go_on_the_base(base, shards, tmp_path)
 
 
 def test_both_experts_learn_in_their_own_noise_range(shards, tmp_path):
-    """First the high-noise one, then the other; both are exported, and they differ."""
+    """First the high-noise one, then the other; both are exported and make sample videos."""
     base = save_base(tmp_path / "wan", "A14B")
     out = tmp_path / "out"
-    how = settings(base, out, phases="1", steps=1, ema=0.0)
+    how = settings(base, out, phases="1", steps=1, ema=0.0, samples_every=1, sample_steps=3)
     assert run(how, shards) == 2
     high, low = weights(out), weights(out, "transformer_2")
     assert not torch.equal(high["proj_out.weight"], low["proj_out.weight"])
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [record["expert"] for record in records] == ["high", "low"]
+    assert [path.name for path in sorted((out / "samples").iterdir())] == [
+        "00000001.mp4", "00000002.mp4"
+    ]  # fmt: skip
 
 
 def test_validation_tells_views_noise_levels_and_references_apart(base, shards, tmp_path):
@@ -129,6 +134,18 @@ def test_validation_tells_views_noise_levels_and_references_apart(base, shards, 
     kinds = {name.partition("/")[0] for name in record["validation"]}
     assert kinds == {"views", "noise", "references"}
     assert {"references/own", "references/other", "references/none"} <= record["validation"].keys()
+    assert {"step", "phase", "expert", "loss", "lr", "grad_norm", "samples", "seconds"} <= set(
+        record
+    )
+
+
+def test_looking_at_the_model_does_not_change_what_it_learns(base, shards, tmp_path, whole):
+    """Validation and sample videos after every step: losses and weights bit for bit as without."""
+    often = {"validate_every": 1, "samples_every": 1, "sample_steps": 1}
+    assert run(settings(base, tmp_path, **often), shards) == 6
+    assert losses(tmp_path) == losses(whole)
+    own, other = weights(tmp_path), weights(whole)
+    assert all(torch.equal(own[name], other[name]) for name in other)
 
 
 def test_what_cannot_go_on_is_refused(base, shards, tmp_path):
@@ -138,5 +155,7 @@ def test_what_cannot_go_on_is_refused(base, shards, tmp_path):
         begin(settings(base, tmp_path), shards, 1, resume=False)
     with pytest.raises(UserError, match="--learning-rate"):
         begin(settings(base, tmp_path, learning_rate=1.0), shards, 1, resume=True)
+    with pytest.raises(UserError, match="--validation-samples"):  # the others train
+        begin(settings(base, tmp_path, validation_samples=1), shards, 1, resume=True)
     with pytest.raises(UserError, match="does not divide among 3"):
         begin(settings(base, tmp_path / "other"), shards, 3, resume=False)
