@@ -147,8 +147,9 @@ def run_stats(run: Folder, rules: AppliedRules) -> Stats:
     with judged_tables(run, info, rules) as connection:
         stats.outcomes = videos.outcomes(connection)
         stats.videos = sum(outcome.videos for outcome in stats.outcomes)
-        stats.prepared = videos.prepared(connection)
         stats.seconds = videos.stages(connection, info.gpus)
+        # what stopped in Prepare was never timed in the next stage
+        stats.prepared = sum(s.videos for s in stats.seconds if s.stage == "synthesize")
         stats.clock = videos.clock(connection, run)
         stats.sources = videos.sources(connection)
         _count_identities(stats, connection)

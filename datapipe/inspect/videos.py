@@ -112,24 +112,20 @@ def outcomes(connection: duckdb.DuckDBPyConnection) -> list[OutcomeStats]:
 
 def stages(connection: duckdb.DuckDBPyConnection, gpus: Mapping[str, float]) -> list[StageStats]:
     """The stages that were timed."""
+    wanted = ", ".join(
+        f"count({stage}_seconds), sum({stage}_seconds), quantile_cont({stage}_seconds, [0.5, 0.95])"
+        for stage in STAGES
+    )
+    row = connection.execute(f"SELECT {wanted} FROM ledger").fetchone() or ()
     found = []
-    for stage in STAGES:
-        column = f"{stage}_seconds"
-        row = connection.execute(
-            f"SELECT count({column}), sum({column}), avg({column}), "
-            f"quantile_cont({column}, 0.5), quantile_cont({column}, 0.95) FROM ledger"
-        ).fetchone()
-        if row and row[0]:
-            videos, total, mean, median, p95 = row
+    for stage, (videos, total, quantiles) in zip(
+        STAGES, (row[place : place + 3] for place in range(0, len(row), 3)), strict=True
+    ):
+        if videos:
+            median, p95 = quantiles
             held = gpus.get(stage, 0.0)
-            found.append(StageStats(stage, videos, total, mean, median, p95, held))
+            found.append(StageStats(stage, videos, total, total / videos, median, p95, held))
     return found
-
-
-def prepared(connection: duckdb.DuckDBPyConnection) -> int:
-    """Videos that passed Prepare, whatever became of them afterwards."""
-    (count,) = connection.execute("SELECT count(synthesize_seconds) FROM ledger").fetchone() or (0,)
-    return int(count)
 
 
 def sources(connection: duckdb.DuckDBPyConnection) -> Sources:
