@@ -1,7 +1,7 @@
 // The contact sheets: pictures with what the rules say of them, now and when the report was made.
 
 const SHOWN_SCORES = {
-  sharpness: "sharpness", sharpness_ratio: "ratio", aesthetic: "aesthetic",
+  sharpness: "sharp", sharpness_ratio: "ratio", aesthetic: "aesth.",
   identity_cosine: "cosine", measured_yaw: "yaw", measured_pitch: "pitch", measured_roll: "roll",
 };
 
@@ -29,7 +29,7 @@ function drawCards(holder, fate) {
       card.detail ? el("p", { class: "detail" }, card.detail) : null,
       el("div", { class: "numbers" }, Object.entries(SHOWN_SCORES)
         .filter(([name]) => card.scores[name] !== undefined && isTested(card, name))
-        .map(([name, title]) => el("span", {}, title, el("b", {}, trim(card.scores[name]))))))));
+        .map(([name, title]) => el("span", { "data-column": name }, title, el("b", {}, trim(card.scores[name]))))))));
 }
 
 // What the rules, as they stand, say of a card.
@@ -45,12 +45,24 @@ function verdictOf(card, arrays, now, state) {
   return reason === null ? ["passed", "accepted"] : ["left-out", `passes, identity left out: ${plain(reason)}`];
 }
 
+// The score that gives the reason for a rejection.
+function failingColumn(card, arrays, state) {
+  const index = card.yaw === null ? 0 : 1 + data.yaws.indexOf(card.yaw);
+  const group = arrays.groups[index], levels = levelsOf(group, state);
+  const first = group.checks.find((_, row) => group.bins[row + 1][card.cells[index]] <= levels[row + 1]);
+  return first && first.reason !== "identity_neighbours" ? first.column : null;
+}
+
 function markCards(holder, arrays, now, state) {
   for (const article of holder.children) {
     const card = data.cards[Number(article.dataset.card)];
     const [fate, text] = verdictOf(card, arrays, now, state);
     const mark = article.querySelector(".mark");
     article.className = `is-${fate === "passed" ? "passed" : fate === "left-out" ? "left-out" : "rejected"}`;
+    const column = failingColumn(card, arrays, state);
+    for (const score of article.querySelectorAll("[data-column]")) {
+      score.classList.toggle("fails", score.dataset.column === column);
+    }
     mark.textContent = `${card.yaw === null ? "reference" : degrees(card.yaw)} · ${text}`;
   }
 }

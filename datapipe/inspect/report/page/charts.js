@@ -99,7 +99,7 @@ function coarse({ edges, counts }) {
 }
 
 function histogram(edges, bars, low, high, axis) {
-  const width = 260, height = 120, left = 6, right = 6, bottom = 28, top = 8;
+  const width = 260, height = 128, left = 6, right = 6, bottom = 28, top = 18;
   const end = edges[edges.length - 1], room = (end - edges[0]) * 0.05;
   const first = Math.min(edges[0], (low ?? Infinity) - room), last = Math.max(end, (high ?? low ?? -Infinity) + room);
   const x = (value) => left + ((value - first) / (last - first)) * (width - left - right);
@@ -117,7 +117,7 @@ function histogram(edges, bars, low, high, axis) {
     svg("line", { class: "axis", x1: left, x2: width - right, y1: floor, y2: floor }),
     ticks(first, last, 5).map((value) => svg("text", { x: Math.min(Math.max(x(value), 12), width - 12), y: floor + 12, class: "tick" }, trim(value))),
     svg("text", { x: width / 2, y: height - 4, class: "tick label" }, axis),
-    svg("text", { x: width - right, y: top + 2, class: "tick end" }, `highest: ${number(most)} views`),
+    svg("text", { x: width - right, y: top - 5, class: "tick end" }, `highest bar: ${number(most)} views`),
     low === null ? null : line(low), high === null ? null : line(high));
 }
 

@@ -13,13 +13,19 @@ function valueOf(state, index) {
   return data.thresholds[index].stops[state.positions[index]];
 }
 
-// For each cell, the row of the first check that fails; the number of rows where none does.
-function fatesOf(group, state) {
-  const levels = [0, ...group.checks.map(({ threshold }) => {
+// For each row of a group's bins the stop it is held against, counted from the loosest: a picture
+// passes when its bin is larger. Row 0 tells whether a face was found.
+function levelsOf(group, state) {
+  return [0, ...group.checks.map(({ threshold }) => {
     const { stops, stricter } = data.thresholds[threshold];
     const at = state.positions[threshold];
     return stricter === "up" ? at : stops.length - 1 - at;
   })];
+}
+
+// For each cell, the row of the first check that fails; the number of rows where none does.
+function fatesOf(group, state) {
+  const levels = levelsOf(group, state);
   const fates = new Uint8Array(group.cells).fill(levels.length);
   for (let row = levels.length - 1; row >= 0; row--) {
     const bins = group.bins[row];
