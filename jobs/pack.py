@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,11 @@ import tyro
 from jobs import entry
 
 if TYPE_CHECKING:
+    from datapipe.files import Folder
+    from datapipe.pack.by_person import ByPerson
     from datapipe.pack.manifest import Manifest
+    from datapipe.pack.pack import Limits
+    from datapipe.pack.scored import AppliedRules
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Settings:
     """Apply the rules to the scores of a run and write what passes as WebDataset shards.
 
     Needs no model. The same run and rules give the same bytes; an earlier pack in the same folder
-    is replaced.
+    is replaced, an interrupted one is continued.
     """
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
@@ -35,6 +40,15 @@ class Settings:
     """Most bytes of a shard; a larger sample gets a shard of its own."""
     skip_damaged: bool = False
     """Leave out samples whose candidate is missing or damaged, instead of stopping there."""
+    validation: float | None = None
+    """Share of the run's samples that becomes a validation set without anyone of the training set;
+    shards then go to OUT/train and OUT/validation."""
+    max_per_identity: int | None = None
+    """Most samples of one person; those with the most and the best views stay."""
+    same_person: float | None = None
+    """Least cosine of two references that count as one person, for the two options above; the
+    default is the rules' own threshold of the recogniser at yaw 0. Given alone, it only reports who
+    is in several videos (OUT/identities.jsonl)."""
     quiet: bool = False
     """Show no progress and no summary."""
 
@@ -43,24 +57,61 @@ class Settings:
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} must be at least 1, not {getattr(self, name)}")
+        self.by_person(0.5)
+
+    def by_person(self, default: float) -> ByPerson | None:
+        """How samples are chosen by the people in them; None if they are not."""
+        from datapipe.pack.by_person import ByPerson
+
+        if self.validation is None and self.max_per_identity is None and self.same_person is None:
+            return None
+        cosine = default if self.same_person is None else self.same_person
+        return ByPerson(cosine, self.validation, self.max_per_identity)
 
 
 def execute(settings: Settings) -> None:
     """Pack and say what came of it."""
     from datapipe.files import Folder
-    from datapipe.pack.pack import Limits, pack
+    from datapipe.pack.pack import Limits
     from datapipe.run.lock import locked
-    from jobs.progress import progress
     from jobs.run_rules import applied, run_rules
 
     run = Folder(settings.run)
     out = Folder(settings.out) if settings.out else run.folder("shards")
-    rules = applied(run_rules(run, settings.rules))
+    rules = run_rules(run, settings.rules)
+    by = settings.by_person(rules.identity.threshold(0))
     limits = Limits(settings.shard_samples, settings.shard_bytes)
-    with locked(out), progress("pack", quiet=settings.quiet) as show:
-        manifest = pack(run, out, rules, limits, show, skip_damaged=settings.skip_damaged)
+    with locked(out):
+        manifests = _packed(settings, run, out, applied(rules), limits, by)
     if not settings.quiet:
-        print(summary(manifest, out.url))
+        for split, manifest in manifests.items():
+            print(summary(manifest, f"{out.url}/{split}" if split else out.url))
+        if by is not None:
+            print(people(next(iter(manifests.values())), out.url))
+
+
+def _packed(
+    settings: Settings,
+    run: Folder,
+    out: Folder,
+    rules: AppliedRules,
+    limits: Limits,
+    by: ByPerson | None,
+) -> Mapping[str | None, Manifest]:
+    from datapipe.pack.pack import pack
+    from jobs.progress import progress
+
+    damaged, quiet = settings.skip_damaged, settings.quiet
+    if by is None:
+        with progress("pack", quiet=quiet) as show:
+            return {None: pack(run, out, rules, limits, show, skip_damaged=damaged)}
+    from datapipe.pack.people import choose
+    from datapipe.pack.splits import pack_chosen
+
+    with progress("people", quiet=quiet) as show:
+        chosen = choose(run, rules, by, lambda what, done, of: show(Counter({what: done}), of))
+    with progress("pack", quiet=quiet) as show:
+        return pack_chosen(run, out, rules, limits, chosen, show, skip_damaged=damaged)
 
 
 def summary(manifest: Manifest, where: str) -> str:
@@ -71,8 +122,20 @@ def summary(manifest: Manifest, where: str) -> str:
         f"identities {totals.identities:,}, views {sum(totals.views.values()):,}, "
         f"shards {len(manifest.shards):,}, {totals.bytes / 1e6:,.1f} MB"
     )
+    if totals.over_cap:
+        text += f"\nleft out as too many of a person: {totals.over_cap:,}"
     skipped = ", ".join(f"{count:,} for their {what}" for what, count in totals.skipped.items())
     return f"{text}\nskipped: {skipped}" if skipped else text
+
+
+def people(manifest: Manifest, where: str) -> str:
+    """Who is in several videos, in a sentence."""
+    found = manifest.selection
+    return (
+        f"of {found['identities']:,} identities, {found['people_in_several_videos']:,} people are "
+        f"in several videos ({found['videos_of_these']:,} videos; cosine "
+        f"{found['same_person']:g} by {found['recogniser']}): {where}/identities.jsonl"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

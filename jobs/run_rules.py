@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.pack.manifest import Manifest, load_manifest
+from datapipe.pack.manifest import Manifest, load_packed
 from datapipe.pack.scored import AppliedRules
 from datapipe.run.info import load_info
 from filters.judge import Judge, Verdict
@@ -48,7 +48,7 @@ def packed(run: Folder) -> tuple[Manifest, Rules] | None:
     """
     labels = load_info(run).scoring.labels
     try:
-        manifest = load_manifest(run.folder("shards"))
+        manifest = load_packed(run.folder("shards"))
     except FileNotFoundError:
         return None
     if manifest.run["labels"] != labels:

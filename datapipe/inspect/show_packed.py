@@ -11,13 +11,26 @@ from datapipe.pack.manifest import Manifest
 
 
 def shard_of(shards: Folder, manifest: Manifest, key: str) -> str | None:
-    """The shard of a sample that passed the rules of the pack; None if pack had to skip it.
+    """The shard of a sample that passed the rules of the pack; None if pack did not take it.
 
     Shards follow the order of the keys, so this reads the first header of a few. Only where pack
-    skipped samples it reads every header of the one, to see.
+    skipped samples, had a cap or made splits, it reads every header of the one, to see.
     Raises UserError when one of them is missing or damaged.
     """
-    names = [shard.name for shard in manifest.shards]
+    parts: dict[str, list[str]] = {}
+    for shard in manifest.shards:
+        parts.setdefault(shard.name.rpartition("/")[0], []).append(shard.name)
+    totals = manifest.totals
+    certain = len(parts) == 1 and not totals.skipped and not totals.over_cap
+    for names in parts.values():
+        name = _last_from(shards, names, key)
+        if name is not None and (certain or key in _keys(shards, name)):
+            return name
+    return None
+
+
+def _last_from(shards: Folder, names: list[str], key: str) -> str | None:
+    """The last shard that begins with `key` or before it."""
     before, after = 0, len(names)
     while before < after:
         middle = (before + after) // 2
@@ -25,10 +38,7 @@ def shard_of(shards: Folder, manifest: Manifest, key: str) -> str | None:
             before = middle + 1
         else:
             after = middle
-    if not before:
-        return None
-    name = names[before - 1]
-    return name if not manifest.totals.skipped or key in _keys(shards, name) else None
+    return names[before - 1] if before else None
 
 
 def _keys(shards: Folder, name: str) -> Iterator[str]:

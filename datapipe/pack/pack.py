@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
+from datapipe.pack.card import data_card
 from datapipe.pack.kept import KeptSample, kept_samples
-from datapipe.pack.manifest import KIND, NAME, PACKING, Manifest, Totals, load_manifest
+from datapipe.pack.manifest import CARD, PACKING, Manifest, Totals
 from datapipe.pack.payload import load_payload
+from datapipe.pack.resume import Finished, begin, clear_splits, plan_of, save
 from datapipe.pack.scored import AppliedRules, Columns, Decide, batches, tables
-from datapipe.pack.shards import Member, ShardWriter
+from datapipe.pack.selection import ALL, Selection
+from datapipe.pack.shards import Member, Shard, ShardWriter
 from datapipe.run.info import RunInfo, load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate
 
@@ -54,53 +59,83 @@ def pack(
     show: Show,
     *,
     skip_damaged: bool = False,
+    selection: Selection = ALL,
 ) -> Manifest:
     """Write the shards of a run and, last, their manifest; shards of an earlier pack go first.
 
-    The same run, rules and limits give the same bytes. Samples whose clip has gone or changed are
-    skipped, counted and named in the log; so are those of damaged candidates with `skip_damaged`.
+    The same run, rules, limits and selection give the same bytes, also when an interrupted pack
+    continues, which keeps its finished shards. Samples whose clip has gone or changed are skipped,
+    counted and named in the log; so are those of damaged candidates with `skip_damaged`.
 
     Raises UserError when `out` holds anything that pack did not write, when the scores are
     incomplete, a candidate is damaged, or `out` cannot be written.
     """
     info = load_info(run)
+    plan = plan_of(
+        run,
+        info,
+        rules=rules.described,
+        limits=asdict(limits),
+        skip_damaged=skip_damaged,
+        selection=selection.digest(),
+    )
     try:
-        _clear(out)
-        packing = _Packing(run, info, show, skip_damaged)
+        finished = begin(out, plan)
+        if selection.split is None:
+            clear_splits(out)
+        packing = _Packing(run, info, show, skip_damaged, selection, finished)
         with (
-            ShardWriter(out, limits.samples, limits.bytes) as writer,
+            ShardWriter(out, limits.samples, limits.bytes, finished.shards) as writer,
             closing(packing.samples(rules.decide)) as samples,
         ):
             for kept, members in samples:
+                shards = len(writer.shards)
                 writer.write(members)
+                if len(writer.shards) > shards:
+                    save(out, plan, packing.finished(writer.shards))
                 packing.count(kept, members)
+        if selection.split is not None:  # the others may be interrupted yet
+            save(out, plan, packing.finished(writer.shards))
         manifest = Manifest(
             run={"settings": info.settings_hash, "seed": info.seed, **asdict(info.scoring)},
             rules=rules.described,
             limits=asdict(limits),
             totals=packing.totals(),
             shards=tuple(writer.shards),
+            selection=selection.described,
+            files=put_all(out, selection.files),
         )
+        if selection.split is None:
+            out.put(CARD, data_card(info, {None: manifest}).encode())
         manifest.write(out)
-        out.delete(PACKING)
+        if selection.split is None:
+            out.delete(PACKING)
     except OSError as wrong:
-        raise _explained(wrong, out) from wrong
+        raise explained(wrong, out) from wrong
     return manifest
 
 
 class _Packing:
     """One pass over a run: reads ahead, counts, skips."""
 
-    def __init__(self, run: Folder, info: RunInfo, show: Show, skip_damaged: bool) -> None:
+    def __init__(
+        self,
+        run: Folder,
+        info: RunInfo,
+        show: Show,
+        skip_damaged: bool,
+        selection: Selection,
+        finished: Finished,
+    ) -> None:
         self._run, self._info, self._show = run, info, show
         self._skip_damaged = skip_damaged
+        self._selection = selection
         self._store = CandidateStore(run, info.settings_hash)
-        self._total: int | None = None
-        self._done: Counter[str] = Counter()
-        self._skipped: Counter[str] = Counter()
-        self._views: Counter[int] = Counter()
-        self._identities = 0
-        self._bytes = 0
+        self._total = 0
+        self._left_out = 0
+        self._after = finished.after
+        self._counts = finished.counts
+        self._at_last = (finished.after, deepcopy(finished.counts))
 
     def samples(self, decide: Decide) -> Generator[tuple[KeptSample, list[Member]]]:
         """The kept samples in the order of their keys, with their members."""
@@ -118,14 +153,18 @@ class _Packing:
 
     def _kept(self, decide: Decide) -> Iterator[KeptSample]:
         with tables(self._run, self._info) as connection:
-            count = "SELECT count(*) FROM ledger WHERE outcome = 'candidate'"
-            (self._total,) = connection.execute(count).fetchone() or (0,)
-            for batch in batches(connection, BATCH, Columns()):
-                passing = 0
-                for kept in kept_samples(batch, decide(batch.references, batch.views)):
+            count = "SELECT count(*), count(*) FILTER (WHERE key <= ?) FROM ledger"
+            query = f"{count} WHERE outcome = 'candidate'"
+            whole, place = connection.execute(query, [self._after]).fetchone() or (0, 0)
+            self._total = self._selection.candidates(whole)
+            for batch in batches(connection, BATCH, Columns(), self._after):
+                end = place + len(batch.candidates)
+                part = self._selection.part(batch, place, end)
+                place, passing = end, 0
+                for kept in kept_samples(part, decide(part.references, part.views)):
                     passing += 1
                     yield kept
-                self._done["left out"] += len(batch.candidates) - passing
+                self._left_out += len(part.candidates) - passing
 
     def _ready(
         self, kept: KeptSample, future: Future[list[Member]]
@@ -149,61 +188,47 @@ class _Packing:
             yield kept, members
 
     def _skip(self, kept: KeptSample, what: str, why: Exception) -> None:
-        self._done["skipped"] += 1
-        self._skipped[what] += 1
-        if self._done["skipped"] <= WARNINGS:
+        self._counts.skipped[what] += 1
+        if self._counts.skipped.total() <= WARNINGS:
             log.warning("%s is skipped: %s", kept.key, why)
 
     def count(self, kept: KeptSample, members: list[Member]) -> None:
-        self._done["packed"] += 1
-        self._bytes += sum(member.size for member in members)
-        self._identities += len(kept.identities)
-        for identity in kept.identities.values():
-            self._views.update(identity.views.keys())
-        self._show(self._done, self._total)
+        self._counts.add(kept, members)
+        self._at_last = (kept.key, deepcopy(self._counts))
+        self._tell()
+
+    def finished(self, shards: list[Shard]) -> Finished:
+        """As of the last sample that was counted."""
+        return Finished(tuple(shards), *self._at_last)
+
+    def _tell(self) -> None:
+        counts = self._counts
+        done = Counter({"packed": counts.samples, "left out": self._left_out})
+        self._show(done + Counter({"skipped": counts.skipped.total()}), self._total)
 
     def totals(self) -> Totals:
         """Raises UserError when nothing could be packed of what passed."""
-        done = self._done
-        self._show(done, self._total)
-        if done["skipped"] and not done["packed"]:
+        self._tell()
+        skipped = self._counts.skipped.total()
+        if skipped and not self._counts.samples:
             raise UserError(
-                f"all {done['skipped']} samples that pass the rules were skipped; "
+                f"all {skipped} samples that pass the rules were skipped; "
                 "are the corpus and the candidates where the run left them?"
             )
-        if done["skipped"]:
-            log.warning("%d samples were skipped; the manifest counts them", done["skipped"])
-        return Totals(
-            candidates=done.total(),
-            samples=done["packed"],
-            identities=self._identities,
-            views={str(yaw): self._views[yaw] for yaw in sorted(self._views)},
-            bytes=self._bytes,
-            left_out=done["left out"],
-            skipped=dict(sorted(self._skipped.items())),
-        )
+        if skipped:
+            log.warning("%d samples were skipped; the manifest counts them", skipped)
+        return self._counts.totals(self._total, self._selection.over_cap)
 
 
-def _clear(out: Folder) -> None:
-    """Take away an earlier pack, the manifest first: no moment has a manifest that lies."""
-    found = out.names("*")
-    if NAME in found:
-        load_manifest(out)
-    elif found and PACKING not in found:
-        raise UserError(
-            f"{out.url} holds files that `harmoview pack` did not write ({found[0]}, …); "
-            "choose another --out"
-        )
-    out.put(PACKING, f'{{"kind": "{KIND}"}}\n'.encode())
-    out.delete(NAME)
-    for name in out.names("*.tar"):
-        out.delete(name)
-    if out.local is not None:  # of a pack that was killed
-        for left in out.local.glob(".*.tar.*.tmp"):
-            left.unlink(missing_ok=True)
+def put_all(out: Folder, files: Mapping[str, bytes]) -> dict[str, str]:
+    """Write some files; their SHA-256 by name."""
+    for name, data in files.items():
+        out.put(name, data)
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
 
-def _explained(wrong: OSError, out: Folder) -> UserError:
+def explained(wrong: OSError, out: Folder) -> UserError:
+    """What an OSError means to a user."""
     if wrong.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"{out.url} is full: free some space or choose another --out, then pack")
     return UserError(f"cannot pack into {out.url}: {wrong}")

@@ -52,8 +52,11 @@ class ShardWriter:
     leaves the finished shards and nothing of the unfinished one.
     """
 
-    def __init__(self, folder: Folder, max_samples: int, max_bytes: int) -> None:
-        self.shards: list[Shard] = []
+    def __init__(
+        self, folder: Folder, max_samples: int, max_bytes: int, finished: Sequence[Shard] = ()
+    ) -> None:
+        """Continues after the `finished` shards."""
+        self.shards = list(finished)
         self._folder = folder
         self._max_samples = max_samples
         self._max_bytes = max_bytes

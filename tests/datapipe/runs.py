@@ -61,8 +61,11 @@ class TinyRun:
         self.ledger = Ledger(self.folder)
         self.samples = []
 
-    def add(self, key, people=({},), caption="a person", clip=None, size=None):
-        """A candidate; each of `people` maps a yaw to the scores it has instead of good ones."""
+    def add(self, key, people=({},), caption="a person", clip=None, size=None, faces=None):
+        """A candidate; each of `people` maps a yaw to the scores it has instead of good ones.
+
+        `faces` are the embeddings of their references.
+        """
         path = self.root / "clips" / f"{key}.mp4"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(clip if clip is not None else f"the clip of {key}".encode() * 40)
@@ -84,9 +87,11 @@ class TinyRun:
                 views=tuple(
                     replace(v, scores=instead.get(v.yaw, good(v.yaw))) for v in bare[0].views
                 ),
-                embedding=(1.0, 0.0),
+                embedding=tuple(face),
             )
-            for identity, instead in zip(stored.identities, people, strict=True)
+            for identity, instead, face in zip(
+                stored.identities, people, faces or [(1.0, 0.0)] * len(people), strict=True
+            )
         )
         self.samples.append(replace(stored, identities=scored).spent("synthesize", 2.0))
         return path

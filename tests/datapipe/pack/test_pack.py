@@ -164,7 +164,7 @@ def test_nothing_is_left_of_an_earlier_pack(tiny):
     run = tiny.save()
     packed(run, limits=Limits(samples=1))
     packed(run)
-    assert run.folder("shards").names("*") == ["000000.tar", "manifest.json"]
+    assert run.folder("shards").names("*") == ["000000.tar", "README.md", "manifest.json"]
     assert list(verify(run.folder("shards"), lambda *_: None)) == []
 
 
