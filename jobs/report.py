@@ -107,6 +107,7 @@ def _thresholds(rules: Rules) -> list[Threshold]:
                 stricter="up",
                 least=-1.0,
                 most=1.0,
+                decimals=4,  # `IdentityRule.threshold` rounds to so many
             )
             for angle in angles
             if angle <= rules.identity.judged_to

@@ -25,6 +25,8 @@ class Threshold:
     least: float | None = None
     most: float | None = None
     """The range that a rules file may give."""
+    decimals: int = 6
+    """As finely as the rules hold it."""
     steps: int = 24
     """About how many values it can be moved to; fewer than 29."""
 

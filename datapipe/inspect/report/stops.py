@@ -37,6 +37,7 @@ def choose_stops(threshold: Threshold, values: Floats) -> Floats:
     most = math.inf if threshold.most is None else threshold.most
     low, high = max(low, least), min(high, most)
     step, digits = _round_step((high - low) / threshold.steps)
+    digits = min(digits, threshold.decimals)
     first, last = math.ceil(low / step), math.floor(high / step)
     grid = {round(number * step, digits) for number in range(first, last + 1)} if step else set()
     grid |= {bound for bound in (least, most) if math.isfinite(bound)}

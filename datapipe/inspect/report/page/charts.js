@@ -144,6 +144,7 @@ function drawSpread(holder, state, name, axis) {
   const x = (yaw) => left + ((yaw - yaws[0] + side) / (yaws[yaws.length - 1] - yaws[0] + 2 * side)) * (width - left - right);
   const y = (value) => height - bottom - ((Math.max(value, low - pad) - low + pad) / (high - low + 2 * pad)) * (height - top - bottom);
   const half = Math.min(16, (x(yaws[0] + side) - x(yaws[0])) * 0.55);
+  const every = Math.ceil((44 * yaws.length) / (width - left - right)); // labels need room
   const shapes = yaws.flatMap((yaw, i) => {
     if (!known[i]) return [];
     const [p5, p25, p50, p75, p95] = known[i].map(y), at = x(yaw);
@@ -165,7 +166,8 @@ function drawSpread(holder, state, name, axis) {
       svg("line", { class: "gridline", x1: left, x2: width - right, y1: y(value), y2: y(value) }),
       svg("text", { class: "tick end", x: left - 6, y: y(value) + 4 }, trim(value)))),
     unjudged, shapes, curve, marks,
-    yaws.map((yaw) => svg("text", { class: "tick", x: x(yaw), y: height - bottom + 16 }, degrees(yaw))),
+    yaws.filter((_, i) => i % every === 0).map((yaw) =>
+      svg("text", { class: "tick", x: x(yaw), y: height - bottom + 16 }, degrees(yaw))),
     svg("text", { class: "tick label", x: (left + width - right) / 2, y: height - 5 }, "yaw asked for"),
     svg("text", { class: "tick label", transform: `translate(11 ${(height - bottom) / 2}) rotate(-90)` }, axis)));
 }

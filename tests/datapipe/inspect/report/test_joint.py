@@ -137,6 +137,18 @@ def test_identities_that_are_held_have_cells_that_are_counted():
         assert (counts == group.counts).all()
 
 
+@given(st.floats(-0.9, 0.9), st.floats(1e-7, 1.0))
+def test_stops_of_the_identity_curve_are_what_the_rules_read(middle, width):
+    """However close the cosines of a run lie: the rules round the curve."""
+    (threshold,) = [t for t in plan_of(SFACE).thresholds if t.path == ("identity", "curve", 30)]
+    threshold = replace(threshold, value=round(middle, 4))
+    stops = choose_stops(threshold, np.linspace(middle - width, middle + width, 50))
+    assert threshold.value in stops
+    assert len(set(stops)) == len(stops) <= 31
+    for stop in stops:
+        assert replace(SFACE.identity, curve=((0.0, stop),)).threshold(30) == stop
+
+
 @pytest.mark.parametrize("rules", [SFACE, W600K])
 def test_a_rules_file_may_hold_every_stop(rules, tmp_path):
     """Whatever the page offers, `--rules` takes."""
