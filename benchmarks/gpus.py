@@ -115,6 +115,9 @@ def read_spans(log: Path) -> Spans:
 
 def report(spans: Spans, settings: Settings) -> str:
     """Throughput and gaps while every GPU is past its first samples and none has run out."""
+    counts = sorted(len(found) for found in spans.values())
+    if counts[0] <= settings.warm:
+        raise RuntimeError(f"a GPU got less than the warm-up; samples of each: {counts}")
     begin = max(found[settings.warm][0] for found in spans.values())
     end = min(found[-1][1] for found in spans.values())
     done = sum(begin < span[1] <= end for found in spans.values() for span in found)
@@ -128,7 +131,8 @@ def report(spans: Spans, settings: Settings) -> str:
     worst = statistics.quantiles(gaps, n=100)[98]
     tail = max(found[-1][1] for found in spans.values()) - end
     return (
-        f"{len(spans)} GPU workers, {done} samples in {end - begin:.1f} s\n"
+        f"{len(spans)} GPU workers with {counts[0]} to {counts[-1]} samples each; measured are "
+        f"{done} in {end - begin:.1f} s\n"
         f"throughput   {rate:.2f} samples/s, {rate / ideal:.1%} of {ideal:g}\n"
         f"gaps         median {1000 * statistics.median(gaps):.1f} ms, "
         f"99 % {1000 * worst:.1f} ms\n"

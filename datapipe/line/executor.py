@@ -156,7 +156,7 @@ class Worker:
         import ray
 
         self.stages, self.pace = stages, pace
-        self.mark = (ray.get_runtime_context().get_actor_id(), slots, last)
+        self.mark, self.marked = (ray.get_runtime_context().get_actor_id(), slots, last), 0.0
         self.locks: list[AbstractContextManager[Any]] = [
             nullcontext() if stage.resources.threads > 1 else threading.Lock() for stage in stages
         ]
@@ -170,7 +170,9 @@ class Worker:
             self.failure = f"the line could not be set up:\n{traceback.format_exc()}"
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        self.pace.started.remote(row["number"], *self.mark)
+        if self.mark[-1] or time.monotonic() - self.marked > 60:  # before the last: a sign of life
+            self.pace.started.remote(row["number"], *self.mark)
+            self.marked = time.monotonic()
         failure = row["failure"] or self.failure
         if failure:
             return {**row, "failure": failure}

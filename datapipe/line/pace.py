@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 WORK = 0.5
 """Seconds of work that a block holds at least: handing over a block costs some 10 ms."""
-BLOCKS = 25.0
-"""Blocks that reach the driver in a second, at most: it spends some 10 ms on each and each pool."""
+BLOCKS = 10.0
+"""Blocks that reach the driver in a second, at most: it spends some 5 ms on each in each pool."""
 MOST = 32
 """Samples of a block, at most: what one worker does alone while others may run dry."""
 AHEAD = 8
 """Blocks listed ahead of the work before any worker is known."""
 PATIENCE = 60.0
 """Seconds without news after which a block is handed out all the same: none may start it."""
-MEMORY = 10.0
-"""Seconds in which an older measurement loses half its weight."""
+MEMORY = 100.0
+"""Samples after which an older measurement has lost half its weight."""
 FORGOTTEN = 3600.0
 """Seconds after which a worker that takes no block no longer counts."""
 
@@ -36,8 +36,7 @@ class Pace:
         """The number of the newest block that the line's last pool has begun."""
         self._workers: dict[str, tuple[int, float]] = {}
         self._news = asyncio.Event()
-        self._samples = self._seconds = self._elapsed = 0.0
-        self._reported = clock()
+        self._samples = self._seconds = 0.0
 
     async def size(self, number: int) -> int:
         """Samples of block `number`; returns when the work has come near enough to it."""
@@ -61,17 +60,22 @@ class Pace:
 
     async def finished(self, samples: int, seconds: float) -> None:
         """So many more samples came out, after so many seconds of work in all stages."""
-        passed = self._clock() - self._reported
-        self._reported += passed
-        kept = 0.5 ** (passed / MEMORY)
-        self._elapsed = self._elapsed * kept + passed
+        kept = 0.5 ** (samples / MEMORY)
         self._samples = self._samples * kept + samples
         self._seconds = self._seconds * kept + seconds
-        by_work = WORK * self._samples / max(self._seconds, 1e-9)
-        by_rate = self._samples / max(self._elapsed, 1e-9) / BLOCKS
+        work = max(WORK, self._in_hand() / BLOCKS)
+        wanted = work * self._samples / max(self._seconds, 1e-9)
         # at most twice the last: the first few samples tell little
-        self._size = max(1, int(min(max(by_work, by_rate), 2 * self._size, self._most)))
+        self._size = max(1, int(min(wanted, 2 * self._size, self._most)))
 
     def _allowed(self) -> int:
+        """Blocks between the listing and the last pool."""
+        return AHEAD + sum(self._slots())
+
+    def _in_hand(self) -> int:
+        """Samples that are worked on at once: of a worker's slots one only waits."""
+        return sum(slots - 1 for slots in self._slots())
+
+    def _slots(self) -> list[int]:
         oldest = self._clock() - FORGOTTEN
-        return AHEAD + sum(slots for slots, seen in self._workers.values() if seen > oldest)
+        return [slots for slots, seen in self._workers.values() if seen > oldest]
