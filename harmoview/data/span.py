@@ -60,7 +60,8 @@ def _tensor(
 ) -> Tensor:
     kind, count = DTYPES[dtype], math.prod(shape)
     first, last = (body + offset for offset in data_offsets)
-    if not body <= first <= last <= end or last - first != count * kind.itemsize:
+    inside = body <= first <= last <= end and min(shape, default=0) >= 0
+    if not inside or last - first != count * kind.itemsize or first % kind.itemsize:
         raise ValueError("the tensors are not where their header says")
     return span[first:last].view(kind).reshape(shape)
 

@@ -101,7 +101,7 @@ class Worker:
 
     def encode(self, shard: Shard) -> Iterator[str | None]:
         """As `encode_shard`. Raises UserError where the packed shard is damaged."""
-        return encode_shard(self._source, shard, self._models)
+        yield from encode_shard(self._source, shard, self._models)  # Ray wants a generator
 
     @cached_property
     def _models(self) -> Models:

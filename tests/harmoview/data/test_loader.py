@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from itertools import islice
 
+import pyarrow as pa
 import pytest
 import torch
 import webdataset as wds
@@ -11,7 +13,7 @@ from encoded import TEXT, write_encoded
 
 from datapipe.errors import UserError
 from harmoview.data.choose import plan_of
-from harmoview.data.encoded import EncodedShards
+from harmoview.data.encoded import DamagedSample, EncodedShards
 from harmoview.data.loader import batches
 
 
@@ -112,3 +114,45 @@ def test_stock_webdataset_reads_the_shards(data):
     found = list(wds.WebDataset(urls, shardshuffle=False))
     assert [sample["__key__"] for sample in found] == data.keys
     assert all({"safetensors", "json"} <= sample.keys() for sample in found)
+
+
+def test_another_number_of_ranks_goes_on_where_the_last_one_stopped(data):
+    """Two ranks for 4 micro-batches each, then three from the 8th on: the one rank's order."""
+    plan = planned(data)
+    alone = keys(batches(data, plan), 20)
+    two = [keys(batches(data, plan, rank=r, ranks=2), 4) for r in range(2)]
+    three = [keys(batches(data, plan, start=8, rank=r, ranks=3), 4) for r in range(3)]
+    begun = [two[n % 2][n // 2] for n in range(8)]
+    assert begun + [three[n % 3][n // 3] for n in range(12)] == alone
+    epoch = [key for batch in alone[: len(plan)] for key in batch]
+    assert sorted(epoch) == data.keys
+
+
+def test_a_batch_stays_as_it_was_while_others_are_read(data):
+    """Though samples are read into the same memory again and again."""
+    plan = planned(data)
+    stream = batches(data, plan)
+    first = next(stream)
+    copies = [t.clone() for t in (first.video, first.references, first.features, first.text)]
+    for _ in range(10):
+        next(stream)
+    for tensor, copy in zip(
+        (first.video, first.references, first.features, first.text), copies, strict=True
+    ):
+        assert torch.equal(tensor, copy)
+
+
+def test_a_sample_that_is_none_is_damaged(data):
+    """Bytes that somebody else wrote, with a checksum that is right: skipped, nothing worse."""
+    row = data.index.to_pylist()[0]
+    path = data.folder.local / row["shard"]
+    whole = bytearray(path.read_bytes())
+    junk = b"\x01" * row["size"]
+    whole[row["offset"] : row["offset"] + row["size"]] = junk
+    path.write_bytes(bytes(whole))
+    sums = [zlib.crc32(junk), *data.index.column("crc32").to_pylist()[1:]]
+    place = data.index.column_names.index("crc32")
+    column = data.index.schema.field("crc32")
+    data.index = data.index.set_column(place, column, pa.array(sums, column.type))
+    with pytest.raises(DamagedSample, match=row["key"]):
+        data.read(0)
