@@ -112,7 +112,7 @@ def test_counts_are_cut_to_size_by_fewer_stops(tiny):
 
 def test_an_object_store_gives_the_same_report(tiny, s3_bucket):
     """But for the place of the run."""
-    store = Folder(f"{s3_bucket}/run")
+    store = Folder(f"{s3_bucket}/report/run")
     for name in tiny.folder.names("**/*.*"):
         store.put(name, tiny.folder.read(name))
     here, there = (data_of(page_of(folder)) for folder in (tiny.folder, store))
