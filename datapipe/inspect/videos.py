@@ -16,6 +16,13 @@ EXAMPLES = 3
 WORST = 10
 """Sources that are named."""
 _SECONDS = " + ".join(f"coalesce({stage}_seconds, 0)" for stage in STAGES)
+
+
+def _total(seconds: str) -> str:
+    """To the millisecond: threads add in any order, and the sum must not tell."""
+    return f"round(fsum({seconds}), 3)"
+
+
 _SOURCES = f"""
     CREATE TEMP TABLE sources AS SELECT
         CASE WHEN source_member IS NULL THEN parse_dirpath(source_path) || '/'
@@ -24,7 +31,7 @@ _SOURCES = f"""
         count(*) FILTER (outcome = 'candidate') AS candidates,
         count(*) FILTER (outcome = 'rejected') AS rejected,
         count(*) FILTER (outcome = 'error') AS errors,
-        sum({_SECONDS}) AS seconds
+        {_total(_SECONDS)} AS seconds
     FROM ledger GROUP BY ALL"""
 
 
@@ -113,8 +120,8 @@ def outcomes(connection: duckdb.DuckDBPyConnection) -> list[OutcomeStats]:
 def stages(connection: duckdb.DuckDBPyConnection, gpus: Mapping[str, float]) -> list[StageStats]:
     """The stages that were timed."""
     wanted = ", ".join(
-        f"count({stage}_seconds), sum({stage}_seconds), quantile_cont({stage}_seconds, [0.5, 0.95])"
-        for stage in STAGES
+        f"count({column}), {_total(column)}, quantile_cont({column}, [0.5, 0.95])"
+        for column in (f"{stage}_seconds" for stage in STAGES)
     )
     row = connection.execute(f"SELECT {wanted} FROM ledger").fetchone() or ()
     found = []
