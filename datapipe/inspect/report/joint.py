@@ -47,12 +47,20 @@ class _Group:
             self.merge()
 
     def merge(self) -> None:
+        if not self._new:
+            return
         codes, counts = zip((self.codes, self.counts), *self._new, strict=True)
         self.codes, where = np.unique(np.concatenate(codes), return_inverse=True)
         # exact: sums of counts stay far below 2**53
         weights = np.concatenate(counts)
         self.counts = np.bincount(where, weights, len(self.codes)).astype(np.int64)
         self._new = []
+
+    def recode(self, codes: Codes) -> None:
+        """Other codes for the cells; cells that now share one become one."""
+        self._new = [(codes, self.counts)]
+        self.codes, self.counts = codes[:0], self.counts[:0]
+        self.merge()
 
 
 class Joint:
@@ -130,8 +138,7 @@ class Joint:
         for index, group in enumerate(self.groups):
             if all(check.threshold != threshold for check in group.checks):
                 continue
-            group.codes = self._recoded(group, group.codes, threshold, from_loosest)
-            group.merge()
+            group.recode(self._recoded(group, group.codes, threshold, from_loosest))
             present = sampled[:, index] != ABSENT
             codes = sampled[present, index]
             sampled[present, index] = self._recoded(group, codes, threshold, from_loosest)
