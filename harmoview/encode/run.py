@@ -54,6 +54,7 @@ def encode(source: Folder, out: Folder, settings: EncodeSettings, work: Work, sh
     for skipped in work(todo):
         counts[skipped or DONE] += 1
         show(counts, total)
+    _sweep(out)
     encoded = _manifest(out, manifest, about["source"], settings)
     encoded.write(out)
     return encoded
@@ -111,15 +112,19 @@ class Worker:
         return models
 
 
+def _sweep(out: Folder) -> None:
+    """Take away what killed workers, of this run or an earlier one, left unfinished."""
+    if out.local is not None:
+        for left in out.local.rglob(".*.tmp"):
+            left.unlink(missing_ok=True)
+
+
 def _source(source: Folder, manifest: Manifest) -> dict[str, Any]:
     digest = hashlib.sha256(source.read(NAME)).hexdigest()
     return {"manifest": digest, "samples": manifest.totals.samples}
 
 
 def _claim(out: Folder, about: dict[str, Any]) -> None:
-    if out.local is not None:  # of a run that was killed
-        for left in out.local.rglob(".*.tmp"):
-            left.unlink(missing_ok=True)
     if not out.exists(RUN):
         if found := out.names("*"):
             raise UserError(
