@@ -82,6 +82,7 @@ def test_the_same_seed_gives_the_same_file(place, tmp_path):
         (["--identity", "nobody"], "no such folder or picture"),
         (["--vit", "none"], "--vit"),
         (["--frames", "6"], "multiple of 4"),
+        (["--lora", "nowhere.safetensors"], "nowhere.safetensors cannot be loaded as a LoRA"),
         (["--width", "50"], "multiples of 16"),
         (["--offload", "model", "--device", "cpu"], "needs a GPU"),
     ],
