@@ -90,7 +90,7 @@ def _features(manifests: Sequence[Manifest]) -> Iterator[dict[str, Any]]:
             kind = "json"
         elif name == "txt":
             kind = "string"
-        else:
+        else:  # a clip
             kind = {"video": {"decode": False}}
         yield {"name": name, "dtype": kind}
     yield from ({"name": name, "dtype": "string"} for name in ("__key__", "__url__"))
@@ -121,11 +121,10 @@ def _counts(manifests: Mapping[str | None, Manifest]) -> str:
 
 
 def _loading(manifests: Mapping[str | None, Manifest]) -> str:
-    split = next(iter(manifests))
-    folder = f"{split}/" if split else ""
-    shards = len(next(iter(manifests.values())).shards)
-    last = f"..{shards - 1:06d}" if shards > 1 else ""
-    names = f"{{000000{last}}}.tar" if last else "000000.tar"
+    split = next((name for name, one in manifests.items() if one.shards), None)
+    shards = len(manifests[split].shards) if split in manifests else 0
+    names = f"{{000000..{shards - 1:06d}}}.tar" if shards > 1 else "000000.tar"
+    clips = [name for name in _member_names(list(manifests.values())) if _is_clip(name)]
     return f"""## Loading
 
 With `webdataset`, from the folder of this file:
@@ -133,24 +132,32 @@ With `webdataset`, from the folder of this file:
 ```python
 import webdataset as wds
 
-samples = wds.WebDataset("{folder}{names}", shardshuffle=100).shuffle(1000).decode("pil")
-for sample in samples:
-    sample["__key__"], sample["txt"], sample["json"], sample["id0.reference.jpg"]
+url = "{f"{split}/" if split else ""}{names}"
+for sample in wds.WebDataset(url, shardshuffle=100).shuffle(1000).decode("pil"):
+    print(sample["__key__"], sample["txt"], sample["json"]["identities"][0]["yaws"])
 ```
 
-With `datasets` 5 or later; the features above tell it of members that not every sample has:
+With `datasets` 5 or later:
 
 ```python
+from pathlib import Path
+
 from datasets import load_dataset
 
-samples = load_dataset(".", split="{split or "train"}", streaming=True)
-for sample in samples:
-    sample["__key__"], sample["txt"], sample["json"], sample["id0.reference.jpg"]
+folder = str(Path.cwd())  # of this file, or its name on the hub
+for sample in load_dataset(folder, split="{split or "train"}", streaming=True):
+    print(sample["__key__"], sample["txt"], sample["json"]["identities"][0]["yaws"])
 ```
 
-Clips come as bytes. To have `datasets` decode them, install torchcodec and cast the column:
-`samples.cast_column("mp4", datasets.Video())`.
+`datasets` takes the members from the head of this file, so give it the folder: from bare tars it
+would take the first samples for the shape of all. A member that a sample lacks is None; clips come
+as bytes, or decoded by torchcodec after `.cast_column("{clips[0] if clips else "mp4"}", Video())`.
+Samples lie in the order of their keys: shuffle.
 """
+
+
+def _is_clip(name: str) -> bool:
+    return name not in ("txt", "json") and not name.endswith(".jpg")
 
 
 def _members(manifests: Sequence[Manifest]) -> str:

@@ -18,6 +18,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.pack.pack import Limits, pack
 from datapipe.pack.scored import AppliedRules
+from datapipe.pack.shards import ShardWriter
 from datapipe.pack.verify import verify
 from datapipe.record import YAWS
 from datapipe.run.info import Scoring, save_info
@@ -284,6 +285,64 @@ def test_batches_do_not_show(tmp_path, monkeypatch):
     assert packed(run).shards == once
 
 
+def inodes(folder):
+    """Which file on the disk each shard is."""
+    return {path.name: path.stat().st_ino for path in folder.glob("*.tar")}
+
+
+def interrupted(run, after, monkeypatch, **options):
+    """A pack that ends with an error after some samples; the names of its finished shards."""
+    write, left = ShardWriter.write, iter(range(after))
+
+    def failing(self, members):
+        if next(left, None) is None:
+            raise UserError("interrupted")
+        write(self, members)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardWriter, "write", failing)
+        with pytest.raises(UserError, match="interrupted"):
+            packed(run, **options)
+    return run.folder("shards").names("*.tar")
+
+
+@pytest.mark.parametrize("after", range(3))
+def test_an_interrupted_pack_continues_with_the_same_bytes(tiny, monkeypatch, caplog, after):
+    """Wherever it ends, finished shards stay and every count is as if nothing had happened."""
+    (tiny.root / "clips" / "walk-b.mp4").unlink()
+    run, small = tiny.save(), Limits(samples=1)
+    packed(run, limits=small)
+    whole = contents(run.folder("shards"))
+    names = interrupted(run, after, monkeypatch, limits=small)
+    assert len(names) == max(after - 1, 0)
+    before = inodes(run.local / "shards")
+    packed(run, limits=small)
+    assert before.items() <= inodes(run.local / "shards").items()
+    assert contents(run.folder("shards")) == whole
+
+
+@pytest.mark.parametrize("change", ["rules", "limits", "run", "shard", "state"])
+def test_what_was_packed_otherwise_is_not_continued(tiny, tmp_path, monkeypatch, change):
+    """Other rules, limits or samples, a lost shard, a damaged state: it begins anew."""
+    run, limits, rules = tiny.save(), Limits(samples=1), APPLIED
+    assert interrupted(run, 3, monkeypatch, limits=limits) == ["000000.tar", "000001.tar"]
+    if change == "rules":
+        rules = AppliedRules(DECIDE, {**RULES.as_dict(), "minimum_views": 1})
+    if change == "limits":
+        limits = Limits(samples=1, bytes=1 << 20)
+    if change == "run":
+        tiny.add("walk-0")
+        tiny.save()
+    if change == "shard":
+        run.put("shards/000001.tar", b"")
+    if change == "state":
+        run.put("shards/packing.json", b'{"plan": []}')
+    before = inodes(run.local / "shards")
+    pack(run, run.folder("shards"), rules, limits, lambda *_: None)
+    assert not before.items() & inodes(run.local / "shards").items()
+    assert list(verify(run.folder("shards"), lambda *_: None)) == []
+
+
 KILLED = """
 import sys, time
 from datapipe.files import Folder
@@ -304,7 +363,8 @@ pack(run, run.folder("shards"), APPLIED, Limits(samples=2), lambda *_: None)
 @pytest.mark.slow
 @pytest.mark.parametrize("finished", [0, 1, 3])
 def test_a_killed_pack_lies_to_nobody_and_is_repeated(tmp_path, finished):
-    """SIGKILL within any shard: no manifest; packing again gives the uninterrupted bytes."""
+    """SIGKILL within any shard: no manifest; packing again keeps what is finished, and gives the
+    uninterrupted bytes."""
     tiny = TinyRun(tmp_path)
     for index in range(10):
         tiny.add(f"clip{index}", clip=os.urandom(50_000))
@@ -323,7 +383,9 @@ def test_a_killed_pack_lies_to_nobody_and_is_repeated(tmp_path, finished):
     assert len([name for name in left if name.endswith(".tar")]) == finished
     with pytest.raises(UserError, match="did not finish"):
         list(verify(run.folder("shards"), lambda *_: None))
+    finished_ones = inodes(run.local / "shards")
     packed(run, limits=Limits(samples=2))
+    assert finished_ones.items() <= inodes(run.local / "shards").items()
     assert contents(run.folder("shards")) == whole
     assert not list((run.local / "shards").glob(".*.tmp"))
 
