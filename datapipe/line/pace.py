@@ -38,11 +38,16 @@ class Pace:
         self._news = asyncio.Event()
         self._samples = self._seconds = 0.0
 
-    async def size(self, number: int) -> int:
-        """Samples of block `number`; returns when the work has come near enough to it."""
+    async def size(self, number: int, left: int | None = None) -> int:
+        """Samples of block `number`; returns when the work has come near enough to it.
+
+        `left`: how many samples there are still, where that is known; the last ones are shared out
+        evenly.
+        """
         while number not in self._sizes:
             if number - self._arrived <= self._allowed():
-                self._sizes[number] = self._size
+                share = self._most if left is None else left // (2 * max(1, self._in_hand()))
+                self._sizes[number] = max(1, min(self._size, share))
                 break
             self._news.clear()
             try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pickle
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,10 @@ from ray.data.block import BlockMetadata
 
 from datapipe.errors import UserError
 from datapipe.record import Sample
+
+WINDOW = 1024
+"""Samples listed beyond the block at hand, where blocks hold several: to know when the end is near,
+and cut it into small ones that leave no worker idle."""
 
 
 class CorpusSource(Datasource):  # type: ignore[misc]  # Ray ships no types
@@ -35,20 +39,21 @@ class CorpusSource(Datasource):  # type: ignore[misc]  # Ray ships no types
         listing, pace = self._listing, self._pace
 
         def read() -> Iterator[pa.Table]:
-            number, batch, failure = 0, list[Sample](), ""
-            samples = _until_broken(listing)
-            while not failure:
-                size = ray.get(pace.size.remote(number))
-                batch = []
-                for sample in islice(samples, size):
-                    if isinstance(sample, str):
-                        failure = sample
+            samples, ahead = _until_broken(listing), deque[Sample]()
+            number, ended, failure = 0, False, ""
+            while ahead or not ended:
+                size = ray.get(pace.size.remote(number, len(ahead) if ended else None))
+                enough = 1 if size == 1 else min(WINDOW, len(ahead) + 4 * size)
+                while not ended and len(ahead) < max(size, enough):
+                    sample = next(samples, None)
+                    ended = not isinstance(sample, Sample)
+                    if isinstance(sample, Sample):
+                        ahead.append(sample)
                     else:
-                        batch.append(sample)
-                if not batch:
-                    break
-                yield _block(number, batch)
-                number += 1
+                        failure = sample or ""
+                if ahead:
+                    yield _block(number, [ahead.popleft() for _ in range(min(size, len(ahead)))])
+                    number += 1
             if failure:
                 yield _block(number, [], failure)
 

@@ -70,6 +70,21 @@ def test_blocks_shrink_at_once_when_samples_turn_slow():
     asyncio.run(check())
 
 
+def test_the_last_samples_are_shared_out_evenly():
+    """No worker gets a full block while others have nothing left."""
+
+    async def check():
+        some = Pace()
+        for worker in range(4):
+            await some.started(0, str(worker), 2, False)
+        for _ in range(10):
+            await some.finished(100, 0.1)
+        sizes = [await some.size(number, left) for number, left in enumerate((1000, 100, 20, 3))]
+        assert sizes == [pace.MOST, 100 // 8, 20 // 8, 1]
+
+    asyncio.run(check())
+
+
 def test_the_listing_waits_for_the_work():
     """It is a few blocks ahead of the last pool, and of what each worker holds."""
 
