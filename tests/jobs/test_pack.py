@@ -1,13 +1,15 @@
 """`harmoview pack` and `harmoview verify` as a user meets them."""
 
+import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from datapipe.files import Folder
 from datapipe.pack.manifest import load_manifest
-from jobs import pack, verify
+from jobs import pack, stats, verify
 from tests.datapipe.runs import TinyRun, good
 
 
@@ -43,6 +45,46 @@ def test_rules_out_and_limits_are_followed(run, tmp_path):
     assert not (run / "shards").exists()
 
 
+def test_splits_and_cap_are_one_command(tmp_path, capsys):
+    """Two folders of shards, a card that names both, a sentence on who comes twice; they verify."""
+    tiny = TinyRun(tmp_path)
+    for number in range(8):
+        tiny.add(f"v{number}", faces=[np.eye(4)[number // 2].tolist()])
+    tiny.save()
+    out = str(tmp_path / "out")
+    options = ["--validation", "0.3", "--max-per-identity", "1", "--out", out]
+    assert pack.main([str(tmp_path / "run"), *options]) == 0
+    said = capsys.readouterr().out
+    assert f"packed 3 of 6 candidates into {out}/train" in said
+    assert f"packed 1 of 2 candidates into {out}/validation" in said
+    assert (
+        "of 8 identities, 4 people are in several videos (8 videos; cosine 0.65 by sface)" in said
+    )
+    assert verify.main([out]) == 0
+    assert verify.main([f"{out}/validation"]) == 0
+
+
+def test_same_person_alone_only_reports(run, capsys):
+    """All samples are packed, as without it, and the report lies beside them."""
+    assert pack.main([str(run), "--same-person", "0.9"]) == 0
+    assert "packed 3 of 3 candidates" in capsys.readouterr().out
+    assert (run / "shards" / "identities.jsonl").is_file()
+
+
+def test_statistics_know_a_pack_in_splits(tmp_path, capsys):
+    """`stats` counts both sides together."""
+    tiny = TinyRun(tmp_path)
+    for number in range(4):
+        tiny.add(f"v{number}", faces=[np.eye(4)[number].tolist()])
+    tiny.save()
+    run = str(tmp_path / "run")
+    assert pack.main([run, "--validation", "0.25", "--quiet"]) == 0
+    assert stats.main([run, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["packed"]["samples"] == 4
+    assert found["packed_with_these_rules"]
+
+
 def test_quiet_says_nothing(run, capfd):
     """Neither on stdout nor on stderr."""
     assert pack.main([str(run), "--quiet"]) == 0
@@ -66,6 +108,10 @@ def test_a_mismatch_is_named_and_the_status_is_1(run, capsys):
         (["{run}", "--shard-samples", "0"], 2, "--shard-samples must be at least 1, not 0"),
         (["{run}", "--shard-bytes", "x"], 2, "shard-bytes"),
         ([], 2, "required"),
+        (["{run}", "--validation", "2"], 2, "--validation must lie between 0 and 1, not 2"),
+        (["{run}", "--max-per-identity", "0"], 2, "--max-per-identity must be at least 1"),
+        (["{run}", "--same-person", "-1"], 2, "--same-person must lie between 0 and 1"),
+        (["{run}", "--validation", "0.3"], 1, "raise --same-person or --validation"),
         (["{tmp}/nothing"], 1, "is not a run folder"),
         (["{run}", "--rules", "{tmp}/nothing.toml"], 1, "cannot read the rules file"),
         (["{run}", "--out", "{tmp}/clips"], 1, "did not write"),
@@ -92,9 +138,9 @@ def test_two_packs_at_once_are_refused(run, capsys):
 
 @pytest.mark.parametrize("command", ["pack", "verify", "stats"])
 def test_commands_import_no_model_library(command):
-    """Importing and running --help loads neither torch nor ray nor cv2."""
+    """Importing and running --help loads neither torch nor ray nor cv2, nor the index."""
     code = (
         f"import sys\nfrom jobs import {command}\nassert {command}.main(['--help']) == 0\n"
-        "assert not {'torch', 'ray', 'cv2', 'onnxruntime'} & set(sys.modules)"
+        "assert not {'torch', 'ray', 'cv2', 'onnxruntime', 'usearch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
