@@ -1,0 +1,172 @@
+"""The command encode: the same bytes whoever is killed, from disks and object stores alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datapipe.files import Folder
+from datapipe.pack.pack import AppliedRules, Limits, pack
+from harmoview.data.choose import plan_of
+from harmoview.data.encoded import EncodedShards
+from harmoview.data.loader import batches
+from harmoview.tiny import save_base, tower
+from jobs import encode
+from lora_engine.subjects.clip import encode as mp4
+from tests.datapipe.runs import DECIDE, TinyRun
+
+ROOT = Path(__file__).parents[2]
+SHARDS = 8
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Tiny models, and the options that fit them."""
+    root = tmp_path_factory.mktemp("models")
+    save_base(root / "wan")
+    tower().save_pretrained(root / "vit")
+    return ["--base", str(root / "wan"), "--vit", str(root / "vit"), "--buckets", "9x32x32",
+            *("--fps", "8"), *("--reference-size", "32"), *("--vit-layer", "0"),
+            *("--vit-size", "56"), *("--text-length", "8"), *("--device", "cpu")]  # fmt: skip
+
+
+def packed(root, out=None):
+    """Two samples a shard, of three captions; the last clip is no video."""
+    run = TinyRun(root)
+    for number in range(2 * SHARDS):
+        draw = np.random.default_rng(number)
+        pictures = (draw.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(9))
+        clip = mp4(pictures, (64, 48), 8) if number < 2 * SHARDS - 1 else b"no video at all"
+        run.add(f"clip-{number:02d}", clip=clip, caption=f"caption {number % 3}")
+    folder = run.save()
+    out = out or folder.folder("shards")
+    pack(folder, out, AppliedRules(DECIDE, {}), Limits(samples=2), lambda *_: None)
+    return out
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return packed(tmp_path_factory.mktemp("packed"))
+
+
+@pytest.fixture(scope="module")
+def oracle(tmp_path_factory, models, source):
+    """What one process without Ray writes."""
+    out = tmp_path_factory.mktemp("oracle") / "out"
+    assert encode.main([source.url, "--out", str(out), *models, "--local", "--quiet"]) == 0
+    return contents(out)
+
+
+def contents(url):
+    out = Folder(url)
+    names = [name for name in out.names("**") if out.fs.isfile(out.path(name))]
+    return {name: out.read(name) for name in names}
+
+
+def test_captions_are_stored_once_and_what_is_left_out_is_named(oracle):
+    """Three captions and the empty one; the damaged clip is counted and named with its reason."""
+    assert sum(name.startswith("text/") for name in oracle) == 4
+    assert json.loads(oracle["manifest.json"])["totals"]["skipped"] == {"unreadable": 1}
+    (line,) = oracle["skipped.jsonl"].decode().splitlines()
+    assert json.loads(line)["key"] == "clip-15"
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_killed_drivers_and_workers_cost_nothing_but_time(tmp_path, models, source, oracle):
+    """A driver and then a worker are killed in the middle; the rerun ends with the same bytes."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "jobs.encode", source.url, "--out", str(out), *models,
+               "--workers", "2", "--quiet"]  # fmt: skip
+    driver = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    wait_for_shards(out, 2, driver)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    done = indices(out)
+    assert len(done) < SHARDS
+    before = {name: (out / name).stat().st_mtime_ns for name in done}
+    driver = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    wait_for_shards(out, len(done) + 2, driver)
+    for victim in workers(driver.pid)[:1]:
+        os.kill(victim, signal.SIGKILL)
+    assert driver.wait(timeout=500) == 0
+    assert contents(out) == oracle
+    assert {name: (out / name).stat().st_mtime_ns for name in done} == before
+    assert not list(out.rglob(".*.tmp"))
+
+
+def indices(out):
+    return [path.name for path in out.glob("0*.parquet")]
+
+
+def wait_for_shards(out, count, driver):
+    while len(indices(out)) < count:
+        assert driver.poll() is None
+        time.sleep(0.02)
+
+
+def workers(driver):
+    """The encoding actors of that driver, which leads the session that Ray starts them in."""
+    listing = subprocess.run(
+        ["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True
+    ).stdout
+    rows = (line.split(None, 2) for line in listing.splitlines()[1:])
+    return [int(p) for p, sid, args in rows if "ray::Worker" in args and int(sid) == driver]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_damaged_shard_ends_a_run_on_ray_with_one_message(tmp_path, models, capsys):
+    """Its name and what to do; nothing of it appears."""
+    source = packed(tmp_path)
+    path = source.local / "000001.tar"
+    whole = bytearray(path.read_bytes())
+    whole[-3000] ^= 1
+    path.write_bytes(bytes(whole))
+    out = tmp_path / "out"
+    assert encode.main([source.url, "--out", str(out), *models, "--workers", "2", "--quiet"]) == 1
+    said = capsys.readouterr().err
+    assert "000001.tar is not the file that its manifest lists" in said
+    assert "Traceback" not in said
+    assert not (out / "000001.tar").exists()
+    assert not (out / "manifest.json").exists()
+
+
+def test_from_one_object_store_folder_to_another_the_bytes_are_the_same(
+    tmp_path, models, oracle, s3_bucket, capsys
+):
+    """And the loader reads them there as it reads them on a disk."""
+    source, out = packed(tmp_path, Folder(f"{s3_bucket}/packed")), f"{s3_bucket}/encoded"
+    assert encode.main([source.url, "--out", out, *models, "--local"]) == 0
+    assert "left out 1 unreadable" in capsys.readouterr().out
+    found = contents(out)
+    assert found.pop("encode.json") == oracle["encode.json"]
+    assert {name: data for name, data in oracle.items() if name in found} == found
+    assert len(found) == len(oracle) - 1
+    data = EncodedShards(out)
+    data.check_sizes()
+    data.check_hashes(data.manifest.shards)
+    plan = plan_of(data, range(len(data.keys)), 2, 0)
+    stream = batches(data, plan)
+    seen = [key for _ in range(len(plan)) for key in next(stream).keys]
+    assert sorted(seen) == data.keys
+    assert len(seen) == 2 * SHARDS - 1
+
+
+def test_progress_is_shown_unless_quiet(tmp_path, models, source, capsys):
+    """A bar on stderr and a line on stdout; --quiet leaves both empty."""
+    command = [source.url, *models, "--local", "--out"]
+    assert encode.main([*command, str(tmp_path / "a")]) == 0
+    shown = capsys.readouterr()
+    assert "16/16" in shown.err
+    assert "encoded 15 samples" in shown.out
+    assert encode.main([*command, str(tmp_path / "b"), "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
