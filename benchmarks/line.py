@@ -53,7 +53,7 @@ def plain(count: int) -> float:
     dataset = ray.data.from_items(rows, override_num_blocks=count)
     for _ in range(3):
         dataset = dataset.map(Row, compute=ActorPoolStrategy(size=1), num_cpus=0.3)
-    samples = dataset.iter_rows()
+    samples = iter(dataset.iter_rows())
     next(samples)
     return _timed(samples, count - 1)
 

@@ -46,7 +46,7 @@ class Pace:
         """
         while number not in self._sizes:
             if number - self._arrived <= self._allowed():
-                share = self._most if left is None else left // (2 * max(1, self._in_hand()))
+                share = self._most if left is None else left // max(1, len(self._slots()))
                 self._sizes[number] = max(1, min(self._size, share))
                 break
             self._news.clear()

@@ -80,7 +80,7 @@ def test_the_last_samples_are_shared_out_evenly():
         for _ in range(10):
             await some.finished(100, 0.1)
         sizes = [await some.size(number, left) for number, left in enumerate((1000, 100, 20, 3))]
-        assert sizes == [pace.MOST, 100 // 8, 20 // 8, 1]
+        assert sizes == [pace.MOST, 25, 5, 1]
 
     asyncio.run(check())
 
