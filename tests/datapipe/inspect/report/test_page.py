@@ -72,6 +72,9 @@ def test_moving_thresholds_shows_what_those_rules_give(made_up, tmp_path, capsys
         page.changes("document.getElementById('reset').click()")
         start = stats_by(run, page.toml, tmp_path, capsys)
         assert page.total("samples kept") == str(start["funnel"]["samples_kept"])
+        button = page.driver.find_element("id", "copy")
+        button.click()
+        page.wait(lambda: button.text == "Copied")
         assert page.complaints() == []
 
 
