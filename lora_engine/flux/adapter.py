@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from lora_engine.flux.choices import ReferenceMode
+from lora_engine.flux.prompts import prompt
 from lora_engine.flux.tensors import tensor_bytes
 
 FILE = "pytorch_lora_weights.safetensors"
@@ -85,6 +86,13 @@ def check_adapter(
             f"--lora {path}: made for the yaws {list(header.yaws)}, not for {missing}; "
             "train one for these yaws"
         )
+    changed = [
+        yaw
+        for yaw, text in zip(header.yaws, header.prompts, strict=True)
+        if yaw in yaws and text != prompt(yaw)
+    ]
+    if changed:
+        raise UserError(f"--lora {path}: trained with other prompts for {changed}; train it again")
     trained = header.reference_mode == "two-pass"
     if reference_kv is not None and reference_kv != trained:
         was, want = ("with", "without") if trained else ("without", "with")

@@ -33,6 +33,8 @@ _CONFIGS = {
     "tokenizer": "tokenizer_config.json",
     "tokenizer_2": "tokenizer_config.json",
 }
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
+"""A tokenizer has one of them."""
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -126,6 +128,9 @@ def _missing(path: Path, component: str) -> list[str]:
     config = _CONFIGS.get(component, "config.json")
     if not (path / component / config).is_file():
         return [f"{component}/{config}"]
+    if component.startswith("tokenizer"):
+        there = any((path / component / name).is_file() for name in _VOCABULARIES)
+        return [] if there else [f"{component}/{_VOCABULARIES[0]}"]
     stem = WEIGHTS.get(component)
     if stem is None:
         return []

@@ -11,9 +11,12 @@ import tyro
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import YAWS
-from lora_engine.flux.base import Base, find_base
+from lora_engine.flux.base import WEIGHTS, Base, find_base
 from lora_engine.flux.choices import TARGETS, Precision, Quantize, ReferenceMode
 from lora_engine.pairs import Pairs
+
+MAX_TEXT = 512
+"""Tokens that stock Kontext allows a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ class TrainSettings:
                      "checkpoint_every", "validation_people", "validation_steps"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.text_length > MAX_TEXT:
+            raise ValueError(f"text_length must be at most {MAX_TEXT}, not {self.text_length}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and under 1, not {self.ema}")
         if self.shard and self.quantize != "none":
@@ -127,6 +132,7 @@ class Inputs:
 def check(settings: TrainSettings, processes: int) -> Inputs:
     """Everything that can be wrong, before anything heavy starts. Raises UserError naming it."""
     from lora_engine.flux.quantize import check_quantize
+    from lora_engine.flux.weights import base_shapes, check_targets
     from lora_engine.training.device import device_named
 
     device = device_named(settings.device)
@@ -134,6 +140,7 @@ def check(settings: TrainSettings, processes: int) -> Inputs:
     if settings.shard and processes == 1:
         raise UserError("--shard: a single worker has nobody to share the base with; leave it out")
     base = find_base(settings.base)
+    check_targets(settings.targets, base_shapes(base, tuple(WEIGHTS)))
     if settings.resolution % base.multiple:
         raise UserError(f"--resolution {settings.resolution}: not a multiple of {base.multiple}")
     if settings.groups % processes:

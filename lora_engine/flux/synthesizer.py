@@ -15,6 +15,7 @@ from lora_engine.flux import prompts
 from lora_engine.flux.adapter import adapter_file, check_adapter, read_header
 from lora_engine.flux.base import SYNTHESIS, TEXT, Base, file_hash, find_base
 from lora_engine.flux.choices import PACKAGE, Precision, Quantize
+from lora_engine.flux.weights import base_shapes, check_adapter_fits
 from lora_engine.training.device import hush
 
 if TYPE_CHECKING:
@@ -113,6 +114,9 @@ class FluxSynthesizer:
         if beside is not None and not beside.is_file():
             beside = None
         base = find_base(s.base, SYNTHESIS if beside else (*SYNTHESIS, *TEXT))
+        weights = base_shapes(base)
+        if s.lora is not None:
+            check_adapter_fits(adapter_file(s.lora), base, weights)
         resolution = s.resolution or (header.resolution if header else 1024)
         if resolution % base.multiple:
             raise UserError(f"--resolution {resolution}: must be a multiple of {base.multiple}")

@@ -52,7 +52,10 @@ def begin(settings: TrainSettings, processes: int, resume: bool) -> Inputs:
         _check_same(settings, json.loads(folder.read_text(RUN)), about)
     libraries = {name: version(name) for name in ("diffusers", "peft", "torch")}
     record = {**about, "base_name": inputs.base.name, "versions": libraries}
-    folder.put(RUN, json.dumps(record, indent=1).encode())
+    try:
+        folder.put(RUN, json.dumps(record, indent=1).encode())
+    except OSError as wrong:
+        raise UserError(f"--out {settings.out}: cannot be written ({wrong.strerror})") from wrong
     return inputs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ def hush() -> None:
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
+    for noisy in ("torchao", "torch.utils._pytree", "bitsandbytes"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    of_diffusers.set_verbosity_error()
     of_transformers.set_verbosity_error()
     of_transformers.disable_progress_bar()
     of_diffusers.disable_progress_bar()
