@@ -14,6 +14,7 @@ COMMANDS = {
     "stats": "filter statistics of a run",
     "show": "one sample of a run: source, reference, views, scores, every decision",
     "rules": "diff: what other rules would change, on the scores of a run",
+    "calibrate": "thresholds for a false-accept rate, measured on a run or on pairs, as rules",
     "verify": "check shards against their manifest",
     "encode": "latents, text and vision features of shards, computed once for training",
     "pairs": "canonical-yaw frames of head-rotation clips, as training pairs",

@@ -163,6 +163,11 @@ class Pairs:
         """The canonical yaws that were looked for."""
         return tuple(self._manifest["yaws"])
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How the frames were picked; JSON types."""
+        return dict(self._manifest["settings"])
+
     def coverage(self, split: Split) -> dict[str, tuple[int, ...]]:
         """The yaws that each subject has, by key."""
         subjects = self._manifest["splits"][split]["subjects"]

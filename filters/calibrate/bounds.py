@@ -1,0 +1,124 @@
+"""Pose tolerance and sharpness floors from the measured distributions of a run's own views."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from filters.rules import PROFILE
+
+SIGMAS = 3.0
+"""How far from the middle a normal distribution's views still pass: all but one in 370 or 740."""
+_MAD = 1.4826
+"""Sigma of a normal distribution over its median absolute deviation."""
+_QUARTILE = 0.6745
+"""Sigmas between the median of a normal distribution and its lower quartile."""
+LEAST_VIEWS = 20
+"""Under so many views at a |yaw| its bound is not looked at."""
+_SMALLEST = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What one |yaw| asks of a rule."""
+
+    yaw: int
+    views: int
+    median: float
+    bound: float
+    passing: float
+    """Share of the views within the bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """By |yaw|; the rule takes the widest. None where too few views were measured."""
+
+    pose: tuple[Bound, ...] = ()
+    """Median error outwards (at 0: to image right) and the tolerance it asks for, degrees."""
+    profile: Bound | None = None
+    """At 90: median |yaw| and the least that passes."""
+    sharpness: tuple[Bound, ...] = ()
+    ratio: tuple[Bound, ...] = ()
+
+    @property
+    def tolerance(self) -> float | None:
+        """Degrees, up to a half."""
+        found = [bound.bound for bound in self.pose]
+        return max(1.0, math.ceil(2 * max(found)) / 2) if found else None
+
+    @property
+    def profile_minimum(self) -> float | None:
+        return None if self.profile is None else math.floor(2 * self.profile.bound) / 2
+
+    @property
+    def least_sharpness(self) -> float | None:
+        return _lowest(self.sharpness)
+
+    @property
+    def least_ratio(self) -> float | None:
+        return _lowest(self.ratio)
+
+
+def bounds(yaw: Any, scores: Mapping[str, Any]) -> Bounds:
+    """From the scores of views; `yaw` is the one asked for.
+
+    `scores` holds the columns `measured_yaw`, `sharpness` and `sharpness_ratio` of the views table
+    as floats, NaN where a score could not be measured.
+    """
+    angle, side = np.abs(yaw), np.where(yaw < 0, -1, 1)
+    outwards = scores["measured_yaw"] * side
+    pose: list[Bound] = []
+    sharp: list[Bound] = []
+    ratio: list[Bound] = []
+    profile = None
+    for at in map(int, np.unique(angle)):
+        here = angle == at
+        read = _known(outwards[here])
+        if len(read) >= LEAST_VIEWS:
+            if at < PROFILE:
+                pose.append(_around(at, read - at))
+            else:
+                profile = _least(at, read, spread=_spread(read))
+        for name, into in (("sharpness", sharp), ("sharpness_ratio", ratio)):
+            values = _known(scores[name][here])
+            if len(values) >= LEAST_VIEWS:
+                into.append(_least_of_ratio(at, values))
+    return Bounds(tuple(pose), profile, tuple(sharp), tuple(ratio))
+
+
+def _around(yaw: int, errors: Any) -> Bound:
+    """Around zero, as the rule is: a bias costs tolerance. Up to half the views may be wrong."""
+    middle = float(np.median(errors))
+    bound = abs(middle) + SIGMAS * _spread(errors)
+    return Bound(yaw, len(errors), middle, bound, float(np.mean(np.abs(errors) <= bound)))
+
+
+def _least(yaw: int, values: Any, spread: float) -> Bound:
+    middle = float(np.median(values))
+    bound = middle - SIGMAS * spread
+    return Bound(yaw, len(values), middle, bound, float(np.mean(values >= bound)))
+
+
+def _least_of_ratio(yaw: int, values: Any) -> Bound:
+    """On a logarithmic scale, by the lower half alone: the upper one is longer."""
+    logs = np.log(np.maximum(values, _SMALLEST))
+    lower, middle = np.quantile(logs, [0.25, 0.5])
+    found = _least(yaw, logs, float(middle - lower) / _QUARTILE)
+    return Bound(yaw, len(values), math.exp(found.median), math.exp(found.bound), found.passing)
+
+
+def _spread(values: Any) -> float:
+    return _MAD * float(np.median(np.abs(values - np.median(values))))
+
+
+def _known(values: Any) -> Any:
+    return values[np.isfinite(values)]
+
+
+def _lowest(found: tuple[Bound, ...]) -> float | None:
+    return math.floor(100 * min(bound.bound for bound in found)) / 100 if found else None

@@ -1,0 +1,192 @@
+"""The identity threshold at each |yaw| for a wanted false-accept rate, and where it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from filters.calibrate.comparisons import DECIMALS, Comparisons
+from filters.calibrate.intervals import (
+    LEAST_PEOPLE,
+    Share,
+    crossed_share,
+    interval,
+    people_needed,
+    share,
+)
+
+STEP = 10.0**-DECIMALS
+
+Asked = Literal["asked", "no_power", "too_few", "beyond"]
+"""What the rules do at a |yaw|: identity is asked; or not, for what was measured there, for too few
+people there, or because it is not asked at a smaller |yaw|."""
+
+
+@dataclass(frozen=True, slots=True)
+class YawIdentity:
+    """What the recogniser can do at one |yaw|. None: there is nothing to tell it from."""
+
+    yaw: int
+    people: int
+    genuine: int
+    impostors: int
+    alike: int
+    """Comparisons that were left out because the references look alike."""
+    genuine_median: float | None
+    genuine_5: float | None
+    """5th percentile."""
+    impostor_99: float | None
+    """99th percentile."""
+    auc: Share | None
+    """How often a genuine cosine is above an impostor's."""
+    threshold: float | None
+    """Least cosine."""
+    threshold_low: float | None
+    threshold_high: float | None
+    """95 % interval of the threshold that has the wanted rate in the whole population."""
+    far: Share | None
+    """False-accept rate of `threshold`."""
+    far_with_alike: float | None
+    """Were all that look alike different people."""
+    tar: Share | None
+    """True-accept rate of `threshold`."""
+    asked: Asked
+    why: str
+    """A sentence, where identity is not asked."""
+
+
+def calibrate(found: Sequence[Comparisons], far: float, least_tar: float) -> list[YawIdentity]:
+    """By rising |yaw|. Beyond the first |yaw| where identity is not asked, it is not asked."""
+    out: list[YawIdentity] = []
+    for one in found:
+        ended = next((f"not asked at {past.yaw}°" for past in out if past.asked != "asked"), None)
+        out.append(_yaw(one, far, least_tar, ended))
+    return out
+
+
+def _yaw(at: Comparisons, far: float, least_tar: float, ended: str | None) -> YawIdentity:
+    has_genuine, has_impostors = len(at.genuine) > 0, len(at.impostor) > 0
+    auc = area(at) if has_genuine and has_impostors else None
+    threshold = rate = tar = low = high = with_alike = None
+    if has_impostors:
+        ordered = np.sort(at.impostor)
+        threshold = threshold_for(ordered, far)
+        rate = false_accepts(at, threshold)
+        # Woodruff (1952): the interval of a quantile is the quantiles of the share's interval
+        low, high = threshold_for(ordered, rate.high), threshold_for(ordered, rate.low)
+        low, high = min(low, threshold), max(high, threshold)
+        everyone = np.concatenate([at.impostor, at.alike])
+        with_alike = float(np.mean(everyone >= threshold))
+        tar = true_accepts(at, threshold) if has_genuine else None
+    asked, why = _asked(at, auc, tar, far, least_tar, ended)
+    return YawIdentity(
+        yaw=at.yaw,
+        people=at.people,
+        genuine=len(at.genuine),
+        impostors=len(at.impostor),
+        alike=len(at.alike),
+        genuine_median=float(np.median(at.genuine)) if has_genuine else None,
+        genuine_5=float(np.quantile(at.genuine, 0.05)) if has_genuine else None,
+        impostor_99=float(np.quantile(at.impostor, 0.99)) if has_impostors else None,
+        auc=auc,
+        threshold=threshold,
+        threshold_low=low,
+        threshold_high=high,
+        far=rate,
+        far_with_alike=with_alike,
+        tar=tar,
+        asked=asked,
+        why=why,
+    )
+
+
+def _asked(
+    at: Comparisons,
+    auc: Share | None,
+    tar: Share | None,
+    far: float,
+    least_tar: float,
+    ended: str | None,
+) -> tuple[Asked, str]:
+    needed = people_needed(far)
+    if at.people < needed:
+        return "too_few", f"{at.people} people with a face there; a rate of {far:g} needs {needed}"
+    with_own = len(np.unique(at.genuine_person))
+    if 0 < with_own < LEAST_PEOPLE:
+        return "too_few", f"{with_own} people with a genuine pair; {LEAST_PEOPLE} are needed"
+    if auc is not None and auc.low <= 0.5:
+        return "no_power", f"the AUC's interval, {auc.low:.3f} to {auc.high:.3f}, reaches 0.5"
+    if tar is not None and tar.value < least_tar:
+        return "no_power", f"{tar.value:.1%} of genuine pairs pass, under {least_tar:.0%}"
+    return ("beyond", ended) if ended else ("asked", "")
+
+
+def threshold_for(impostors: Any, far: float) -> float:
+    """The least threshold that at most the share `far` of sorted cosines reaches."""
+    reach = int(np.floor(far * len(impostors) + 1e-9))
+    if reach >= len(impostors):
+        return float(impostors[0])
+    return round(float(impostors[len(impostors) - 1 - reach]) + STEP, DECIMALS)
+
+
+def false_accepts(at: Comparisons, threshold: float) -> Share:
+    """Of impostor comparisons; each is of two people, who are in others too (a U-statistic)."""
+    hit = at.impostor >= threshold
+    return crossed_share(_crossed(at, hit), _crossed(at, np.ones(len(hit))))
+
+
+def true_accepts(at: Comparisons, threshold: float) -> Share:
+    """Of genuine comparisons; both sides of a face are of one person."""
+    hit = at.genuine >= threshold
+    count = np.bincount(at.genuine_person, minlength=at.groups)
+    hits = np.bincount(at.genuine_person, hit, minlength=at.groups)
+    return share(hits[count > 0], count[count > 0])
+
+
+def area(at: Comparisons) -> Share:
+    """The area under the ROC curve (ties count half), jackknifed over people."""
+    above, all_impostors = _above(at.impostor, at.genuine), len(at.impostor)
+    below = _above(-at.genuine, -at.impostor)  # of each genuine cosine, the impostors under it
+    own = np.bincount(at.genuine_person, minlength=at.groups)
+    own_below = np.bincount(at.genuine_person, below, minlength=at.groups)
+    met, met_above = _crossed(at, np.ones(all_impostors)), _crossed(at, above)
+    both = _both(at)
+    total = float(below.sum())
+    left = (len(at.genuine) - own) * (all_impostors - met)
+    seen = ((own > 0) | (met > 0)) & (left > 0)
+    without = (total - own_below - met_above + both)[seen] / left[seen]
+    return interval(total / (len(at.genuine) * all_impostors), without)
+
+
+def _above(values: Any, others: Any) -> Any:
+    """For each value, how many of the others are above it, ties half."""
+    ordered = np.sort(others)
+    under, upto = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    return len(others) - (under + upto) / 2
+
+
+def _both(at: Comparisons) -> Any:
+    """For each person, how often their genuine cosines are above impostor cosines they are in."""
+    out = np.zeros(at.groups)
+    sides = [(side, np.argsort(side, kind="stable")) for side in
+             (at.genuine_person, at.reference_person, at.view_person)]  # fmt: skip
+    people = np.arange(at.groups + 1)
+    cuts = [np.searchsorted(side[order], people) for side, order in sides]
+    for person in range(at.groups):
+        own, as_reference, as_view = (
+            order[cut[person] : cut[person + 1]]
+            for (_, order), cut in zip(sides, cuts, strict=True)
+        )
+        if len(own):
+            met = at.impostor[np.concatenate([as_reference, as_view])]
+            out[person] = _above(-at.genuine[own], -met).sum()
+    return out
+
+
+def _crossed(at: Comparisons, weight: Any) -> Any:
+    """For each person the weights of all impostor comparisons they are in, on either side."""
+    sides = (at.reference_person, at.view_person)
+    return sum(np.bincount(side, weight, minlength=at.groups) for side in sides)

@@ -1,0 +1,200 @@
+"""`harmoview calibrate`: thresholds and their intervals from people whose identity is known."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from datapipe.faces.load import FACES
+from jobs import entry
+from jobs.line import Device
+
+if TYPE_CHECKING:
+    from datapipe.faces.base import FaceAnalyzer
+    from datapipe.files import Folder
+    from filters.rules import Rules
+    from jobs.calibrate_people import Drawn, Told
+    from jobs.calibrate_result import Result
+
+MOST_IDENTITIES = 3000
+"""Everyone is compared with everyone: 18 million cosines for both sides of one yaw."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Find the thresholds that a recogniser needs, per yaw, and write them as a rules file.
+
+    Each identity's views are compared with its own reference and with everyone else's. From RUN
+    (`harmoview synthesize`) also the pose tolerance and the sharpness floors.
+    """
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_PAIRS")]
+    """A run folder, or a folder that `harmoview pairs` made."""
+    out: Path
+    """The rules file to write, for `--rules` of pack, stats and rules diff."""
+    far: float = 0.01
+    """Wanted false-accept rate: of views of other people, the share that would pass."""
+    least_tar: float = 0.5
+    """Where a smaller share of the right people's views passes, identity is not asked."""
+    identities: int = 300
+    """How many are drawn and compared; the same ones each time."""
+    same_person: float | None = None
+    """Cosine of two references from which they are not taken for two people; 1: never. The default
+    is the threshold of the rules at yaw 0, and for pairs of virtual subjects 1."""
+    rules: str | None = None
+    """Rules file (TOML) with what is not calibrated; default: the package's."""
+    faces: FACES | None = None
+    """Which face models compare; the default is those of the run or the pairs."""
+    faces_folder: Path | None = None
+    """buffalo_l's model pack; the default is ~/.insightface/models/buffalo_l."""
+    device: Device = "cpu"
+    """Where buffalo_l runs."""
+    workers: int | None = None
+    """Processes that embed; the default is one per CPU, and one on a GPU."""
+    plot: Path | None = None
+    """Also draw ROC curves and cosines by yaw, as .png or .svg (extra `plots`)."""
+    json: bool = False
+    """Print JSON instead of tables; docs/calibrate.md describes it."""
+    quiet: bool = False
+    """Show neither progress nor tables."""
+
+    def __post_init__(self) -> None:
+        from filters.calibrate.intervals import people_needed
+
+        if not 0 < self.far <= 0.5:
+            raise ValueError(f"--far must be above 0 and at most 0.5, not {self.far:g}")
+        if not 0 <= self.least_tar <= 1:
+            raise ValueError(f"--least-tar must be from 0 to 1, not {self.least_tar:g}")
+        least = people_needed(self.far)
+        if least > MOST_IDENTITIES:
+            raise ValueError(f"--far {self.far:g} needs {least:,} people; {MOST_IDENTITIES:,} fit")
+        if not least <= self.identities <= MOST_IDENTITIES:
+            raise ValueError(
+                f"--identities must be from {least} (for --far {self.far:g}) to {MOST_IDENTITIES}, "
+                f"not {self.identities}"
+            )
+        if self.same_person is not None and not 0 < self.same_person <= 1:
+            raise ValueError(f"--same-person must be above 0, at most 1, not {self.same_person:g}")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+        if self.plot is not None and self.plot.suffix not in (".png", ".svg"):
+            raise ValueError(f"--plot must end in .png or .svg, not {self.plot}")
+
+
+def execute(settings: Settings) -> None:
+    """Draw, compare, report, write."""
+    from datapipe.errors import UserError
+    from jobs.calibrate_result import conclude, rules_file
+    from jobs.output import write
+
+    if settings.plot is not None and find_spec("matplotlib") is None:
+        raise UserError("--plot needs matplotlib: pip install 'harmoview[plots]'")
+    base, faces, drawn = _drawn(settings)
+    result, found = conclude(
+        drawn,
+        base,
+        faces,
+        far=settings.far,
+        least_tar=settings.least_tar,
+        same_person=settings.same_person,
+    )
+    _report(settings, result)
+    if settings.plot is not None:
+        from jobs.calibrate_plot import draw
+
+        write(settings.plot, draw(result, found, settings.plot.suffix))
+    if result.rules is None:
+        whys = "; ".join(f"{one.yaw}°: {one.why}" for one in result.identity if one.why)
+        raise UserError(f"no rules file was written: {result.problem} ({whys})")
+    write(settings.out, rules_file(result).encode())
+    if not settings.quiet and not settings.json:
+        print(f"rules: {settings.out}")
+
+
+def _drawn(settings: Settings) -> tuple[Rules, FaceAnalyzer, Drawn]:
+    """The rules to start from, the recogniser, and the people. Raises UserError."""
+    from datapipe.errors import UserError
+    from datapipe.files import Folder
+    from jobs.progress import progress
+
+    source = Folder(settings.source)
+    with progress("identities", quiet=settings.quiet) as show:
+        if source.exists("run.json"):
+            return _of_run(settings, source, show)
+        if source.exists("manifest.json"):
+            return _of_pairs(settings, source, show)
+    raise UserError(
+        f"{source.url} is neither a run (run.json) nor pairs (manifest.json); make one with "
+        "`harmoview synthesize` or `harmoview pairs`"
+    )
+
+
+def _of_run(settings: Settings, run: Folder, told: Told) -> tuple[Rules, FaceAnalyzer, Drawn]:
+    from datapipe.errors import UserError
+    from datapipe.run.info import load_info
+    from jobs.calibrate_people import from_run
+    from jobs.run_rules import run_rules
+
+    scored_by = load_info(run).scoring.scorers.get("faces") or {}
+    faces = _faces(settings, str(scored_by.get("faces", "light")))
+    if faces.provenance() != scored_by:
+        raise UserError(
+            f"{run.url} was scored by other face models than {faces.name} as it is here; "
+            f"`harmoview score {run.url} --faces {faces.name}` measures it with these"
+        )
+    base = run_rules(run, settings.rules)
+    return base, faces, from_run(run, faces, settings.identities, _workers(settings), told)
+
+
+def _of_pairs(settings: Settings, folder: Folder, told: Told) -> tuple[Rules, FaceAnalyzer, Drawn]:
+    from filters.rules_file import load_rules
+    from jobs.calibrate_people import from_pairs
+    from lora_engine.pairs import Pairs
+
+    pairs = Pairs(folder)
+    faces = _faces(settings, str(pairs.settings.get("faces", "light")))
+    base = load_rules(
+        settings.rules, yaws=pairs.yaws, recogniser=faces.recogniser, aesthetic_scorer="brisque"
+    )
+    return base, faces, from_pairs(pairs, faces, settings.identities, _workers(settings), told)
+
+
+def _faces(settings: Settings, default: str) -> FaceAnalyzer:
+    from datapipe.errors import UserError
+    from jobs.line import FaceSettings
+
+    name = settings.faces or default
+    if name not in ("light", "buffalo_l"):
+        raise UserError(f"{settings.source} was made with the faces {name!r}; give --faces")
+    return FaceSettings(name, settings.faces_folder).load(settings.device)  # type: ignore[arg-type]
+
+
+def _workers(settings: Settings) -> int:
+    cpus = len(os.sched_getaffinity(0)) if settings.device == "cpu" else 1
+    return settings.workers or cpus
+
+
+def _report(settings: Settings, result: Result) -> None:
+    if settings.json:
+        import json
+
+        print(json.dumps(result.as_dict(), indent=1))
+    elif not settings.quiet:
+        from jobs.calibrate_tables import print_tables
+
+        print_tables(result)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return entry.run(Settings, execute, argv, "calibrate")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
