@@ -52,4 +52,4 @@ def test_shards_of_the_main_job_teach_whose_references_are_shown(place, tmp_path
     assert done == 0
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     losses = {name: value for name, value in last["validation"].items() if "references" in name}
-    assert losses["references/own"] < 0.97 * losses["references/other"], losses
+    assert losses["references/own"] < 0.99 * losses["references/other"], losses
