@@ -106,8 +106,10 @@ def _packed(
         with progress("pack", quiet=quiet) as show:
             return {None: pack(run, out, rules, limits, show, skip_damaged=damaged)}
     from datapipe.pack.people import choose
+    from datapipe.pack.resume import check_ours
     from datapipe.pack.splits import pack_chosen
 
+    check_ours(out)  # before what may take long
     with progress("people", quiet=quiet) as show:
         chosen = choose(run, rules, by, lambda what, done, of: show(Counter({what: done}), of))
     with progress("pack", quiet=quiet) as show:

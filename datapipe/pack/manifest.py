@@ -126,7 +126,12 @@ def load_parts(folder: Folder) -> dict[str | None, Manifest]:
     splits = load_splits(folder)
     if splits is None:
         return {None: load_manifest(folder)}
-    return {split: load_manifest(folder.folder(split)) for split in splits.splits}
+    parts: dict[str | None, Manifest] = {}
+    for split in splits.splits:
+        if not folder.exists(f"{split}/{NAME}"):
+            raise UserError(f"{folder.url}/{split} has no {NAME}; copy it here, or pack again")
+        parts[split] = load_manifest(folder.folder(split))
+    return parts
 
 
 def load_packed(folder: Folder) -> Manifest:

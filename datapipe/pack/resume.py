@@ -55,12 +55,8 @@ def plan_of(run: Folder, info: RunInfo, **chosen: Any) -> str:
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 
-def begin(out: Folder, plan: str) -> Finished:
-    """Make `out` ready: the finished shards of the same plan stay, all else of pack's goes.
-
-    The manifest goes first: no moment has one that lies. Raises UserError when `out` holds
-    anything that pack did not write.
-    """
+def check_ours(out: Folder) -> None:
+    """Raises UserError when `out` holds anything that pack did not write."""
     found = out.names("*")
     if NAME in found:
         read_manifest(out, KIND, SPLITS_KIND)
@@ -69,6 +65,14 @@ def begin(out: Folder, plan: str) -> Finished:
             f"{out.url} holds files that `harmoview pack` did not write ({found[0]}, …); "
             "choose another --out"
         )
+
+
+def begin(out: Folder, plan: str) -> Finished:
+    """Make `out` ready: the finished shards of the same plan stay, all else of pack's goes.
+
+    The manifest goes first: no moment has one that lies. Raises UserError when `out` is not ours.
+    """
+    check_ours(out)
     finished = _finished(out, plan)
     save(out, plan, finished)
     kept = {PACKING, *(shard.name for shard in finished.shards)}

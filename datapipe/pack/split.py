@@ -43,11 +43,11 @@ def validation(
         clusters = clusters.with_exact(embedded.vectors, rows, threshold, show)
         checked[rows] = True
     if samples and not taken.any():
-        largest = int(np.bincount(groups).max())
+        sizes = np.bincount(groups)
         raise UserError(
             f"no validation set of {target:,} samples can be made: at a cosine of {threshold:g} "
-            f"people are linked in groups too large for it ({largest:,} of {samples:,} samples "
-            "in the largest); raise --same-person or --validation"
+            f"people are linked in groups of at least {sizes.min():,} and up to {sizes.max():,} "
+            f"of {samples:,} samples; raise --same-person or --validation"
         )
     return taken, clusters
 

@@ -76,7 +76,7 @@ def test_a_video_of_two_people_holds_their_other_videos():
 def test_a_run_in_which_all_hang_together_cannot_be_split():
     """The message says how large the group is and what to change."""
     who = embedded(np.tile(units([[1.0, 2.0]]), (10, 1)))
-    with pytest.raises(UserError, match=r"10 of 10 samples.*raise --same-person"):
+    with pytest.raises(UserError, match=r"up to 10 of 10 samples; raise --same-person"):
         validation(who, cluster(who.vectors, 0.9, quiet), 0.2, 0, 0.9, quiet)
 
 
@@ -246,6 +246,14 @@ def test_interrupted_splits_continue(run, monkeypatch):
     after = {path.name: path.stat().st_ino for path in (out.local / "train").glob("*.tar")}
     assert before == after
     assert contents(out) == once
+
+
+def test_a_split_without_its_manifest_is_named(run):
+    """It is not whole, whatever the manifest above says."""
+    out, _ = packed(run, ByPerson(0.6, validation=0.2))
+    out.delete("train/manifest.json")
+    with pytest.raises(UserError, match=r"out/train has no manifest\.json"):
+        list(verify(out, quiet))
 
 
 @pytest.mark.parametrize(
