@@ -19,6 +19,7 @@ from rich.progress import Progress
 from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
 from jobs import entry
+from jobs.cluster import connect
 from jobs.extras import need_train
 from jobs.launch import Launch, on_ray
 
@@ -117,6 +118,7 @@ def _on_ray(settings: Settings, shards: str) -> tuple[int, int]:
     out = settings.train.out.resolve()
     work = functools.partial(_worker, settings, str(Path(shards).resolve()))
     (out / STOP_FILE).unlink(missing_ok=True)
+    connect(settings.launch.address, quiet=settings.quiet)  # Ray replaces the handler of SIGTERM
     with _told_to_stop((out / STOP_FILE).touch):
         on_ray(settings.launch, work, out, settings.train.device, quiet=settings.quiet)
     (out / STOP_FILE).unlink(missing_ok=True)

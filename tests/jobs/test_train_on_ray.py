@@ -1,0 +1,128 @@
+"""The command train on two Ray workers: told to stop, or one of them killed, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from harmoview import HarmoViewTransformer3DModel
+from harmoview.tiny import save_base
+from harmoview.train.begin import begin
+from harmoview.train.settings import TrainSettings
+from harmoview.train.train import train
+from jobs import train as command
+from tests.harmoview.encoded import write_encoded
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+STEPS = 25
+"""Of each of the two phases."""
+SETTINGS = {
+    "vit": "vit", "phases": "1,3", "steps": STEPS, "batch": 4, "micro_batch": 2, "warmup": 1,
+    "learning_rate": 1e-3, "ema": 0.5, "holdout": 0.0, "device": "cpu", "loader_workers": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A tiny base and thirteen samples of one and of two people."""
+    root = tmp_path_factory.mktemp("place")
+    write_encoded(root / "encoded", [7, 6], people=lambda n: 1 + n % 2)
+    save_base(root / "wan")
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(place, tmp_path_factory):
+    """A run of two processes without interruption and without Ray."""
+    out = tmp_path_factory.mktemp("whole")
+    how = TrainSettings(base=str(place / "wan"), out=out, **SETTINGS)
+    begin(how, str(place / "encoded"), 2, resume=False)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(_process, (port, how, str(place / "encoded")), nprocs=2)
+    return out
+
+
+def _process(rank, port, how, shards):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
+    )
+    train(how, shards, lambda: False, lambda *_: None)
+    torch.distributed.destroy_process_group()
+
+
+def words(place, out, *more):
+    settings = {**SETTINGS, "checkpoint_every": 3}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    return [str(place / "encoded"), "--base", str(place / "wan"), "--out", str(out), *options,
+            "--quiet", *more]  # fmt: skip
+
+
+def started(place, out):
+    """The command on two workers in a process of its own, after a few steps."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.train", *words(place, out, "--workers", "2")],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    while len(records(out)) < 5:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    return process
+
+
+def records(out):
+    path = out / "metrics.jsonl"
+    text = path.read_text() if path.is_file() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def same_weights(*outs):
+    """Bit for bit."""
+    one, other = (
+        HarmoViewTransformer3DModel.from_pretrained(out / "model" / "transformer").state_dict()
+        for out in outs
+    )
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def test_told_to_stop_it_ends_with_a_checkpoint_and_goes_on_exactly(place, whole, tmp_path):
+    """Exit status 143; resumed on two workers, the same weights bit for bit."""
+    process = started(place, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=1500)[1]
+    assert process.returncode == command.STOPPED, said
+    assert "--resume" in said
+    done = len(records(tmp_path))
+    assert 5 <= done < 2 * STEPS
+    assert (tmp_path / "checkpoints" / f"{done:08d}" / "state.json").is_file()
+    again = [sys.executable, "-m", "jobs.train", *words(place, tmp_path, "--workers", "2")]
+    assert subprocess.run([*again, "--resume"], timeout=1500).returncode == 0
+    assert [record["loss"] for record in records(tmp_path)] == [r["loss"] for r in records(whole)]
+    same_weights(tmp_path, whole)
+
+
+def test_after_a_worker_was_killed_the_run_ends_as_if_it_had_not_been(place, whole, tmp_path):
+    """Ray Train starts both again from the latest checkpoint: the same weights, bit for bit."""
+    process = started(place, tmp_path)
+    below = psutil.Process(process.pid).children(recursive=True)
+    workers = [one for one in below if "RayTrainWorker" in " ".join(one.cmdline())]
+    assert len(workers) == 2, [one.cmdline() for one in below]
+    workers[0].kill()
+    said = process.communicate(timeout=1500)[1]
+    assert process.returncode == 0, said
+    assert [record["step"] for record in records(tmp_path)] == list(range(1, 2 * STEPS + 1))
+    same_weights(tmp_path, whole)
