@@ -9,6 +9,7 @@ twice a forward pass: the base is frozen. Checkpointing's second forward pass is
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +75,7 @@ def step(
     """(seconds a step, peak GiB) of a fresh learner."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     if device.type == "cuda":
+        gc.collect()  # the model before, whose modules know each other
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     torch.set_default_dtype(dtype)
