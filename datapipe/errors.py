@@ -1,8 +1,8 @@
-"""The two ways in which something is not fit for use: a command's input, and a sample."""
+"""The ways in which a command's input or a sample is not fit for use."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 Reason = Literal[
     "unreadable",  # not a video, or damaged beyond decoding
@@ -31,3 +31,9 @@ class BadSample(Exception):
 
     def __reduce__(self) -> tuple[type[BadSample], tuple[Reason, str]]:
         return type(self), (self.reason, self.detail)
+
+
+class SampleError(RuntimeError):
+    """Work on this sample failed in a way with a name; it becomes an `error` row with a reason."""
+
+    reason: ClassVar[str]

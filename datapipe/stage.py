@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from datapipe.errors import BadSample, UserError
+from datapipe.errors import BadSample, SampleError, UserError
 from datapipe.record import Image, Sample
 
 
@@ -68,6 +68,8 @@ def apply(stage: Stage, sample: Sample) -> Sample:
         done = stage(sample)
     except BadSample as bad:
         done = sample.stop("rejected", bad.reason, bad.detail)
+    except SampleError as known:
+        done = sample.stop("error", known.reason, f"{stage.name}: {known}")
     except UserError:
         raise
     except (Exception, SystemExit):  # noqa: BLE001 - one sample must not stop a run; SystemExit hangs Ray Data

@@ -16,6 +16,7 @@ from datapipe.line.executor import Line, LocalLine, RayLine
 from datapipe.line.sizing import gpus_held
 from datapipe.line.stored import PrepareUnlessStored
 from datapipe.line.synthesize import Synthesize
+from datapipe.line.watch import Bounds
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import YAWS
 from datapipe.run.info import RunInfo, Scoring, library_versions
@@ -106,6 +107,11 @@ class ClusterSettings:
     wait_for_nodes: float = 45.0
     """Seconds that a cluster may lack what a stage needs, a GPU say. Nodes that an autoscaler is
     already starting are waited for in any case."""
+    sample_seconds: float = 900.0
+    """What one sample may take at a worker, however it hangs; then the worker is ended and the
+    sample tried again, three times in all. Not with --local."""
+    worker_gigabytes: float = 8.0
+    """Memory that a CPU worker may hold before it is ended likewise. Not with --local."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -114,13 +120,18 @@ class ClusterSettings:
             raise ValueError("--local runs in one process: it takes no --address or --workers")
         if self.wait_for_nodes < 0:
             raise ValueError(f"--wait-for-nodes must not be negative, got {self.wait_for_nodes}")
+        for name in ("sample_seconds", "worker_gigabytes"):
+            if not getattr(self, name) > 0:
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} must be positive, not {getattr(self, name)}")
 
 
 def start(settings: ClusterSettings, stages: Sequence[Stage]) -> Line:
     """The line, on the cluster or in this process."""
     if settings.local:
         return LocalLine(stages)
-    return RayLine(stages, settings.address, settings.workers, settings.wait_for_nodes)
+    bounds = Bounds(settings.sample_seconds, settings.worker_gigabytes)
+    return RayLine(stages, settings.address, settings.workers, settings.wait_for_nodes, bounds)
 
 
 def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage], RunInfo]:

@@ -12,13 +12,19 @@ from datapipe.line.todo import Todo
 from datapipe.record import Sample
 
 Show = Callable[[Counter[str]], None]
+WHY = {
+    "worker_died": "the worker died with this sample three times: see the system log for the cause",
+    "timed_out": "took longer than --sample-seconds three times: its worker's log says at what",
+    "out_of_memory": "its worker came to hold more than --worker-gigabytes three times",
+}
+"""Reasons of `error` rows of samples that lost their worker, and what their details say."""
 
 
 def drive(line: Line, todo: Todo, recorder: Recorder, show: Show) -> None:
     """Do what is left to do; afterwards the ledger holds every key of the listing.
 
     A sample lost with its worker twice is tried once more, with no other sample at its worker; if
-    that worker dies too, the sample is recorded as `error: worker_died`.
+    that worker dies too, the sample is recorded as an `error` with one of the reasons above.
     Raises UserError when the run cannot go on; what was done until then is recorded.
     """
     while _record(line.run(todo), recorder, show) > todo.part / 2:
@@ -27,8 +33,12 @@ def drive(line: Line, todo: Todo, recorder: Recorder, show: Show) -> None:
         return
     todo = replace(todo, segments=recorder.ledger.segments)
     _record(line.retry(todo), recorder, show)
-    died = "the worker died with this sample three times: see the system log for the cause"
-    _record((s.stop("error", "worker_died", died) for s in todo.missing()), recorder, show)
+    _record((_lost(sample, line) for sample in todo.missing()), recorder, show)
+
+
+def _lost(sample: Sample, line: Line) -> Sample:
+    reason = line.ended.get(sample.key, "worker_died")
+    return sample.stop("error", reason, WHY[reason])
 
 
 def _record(samples: Iterable[Sample], recorder: Recorder, show: Show) -> int:

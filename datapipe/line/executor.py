@@ -9,11 +9,13 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import reduce
 from typing import Any, Protocol
 
 from datapipe.errors import UserError
 from datapipe.line.pace import MOST, Pace
+from datapipe.line.watch import Bounds, Watch
 from datapipe.record import Sample
 from datapipe.stage import Stage, apply
 
@@ -27,6 +29,9 @@ Listing = Callable[[], Iterable[Sample]]
 class Line(Protocol):
     """Runs the stages over a listing."""
 
+    ended: dict[str, str]
+    """Samples whose worker was ended on purpose, by key: `timed_out` or `out_of_memory`."""
+
     def run(self, listing: Listing) -> Iterator[Sample]:
         """Every sample of the listing that was not lost with its worker, in any order."""
 
@@ -39,6 +44,7 @@ class LocalLine:
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         self.stages = stages
+        self.ended: dict[str, str] = {}
 
     def run(self, listing: Listing) -> Iterator[Sample]:
         for stage in self.stages:
@@ -65,14 +71,18 @@ class RayLine:
         address: str | None = None,
         workers: int | None = None,
         wait: float = 45.0,
+        bounds: Bounds | None = None,
     ) -> None:
         """Connect to `address`, to the cluster this process runs in, or start a local one.
 
-        Raises UserError when the cluster lacks what a stage needs, after `wait` seconds in which
-        nodes may join one that is not local.
+        A worker whose sample takes more than `bounds` is ended. Raises UserError when the cluster
+        lacks what a stage needs, after `wait` seconds in which nodes may join one that is not
+        local.
         """
         from datapipe.line.cluster import LOCAL, connect, pools
 
+        self.ended: dict[str, str] = {}
+        self.bounds = bounds or Bounds()
         where = connect(address)
         self.pools = pools(stages, workers, 0.0 if where == LOCAL else wait)
 
@@ -102,12 +112,15 @@ class RayLine:
         for pool in self.pools:
             threads = pool.resources.threads if retries else 1
             slots = threads + 1 if retries else 1
+            bounds = replace(self.bounds, seconds=self.bounds.seconds * threads)
+            if pool.resources.num_gpus:  # whose models may come by way of any amount of memory
+                bounds = replace(bounds, gigabytes=float("inf"))
             with warnings.catch_warnings():
                 # Ray 2.60 has no named parameter for this yet, hence the bound ray<2.64
                 warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
                 dataset = dataset.map(
                     Worker,
-                    fn_constructor_args=(pool.stages, pace, slots, pool is self.pools[-1]),
+                    fn_constructor_args=(pool.stages, pace, slots, pool is self.pools[-1], bounds),
                     compute=ActorPoolStrategy(
                         min_size=pool.least,
                         initial_size=pool.workers,
@@ -132,6 +145,7 @@ class RayLine:
                 samples = pickle.loads(data)
                 report.add(samples)
                 yield from samples
+        self.ended |= ray.get(pace.endings.remote())
 
 
 class _Report:
@@ -152,7 +166,9 @@ class _Report:
 class Worker:
     """One actor of a pool: runs its stages on each sample of a block."""
 
-    def __init__(self, stages: Sequence[Stage], pace: Any, slots: int, last: bool) -> None:
+    def __init__(
+        self, stages: Sequence[Stage], pace: Any, slots: int, last: bool, bounds: Bounds
+    ) -> None:
         import ray
 
         self.stages, self.pace = stages, pace
@@ -168,6 +184,9 @@ class Worker:
             self.failure = str(wrong)
         except Exception:  # noqa: BLE001 - and would try the same again for ever
             self.failure = f"the line could not be set up:\n{traceback.format_exc()}"
+        self.watch = Watch(
+            bounds, lambda keys, why: ray.wait([pace.ended.remote(keys, why)], timeout=5)
+        )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         if self.mark[-1] or time.monotonic() - self.marked > 60:  # before the last: a sign of life
@@ -183,9 +202,10 @@ class Worker:
         return {**row, "samples": pickle.dumps(done)}
 
     def _through(self, sample: Sample) -> Sample:
-        for stage, lock in zip(self.stages, self.locks, strict=True):
-            with lock:
-                sample = apply(stage, sample)
+        with self.watch.over(sample.key):
+            for stage, lock in zip(self.stages, self.locks, strict=True):
+                with lock:
+                    sample = apply(stage, sample)
         return sample
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 WORK = 0.5
 """Seconds of work that a block holds at least: handing over a block costs some 10 ms."""
@@ -37,6 +37,7 @@ class Pace:
         self._workers: dict[str, tuple[int, float]] = {}
         self._news = asyncio.Event()
         self._samples = self._seconds = 0.0
+        self._ended: dict[str, str] = {}
 
     async def size(self, number: int, left: int | None = None) -> int:
         """Samples of block `number`; returns when the work has come near enough to it.
@@ -72,6 +73,14 @@ class Pace:
         wanted = work * self._samples / max(self._seconds, 1e-9)
         # at most twice the last: the first few samples tell little
         self._size = max(1, int(min(wanted, 2 * self._size, self._most)))
+
+    async def ended(self, keys: Sequence[str], reason: str) -> None:
+        """A worker is about to end itself because of these samples."""
+        self._ended.update(dict.fromkeys(keys, reason))
+
+    async def endings(self) -> dict[str, str]:
+        """Why workers ended themselves, by the sample."""
+        return self._ended
 
     def _allowed(self) -> int:
         """Blocks between the listing and the last pool."""

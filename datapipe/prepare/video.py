@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from datapipe.errors import BadSample
+from datapipe.errors import BadSample, SampleError
 from datapipe.record import Image
 
 TRIES = 2
@@ -28,12 +28,16 @@ _LENGTH = struct.Struct(">I")
 _MAX_HEAD = 16 * 2**20
 
 
-class DecoderDied(RuntimeError):
+class DecoderDied(SampleError):
     """The decoding process crashed on this video each time."""
 
+    reason = "decoder_died"
 
-class DecodeTimeout(RuntimeError):
+
+class DecodeTimeout(SampleError):
     """Decoding this video took longer than allowed each time."""
+
+    reason = "timed_out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +166,11 @@ class Decoder:
             try:
                 head, images = self._exchange({**request, "path": str(path), "avoid_decord": avoid})
             except TimeoutError:
-                failure = DecodeTimeout(f"{request['do']}: no answer within {self._seconds:g} s")
+                failure = DecodeTimeout(
+                    f"decoding ({request['do']}): no answer within {self._seconds:g} s"
+                )
             except ConnectionError:
-                failure = DecoderDied(f"{request['do']}: {self._epitaph()}")
+                failure = DecoderDied(f"decoding ({request['do']}): {self._epitaph()}")
             except BaseException:
                 self.close()  # half an answer may be under way
                 raise

@@ -3,9 +3,11 @@
 `python -m tests.datapipe.fast_line RUN COUNT ray|local CALLS` runs it, to be killed by tests.
 """
 
+import ctypes
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -13,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from datapipe.files import Folder
 from datapipe.line.drive import drive
@@ -61,13 +64,39 @@ class Portraits:
         return replace(sample, identities=(Identity(reference, portrait=encode_jpeg(noise)),))
 
 
+def _hang_with_the_lock():
+    """In native code that never lets go of Python's lock."""
+    ctypes.PyDLL(None).pause()
+
+
+def _eat():
+    eaten = []
+    while True:
+        eaten.append(b"1" * 2**26)
+        time.sleep(0.02)
+
+
+def _throw():
+    raise RuntimeError("boom")
+
+
+POISONS = {
+    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "SIGSEGV": lambda: ctypes.string_at(0),
+    "hang": lambda: time.sleep(3600),
+    "native hang": _hang_with_the_lock,
+    "leak": _eat,
+    "throw": _throw,
+}
+
+
 class Roll:
     """An engine that logs each call with whether that candidate was stored already."""
 
     name = "roll"
 
-    def __init__(self, run, calls, poison=()):
-        self.run, self.calls, self.poison = run, calls, poison
+    def __init__(self, run, calls, poison=None):
+        self.run, self.calls, self.poison = run, calls, poison or {}
 
     def setup(self):
         pass
@@ -80,7 +109,7 @@ class Roll:
         with Path(self.calls).open("a") as file:
             file.write(f"{key} {'again' if stored else 'first'}\n")
         if key in self.poison:
-            os.kill(os.getpid(), signal.SIGKILL)
+            POISONS[self.poison[key]]()
 
     def __call__(self, reference, yaws, seeds):
         time.sleep(0.05)
@@ -125,7 +154,7 @@ class Mean:
         return replace(sample, identities=identities)
 
 
-def stages(run, calls, poison=()):
+def stages(run, calls, poison=None):
     store = CandidateStore(Folder(run), INFO.settings_hash)
     synthesize = LoggedSynthesize(
         Roll(str(run), str(calls), poison),
@@ -138,7 +167,35 @@ def stages(run, calls, poison=()):
     return [PrepareUnlessStored(Portraits(), store), synthesize, Mean(store)]
 
 
-def work(run, count, calls, *, ray, poison=(), address=None, part=500_000):
+def contents(run):
+    """Every candidate's bytes, and the tables without times, in the order of their keys."""
+    run = Path(run)
+    candidates = {p.name: p.read_bytes() for p in (run / "candidates").rglob("*.tar")}
+    tables = {}
+    orders = {"ledger": ["key"], "references": ["key", "identity"]}
+    for name in ("ledger", "views", "references"):
+        table = pq.read_table(run / name)
+        times = [column for column in table.column_names if column.endswith("_seconds")]
+        order = [(column, "ascending") for column in orders.get(name, ["key", "identity", "yaw"])]
+        tables[name] = table.drop_columns(times).sort_by(order).to_pylist()
+    return candidates, tables
+
+
+def calls(path):
+    """What the engine was asked for: keys, and whether each was stored already."""
+    return [line.split() for line in Path(path).read_text().splitlines()]
+
+
+def session_workers(session):
+    """The line's actors in a session of processes, by the names that Ray gives them."""
+    listing = subprocess.run(
+        ["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True
+    ).stdout
+    rows = (line.split(None, 2) for line in listing.splitlines()[1:])
+    return [int(p) for p, sid, args in rows if "ray::MapWorker" in args and int(sid) == session]
+
+
+def work(run, count, calls, *, ray, poison=None, address=None, part=500_000, bounds=None):
     """What `harmoview synthesize` does, with these stages; returns the counts per outcome."""
     folder = Folder(run)
     with locked(folder):
@@ -147,7 +204,7 @@ def work(run, count, calls, *, ray, poison=(), address=None, part=500_000):
         ledger.recover(info.scoring.generation)
         recorder = Recorder(ledger, info.scoring.labels, 0)
         parts = stages(run, calls, poison)
-        line = RayLine(parts, address) if ray else LocalLine(parts)
+        line = RayLine(parts, address, bounds=bounds) if ray else LocalLine(parts)
         todo = Todo(numbers(run, count), str(run), ledger.segments, part=part)
         drive(line, todo, recorder, lambda _: None)
         return Counter(recorder.outcomes)
