@@ -13,6 +13,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,44 +63,40 @@ def _direction(seed: int, width: int) -> Any:
 
 
 class Clock:
-    """Seconds of each phase, and a line every minute."""
+    """CPU seconds of each phase, and a line every minute."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._phase, self._begin, self._said = "", time.monotonic(), 0.0
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._last, self._said = time.process_time(), time.monotonic()
 
     def __call__(self, phase: str, done: int, of: int) -> None:
-        now = time.monotonic()
-        if phase != self._phase:
-            self._phase, self._begin = phase, now
-        self.seconds[phase] = now - self._begin
-        if now - self._said > 60:
-            self._said = now
+        now = time.process_time()
+        self.seconds[phase] += now - self._last
+        self._last = now
+        if time.monotonic() - self._said > 60:
+            self._said = time.monotonic()
             print(f"{phase} {done:,} of {of:,}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
     settings = tyro.cli(Settings)
     rng = np.random.default_rng(settings.seed)
-    clock = Clock()
     rows = np.sort(rng.choice(settings.count, settings.checked, replace=False))
     with tempfile.TemporaryDirectory() as folder:
         vectors = embeddings(Path(folder) / "vectors", settings, rng)
-        clock("index", 0, settings.count)
-        begin = time.process_time()
+        clock, begin = Clock(), time.monotonic()
         found = cluster(vectors, settings.threshold, clock)
-        cpu = time.process_time() - begin
+        wall = time.monotonic() - begin
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        begin = time.process_time()
         wanted = exact_pairs(vectors, rows, settings.threshold, clock)
-        exact = time.process_time() - begin
     together = found.labels[wanted.first] == found.labels[wanted.second]
-    seconds = {phase: round(spent) for phase, spent in clock.seconds.items()}
     sizes = np.bincount(found.labels)
+    seconds = ", ".join(f"{phase} {spent:.0f}" for phase, spent in clock.seconds.items())
     print(f"{settings.count:,} x {settings.width}, cosine {settings.threshold}")
-    print(f"{seconds} s; clustering {cpu:.0f} CPU s; peak memory {peak:.2f} GB")
+    print(f"CPU seconds: {seconds} (of {settings.checked:,} rows)")
+    print(f"clustering took {wall:.0f} s; peak memory {peak:.2f} GB")
     print(f"{len(found.pairs):,} pairs; clusters {len(sizes):,}, largest {sizes.max():,}")
-    print(f"exact, {settings.checked:,} rows: {exact:.0f} CPU s, {len(wanted):,} pairs")
+    print(f"exact: {len(wanted):,} pairs of {settings.checked:,} rows")
     print(f"in one cluster: {together.mean():.5f} of them; by cosine:")
     for low, high in ((0.0, 0.7), (0.7, 0.8), (0.8, 1.1)):
         inside = (wanted.cosine >= low) & (wanted.cosine < high)
