@@ -111,8 +111,8 @@ def execute(settings: Settings) -> None:
 
         write(settings.plot, draw(result, found, settings.plot.suffix))
     if result.rules is None:
-        whys = "; ".join(f"{one.yaw}°: {one.why}" for one in result.identity if one.why)
-        raise UserError(f"no rules file was written: {result.problem} ({whys})")
+        why = next((f" ({one.yaw}°: {one.why})" for one in result.identity if one.why), "")
+        raise UserError(f"no rules file was written: {result.problem}{why}")
     write(settings.out, rules_file(result).encode())
     if not settings.quiet and not settings.json:
         print(f"rules: {settings.out}")

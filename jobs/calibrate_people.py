@@ -64,7 +64,7 @@ def from_run(run: Folder, faces: FaceAnalyzer, count: int, workers: int, told: T
     info = load_info(run)
     with tables(run, info) as connection:
         one_scoring(connection)
-        rows = connection.execute(_DRAWN, [count]).to_arrow_table()
+        rows = connection.sql(_DRAWN, params=[count]).to_arrow_table()
         connection.register("drawn", rows.select(["key", "identity"]))
         wanted = ", ".join(["yaw", *COLUMNS])
         query = f"SELECT {wanted} FROM views SEMI JOIN drawn USING (key, identity) WHERE detected"

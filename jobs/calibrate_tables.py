@@ -19,7 +19,8 @@ def print_tables(result: Result) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPED_WIDTH)
-    console.print(_identity(result))
+    for table in (_cosines(result), _thresholds(result)):
+        console.print(table)
     for line in _notes(result):
         console.print(Text(line))
     for table in (_bounds(result), _changed(result)):
@@ -35,25 +36,33 @@ def _table(title: str, *columns: str, words: tuple[str, ...] = ()) -> Table:
     return table
 
 
-def _identity(result: Result) -> Table:
-    table = _table(
-        f"Identity by {result.recogniser}, for a false-accept rate (FAR) of {result.far:g}",
-        *("|yaw|", "people", "genuine", "impostors", "genuine 50 %", "impostor 99 %"),
-        *("AUC", "threshold", "FAR", "TAR", "identity is"),
-        words=("identity is",),
-    )
+def _cosines(result: Result) -> Table:
+    columns = ("people", "genuine", "impostor", "genuine 50 %", "impostor 99 %", "AUC")
+    table = _table(f"Comparisons by {result.recogniser}", "|yaw|", *columns)
     for one in result.identity:
         table.add_row(
             f"{one.yaw}°",
             *(f"{count:,}" for count in (one.people, one.genuine, one.impostors)),
             _cosine(one.genuine_median),
             _cosine(one.impostor_99),
-            _share(one.auc, 3, 1),
-            "–"
-            if one.threshold is None
-            else f"{one.threshold:.3f} [{one.threshold_low:.3f}, {one.threshold_high:.3f}]",
-            _share(one.far, 2, 100, " %"),
-            _share(one.tar, 1, 100, " %"),
+            _share(one.auc, 3),
+        )
+    return table
+
+
+def _thresholds(result: Result) -> Table:
+    title = f"Thresholds for a false-accept rate (FAR) of {100 * result.far:g} %"
+    columns = ("cosine", "FAR %", "TAR %", "identity is")
+    table = _table(title, "|yaw|", *columns, words=("identity is",))
+    for one in result.identity:
+        threshold = "–"
+        if one.threshold is not None:
+            threshold = f"{one.threshold:.3f} [{one.threshold_low:.3f}, {one.threshold_high:.3f}]"
+        table.add_row(
+            f"{one.yaw}°",
+            threshold,
+            _share(one.far, 2, 100),
+            _share(one.tar, 1, 100),
             "asked" if one.asked == "asked" else "not asked",
         )
     return table
@@ -116,8 +125,8 @@ def _cosine(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _share(share: Share | None, digits: int, times: int, unit: str = "") -> str:
+def _share(share: Share | None, digits: int, times: int = 1) -> str:
     if share is None:
         return "–"
     value, low, high = (f"{times * x:.{digits}f}" for x in (share.value, share.low, share.high))
-    return f"{value}{unit} [{low}, {high}]"
+    return f"{value} [{low}, {high}]"
