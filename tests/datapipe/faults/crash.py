@@ -1,0 +1,139 @@
+"""Jobs that die at one durable effect, by SIGKILL in a process of their own.
+
+On a disk every durable effect is a `Folder.create` (also by way of `put`) or a `Folder.delete`.
+"""
+
+import multiprocessing
+import os
+import signal
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from datapipe.files import Folder
+from datapipe.line import recorder, rescore
+from datapipe.line.executor import LocalLine
+from datapipe.pack.pack import Limits, pack
+from datapipe.pack.scored import AppliedRules
+from datapipe.record import Scores
+from datapipe.run.info import Scoring, load_info
+from datapipe.run.ledger import Ledger
+from datapipe.run.lock import locked
+from datapipe.run.store import CandidateStore
+from datapipe.stage import Resources
+from tests.datapipe.fast_line import work
+from tests.datapipe.runs import DECIDE, RULES
+
+SAMPLES = 4
+OTHER = {"aesthetic_scorer": "other", "recogniser": "none", "pose_estimator": "none"}
+
+
+class Flat:
+    """A scorer that gives every picture one number."""
+
+    name = "score"
+    resources = Resources(num_cpus=1)
+
+    def __init__(self, store):
+        self.store = store
+
+    def setup(self):
+        pass
+
+    def __call__(self, sample):
+        score = Scores(True, aesthetic=7.0)
+        identities = tuple(
+            replace(one, scores=score, views=tuple(replace(v, scores=score) for v in one.views))
+            for one in self.store.read(sample.candidate).sample.identities
+        )
+        return replace(sample, identities=identities)
+
+
+def synthesize(root):
+    """The line over four videos, two to a segment."""
+    recorder.SEGMENT_ROWS = 2
+    work(root / "run", SAMPLES, root / "calls", ray=False)
+
+
+def retry_errors(root):
+    """`synthesize --retry-errors`."""
+    recorder.SEGMENT_ROWS = 2
+    with locked(run := Folder(root / "run")):
+        Ledger(run).forget_errors()
+    synthesize(root)
+
+
+def score(root):
+    """All candidates anew, two to a segment."""
+    rescore.SEGMENT_ROWS = 2
+    run = Folder(root / "run")
+    with locked(run):
+        info = load_info(run)
+        if info.scoring.labels == OTHER:
+            return
+        line = LocalLine([Flat(CandidateStore(run, info.settings_hash))])
+        begun = rescore.begin(run, info, Scoring(0, {"n": 1}, OTHER))
+        rescore.rescore(run, begun, line, lambda _: None)
+
+
+def pack_one_each(root):
+    """One sample a shard."""
+    run = Folder(root / "run")
+    rules = AppliedRules(DECIDE, RULES.as_dict())
+    pack(run, run.folder("shards"), rules, Limits(samples=1), lambda *_: None)
+
+
+def effects(job, root):
+    """Run a job to its end in a process of its own; what it put and deleted, in order."""
+    log = root / "effects"
+    log.unlink(missing_ok=True)
+    assert _run(job, root, None, "", log) == 0
+    return log.read_text().splitlines()
+
+
+def die(job, root, number, how):
+    """Run a job that dies just `before` its durable effect of that number, or just `after` it.
+
+    Before a file appears, that is with its content written under a temporary name.
+    """
+    assert _run(job, root, number, how, root / "effects") == -signal.SIGKILL
+
+
+def _run(job, root, number, how, log):
+    spawn = multiprocessing.get_context("forkserver")
+    spawn.set_forkserver_preload(["pytest", __name__])
+    process = spawn.Process(target=_child, args=(job, root, number, how, log))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _child(job, root, number, how, log):
+    create, delete, done = Folder.create, Folder.delete, []
+
+    @contextmanager
+    def at(name):
+        here = len(done) == number
+        if here and how == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        done.append(name)
+        with Path(log).open("a") as file:
+            file.write(f"{name}\n")
+        yield
+        if here:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    @contextmanager
+    def dying_create(self, name):
+        with ExitStack() as stack, create(self, name) as file:
+            yield file
+            file.flush()
+            stack.enter_context(at(name))
+
+    def dying_delete(self, name):
+        if self.exists(name):
+            with at(f"-{name}"):
+                delete(self, name)
+
+    Folder.create, Folder.delete = dying_create, dying_delete
+    job(root)
