@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from typing import Protocol
 
 from datapipe.errors import BadSample, SampleError, UserError
 from datapipe.record import Image, Sample
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,10 @@ class ViewSynthesizer(Protocol):
         """
 
     def __call__(self, reference: Image, yaws: Sequence[int], seeds: Sequence[int]) -> list[Image]:
-        """One square view for each yaw. Raises BadSample("engine_refused", …)."""
+        """One square view for each yaw. Raises BadSample("engine_refused", …).
+
+        What is done on a GPU is done within `datapipe.gpu.busy`, for the metrics.
+        """
 
 
 def apply(stage: Stage, sample: Sample) -> Sample:
@@ -63,6 +69,7 @@ def apply(stage: Stage, sample: Sample) -> Sample:
     """
     if sample.stopped is not None:
         return sample
+    log.info("stage begins", extra={"key": sample.key, "stage": stage.name})
     begin = time.perf_counter()
     try:
         done = stage(sample)

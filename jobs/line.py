@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from datapipe.errors import UserError
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.faces.load import FACES, face_analyzer
 from datapipe.files import Folder
@@ -126,12 +127,24 @@ class ClusterSettings:
                 raise ValueError(f"--{option} must be positive, not {getattr(self, name)}")
 
 
-def start(settings: ClusterSettings, stages: Sequence[Stage]) -> Line:
-    """The line, on the cluster or in this process."""
+def run_folder(out: str, corpus: str) -> tuple[Folder, str]:
+    """The run folder, and the corpus as run.json names it. Raises UserError."""
+    run, url = Folder(out), Folder(corpus).url
+    if f"{run.url}/".startswith(f"{url}/"):
+        raise UserError(
+            f"--out {out} lies in the corpus, which would take the run's own shards for videos; "
+            "choose a folder outside"
+        )
+    return run, url
+
+
+def start(settings: ClusterSettings, stages: Sequence[Stage], run: str = "") -> Line:
+    """The line, on the cluster or in this process; `run` is what the metrics name it."""
     if settings.local:
         return LocalLine(stages)
     bounds = Bounds(settings.sample_seconds, settings.worker_gigabytes)
-    return RayLine(stages, settings.address, settings.workers, settings.wait_for_nodes, bounds)
+    where = settings.address, settings.workers, settings.wait_for_nodes
+    return RayLine(stages, *where, bounds, run)
 
 
 def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage], RunInfo]:

@@ -25,14 +25,16 @@ from jobs.line import (
     start,
 )
 from jobs.progress import progress
+from jobs.terminal import plain
 
 
 @dataclass(frozen=True)
 class Settings:
     """Measure the stored views of a run again; nothing is synthesised.
 
-    The new scores take the place of the old ones when every candidate has them. A command that was
-    stopped continues when it is run again.
+    The new scores take the place of the old ones when every candidate has them. Candidates that
+    cannot be read become errors of the run; more than a fifth of them stop the command. A command
+    that was stopped continues when it is run again.
     """
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
@@ -54,9 +56,18 @@ def execute(settings: Settings) -> None:
         stage = build_score(settings.faces, settings.score, store)
         info = begin(run, found, scoring_of(stage))
         with progress("score", quiet=settings.quiet) as show:
-            total = rescore(run, info, start(settings.cluster, [stage]), lambda c: show(c, None))
+            line = start(settings.cluster, [stage], run.url)
+            done = rescore(run, info, line, lambda c: show(c, None))
     if not settings.quiet:
-        print(f"{total:,} candidates scored; `harmoview pack {settings.run}` applies the rules")
+        print(
+            f"{done.scored:,} candidates scored; `harmoview pack {settings.run}` applies the rules"
+        )
+        if done.lost:
+            print(
+                f"{len(done.lost):,} could not be scored and are errors of the run now, the first "
+                f"is {plain(done.lost[0])}: `harmoview show {settings.run} KEY` says why; the same "
+                "`harmoview synthesize` with --retry-errors does them again"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

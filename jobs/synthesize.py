@@ -9,8 +9,6 @@ from typing import Annotated
 
 import tyro
 
-from datapipe.errors import UserError
-from datapipe.files import Folder
 from datapipe.line.drive import drive
 from datapipe.line.recorder import Recorder
 from datapipe.line.todo import Todo
@@ -18,7 +16,7 @@ from datapipe.run.info import open_run
 from datapipe.run.ledger import Ledger
 from datapipe.run.lock import locked
 from jobs.entry import run as run_command
-from jobs.line import FLAT, ClusterSettings, LineSettings, build, start
+from jobs.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
 from jobs.pack import Settings as PackSettings
 from jobs.pack import execute as pack
 from jobs.progress import Counted, progress
@@ -56,12 +54,7 @@ class SynthesizeSettings:
 
 def execute(settings: SynthesizeSettings) -> None:
     """Run the line over what is left to do, then pack and show the statistics."""
-    run, corpus = Folder(settings.out), Folder(settings.corpus).url
-    if f"{run.url}/".startswith(f"{corpus}/"):
-        raise UserError(
-            f"--out {settings.out} lies in the corpus, which would take the run's own shards for "
-            "videos; choose a folder outside"
-        )
+    run, corpus = run_folder(settings.out, settings.corpus)
     with locked(run):
         stages, wanted = build(settings.line, corpus, run)
         info = open_run(run, wanted)
@@ -74,11 +67,13 @@ def execute(settings: SynthesizeSettings) -> None:
         counted.start()
         recorder = Recorder(ledger, info.scoring.labels, info.scoring.generation)
         with progress("synthesize", quiet=settings.quiet) as show:
-            line = start(settings.cluster, stages)
+            line = start(settings.cluster, stages, run.url)
             drive(line, todo, recorder, lambda counts: show(counts, counted.total))
     pack(PackSettings(settings.out, rules=settings.rules, quiet=settings.quiet))
     if not settings.quiet:
         stats(StatsSettings(settings.out))
+        if (share := line.gpu_share()) is not None:
+            print(f"GPUs were at work in {share:.0%} of the time that workers held them.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

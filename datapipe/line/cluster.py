@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from datapipe.errors import UserError
 from datapipe.line.sizing import Pool, plan_pools
@@ -22,8 +23,20 @@ def connect(address: str | None) -> str:
     # "local" by name: without it Ray tries the address file of a cluster long dead first
     where = address or os.environ.get("RAY_ADDRESS", LOCAL)
     if not ray.is_initialized():
-        ray.init(address=where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+        ray.init(address=where, job_config=worker_logs(), **quiet)
     return where
+
+
+def worker_logs() -> Any:
+    """The job's configuration by which its workers log a JSON object a line; its driver does not,
+    as it would by `ray.init(logging_config=…)`: a person reads that."""
+    import ray
+    from ray.job_config import JobConfig
+
+    job = JobConfig()
+    job.set_py_logging_config(ray.LoggingConfig(encoding="JSON", log_level="INFO"))
+    return job
 
 
 def pools(stages: Sequence[Stage], workers: int | None, wait: float) -> list[Pool]:

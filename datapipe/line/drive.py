@@ -33,12 +33,13 @@ def drive(line: Line, todo: Todo, recorder: Recorder, show: Show) -> None:
         return
     todo = replace(todo, segments=recorder.ledger.segments)
     _record(line.retry(todo), recorder, show)
-    _record((_lost(sample, line) for sample in todo.missing()), recorder, show)
+    _record((s.stop("error", *died(s, line)) for s in todo.missing()), recorder, show)
 
 
-def _lost(sample: Sample, line: Line) -> Sample:
+def died(sample: Sample, line: Line) -> tuple[str, str]:
+    """Reason and detail of a sample that lost its worker each time."""
     reason = line.ended.get(sample.key, "worker_died")
-    return sample.stop("error", reason, WHY[reason])
+    return reason, WHY[reason]
 
 
 def _record(samples: Iterable[Sample], recorder: Recorder, show: Show) -> int:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
-import threading
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import reduce
 from typing import Any, Protocol
 
 from datapipe.errors import UserError
+from datapipe.line.metrics import Metrics
 from datapipe.line.pace import MOST, Pace
-from datapipe.line.watch import Bounds, Watch
+from datapipe.line.watch import Bounds
+from datapipe.line.worker import Worker
 from datapipe.record import Sample
 from datapipe.stage import Stage, apply
 
@@ -38,6 +38,12 @@ class Line(Protocol):
     def retry(self, listing: Listing) -> Iterator[Sample]:
         """The last try for lost samples."""
 
+    def gave_up(self, sample: Sample) -> None:
+        """Hear of a sample that was lost for good."""
+
+    def gpu_share(self) -> float | None:
+        """Of the time in which workers held a GPU, how much it was at work."""
+
 
 class LocalLine:
     """The line in this process, one sample after the other: for debugging, and as the oracle."""
@@ -54,6 +60,12 @@ class LocalLine:
 
     def retry(self, listing: Listing) -> Iterator[Sample]:
         return self.run(listing)
+
+    def gave_up(self, sample: Sample) -> None:
+        raise RuntimeError("a line in this process loses no sample")
+
+    def gpu_share(self) -> None:
+        return None
 
 
 class RayLine:
@@ -72,10 +84,12 @@ class RayLine:
         workers: int | None = None,
         wait: float = 45.0,
         bounds: Bounds | None = None,
+        name: str = "",
     ) -> None:
         """Connect to `address`, to the cluster this process runs in, or start a local one.
 
-        A worker whose sample takes more than `bounds` is ended. Raises UserError when the cluster
+        `name` is the run's in the metrics. A worker whose sample takes more than `bounds` is ended.
+        Raises UserError when the cluster
         lacks what a stage needs, after `wait` seconds in which nodes may join one that is not
         local.
         """
@@ -85,6 +99,7 @@ class RayLine:
         self.bounds = bounds or Bounds()
         where = connect(address)
         self.pools = pools(stages, workers, 0.0 if where == LOCAL else wait)
+        self.metrics = Metrics(name)
 
     def run(self, listing: Listing) -> Iterator[Sample]:
         """Every sample that was not lost with its worker."""
@@ -93,6 +108,13 @@ class RayLine:
     def retry(self, listing: Listing) -> Iterator[Sample]:
         """The last try for lost samples: no retries, and no other sample waits at the worker."""
         return self._stream(listing, 0, 1)
+
+    def gave_up(self, sample: Sample) -> None:
+        self.metrics.add([sample])
+        self.metrics.flush()
+
+    def gpu_share(self) -> float | None:
+        return self.metrics.gpu_share()
 
     def _stream(self, listing: Listing, retries: int, most: int) -> Iterator[Sample]:
         import ray
@@ -133,86 +155,56 @@ class RayLine:
                     num_gpus=pool.resources.num_gpus or None,
                     max_task_retries=retries,
                 )
-        report = _Report(pace)
+        report = _Report(pace, self.metrics)
         for batch in dataset.iter_batches(
             batch_size=None, prefetch_batches=0, batch_format="pyarrow"
         ):
-            for failure, data in zip(
-                batch["failure"].to_pylist(), batch["samples"].to_pylist(), strict=True
-            ):
-                if failure:
-                    raise UserError(failure)
-                samples = pickle.loads(data)
-                report.add(samples)
+            for row in batch.to_pylist():
+                if row["failure"]:
+                    raise UserError(row["failure"])
+                samples = pickle.loads(row["samples"])
+                report.add(samples, row.get("gpu"))
                 yield from samples
+        report.close()
         self.ended |= ray.get(pace.endings.remote())
 
 
 class _Report:
-    """Tells the pace what came out, now and then."""
+    """Tells the pace and the metrics what came out, now and then."""
 
-    def __init__(self, pace: Any) -> None:
-        self.pace = pace
+    def __init__(self, pace: Any, metrics: Metrics) -> None:
+        self.pace, self.metrics = pace, metrics
         self.samples, self.seconds, self.last = 0, 0.0, 0.0
+        self.asked: list[Any] = []
 
-    def add(self, samples: Sequence[Sample]) -> None:
+    def add(self, samples: Sequence[Sample], gpu: bytes | None) -> None:
+        self.metrics.add(samples)
+        if gpu:
+            self.metrics.gpu(*pickle.loads(gpu))
         self.samples += len(samples)
         self.seconds += sum(sum(sample.seconds.values()) for sample in samples)
         if time.monotonic() - self.last > 0.1:
-            self.pace.finished.remote(self.samples, self.seconds)
-            self.samples, self.seconds, self.last = 0, 0.0, time.monotonic()
+            self._tell()
 
-
-class Worker:
-    """One actor of a pool: runs its stages on each sample of a block."""
-
-    def __init__(
-        self, stages: Sequence[Stage], pace: Any, slots: int, last: bool, bounds: Bounds
-    ) -> None:
+    def _tell(self) -> None:
         import ray
 
-        self.stages, self.pace = stages, pace
-        self.mark, self.marked = (ray.get_runtime_context().get_actor_id(), slots, last), 0.0
-        self.locks: list[AbstractContextManager[Any]] = [
-            nullcontext() if stage.resources.threads > 1 else threading.Lock() for stage in stages
-        ]
-        self.failure = ""
-        try:
-            for stage in stages:
-                stage.setup()
-        except UserError as wrong:  # told through the rows: Ray would bury it in its own error
-            self.failure = str(wrong)
-        except Exception:  # noqa: BLE001 - and would try the same again for ever
-            self.failure = f"the line could not be set up:\n{traceback.format_exc()}"
-        self.watch = Watch(
-            bounds, lambda keys, why: ray.wait([pace.ended.remote(keys, why)], timeout=5)
-        )
+        self.last = time.monotonic()
+        self.metrics.flush()
+        answered, waiting = ray.wait(self.asked, timeout=0) if self.asked else ([], [])
+        if answered:
+            self.metrics.in_line(ray.get(answered[0]))
+        if not waiting:
+            self.asked = [self.pace.finished.remote(self.samples, self.seconds)]
+            self.samples, self.seconds = 0, 0.0
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        if self.mark[-1] or time.monotonic() - self.marked > 60:  # before the last: a sign of life
-            self.pace.started.remote(row["number"], *self.mark)
-            self.marked = time.monotonic()
-        failure = row["failure"] or self.failure
-        if failure:
-            return {**row, "failure": failure}
-        try:
-            done = [self._through(sample) for sample in pickle.loads(row["samples"])]
-        except UserError as wrong:
-            return {**row, "failure": str(wrong)}
-        return {**row, "samples": pickle.dumps(done)}
-
-    def _through(self, sample: Sample) -> Sample:
-        with self.watch.over(sample.key):
-            for stage, lock in zip(self.stages, self.locks, strict=True):
-                with lock:
-                    sample = apply(stage, sample)
-        return sample
+    def close(self) -> None:
+        self.metrics.flush()
+        self.metrics.in_line(0)
 
 
 def _configure() -> None:
     """Ray Data's settings for the line; each is measured or read in Ray 2.60."""
-    import logging
-
     import ray
 
     context = ray.data.DataContext.get_current()

@@ -37,6 +37,8 @@ class Pace:
         self._workers: dict[str, tuple[int, float]] = {}
         self._news = asyncio.Event()
         self._samples = self._seconds = 0.0
+        self._listed: dict[int, int] = {}
+        self._finished = 0
         self._ended: dict[str, str] = {}
 
     async def size(self, number: int, left: int | None = None) -> int:
@@ -64,8 +66,15 @@ class Pace:
             self._arrived = max(self._arrived, number)
         self._news.set()
 
-    async def finished(self, samples: int, seconds: float) -> None:
-        """So many more samples came out, after so many seconds of work in all stages."""
+    async def listed(self, number: int, samples: int) -> None:
+        """Block `number` was handed out."""
+        self._listed[number] = samples
+
+    async def finished(self, samples: int, seconds: float) -> int:
+        """So many more samples came out, after so many seconds of work in all stages.
+
+        Returns how many were handed out and did not come out yet.
+        """
         kept = 0.5 ** (samples / MEMORY)
         self._samples = self._samples * kept + samples
         self._seconds = self._seconds * kept + seconds
@@ -73,6 +82,8 @@ class Pace:
         wanted = work * self._samples / max(self._seconds, 1e-9)
         # at most twice the last: the first few samples tell little
         self._size = max(1, int(min(wanted, 2 * self._size, self._most)))
+        self._finished += samples
+        return sum(self._listed.values()) - self._finished
 
     async def ended(self, keys: Sequence[str], reason: str) -> None:
         """A worker is about to end itself because of these samples."""

@@ -52,6 +52,7 @@ class CorpusSource(Datasource):  # type: ignore[misc]  # Ray ships no types
                     else:
                         failure = sample or ""
                 if ahead:
+                    pace.listed.remote(number, min(size, len(ahead)))
                     yield _block(number, [ahead.popleft() for _ in range(min(size, len(ahead)))])
                     number += 1
             if failure:

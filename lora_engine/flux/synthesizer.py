@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datapipe.errors import BadSample, UserError
+from datapipe.gpu import busy
 from datapipe.record import YAWS, Image
 from lora_engine.flux import prompts
 from lora_engine.flux.adapter import adapter_file, check_adapter, read_header
@@ -174,6 +175,6 @@ class FluxSynthesizer:
             detail = f"the reference is {width}×{height} pixels, not square"
             raise BadSample("engine_refused", detail)
         prepared = self._denoiser.prepare(reference)
-        with self._lock:
+        with self._lock, busy:
             views = self._denoiser.views(prepared, yaws, seeds)
         return self._denoiser.finish(views)
