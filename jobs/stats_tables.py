@@ -37,7 +37,7 @@ def print_tables(stats: Stats) -> None:
         console.print("RUN/shards was packed with other rules than those counted here.")
 
 
-def _table(title: str, *columns: str, words: Sequence[str] = ()) -> Table:
+def new_table(title: str, *columns: str, words: Sequence[str] = ()) -> Table:
     """The first column and `words` are flush left, numbers flush right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
@@ -48,7 +48,7 @@ def _table(title: str, *columns: str, words: Sequence[str] = ()) -> Table:
 
 
 def _funnel(stats: Stats) -> Table:
-    table = _table("From videos to shards", "", "videos", "of all", "identities", "views")
+    table = new_table("From videos to shards", "", "videos", "of all", "identities", "views")
     made, passed, kept = (stats.views(what) for what in ("made", "passed", "kept"))
 
     def row(name: str, count: int, *others: int) -> None:
@@ -68,7 +68,7 @@ def _funnel(stats: Stats) -> Table:
 def _yaws(stats: Stats) -> Table:
     rejected = "rejected, by the first rule"
     columns = ("made", "detected", "passed", "yield", "kept", rejected)
-    table = _table("Views by yaw", "yaw", *columns, words=[rejected])
+    table = new_table("Views by yaw", "yaw", *columns, words=[rejected])
     for yaw, found in stats.yaws.items():
         reasons = ", ".join(f"{_number(n)} {name}" for name, n in found.reasons.most_common())
         share = f"{found.share:.0%}"
@@ -79,7 +79,7 @@ def _yaws(stats: Stats) -> Table:
 
 def _reasons(stats: Stats) -> Table:
     columns = ("rejected", "reason", "count", "for example")
-    table = _table("Why the rules reject", *columns, words=["reason", "for example"])
+    table = new_table("Why the rules reject", *columns, words=["reason", "for example"])
     for found in stats.reasons:
         what = {"identity": "identities", "view": "views"}[found.of]
         table.add_row(what, found.reason, _number(found.count), _keys(found.examples))
@@ -88,7 +88,7 @@ def _reasons(stats: Stats) -> Table:
 
 def _outcomes(stats: Stats) -> Table:
     columns = ("outcome", "reason", "videos", "for example")
-    table = _table("Videos by outcome", *columns, words=["reason", "for example"])
+    table = new_table("Videos by outcome", *columns, words=["reason", "for example"])
     for found in stats.outcomes:
         reason = Text(plain(found.reason or ""))
         table.add_row(found.outcome, reason, _number(found.videos), _keys(found.examples))
@@ -99,7 +99,7 @@ def _seconds(stats: Stats) -> Table:
     on_gpu = any(stage.gpus for stage in stats.seconds)
     columns = ["videos", "total", "mean", "median", "95 %", "a kept sample"]
     gpu_columns = ["GPUs", "GPU s a kept sample"] if on_gpu else []
-    table = _table("Worker seconds", "stage", *columns, *gpu_columns)
+    table = new_table("Worker seconds", "stage", *columns, *gpu_columns)
     for stage in stats.seconds:
         times = (stage.total, stage.mean, stage.median, stage.p95, stats.per_sample(stage.total))
         row = [_number(stage.videos), *map(_decimals, times)]
@@ -113,7 +113,7 @@ def _sources(stats: Stats) -> Table:
     """Nothing where all videos are from one place."""
     columns = ("videos", "candidates", "rejected", "errors", "s a video", "folder or tar")
     title = f"Sources that deserve a look, of {_number(stats.sources.count)}"
-    table = _table(title, "", *columns, words=["folder or tar"])
+    table = new_table(title, "", *columns, words=["folder or tar"])
     if stats.sources.count < 2:
         return table
 

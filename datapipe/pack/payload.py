@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tempfile
@@ -40,9 +41,19 @@ def load_payload(kept: KeptSample, store: CandidateStore) -> list[Member]:
     Raises BadSample when the clip is gone or no longer the one that was prepared, and
     DamagedCandidate when the candidate is gone, damaged, or does not hold what was scored.
     """
+    return _members(kept, _candidate(kept, store), _clip(kept.source))
+
+
+def payload_bytes(kept: KeptSample, store: CandidateStore) -> int:
+    """What a sample takes in a shard; its clip is measured and not read. Raises as above."""
     candidate = _candidate(kept, store)
+    with open_source(_whole(kept.source)) as (_, size):
+        members = _members(kept, candidate, (size, io.BytesIO()))
+    return sum(member.tar_size() for member in members)
+
+
+def _members(kept: KeptSample, candidate: Candidate, clip: tuple[int, IO[bytes]]) -> list[Member]:
     key = kept.key
-    clip = _clip(kept.source)
     members = [
         Member(f"{key}{kept.row['suffix']}", *clip),
         Member.of(f"{key}.txt", kept.row["caption"].encode()),
@@ -72,9 +83,7 @@ def _candidate(kept: KeptSample, store: CandidateStore) -> Candidate:
 
 
 def _clip(source: Source) -> tuple[int, IO[bytes]]:
-    # A whole file is measured again: it may have grown since it was prepared.
-    whole = replace(source, size=None) if source.member is None else source
-    with open_source(whole) as (file, size):
+    with open_source(_whole(source)) as (file, size):
         if source.size is not None and size != source.size:
             raise BadSample(
                 "unreadable", f"{source}: {size:,} bytes, but {source.size:,} when it was prepared"
@@ -83,6 +92,11 @@ def _clip(source: Source) -> tuple[int, IO[bytes]]:
         shutil.copyfileobj(file, spool, 1 << 20)
     spool.seek(0)
     return size, spool
+
+
+def _whole(source: Source) -> Source:
+    """A whole file is measured again: it may have grown since it was prepared."""
+    return replace(source, size=None) if source.member is None else source
 
 
 def _description(kept: KeptSample, provenance: Mapping[str, Any]) -> str:

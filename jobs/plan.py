@@ -1,0 +1,159 @@
+"""`harmoview plan`: what a corpus will give and cost, from a pilot of some of its videos."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from datapipe.corpus import corpus as listed
+from datapipe.errors import UserError
+from datapipe.files import Folder
+from datapipe.line.drive import drive
+from datapipe.line.recorder import Recorder
+from datapipe.plan.measured import measure
+from datapipe.plan.pilot import Pilot, PilotTodo, Timed, draw, load_pilot, save_pilot
+from datapipe.plan.plan import Cluster, plan
+from datapipe.run.info import RunInfo, open_run
+from datapipe.run.ledger import Ledger
+from datapipe.run.lock import locked
+from datapipe.stage import Stage
+from jobs import entry
+from jobs.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
+from jobs.plan_tables import print_plan
+from jobs.progress import progress
+from jobs.run_rules import applied, run_rules
+
+
+@dataclass(frozen=True)
+class PlannedCluster:
+    """What the whole corpus would run on, and what that costs."""
+
+    gpus: float | None = None
+    """GPUs of the cluster, of the kind the pilot ran on."""
+    cpus: float | None = None
+    """CPUs of the cluster, of the kind the pilot ran on."""
+    gpu_hour: float | None = None
+    """Price of a GPU for an hour, in any currency."""
+    cpu_hour: float | None = None
+    """Price of a CPU for an hour; 0 where the GPU's price includes the CPUs."""
+    gb_month: float | None = None
+    """Price of a gigabyte of storage for a month."""
+
+    def __post_init__(self) -> None:
+        for name in ("gpus", "cpus"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"--{name} must be above 0, not {value}")
+        for name in ("gpu_hour", "cpu_hour", "gb_month"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"--{name.replace('_', '-')} must not be negative, got {value}")
+        if self.gpus is not None and self.cpus is None:
+            raise ValueError("--gpus needs --cpus too: videos are always prepared on CPUs")
+
+    def cluster(self) -> Cluster:
+        return Cluster(self.gpus, self.cpus, self.gpu_hour, self.cpu_hour, self.gb_month)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Run the line over a few videos, drawn uniformly over the whole corpus, and estimate what all
+    of them will give and cost, with intervals.
+
+    --out is a run: `harmoview synthesize CORPUS --out PILOT`, with the same options, goes on with
+    it. Run plan again on a finished pilot for other rules, prices or clusters; that runs nothing.
+    """
+
+    corpus: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CORPUS")]
+    """As for `harmoview synthesize`."""
+    out: str
+    """The run folder of the pilot."""
+    samples: int = 64
+    """Videos of the pilot; more make the intervals narrower."""
+    planned: Annotated[PlannedCluster, FLAT] = field(default_factory=PlannedCluster)
+    line: Annotated[LineSettings, FLAT] = field(default_factory=LineSettings)
+    cluster: Annotated[ClusterSettings, FLAT] = field(default_factory=ClusterSettings)
+    rules: str | None = None
+    """Rules file to judge by; the default rules come with the package."""
+    json: bool = False
+    """Print JSON instead of tables; docs/plan.md describes it."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"--samples must be at least 1, not {self.samples}")
+
+
+def execute(settings: Settings) -> None:
+    """Draw, run what is left to do, judge, estimate, print."""
+    run, corpus = run_folder(settings.out, settings.corpus)
+    with locked(run):
+        stages, wanted = build(settings.line, corpus, run)
+        _check_gpus(settings.planned, wanted)
+        info = open_run(run, wanted)
+        rules = run_rules(run, settings.rules)  # before what takes long
+        pilot = _pilot(settings, run, corpus)
+        _work(settings, run, info, pilot, stages)
+        videos = measure(run, info, applied(rules), pilot.keys)
+    yaws = settings.line.views.yaws
+    found = plan(videos, pilot.videos, yaws, info.gpus, settings.planned.cluster())
+    if settings.json:
+        print(json.dumps(found.as_dict(), indent=1))
+    else:
+        print_plan(found)
+
+
+def _check_gpus(planned: PlannedCluster, info: RunInfo) -> None:
+    on_gpu = [stage for stage, held in info.gpus.items() if held]
+    if on_gpu and planned.cpus is not None and planned.gpus is None:
+        raise UserError(
+            f"--cpus {planned.cpus:g} alone is no cluster for this line: {', '.join(on_gpu)} run "
+            "on GPUs; give --gpus too"
+        )
+
+
+def _pilot(settings: Settings, run: Folder, corpus: str) -> Pilot:
+    """As it was drawn before, or from the listing."""
+    seed = settings.line.views.seed
+    pilot = load_pilot(run, settings.samples, seed)
+    if pilot is None:
+        with progress("list", quiet=settings.quiet) as show:
+            pilot = draw(
+                listed(corpus),
+                settings.samples,
+                seed,
+                lambda videos: show(Counter(videos=videos), None),
+            )
+        save_pilot(run, pilot)
+    return pilot
+
+
+def _work(
+    settings: Settings, run: Folder, info: RunInfo, pilot: Pilot, stages: Sequence[Stage]
+) -> None:
+    """The line over what the ledger lacks of the pilot; where that is nothing, nothing starts."""
+    ledger = Ledger(run)
+    ledger.recover(info.scoring.generation)
+    todo = PilotTodo(info.corpus, run.url, ledger.segments, chosen=pilot.samples)
+    left = sum(1 for _ in todo.all())
+    if not left:
+        return
+    recorder = Recorder(ledger, info.scoring.labels, info.scoring.generation)
+    with progress("pilot", quiet=settings.quiet) as show:
+        line = start(settings.cluster, [Timed(stage, run) for stage in stages], run.url)
+        drive(line, todo, recorder, lambda counts: show(counts, left))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return entry.run(Settings, execute, argv, "plan")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
