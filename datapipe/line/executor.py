@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import gc
 import pickle
 import time
 import warnings
@@ -123,6 +124,9 @@ class RayLine:
         from datapipe.line.ray_source import CorpusSource
 
         _configure()
+        # a worker that was starting again when the stream before this one ended is held in a cycle
+        # of Ray Data's, and keeps its CPU from us until Python happens to collect it
+        gc.collect()
         # beside the driver, so that no other node's loss takes the listing away; without CPUs, as
         # the workers hold them all
         node = ray.get_runtime_context().get_node_id()

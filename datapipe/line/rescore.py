@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+import io
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
+from datapipe.line.drive import died
 from datapipe.line.executor import Line
+from datapipe.line.recorder import ERROR_SHARE, ERRORS_SEEN, RECENT
 from datapipe.record import Sample, Source
 from datapipe.run.info import RunInfo, Scoring, save_info
 from datapipe.run.ledger import KeySet, append_scores
+from datapipe.run.segments import ledger_segments, score_segments
 
 SEGMENT_ROWS = 512
+Show = Callable[[Counter[str]], None]
+Failures = dict[str, tuple[str, str]]
+"""Reason and detail by key."""
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """What a scoring did."""
+
+    scored: int
+    """Candidates, by this call."""
+    lost: tuple[str, ...]
+    """Keys of candidates that could not be scored and are `error` rows now."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +50,7 @@ class Unscored:
     def __call__(self) -> Iterator[Sample]:
         run = Folder(self.run)
         scored = KeySet(_column(run, name) for name in self.segments)
-        for name in run.names("ledger/*.parquet"):
+        for name in ledger_segments(run):
             with run.open(name) as file:
                 table = pq.read_table(file, columns=["key", "candidate", "outcome"])
             for row in table.filter(pc.equal(table["outcome"], "candidate")).to_pylist():
@@ -52,73 +70,107 @@ def begin(run: Folder, info: RunInfo, scoring: Scoring) -> RunInfo:
     return started
 
 
-def rescore(run: Folder, info: RunInfo, line: Line, show: Callable[[Counter[str]], None]) -> int:
+def rescore(run: Folder, info: RunInfo, line: Line, show: Show) -> Rescored:
     """Score what has no scores of the new generation, then make that the current one.
 
-    Returns how many candidates were scored by this call. Raises UserError when one of them cannot
-    be scored; the run then keeps its earlier scores, and running again tries only what is left.
+    Candidates that cannot be scored, damaged ones say, become `error` rows of the ledger. Raises
+    UserError when they are too many (see `datapipe.line.recorder`); the run then keeps its earlier
+    scores, and running again tries only what is left.
     """
     scoring = info.rescoring
     if scoring is None:
         raise ValueError("begin() comes first")
-    generation = scoring.generation
-    failed: list[Sample] = []
-    counts: Counter[str] = Counter()
-    for attempt in ("run", "retry"):
-        todo = Unscored(run.url, generation, _segments(run, generation))
-        samples = line.run(todo) if attempt == "run" else line.retry(todo)
-        failed = _write(run, scoring, samples, counts, show)
-        if not any(True for _ in Unscored(run.url, generation, _segments(run, generation))()):
+    progress = _Progress(run, scoring, show)
+    for stream in (line.run, line.retry):
+        progress.write(stream(progress.todo()))
+        if not any(True for _ in progress.todo()()):
             break
-    lost = list(Unscored(run.url, generation, _segments(run, generation))())
+    lost = {s.key: progress.failed.get(s.key) or died(s, line) for s in progress.todo()()}
+    if len(lost) > ERROR_SHARE * (len(lost) + progress.scored()):
+        raise _too_many(lost, len(lost) + progress.scored())
     if lost:
-        why = {s.key: s.stopped.detail for s in failed if s.stopped is not None}
-        first = lost[0].key
-        raise UserError(
-            f"{len(lost)} candidates could not be scored, so the run keeps its earlier scores; "
-            f"the first is {first}: {why.get(first, 'its worker died')}"
-        )
+        _mark_errors(run, lost)
     save_info(run, replace(info, scoring=scoring, rescoring=None))
-    _delete_but(run, {generation})
-    return counts["candidate"]
+    _delete_but(run, {scoring.generation})
+    return Rescored(progress.counts["candidate"], tuple(sorted(lost)))
 
 
-def _write(
-    run: Folder,
-    scoring: Scoring,
-    samples: Iterator[Sample],
-    counts: Counter[str],
-    show: Callable[[Counter[str]], None],
-) -> list[Sample]:
-    """Write scores in segments; returns the samples that could not be scored."""
-    waiting: list[Sample] = []
-    failed: list[Sample] = []
-    number = len(_segments(run, scoring.generation))
+class _Progress:
+    """Writes scores in segments as they come, and remembers what could not be scored."""
 
-    def flush() -> None:
-        nonlocal number
-        if waiting:
+    def __init__(self, run: Folder, scoring: Scoring, show: Show) -> None:
+        self.run, self.scoring, self.show = run, scoring, show
+        self.counts: Counter[str] = Counter()
+        self.failed: Failures = {}
+        self._recent: deque[bool] = deque(maxlen=RECENT)
+        self._waiting: list[Sample] = []
+
+    def todo(self) -> Unscored:
+        generation = self.scoring.generation
+        return Unscored(self.run.url, generation, _segments(self.run, generation))
+
+    def scored(self) -> int:
+        """Candidates with scores, also by earlier calls."""
+        return len(KeySet(_column(self.run, name) for name in self.todo().segments))
+
+    def write(self, samples: Iterable[Sample]) -> None:
+        """Raises UserError when errors are the rule rather than the exception."""
+        try:
+            for sample in samples:
+                self.counts[sample.outcome] += 1
+                self._recent.append(sample.stopped is not None)
+                if sample.stopped is None:
+                    self._waiting.append(sample)
+                else:
+                    self.failed[sample.key] = sample.stopped.reason, sample.stopped.detail
+                if len(self._waiting) >= SEGMENT_ROWS:
+                    self._flush()
+                self.show(self.counts)
+                seen, wrong = len(self._recent), sum(self._recent)
+                if seen >= ERRORS_SEEN and wrong > ERROR_SHARE * seen:
+                    raise _too_many(self.failed, seen)
+        finally:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
             # numbered apart from the segments that `synthesize` appends to the same generation
-            name = f"g{scoring.generation:04d}-r{number:06d}.parquet"
-            append_scores(run, waiting, dict(scoring.labels), name)
-            number += 1
-            waiting.clear()
+            generation = self.scoring.generation
+            number = len(_segments(self.run, generation))
+            name = f"g{generation:04d}-r{number:06d}.parquet"
+            append_scores(self.run, self._waiting, dict(self.scoring.labels), name)
+            self._waiting = []
 
-    try:
-        for sample in samples:
-            counts[sample.outcome] += 1
-            (waiting if sample.stopped is None else failed).append(sample)
-            if len(waiting) >= SEGMENT_ROWS:
-                flush()
-            show(counts)
-    finally:
-        flush()
-    return failed
+
+def _mark_errors(run: Folder, lost: Failures) -> None:
+    """Turn ledger rows into `error` rows, as the line records them."""
+    for name in run.names("ledger/*.parquet"):
+        with run.open(name) as file:
+            table = pq.read_table(file)
+        rows = table.to_pylist()
+        if marked := [row for row in rows if row["key"] in lost]:
+            for row in marked:
+                row["reason"], row["detail"] = lost[row["key"]]
+                row |= {"outcome": "error", "candidate": None, "identities": 0}
+            buffer = io.BytesIO()
+            whole = pa.Table.from_pylist(rows, schema=table.schema)  # with its times
+            pq.write_table(whole, buffer, compression="zstd")
+            run.put(name, buffer.getvalue())
+
+
+def _too_many(failed: Failures, seen: int) -> UserError:
+    """What stops a scoring."""
+    first = min(failed)
+    return UserError(
+        f"{len(failed)} of {seen} candidates could not be scored, so the run keeps its earlier "
+        f"scores; the first is {first}: {failed[first][1]}\nMend it, then run this again: it "
+        "continues"
+    )
 
 
 def _segments(run: Folder, generation: int) -> tuple[str, ...]:
     """Of the references, which are written after the views of the same segment."""
-    return tuple(run.names(f"references/g{generation:04d}-*.parquet"))
+    return tuple(score_segments(run, "references", generation))
 
 
 def _delete_but(run: Folder, generations: set[int]) -> None:

@@ -95,11 +95,29 @@ def test_a_scoring_that_stops_keeps_the_old_scores_and_continues(tiny):
     assert current(tiny) == {key: {7.0} for key in "abcde"}
 
 
-def test_a_candidate_that_cannot_be_scored_is_named(tiny):
-    """The run keeps its earlier scores."""
-    with pytest.raises(UserError, match=r"(?s)1 candidates could not.*the first is b.*boom"):
-        again(tiny, broken={"b"})
+def test_a_candidate_that_cannot_be_scored_becomes_an_error_row(tiny):
+    """The others get their scores; when it is mended, the sample is done again as any error is."""
+    assert again(tiny, broken={"b"}) == ["a", "c", "d", "e"]
+    assert current(tiny) == {key: {7.0} for key in "acde"}
+    rows = {row["key"]: row for row in pq.read_table(tiny.folder.local / "ledger").to_pylist()}
+    assert (rows["b"]["outcome"], rows["b"]["reason"], rows["b"]["candidate"]) == (
+        "error",
+        "exception",
+        None,
+    )
+    assert "boom" in rows["b"]["detail"]
+    assert rows["a"]["outcome"] == "candidate"
+    assert rows["f"]["outcome"] == "rejected"
+    assert Ledger(tiny.folder).forget_errors() == 1
+
+
+def test_more_than_a_fifth_of_them_stop_the_scoring(tiny):
+    """It is the scorer then; the run keeps its earlier scores, and the ledger its rows."""
+    with pytest.raises(UserError, match=r"(?s)2 of 5 candidates could not.*the first is b.*boom"):
+        again(tiny, broken={"b", "c"})
     assert current(tiny) == {key: {80.0} for key in "abcde"}
+    assert again(tiny) == ["b", "c"]
+    assert current(tiny) == {key: {7.0} for key in "abcde"}
 
 
 def test_a_run_that_is_continued_after_scoring_loses_no_score(tiny):
