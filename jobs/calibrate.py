@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import tyro
 
 from datapipe.faces.load import FACES
 from jobs import entry
-from jobs.line import Device
 
 if TYPE_CHECKING:
     from datapipe.faces.base import FaceAnalyzer
@@ -54,7 +53,7 @@ class Settings:
     """Which face models compare; the default is those of the run or the pairs."""
     faces_folder: Path | None = None
     """buffalo_l's model pack; the default is ~/.insightface/models/buffalo_l."""
-    device: Device = "cpu"
+    device: Literal["cpu", "cuda"] = "cpu"
     """Where buffalo_l runs."""
     workers: int | None = None
     """Processes that embed; the default is one per CPU, and one on a GPU."""
@@ -168,12 +167,13 @@ def _of_pairs(settings: Settings, folder: Folder, told: Told) -> tuple[Rules, Fa
 
 def _faces(settings: Settings, default: str) -> FaceAnalyzer:
     from datapipe.errors import UserError
-    from jobs.line import FaceSettings
+    from datapipe.faces.load import face_analyzer
 
     name = settings.faces or default
-    if name not in ("light", "buffalo_l"):
+    if name not in get_args(FACES):
         raise UserError(f"{settings.source} was made with the faces {name!r}; give --faces")
-    return FaceSettings(name, settings.faces_folder).load(settings.device)  # type: ignore[arg-type]
+    chosen = cast("FACES", name)
+    return face_analyzer(chosen, device=settings.device, folder=settings.faces_folder)
 
 
 def _workers(settings: Settings) -> int:

@@ -113,7 +113,7 @@ def _asked(
 ) -> tuple[Asked, str]:
     needed = people_needed(far)
     if at.people < needed:
-        return "too_few", f"{at.people} people with a face there; a rate of {far:g} needs {needed}"
+        return "too_few", f"{at.people} different people there; a rate of {far:g} needs {needed}"
     with_own = len(np.unique(at.genuine_person))
     if 0 < with_own < LEAST_PEOPLE:
         return "too_few", f"{with_own} people with a genuine pair; {LEAST_PEOPLE} are needed"
