@@ -7,17 +7,19 @@ import glob
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from datapipe.errors import UserError
+from datapipe.stores import denied, open_object, steadily, user_store
 
+_BLOCK = 4 << 20
+"""Bytes that one request to an object store reads of a file."""
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -34,11 +36,20 @@ class Folder:
 
     @cached_property
     def _fs_root(self) -> tuple[Any, str]:
+        fs, root = user_store(self.url)
+        return fs, root.rstrip("/")
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"url": self.url}  # each process opens the store itself, as `user_store` does
+
+    def _ask(self, ask: Callable[..., Any], name: str, *args: Any, **named: Any) -> Any:
+        """A repeatable request about a file; raises as `datapipe.stores.steadily` does."""
+        if self.local is not None:
+            return ask(*args, **named)
         try:
-            fs, root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as wrong:
-            raise UserError(f"{self.url}: {wrong}") from wrong
-        return fs, str(root).rstrip("/")
+            return steadily(f"{self.url}/{name}", ask, *args, **named)
+        except PermissionError as fault:
+            raise denied(f"{self.url}/{name}", fault) from fault
 
     @property
     def fs(self) -> Any:
@@ -61,32 +72,58 @@ class Folder:
         return Folder(f"{self.url}/{name}")
 
     def exists(self, name: str) -> bool:
-        return bool(self.fs.exists(self.path(name)))
+        return bool(self._ask(self.fs.exists, name, self.path(name)))
 
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError."""
-        return cast(bytes, self.fs.cat_file(self.path(name)))
+        return cast(bytes, self._ask(self.fs.cat_file, name, self.path(name)))
 
     def read_text(self, name: str) -> str:
         return self.read(name).decode()
 
     def open(self, name: str) -> IO[bytes]:
-        return cast("IO[bytes]", self.fs.open(self.path(name), "rb"))
+        if self.local is not None:
+            return cast("IO[bytes]", self.fs.open(self.path(name), "rb"))
+        where = f"{self.url}/{name}"
+        return cast(
+            "IO[bytes]", self._ask(open_object, name, self.fs, self.path(name), where, _BLOCK)
+        )
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file; readers see the old content or the new, never a part."""
         if self.local is None:
-            self.fs.pipe_file(self.path(name), data)
+            self._send(self.fs.pipe_file, name, self.path(name), data)
             return
         with self.create(name) as file:
             file.write(data)
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        """Write a file that nobody has written: False, and no change, if other content is there.
+
+        On an object store one conditional put decides between writers. A disk knows no such put:
+        there the last of two writers wins.
+        """
+        if self.local is not None:
+            self.put(name, data)
+            return True
+        try:
+            self._send(self.fs.pipe_file, name, self.path(name), data, mode="create")
+        except FileExistsError:  # perhaps by this very request, whose answer was lost
+            return self.read(name) == data
+        return True
+
+    def _send(self, send: Callable[..., Any], name: str, *args: Any, **named: Any) -> None:
+        try:
+            self._ask(send, name, *args, **named)
+        except FileNotFoundError as missing:
+            raise UserError(f"{self.url}: {missing}. Make the bucket, or name another") from missing
 
     @contextmanager
     def create(self, name: str) -> Iterator[IO[bytes]]:
         """A file that appears when the block ends, and not at all when it raises."""
         target = self.path(name)
         if self.local is None:
-            with self._create_remote(target) as file:
+            with self._create_remote(name, target) as file:
                 yield file
             return
         path = Path(target)
@@ -110,26 +147,31 @@ class Folder:
                 temporary.unlink(missing_ok=True)
 
     @contextmanager
-    def _create_remote(self, target: str) -> Iterator[IO[bytes]]:
+    def _create_remote(self, name: str, target: str) -> Iterator[IO[bytes]]:
         # through a local file: not every store can take back an upload that has begun
         with tempfile.NamedTemporaryFile(prefix="harmoview-") as file:
             yield cast("IO[bytes]", file)
             file.flush()
-            self.fs.put_file(file.name, target)
+            self._send(self.fs.put_file, name, file.name, target)
 
     def names(self, pattern: str) -> list[str]:
         """Names that match a glob, sorted, without unfinished files."""
-        self.fs.invalidate_cache()
+        return list(self.sizes(pattern))
+
+    def sizes(self, pattern: str) -> dict[str, int]:
+        """The same names, with their bytes."""
         prefix = len(self._fs_root[1]) + 1
-        found = self.fs.glob(f"{glob.escape(self._fs_root[1])}/{pattern}")
-        return sorted(
-            name[prefix:]
-            for name in map(str, found)
-            if not PurePosixPath(name).name.startswith(".")
-        )
+        where = f"{glob.escape(self._fs_root[1])}/{pattern}"
+        found = self._ask(self.fs.glob, pattern, where, detail=True)
+        return {
+            str(path)[prefix:]: int(info["size"])
+            for path, info in sorted(found.items())
+            if not PurePosixPath(str(path)).name.startswith(".")
+        }
 
     def delete(self, name: str) -> None:
         """Delete a file if it exists."""
         path = self.path(name)
-        if self.fs.exists(path):
-            self.fs.rm_file(path)
+        if self._ask(self.fs.exists, name, path):
+            with suppress(FileNotFoundError):  # a first try had done it
+                self._ask(self.fs.rm_file, name, path)

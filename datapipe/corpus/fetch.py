@@ -27,8 +27,9 @@ def open_source(source: Source) -> Iterator[tuple[IO[bytes], int]]:
     """The video's bytes as a file that reads forwards, and how many they are.
 
     Raises BadSample("unreadable") when there is no such file, it may not be read or is empty, and
-    while reading when it ends early. A storage that fails (no connection, credentials refused,
-    a broken disk) raises its own error: that says nothing about the video.
+    while reading when it ends early. A broken disk, or a host on the web that does not answer,
+    raises its own error: that says nothing about the video. Raises UserError when an object store
+    stays away, PermissionError when it refuses this object.
     """
     where = _place(source)
     opened = _open_local(where.path) if where.fs is None else _open_remote(where, source)
@@ -122,7 +123,7 @@ def _local_handle(path: str) -> tuple[int, int]:
 def _open_remote(where: Place, source: Source) -> Iterator[tuple[_Read, int]]:
     def read(position: int, count: int) -> bytes:
         with _missing_is_bad(source):
-            data = bytes(where.fs.cat_file(where.path, start=position, end=position + count))
+            data = bytes(where.ask(where.fs.cat_file, start=position, end=position + count))
         if len(data) > count:
             raise OSError(f"{where.url}: the server does not read parts of files")
         return data
@@ -131,7 +132,7 @@ def _open_remote(where: Place, source: Source) -> Iterator[tuple[_Read, int]]:
         yield read, source.offset + source.size
         return
     with _missing_is_bad(source):
-        info = where.fs.info(where.path)
+        info = where.ask(where.fs.info)
     if info["type"] != "file" or info["size"] is None:
         raise BadSample("unreadable", f"{source}: not a file of known size")
     yield read, int(info["size"])

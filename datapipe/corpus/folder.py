@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias
 
 from datapipe.corpus import captions, suffixes
 from datapipe.corpus.keys import file_key
@@ -15,6 +16,7 @@ from datapipe.corpus.place import Place, is_about_the_path
 from datapipe.corpus.tars import Tar, tar_samples
 from datapipe.errors import UserError
 from datapipe.record import Sample, Source
+from datapipe.stores import denied
 
 _BATCH = 256  # videos whose captions are asked of an object store at once
 
@@ -82,17 +84,25 @@ def _videos(directory: Directory, names: list[str]) -> Iterator[Sample]:
     )
 
 
-def _video(directory: Directory, name: str, caption: str) -> Sample:
+def _video(directory: Directory, name: str, caption: str | PermissionError) -> Sample:
     url = captions.well_formed(directory.place.join(name).url)
     suffix = PurePosixPath(name).suffix.lower()
     source = Source(url, suffix, size=directory.sizes.get(name))
-    sample = Sample(file_key(directory.relative + name), source, caption)
+    key = file_key(directory.relative + name)
+    if isinstance(caption, PermissionError):
+        detail = f"{url}: its caption may not be read: {caption}"
+        return Sample(key, source).stop("error", "caption_denied", detail)
+    sample = Sample(key, source, caption)
     problem = directory.problems.get(name)
     return sample.stop("rejected", "unreadable", f"{url}: {problem}") if problem else sample
 
 
-def _read_local(directory: Directory, names: Iterable[str]) -> dict[str, str]:
-    texts = {}
+_Texts: TypeAlias = dict[str, str | PermissionError]
+"""Captions by file name, or why a store refuses one: with the right granted it is worth a retry."""
+
+
+def _read_local(directory: Directory, names: Iterable[str]) -> _Texts:
+    texts: _Texts = {}
     for name in names:
         suffix = PurePosixPath(name).suffix
         try:
@@ -106,21 +116,24 @@ def _read_local(directory: Directory, names: Iterable[str]) -> dict[str, str]:
     return texts
 
 
-def _read_remote(directory: Directory, names: list[str]) -> dict[str, str]:
+def _read_remote(directory: Directory, names: list[str]) -> _Texts:
     """All at once: an object store answers one request in the time of many."""
     wanted = {name: _bytes_to_read(directory, name) for name in names}
     wanted = {name: size for name, size in wanted.items() if size}
+    fs = directory.place.fs
     paths = [directory.place.join(name).path for name in wanted]
-    answers = directory.place.fs.cat_ranges(
-        paths, [0] * len(paths), list(wanted.values()), on_error="return"
-    )
-    texts = {}
-    for name, answer in zip(wanted, answers, strict=True):
-        if isinstance(answer, FileNotFoundError):
+    answers = fs.cat_ranges(paths, [0] * len(paths), list(wanted.values()), on_error="return")
+    texts: _Texts = {}
+    for (name, size), answer in zip(wanted.items(), answers, strict=True):
+        try:
+            if isinstance(answer, BaseException):  # by itself, and with patience
+                answer = directory.place.join(name).ask(fs.cat_file, start=0, end=size)
+        except FileNotFoundError:
             continue
-        if isinstance(answer, BaseException):
-            raise answer
-        texts[name] = captions.decode(PurePosixPath(name).suffix, answer)
+        except PermissionError as fault:
+            texts[name] = fault
+        else:
+            texts[name] = captions.decode(PurePosixPath(name).suffix, answer)
     return texts
 
 
@@ -187,7 +200,7 @@ def _remote(root: Place) -> Iterator[Directory]:
         relative = todo.pop()
         place = root.join(relative) if relative else root
         sizes, folders = {}, []
-        for info in root.fs.ls(place.path, detail=True):
+        for info in _entries(root, place):
             path = str(info["name"]).rstrip("/")
             name = path.rpartition("/")[2]
             if path == place.path.rstrip("/") or name.startswith("."):
@@ -198,3 +211,11 @@ def _remote(root: Place) -> Iterator[Directory]:
                 sizes[name] = int(info["size"])
         yield Directory(place, relative, sorted(sizes), sizes)
         todo.extend(f"{relative}{name}/" for name in sorted(folders, reverse=True))
+
+
+def _entries(root: Place, place: Place) -> Iterable[Mapping[str, Any]]:
+    try:
+        listed: Iterable[Mapping[str, Any]] = place.ask(root.fs.ls, detail=True)
+    except PermissionError as fault:
+        raise denied(place.url, fault) from fault
+    return listed

@@ -83,6 +83,8 @@ def _kind(url: str, place: Place) -> Literal["folder", "file", "nothing"]:
         if place.is_dir():
             return "folder"
         return "file" if place.is_file() else "nothing"
+    except UserError:
+        raise
     except OSError as fault:
         reason = fault.strerror or str(fault)
         raise UserError(f"{url}: {reason}. Check the address and the right to read it") from fault

@@ -109,7 +109,7 @@ def _rows(place: Place) -> Iterator[_Row]:
         with place.open() as file:
             yield from read(file, place.url)
     except PermissionError as fault:
-        raise UserError(f"{place.url}: {fault.strerror}. Make it readable") from fault
+        raise UserError(f"{place.url}: {fault.strerror or fault}. Make it readable") from fault
 
 
 def _row(values: dict[str, Any], where: str) -> _Row:

@@ -12,6 +12,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.pack.scored import parquet, tables
 from datapipe.run.info import RunInfo, load_info
+from datapipe.run.segments import ledger_segments
 from datapipe.run.store import CandidateStore
 
 Row = Mapping[str, Any]
@@ -42,7 +43,7 @@ def find_rows(run: Folder, key: str) -> SampleRows:
     info = load_info(run)
     with tables(run, info) as connection:
         connection.execute(f"SET threads = {THREADS}")
-        segments = run.names("ledger/*.parquet")
+        segments = ledger_segments(run)
         found = _where(connection, run, segments, key)
         if found is None:
             raise UserError(_unknown(connection, run, key))

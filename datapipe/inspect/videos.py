@@ -10,6 +10,7 @@ import duckdb
 from datapipe.files import Folder
 from datapipe.pack.scored import parquet
 from datapipe.run.ledger import RECORDED, STARTED
+from datapipe.run.segments import ledger_segments
 
 STAGES = ("prepare", "synthesize", "score")
 EXAMPLES = 3
@@ -154,7 +155,7 @@ def sources(connection: duckdb.DuckDBPyConnection) -> Sources:
 
 def clock(connection: duckdb.DuckDBPyConnection, run: Folder) -> Clock | None:
     """None where there is no segment, or one that does not say when it was written."""
-    names = run.names("ledger/*.parquet")
+    names = ledger_segments(run)
     if not names:
         return None
     segments = parquet(run, names, "parquet_kv_metadata")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -49,7 +48,7 @@ def plan_of(run: Folder, info: RunInfo, **chosen: Any) -> str:
         "settings": info.settings_hash,
         "seed": info.seed,
         "scoring": asdict(info.scoring),
-        "tables": [_sizes(run, pattern) for pattern in patterns],
+        "tables": [run.sizes(pattern) for pattern in patterns],
         **chosen,
     }
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
@@ -124,11 +123,5 @@ def _finished(out: Folder, plan: str) -> Finished:
 
 
 def _whole(out: Folder, shards: Sequence[Shard]) -> bool:
-    sizes = _sizes(out, "*.tar") if shards else {}
+    sizes = out.sizes("*.tar") if shards else {}
     return all(sizes.get(shard.name) == shard.bytes for shard in shards)
-
-
-def _sizes(folder: Folder, pattern: str) -> dict[str, int]:
-    folder.fs.invalidate_cache()
-    found = folder.fs.glob(glob.escape(folder.path("")) + pattern, detail=True)
-    return {name.rsplit("/", 1)[1]: int(one["size"]) for name, one in sorted(found.items())}

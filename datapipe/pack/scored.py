@@ -18,6 +18,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo
 from datapipe.run.ledger import LEDGER, REFERENCES, VIEWS
+from datapipe.run.segments import ledger_segments, score_segments
 
 MEMORY = "1GB"
 """What duckdb may hold; a larger sort spills to the temporary folder."""
@@ -77,11 +78,11 @@ def tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConnection]:
 
     Raises UserError when they cannot be read, also inside the block.
     """
-    generation = f"g{info.scoring.generation:04d}-*.parquet"
+    generation = info.scoring.generation
     sources = {
-        "ledger": (LEDGER, "ledger/*.parquet"),
-        "refs": (REFERENCES, f"references/{generation}"),
-        "views": (VIEWS, f"views/{generation}"),
+        "ledger": (LEDGER, ledger_segments(run)),
+        "refs": (REFERENCES, score_segments(run, "references", generation)),
+        "views": (VIEWS, score_segments(run, "views", generation)),
     }
     with ExitStack() as stack:
         stack.enter_context(_readable(run))
@@ -92,8 +93,8 @@ def tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("SET preserve_insertion_order = false")
         if run.local is None:
             connection.register_filesystem(run.fs)
-        for table, (schema, pattern) in sources.items():
-            _define(connection, table, schema, run, pattern)
+        for table, (schema, names) in sources.items():
+            _define(connection, table, schema, run, names)
         yield connection
 
 
@@ -106,9 +107,12 @@ def _readable(run: Folder) -> Iterator[None]:
 
 
 def _define(
-    connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema, run: Folder, pattern: str
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    schema: pa.Schema,
+    run: Folder,
+    names: Sequence[str],
 ) -> None:
-    names = run.names(pattern)
     if not names:
         connection.register("nothing", schema.empty_table())
         connection.execute(f"CREATE TABLE {table} AS FROM nothing")

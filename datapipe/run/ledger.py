@@ -19,8 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import Identity, Sample
+from datapipe.run.segments import ledger_segments
 
 LEDGER = pa.schema(
     [
@@ -101,11 +103,11 @@ class Ledger:
     def __init__(self, run: Folder) -> None:
         self.run = run
         self._started = time.time()
-        self._next = 1 + max((int(_segment(n)) for n in run.names("ledger/*.parquet")), default=-1)
+        self._next = 1 + max((int(_segment(n)) for n in ledger_segments(run)), default=-1)
 
     def recover(self, generation: int) -> None:
         """Delete what a killed driver left half-done: scores whose ledger segment is missing."""
-        finished = {_segment(name) for name in self.run.names("ledger/*.parquet")}
+        finished = {_segment(name) for name in ledger_segments(self.run)}
         for table in ("views", "references"):
             for name in self.run.names(f"{table}/g{generation:04d}-*.parquet"):
                 if (number := _segment(name)).isdigit() and number not in finished:
@@ -114,11 +116,21 @@ class Ledger:
     def append(self, samples: Sequence[Sample], labels: dict[str, str], generation: int) -> None:
         """Write one segment of finished samples; `labels` name the judges (see VIEWS)."""
         segment = f"{self._next:06d}.parquet"
+        if self.run.exists(f"ledger/{segment}"):
+            raise self._overtaken(segment)
         append_scores(self.run, samples, labels, f"g{generation:04d}-{segment}")
         times = {STARTED: repr(self._started), RECORDED: repr(time.time())}
         rows = [_ledger_row(sample) for sample in samples]
-        _put_rows(self.run, f"ledger/{segment}", LEDGER.with_metadata(times), rows)
+        table = pa.Table.from_pylist(rows, schema=LEDGER.with_metadata(times))
+        if not self.run.put_new(f"ledger/{segment}", _parquet(table)):
+            raise self._overtaken(segment)
         self._next += 1
+
+    def _overtaken(self, segment: str) -> UserError:
+        return UserError(
+            f"{self.run.url}: another process wrote ledger/{segment} meanwhile; see that only one "
+            "works on this run, then run the same command again: it continues"
+        )
 
     @property
     def segments(self) -> int:
@@ -127,7 +139,7 @@ class Ledger:
 
     def recorded_keys(self, segments: int | None = None) -> Iterator[list[str]]:
         """The recorded keys, a segment at a time; of the first `segments` only, if given."""
-        for name in self.run.names("ledger/*.parquet"):
+        for name in ledger_segments(self.run):
             if segments is None or int(_segment(name)) < segments:
                 with self.run.open(name) as file:
                     yield pq.read_table(file, columns=["key"])["key"].to_pylist()
@@ -135,7 +147,7 @@ class Ledger:
     def forget_errors(self) -> int:
         """Take the `error` rows out, so that their samples are done again; returns how many."""
         forgotten = 0
-        for name in self.run.names("ledger/*.parquet"):
+        for name in ledger_segments(self.run):
             with self.run.open(name) as file:
                 table = pq.read_table(file)
             kept = table.filter(pc.not_equal(table["outcome"], "error"))
@@ -206,9 +218,13 @@ def _digest(key: str) -> bytes:
 
 
 def _put(run: Folder, name: str, table: pa.Table) -> None:
+    run.put(name, _parquet(table))
+
+
+def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    run.put(name, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _put_rows(run: Folder, name: str, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:

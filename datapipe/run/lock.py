@@ -68,7 +68,7 @@ def _on_store(folder: Folder) -> Iterator[None]:
 
     def renew() -> None:
         while not done.wait(BEAT):
-            with suppress(OSError):  # one sign of life may fail; the next is sooner than STALE
+            with suppress(OSError, UserError):  # the store is away; so it is for any other
                 folder.put(_NAME, _content())
 
     keeper = threading.Thread(target=renew, daemon=True)

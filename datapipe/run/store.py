@@ -96,7 +96,7 @@ class CandidateStore:
                 tar.add(writer, f"{sample.key}.{reference_name(index)}", picture.reference)
                 for yaw in sorted(picture.views):
                     tar.add(writer, f"{sample.key}.{view_name(index, yaw)}", picture.views[yaw])
-        self.run.put(name, buffer.getvalue())
+        self.run.put_new(name, buffer.getvalue())  # an earlier writer's stays, were it to differ
         lean = tuple(replace(identity, portrait=b"") for identity in sample.identities)
         return replace(sample, identities=lean, candidate=name)
 

@@ -18,6 +18,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.inspect.report.stops import Floats
 from datapipe.run.info import RunInfo
+from datapipe.run.segments import ledger_segments, score_segments
 
 SCORES = (
     "sharpness",
@@ -71,8 +72,9 @@ def segments(run: Folder, info: RunInfo) -> list[str]:
     Without those that a killed driver left: it writes the ledger's segment last.
     """
     prefix = f"g{info.scoring.generation:04d}-"
-    finished = {name.rsplit("/", 1)[1] for name in run.names("ledger/*.parquet")}
-    names = [name.rsplit("/", 1)[1] for name in run.names(f"references/{prefix}*.parquet")]
+    finished = {name.rsplit("/", 1)[1] for name in ledger_segments(run)}
+    scored = score_segments(run, "references", info.scoring.generation)
+    names = [name.rsplit("/", 1)[1] for name in scored]
     return [
         name
         for name in names
