@@ -144,7 +144,7 @@ class _Progress:
 
 def _mark_errors(run: Folder, lost: Failures) -> None:
     """Turn ledger rows into `error` rows, as the line records them."""
-    for name in run.names("ledger/*.parquet"):
+    for name in ledger_segments(run):
         with run.open(name) as file:
             table = pq.read_table(file)
         rows = table.to_pylist()
