@@ -228,7 +228,9 @@ class Clip:
 
 def _open(path: Path) -> Any:
     return av.open(
-        str(path), options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+        str(path),
+        options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
+        metadata_errors="replace",  # titles in any encoding; nobody reads them
     )
 
 
