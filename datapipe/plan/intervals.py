@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.stats import hypergeom, t
 
 LEVEL = 0.95
 _TAIL = (1 - LEVEL) / 2
-RESAMPLES = 2000
+RESAMPLES = 1000
 ENOUGH = 10
 """Values from which a bootstrap makes sense; Student's t has the fewer."""
 
@@ -46,6 +47,7 @@ class Estimate:
 ZERO = Estimate(0.0, 0.0, 0.0)
 
 
+@lru_cache(maxsize=4096)
 def count_of(seen: int, sample: int, population: int) -> Estimate:
     """How many of `population` have what `seen` of `sample` have.
 
@@ -62,7 +64,7 @@ def count_of(seen: int, sample: int, population: int) -> Estimate:
 
     low = _first(shows_so_many, least, most)
     high = _first(hardly_so_few, low, most + 1) - 1
-    return Estimate(population * seen / sample, low, max(low, high))
+    return Estimate(population * seen / sample, float(low), float(max(low, high)))
 
 
 def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
