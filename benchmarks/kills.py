@@ -154,7 +154,7 @@ class Campaign:
     def drivers(self, run: Path, left: int, ray: bool = False) -> tuple[int, bool]:
         """One driver, killed after a random time unless it is done by then."""
         target = ray_driver if ray else local_driver
-        driver = SPAWN.Process(target=target, args=(run, self.settings.samples))
+        driver = SPAWN.Process(target=target, args=(run, self.settings.samples), daemon=True)
         driver.start()
         patience = self.draw.uniform(3, 25) if ray else self.draw.uniform(0.02, 2)
         driver.join(patience if left else None)
@@ -167,15 +167,16 @@ class Campaign:
 
     def workers(self, run: Path, left: int) -> tuple[int, bool]:
         """One driver on Ray whose workers are killed while it works."""
-        driver = SPAWN.Process(target=ray_driver, args=(run, self.settings.samples))
+        driver = SPAWN.Process(target=ray_driver, args=(run, self.settings.samples), daemon=True)
         driver.start()
-        killed = 0
+        killed, log, seen = 0, run.with_name("calls"), 0
         while driver.is_alive():
-            driver.join(self.draw.uniform(0.3, 1.5))
-            victims = session_workers(driver.pid) if _lines(run.with_name("calls")) else []
-            if victims and killed < left:
+            driver.join(self.draw.uniform(0.1, 1.0))
+            # only when work went on since the last: else none would ever come to work
+            if killed < left and _lines(log) > seen and (found := session_workers(driver.pid)):
+                seen = _lines(log)
                 try:
-                    os.kill(self.draw.choice(victims), signal.SIGKILL)
+                    os.kill(self.draw.choice(found), signal.SIGKILL)
                 except ProcessLookupError:
                     continue
                 killed += 1
@@ -185,7 +186,7 @@ class Campaign:
         """One driver on a cluster that loses nodes."""
         before = _lines(run.with_name("kills"))
         args = (run, self.settings.samples, left, self.draw.getrandbits(32))
-        driver = SPAWN.Process(target=cluster_driver, args=args)
+        driver = SPAWN.Process(target=cluster_driver, args=args, daemon=True)
         driver.start()
         driver.join()
         return _lines(run.with_name("kills")) - before, _done(driver.exitcode)
@@ -221,6 +222,8 @@ def main(settings: Settings) -> None:
         ]
         total = Tally()
         for name, kills, attempt in kinds:
+            if not kills:
+                continue
             begin = time.monotonic()
             one = campaign.until(kills, attempt)
             print(
