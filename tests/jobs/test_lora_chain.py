@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+import ray
 
 from datapipe.files import Folder
 from datapipe.record import YAWS
@@ -17,10 +18,20 @@ from lora_engine.pairs import Pairs
 FLUX = Path(__file__).parents[1] / "lora_engine/flux"
 
 
+def contents(run):
+    """Every candidate and shard of a run."""
+    files = [*(run / "candidates").rglob("*.tar"), *(run / "shards").glob("*.tar")]
+    return {str(file.relative_to(run)): file.read_bytes() for file in files}
+
+
 @pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.weights
 def test_from_virtual_subjects_to_views_of_a_video(tmp_path):
-    """subjects, pairs, train-lora, views and synthesize take each other's output as it is."""
+    """subjects, pairs, train-lora, views and synthesize take each other's output as it is.
+
+    A run begun in one process and continued on Ray, on a declared GPU, is the run in one process.
+    """
     base = runpy.run_path(str(FLUX / "tiny.py"))["save_base"](tmp_path / "base")
     clips, made, lora, run = (str(tmp_path / name) for name in ("clips", "pairs", "lora", "run"))
     few = ["--seconds", "3", "--size", "384", "--workers", "1", "--quiet"]
@@ -48,3 +59,10 @@ def test_from_virtual_subjects_to_views_of_a_video(tmp_path):
     adapter = (tmp_path / "lora/pytorch_lora_weights.safetensors").read_bytes()
     assert len(seen) == len(YAWS)
     assert record["provenance"]["engine"]["adapter"] == hashlib.sha256(adapter).hexdigest()
+
+    ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, logging_level="ERROR")
+    assert synthesize.main([clips, *flux, "--out", run, "--quiet"]) == 0
+    whole = tmp_path / "whole"
+    assert synthesize.main([clips, *flux, "--out", str(whole), "--local", "--quiet"]) == 0
+    assert len(contents(whole)) >= 2
+    assert contents(tmp_path / "run") == contents(whole)
