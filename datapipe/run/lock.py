@@ -83,17 +83,16 @@ def _on_store(folder: Folder) -> Iterator[None]:
 
 def _take(folder: Folder) -> None:
     """Create the lock object; one whose holder is dead is taken away first."""
-    path = folder.path(_NAME)
     for _ in range(2):
-        try:
-            folder.fs.pipe_file(path, _content(), mode="create")
-        except FileExistsError:
-            held = json.loads(folder.read(_NAME))
-            if time.time() - held["beat"] < STALE:
-                raise _in_use(folder.url, held["holder"]) from None
-            folder.delete(_NAME)
-        else:
+        if folder.put_new(_NAME, _content()):
             return
+        try:
+            held = json.loads(folder.read(_NAME))
+        except FileNotFoundError:  # let go just now
+            continue
+        if time.time() - held["beat"] < STALE:
+            raise _in_use(folder.url, held["holder"])
+        folder.delete(_NAME)
     raise _in_use(folder.url, "another process")
 
 
