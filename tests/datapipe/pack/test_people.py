@@ -241,9 +241,9 @@ def test_interrupted_splits_continue(run, monkeypatch):
         with pytest.raises(UserError, match="interrupted"):
             pack_chosen(run, out, APPLIED, limits, chosen, quiet)
     assert "manifest.json" not in out.names("*")
-    before = {path.name: path.stat().st_ino for path in (out.local / "train").glob("*.tar")}
+    before = {path.name: path.stat().st_mtime_ns for path in (out.local / "train").glob("*.tar")}
     pack_chosen(run, out, APPLIED, limits, chosen, quiet)
-    after = {path.name: path.stat().st_ino for path in (out.local / "train").glob("*.tar")}
+    after = {path.name: path.stat().st_mtime_ns for path in (out.local / "train").glob("*.tar")}
     assert before == after
     assert contents(out) == once
 
