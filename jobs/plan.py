@@ -79,6 +79,8 @@ class Settings:
     planned: Annotated[PlannedCluster, FLAT] = field(default_factory=PlannedCluster)
     line: Annotated[LineSettings, FLAT] = field(default_factory=LineSettings)
     cluster: Annotated[ClusterSettings, FLAT] = field(default_factory=ClusterSettings)
+    retry_errors: bool = False
+    """Do the samples again that ended in an error before."""
     rules: str | None = None
     """Rules file to judge by; the default rules come with the package."""
     json: bool = False
@@ -141,6 +143,8 @@ def _work(
     """The line over what the ledger lacks of the pilot; where that is nothing, nothing starts."""
     ledger = Ledger(run)
     ledger.recover(info.scoring.generation)
+    if settings.retry_errors:
+        ledger.forget_errors()
     todo = PilotTodo(info.corpus, run.url, ledger.segments, chosen=pilot.samples)
     left = sum(1 for _ in todo.all())
     if not left:
