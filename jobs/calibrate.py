@@ -124,15 +124,15 @@ def _drawn(settings: Settings) -> tuple[Rules, FaceAnalyzer, Drawn]:
     from jobs.progress import progress
 
     source = Folder(settings.source)
+    readers = {"run.json": _of_run, "manifest.json": _of_pairs}
+    read = next((read for name, read in readers.items() if source.exists(name)), None)
+    if read is None:
+        raise UserError(
+            f"{source.url} is neither a run (run.json) nor pairs (manifest.json); make one with "
+            "`harmoview synthesize` or `harmoview pairs`"
+        )
     with progress("identities", quiet=settings.quiet) as show:
-        if source.exists("run.json"):
-            return _of_run(settings, source, show)
-        if source.exists("manifest.json"):
-            return _of_pairs(settings, source, show)
-    raise UserError(
-        f"{source.url} is neither a run (run.json) nor pairs (manifest.json); make one with "
-        "`harmoview synthesize` or `harmoview pairs`"
-    )
+        return read(settings, source, show)
 
 
 def _of_run(settings: Settings, run: Folder, told: Told) -> tuple[Rules, FaceAnalyzer, Drawn]:
