@@ -13,7 +13,10 @@ from lora_engine.mesh.raster import Array
 
 WORK = 288  # longest side the masks are computed at
 SKIN_RANGE = 30.0  # Lab distance up to which a pixel may still be skin
-BALD = 14.0  # hair this close to the skin's colour counts as none
+# What is above the forehead is bare skin if it is within all three; see `_bald`.
+COLOUR = 14.0  # Lab distance from the cheeks
+HUE = 4.0  # Lab distance from the line on which the skin's light and shade lie
+STRANDS = 3.7  # fine contrast, as a multiple of the face's
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def masks(photo: Image, points: Array) -> Masks:
     hair = np.median(lab[above], axis=0) if above.sum() > 30 else np.array([10.0, 0, 0])
     to_skin, to_hair = _distance(lab, skin), _distance(lab, hair)
     is_skin = person * (to_skin < to_hair) * (to_skin < SKIN_RANGE)
-    bald = bool(np.linalg.norm(skin - hair) < BALD)
+    bald = bool(np.linalg.norm(skin - hair) < COLOUR) and _bald(lab, where, cheeks, above)
     is_hair = person * (to_hair <= to_skin) * (to_hair < 45) * (1 - oval) * (not bald)
     return Masks(
         person=_soften(person, photo.shape),
@@ -54,6 +57,32 @@ def masks(photo: Image, points: Array) -> Masks:
         hair_colour=_rgb(hair),
         bald=bald,
     )
+
+
+def _bald(lab: Array, points: Array, cheeks: Array, above: Array) -> bool:
+    """Whether what is `above` the forehead has the cheeks' hue and is as smooth as the face.
+
+    Blond hair may be as bright as skin, but is yellower: light and shade make a colour stronger or
+    weaker, they do not turn it. Hair of the skin's very hue still shows its strands.
+    """
+    wide, tall = float(np.ptp(points[OVAL, 0])), float(np.ptp(points[OVAL, 1]))
+    near = 2 * int(0.04 * wide) + 1  # the head's outline is no texture
+    inside = cv2.erode(above.astype(np.uint8), np.ones((near, near), np.uint8)) > 0
+    if inside.sum() < 30:
+        return True
+    skin, found = np.median(lab[cheeks], axis=0), np.median(lab[inside], axis=0)
+    across = np.array([-skin[2], skin[1]]) / max(1.0, float(np.hypot(*skin[1:])))
+    if abs(across @ found[1:]) > HUE:
+        return False
+    bright = lab[..., 0]
+    fine = abs(bright - cv2.GaussianBlur(bright, (0, 0), 0.015 * wide))
+    x, y = points[FOREHEAD]
+    forehead = _box(lab.shape, x, 0.2 * wide, y + 0.06 * tall, y + 0.2 * tall)
+    here, *bare = (
+        np.median(fine[part]) / max(1.0, float(np.median(bright[part])))
+        for part in (inside, forehead, cheeks)
+    )
+    return bool(here < STRANDS * min(bare))
 
 
 def _rgb(lab: Array) -> Array:
@@ -116,11 +145,16 @@ def _discs(shape: tuple[int, ...], points: Array) -> Array:
 
 def _above_forehead(shape: tuple[int, ...], points: Array) -> Array:
     """A box above the top landmark: most likely hair."""
-    mask = np.zeros(shape, bool)
     x, y = points[FOREHEAD]
     wide, tall = float(np.ptp(points[OVAL, 0])), float(np.ptp(points[OVAL, 1]))
-    top, bottom = int(max(0, y - 0.35 * tall)), int(max(1, y - 0.12 * tall))
-    mask[top:bottom, max(0, int(x - 0.25 * wide)) : int(x + 0.25 * wide)] = True
+    return _box(shape, x, 0.25 * wide, y - 0.35 * tall, y - 0.12 * tall)
+
+
+def _box(shape: tuple[int, ...], x: float, half: float, top: float, bottom: float) -> Array:
+    """From `top` to `bottom`, `half` to either side of `x`."""
+    mask = np.zeros(shape[:2], bool)
+    rows = slice(int(max(0, top)), int(max(1, bottom)))
+    mask[rows, max(0, int(x - half)) : int(x + half)] = True
     return mask
 
 
