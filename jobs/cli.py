@@ -10,6 +10,7 @@ COMMANDS = {
     "subjects": "render virtual subjects turning their heads, with exact yaw per frame",
     "plan": "what a corpus will give and cost, estimated from a pilot of some of its videos",
     "synthesize": "the main job: a video corpus in, seven-view WebDataset shards out",
+    "profile": "where the time of a few samples goes, and what bounds the line",
     "score": "measure the views of a run again",
     "pack": "apply the rules to a run's scores and write shards",
     "stats": "filter statistics of a run",

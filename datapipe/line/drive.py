@@ -37,8 +37,9 @@ def drive(line: Line, todo: Todo, recorder: Recorder, show: Show) -> None:
 
 
 def died(sample: Sample, line: Line) -> tuple[str, str]:
-    """Reason and detail of a sample that lost its worker each time."""
+    """Reason and detail of a sample that lost its worker each time; the line counts it."""
     reason = line.ended.get(sample.key, "worker_died")
+    line.gave_up(sample.stop("error", reason, WHY[reason]))
     return reason, WHY[reason]
 
 

@@ -1,0 +1,197 @@
+"""`harmoview profile`: where the time of a few samples goes, and what bounds the line."""
+
+from __future__ import annotations
+
+import cProfile
+import os
+import pstats
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from jobs import entry
+from jobs.line import FLAT, LineSettings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from datapipe.line.profile import Profile, Side
+    from datapipe.record import Sample
+    from datapipe.stage import Stage
+
+FUNCTIONS = 8
+"""That are shown; the file has all."""
+WAITS = 0.7
+"""Less of the time computing than this is worth a word."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Take a few samples through the line in this process, three times: to warm up, against the
+    clock, and under Python's profiler. Tells seconds by stage, the costly functions, and which
+    stage bounds the line on this machine or on a cluster of --cpus and --gpus.
+    """
+
+    corpus: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CORPUS")]
+    """As for `harmoview synthesize`."""
+    out: Path
+    """Where the profiler's file goes: functions.pstats, for `python -m pstats` or snakeviz."""
+    limit: int = 8
+    """Only the first so many videos of the corpus."""
+    cpus: float | None = None
+    """CPUs of the cluster to reckon with; the default is what this machine has."""
+    gpus: float | None = None
+    """GPUs of the cluster to reckon with; the default is one, where the line needs any."""
+    line: Annotated[LineSettings, FLAT] = field(default_factory=LineSettings)
+    quiet: bool = False
+    """Show no progress."""
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise ValueError(f"--limit must be at least 1, not {self.limit}")
+        for name in ("cpus", "gpus"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"--{name} must be above 0, not {value}")
+
+
+def execute(settings: Settings) -> None:
+    """Measure, print, write the file."""
+    from datapipe.corpus import corpus as listed
+    from datapipe.errors import UserError
+    from datapipe.files import Folder
+    from datapipe.line.profile import needs_gpu, sides
+    from jobs.line import build
+
+    corpus = Folder(settings.corpus).url
+    samples = list(islice(listed(corpus), settings.limit))
+    if not samples:
+        raise UserError(f"{settings.corpus} holds no video")
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+    except OSError as wrong:
+        raise UserError(f"cannot write to --out {settings.out}: {wrong}") from wrong
+    with tempfile.TemporaryDirectory() as scratch:
+        stages, _ = build(settings.line, corpus, Folder(scratch))
+        gpus = settings.gpus or float(needs_gpu(stages))
+        begin = time.monotonic()
+        for stage in stages:
+            stage.setup()
+        loaded = time.monotonic() - begin
+        profile, functions = _passes(stages, samples, Path(scratch), quiet=settings.quiet)
+    functions.dump_stats(settings.out / "functions.pstats")
+    cpus = settings.cpus or float(len(os.sched_getaffinity(0)))
+    _show(profile, sides(profile, stages, cpus, gpus), functions, loaded)
+    print(f"\nAll functions: python -m pstats {settings.out / 'functions.pstats'}")
+
+
+def _passes(
+    stages: Sequence[Stage], samples: Sequence[Sample], scratch: Path, *, quiet: bool
+) -> tuple[Profile, pstats.Stats]:
+    """The clock's pass and the profiler's, apart: a profiler makes Python code look slower."""
+    from datapipe.line.profile import Profile, passed_through
+    from jobs.progress import progress
+
+    profile, profiler = Profile(), cProfile.Profile()
+    done: Counter[str] = Counter()
+    with progress("profile", quiet=quiet) as show:
+
+        def tell(name: str) -> None:
+            done[name] += 1
+            show(done, None)
+
+        for sample in passed_through(stages, samples, Profile()):
+            tell("to warm up")
+            if sample.outcome == "candidate":  # it has been in every stage
+                break
+        _forget(scratch)
+        for _ in passed_through(stages, samples, profile):
+            tell("timed")
+        _forget(scratch)
+        with profiler:
+            for _ in passed_through(stages, samples, Profile()):
+                tell("profiled")
+    return profile, pstats.Stats(profiler)
+
+
+def _forget(scratch: Path) -> None:
+    """The candidates, or the next pass would find them."""
+    shutil.rmtree(scratch / "candidates", ignore_errors=True)
+
+
+def _show(profile: Profile, found: Sequence[Side], functions: pstats.Stats, loaded: float) -> None:
+    from rich.console import Console
+
+    from datapipe.line.profile import sentence
+    from jobs.stats_tables import PIPED_WIDTH
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PIPED_WIDTH)
+    outcomes = ", ".join(f"{count} {name}" for name, count in sorted(profile.outcomes.items()))
+    console.print(f"{profile.samples} samples ({outcomes}); models loaded in {loaded:.1f} s.")
+    console.print(_stages(profile))
+    console.print(_functions(functions))
+    console.print(sentence(found), soft_wrap=True)
+    wall = sum(taken.wall for taken in profile.taken.values())
+    worked = sum(taken.cpu + taken.gpu for taken in profile.taken.values())
+    if worked < WAITS * wall:
+        console.print(
+            f"The samples took {wall:.1f} s, of which this process computed {worked:.1f} s: the "
+            "rest it waited, for storage or because other programs kept the machine busy.",
+            soft_wrap=True,
+        )
+
+
+def _stages(profile: Profile) -> Table:
+    from jobs.stats_tables import new_table
+
+    on_gpu = any(taken.gpu for taken in profile.taken.values())
+    gpu = ["GPU s"] if on_gpu else []
+    table = new_table("Seconds by stage", "stage", "samples", "s a sample", "CPU s", *gpu, "share")
+    whole = sum(taken.wall for taken in profile.taken.values())
+    for stage, taken in profile.taken.items():
+        times = (taken.wall, taken.cpu, *([taken.gpu] if on_gpu else []))
+        means = (f"{seconds / max(1, taken.samples):.3f}" for seconds in times)
+        table.add_row(stage, f"{taken.samples:,}", *means, f"{taken.wall / whole:.0%}")
+    return table
+
+
+def _functions(functions: pstats.Stats) -> Table:
+    """Those with the most seconds of their own."""
+    from rich.text import Text
+
+    from jobs.stats_tables import new_table
+
+    table = new_table("Functions, by their own seconds", "function", "calls", "own s", "with calls")
+    rows = functions.stats.items()  # type: ignore[attr-defined]  # which its stubs leave out
+    for (file, line, name), (_, calls, own, whole, _) in sorted(rows, key=lambda r: -r[1][2])[
+        :FUNCTIONS
+    ]:
+        place = "" if file == "~" else f"{_short(file)}:{line} "
+        table.add_row(Text(place + name), f"{calls:,}", f"{own:.2f}", f"{whole:.2f}")
+    return table
+
+
+def _short(file: str) -> str:
+    """A module's place below the folder of packages."""
+    parts = Path(file).parts
+    after = parts.index("site-packages") + 1 if "site-packages" in parts else -2
+    return str(Path(*parts[after:]))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return entry.run(Settings, execute, argv, "profile")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
