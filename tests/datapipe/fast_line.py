@@ -95,8 +95,8 @@ class Roll:
 
     name = "roll"
 
-    def __init__(self, run, calls, poison=None):
-        self.run, self.calls, self.poison = run, calls, poison or {}
+    def __init__(self, run, calls, poison=None, pause=0.05):
+        self.run, self.calls, self.poison, self.pause = run, calls, poison or {}, pause
 
     def setup(self):
         pass
@@ -112,7 +112,7 @@ class Roll:
             POISONS[self.poison[key]]()
 
     def __call__(self, reference, yaws, seeds):
-        time.sleep(0.05)
+        time.sleep(self.pause)
         return [np.roll(reference, seed % 24, axis=1) for seed in seeds]
 
 
@@ -154,10 +154,10 @@ class Mean:
         return replace(sample, identities=identities)
 
 
-def stages(run, calls, poison=None):
+def stages(run, calls, poison=None, pause=0.05):
     store = CandidateStore(Folder(run), INFO.settings_hash)
     synthesize = LoggedSynthesize(
-        Roll(str(run), str(calls), poison),
+        Roll(str(run), str(calls), poison, pause),
         store,
         yaws=YAWS,
         run_seed=INFO.seed,
@@ -195,7 +195,9 @@ def session_workers(session):
     return [int(p) for p, sid, args in rows if "ray::MapWorker" in args and int(sid) == session]
 
 
-def work(run, count, calls, *, ray, poison=None, address=None, part=500_000, bounds=None):
+def work(
+    run, count, calls, *, ray, poison=None, address=None, part=500_000, bounds=None, pause=0.05
+):
     """What `harmoview synthesize` does, with these stages; returns the counts per outcome."""
     folder = Folder(run)
     with locked(folder):
@@ -203,7 +205,7 @@ def work(run, count, calls, *, ray, poison=None, address=None, part=500_000, bou
         ledger = Ledger(folder)
         ledger.recover(info.scoring.generation)
         recorder = Recorder(ledger, info.scoring.labels, 0)
-        parts = stages(run, calls, poison)
+        parts = stages(run, calls, poison, pause)
         line = RayLine(parts, address, bounds=bounds) if ray else LocalLine(parts)
         todo = Todo(numbers(run, count), str(run), ledger.segments, part=part)
         drive(line, todo, recorder, lambda _: None)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.kills import Campaign, Settings
 from tests.datapipe.fast_line import calls, contents, session_workers, work
 
 COUNT = 60
@@ -33,19 +34,27 @@ def test_a_run_in_parts_is_the_same_run(tmp_path, uninterrupted):
 
 
 @pytest.mark.slow
+def test_drivers_killed_at_random_lose_and_repeat_nothing(tmp_path):
+    """The short version of `python -m benchmarks.kills`, which does some hundred kills."""
+    campaign = Campaign(tmp_path, Settings(samples=COUNT, seed=5))
+    tally = campaign.until(25, campaign.drivers)  # compares each run with the uninterrupted one
+    assert tally.kills >= 25
+    assert tally.again == 0
+
+
+@pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.parametrize("engine", ["local", "ray"])
-def test_a_driver_killed_at_random_moments_loses_and_repeats_nothing(
-    tmp_path, uninterrupted, engine
+def test_a_driver_on_ray_killed_at_random_moments_loses_and_repeats_nothing(
+    tmp_path, uninterrupted
 ):
     """Same candidates, same tables, and no stored candidate is synthesised again."""
     run, log = tmp_path / "run", tmp_path / "calls"
-    command = [sys.executable, "-m", "tests.datapipe.fast_line", run, str(COUNT), engine, log]
+    command = [sys.executable, "-m", "tests.datapipe.fast_line", run, str(COUNT), "ray", log]
     moments = random.Random(7)
     for _ in range(4):
         driver = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         try:
-            driver.wait(moments.uniform(1, 9) + (4 if engine == "ray" else 0))
+            driver.wait(moments.uniform(5, 13))
         except subprocess.TimeoutExpired:
             driver.send_signal(signal.SIGKILL)
             driver.wait()
@@ -76,8 +85,10 @@ def test_killed_workers_cost_nothing_but_time(tmp_path, uninterrupted):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_lost_node_costs_only_what_was_in_flight(tmp_path, uninterrupted):
-    """A node of a cluster is killed with its workers; the rest of the cluster finishes the run.
+@pytest.mark.parametrize("notice", [False, True])
+def test_a_lost_node_costs_only_what_was_in_flight(tmp_path, uninterrupted, notice):
+    """A node is killed with its workers, at once or some seconds after Ray was given notice as of a
+    spot machine; the rest of the cluster finishes the run.
 
     Each worker of the lost node was at one sample at most: only these are synthesised twice.
     """
@@ -88,24 +99,41 @@ def test_a_lost_node_costs_only_what_was_in_flight(tmp_path, uninterrupted):
         ray.shutdown()
     run, log = tmp_path / "run", tmp_path / "calls"
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-    doomed = cluster.add_node(num_cpus=4)
+    doomed = cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
     ray.init(address=cluster.address, log_to_driver=False)
+    lost_at = []
 
     def kill_when_busy():
         while not log.exists() or len(calls(log)) < 12:
-            time.sleep(0.2)
+            time.sleep(0.1)
+        if notice:
+            _give_notice(cluster.address, doomed.node_id, 2)
+            time.sleep(2)
+        lost_at.append(len(calls(log)))
         cluster.remove_node(doomed, allow_graceful=False)
 
     killer = threading.Thread(target=kill_when_busy)
     killer.start()
     try:
-        outcomes = work(run, COUNT, log, ray=True, address=cluster.address)
+        outcomes = work(run, COUNT, log, ray=True, address=cluster.address, pause=0.4)
         killer.join()
     finally:
         ray.shutdown()
         cluster.shutdown()
     assert outcomes == {"candidate": COUNT}
+    assert lost_at[0] < COUNT
     assert contents(run) == uninterrupted
     assert {kind for _, kind in calls(log)} == {"first"}
-    assert len(calls(log)) <= COUNT + 4
+    assert len(calls(log)) <= COUNT + 2
+
+
+def _give_notice(address, node, seconds):
+    """What an autoscaler tells Ray when a spot machine will be taken away."""
+    from ray._raylet import GcsClient
+    from ray.core.generated import autoscaler_pb2
+
+    preempted = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    deadline = int(1000 * (time.time() + seconds))
+    accepted, why = GcsClient(address=address).drain_node(node, preempted, "taken away", deadline)
+    assert accepted, why
