@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from dataclasses import replace
 
 import fsspec
@@ -256,8 +257,9 @@ def test_a_run_that_may_not_be_written_is_told_at_once(url, proxy, capsys):
         ("nonsense://x/run", "Use a local path, s3:// or gs://"),
     ],
 )
-def test_a_wrong_address_is_told_in_a_sentence(s3_bucket, where, told):
+def test_a_wrong_address_is_told_in_a_sentence(s3_bucket, monkeypatch, where, told):
     """The run's folder is named, and what to do."""
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as where it is not installed
     with pytest.raises(UserError, match=told) as wrong, locked(Folder(where)):
         pass
     assert str(wrong.value).startswith(where)
