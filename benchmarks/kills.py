@@ -120,6 +120,7 @@ class Campaign:
         self.settings = settings
         self.root = root
         self.draw = random.Random(settings.seed)
+        SPAWN.set_forkserver_preload([__name__])  # so that few kills fall into imports
         oracle = SPAWN.Process(
             target=local_driver, args=(root / "oracle" / "run", settings.samples)
         )
@@ -211,7 +212,6 @@ def _end_session(session: int | None) -> None:
 
 def main(settings: Settings) -> None:
     """Every kind in turn; one line of figures each."""
-    SPAWN.set_forkserver_preload(["tests.datapipe.fast_line"])
     with tempfile.TemporaryDirectory(prefix="harmoview-kills-") as folder:
         campaign = Campaign(Path(folder), settings)
         kinds: list[tuple[str, int, Callable[[Path, int], tuple[int, bool]]]] = [
