@@ -74,8 +74,6 @@ def execute(settings: Settings) -> None:
 
     corpus = Folder(settings.corpus).url
     samples = list(islice(listed(corpus), settings.limit))
-    if not samples:
-        raise UserError(f"{settings.corpus} holds no video")
     try:
         settings.out.mkdir(parents=True, exist_ok=True)
     except OSError as wrong:

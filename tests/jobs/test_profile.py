@@ -27,7 +27,7 @@ def test_an_empty_corpus_is_said(tmp_path, capsys):
     """Exit status 1, nothing written."""
     (tmp_path / "clips").mkdir()
     assert profile.main([str(tmp_path / "clips"), "--out", str(tmp_path / "out")]) == 1
-    assert "clips holds no video" in capsys.readouterr().err
+    assert "clips: no video in it" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
