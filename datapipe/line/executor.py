@@ -145,7 +145,8 @@ class RayLine:
                 # Ray 2.60 has no named parameter for this yet, hence the bound ray<2.64
                 warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
                 dataset = dataset.map(
-                    Worker,
+                    # in Ray's dashboard and metrics the pool has its stages' names
+                    type("_".join(stage.name for stage in pool.stages), (Worker,), {}),
                     fn_constructor_args=(pool.stages, pace, slots, pool is self.pools[-1], bounds),
                     compute=ActorPoolStrategy(
                         min_size=pool.least,
