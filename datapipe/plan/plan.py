@@ -211,7 +211,7 @@ def _money(
         ("gpus", cluster.gpu_hour, cluster.gpus, gpu),
         ("cpus", cluster.cpu_hour, cluster.cpus, cpu),
     ):
-        if price is not None:
+        if price is not None and (count or worked.high != 0):
             money[name] = (worked if wall is None else wall * (count or 0.0)) * price
     if len(money) > 1:
         money["compute"] = sum(money.values(), start=ZERO)

@@ -133,10 +133,12 @@ def test_a_cluster_is_held_and_paid_for_until_the_slower_part_is_done(corpus):
 
 
 def test_without_a_cluster_the_hours_of_work_are_paid(corpus):
-    """And there is no time it takes."""
+    """And there is no time it takes; GPUs that the line does not use cost nothing."""
     found = plan(corpus[:64], 4000, YAWS, GPUS, Cluster(gpu_hour=2.0))
     assert found.wall_hours is None
     assert found.money == {"gpus": found.gpu_hours * 2.0}
+    on_cpus = plan(corpus[:64], 4000, YAWS, {}, Cluster(gpu_hour=2.0, cpu_hour=1.0))
+    assert on_cpus.money == {"cpus": on_cpus.cpu_hours}
 
 
 def test_shards_are_as_many_as_samples_or_bytes_call_for(corpus):
