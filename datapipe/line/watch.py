@@ -16,6 +16,8 @@ from pathlib import Path
 EVERY = 0.5
 """Seconds between two looks."""
 log = logging.getLogger(__name__)
+GRACE = 60.0
+"""Seconds that the watching thread may fail to get its turn beyond what a sample may take."""
 _PAGES = Path("/proc/self/statm")
 
 
@@ -59,7 +61,7 @@ class Watch:
 
     def _watch(self) -> None:
         while True:
-            faulthandler.dump_traceback_later(self._bounds.seconds + 60, exit=True, file=2)
+            faulthandler.dump_traceback_later(self._bounds.seconds + GRACE, exit=True, file=2)
             time.sleep(EVERY)
             begun, now = dict(self._begun), time.monotonic()
             late = [key for key, since in begun.items() if now - since > self._bounds.seconds]

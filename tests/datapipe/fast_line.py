@@ -64,11 +64,6 @@ class Portraits:
         return replace(sample, identities=(Identity(reference, portrait=encode_jpeg(noise)),))
 
 
-def _hang_with_the_lock():
-    """In native code that never lets go of Python's lock."""
-    ctypes.PyDLL(None).pause()
-
-
 def _eat():
     eaten = []
     while True:
@@ -84,7 +79,6 @@ POISONS = {
     "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "SIGSEGV": lambda: ctypes.string_at(0),
     "hang": lambda: time.sleep(3600),
-    "native hang": _hang_with_the_lock,
     "leak": _eat,
     "throw": _throw,
 }
