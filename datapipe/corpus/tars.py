@@ -99,7 +99,8 @@ class _Contents:
         cut = member.offset_data + member.size > tar_size
         if suffix in suffixes.VIDEOS:
             problem = _CUT if cut else _not_plain(member)
-            self.videos.append(_Video(name, member.offset_data, member.size, problem))
+            there = max(0, min(member.size, tar_size - member.offset_data))  # a forged one is huge
+            self.videos.append(_Video(name, member.offset_data, there, problem))
         elif suffix in captions.SUFFIXES and member.isreg() and not cut:
             file.seek(member.offset_data)
             data = file.read(captions.bytes_to_read(suffix, member.size))

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from datapipe.corpus.captions import well_formed
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import Identity, Sample
@@ -255,7 +256,7 @@ def _reference_row(identity: Identity) -> dict[str, Any]:
 
 def _ledger_row(sample: Sample) -> dict[str, Any]:
     source, stopped = sample.source, sample.stopped
-    return {
+    row = {
         "key": sample.key,
         "source": str(source),
         "source_path": source.path,
@@ -272,6 +273,8 @@ def _ledger_row(sample: Sample) -> dict[str, Any]:
         "others": sample.others,
         **{f"{stage}_seconds": sample.seconds.get(stage) for stage in _STAGES},
     }
+    # names of strangers' files may hold what no UTF-8 text can
+    return {name: well_formed(v) if isinstance(v, str) else v for name, v in row.items()}
 
 
 _STAGES = ("prepare", "synthesize", "score")
