@@ -81,6 +81,14 @@ class Folder:
     def read_text(self, name: str) -> str:
         return self.read(name).decode()
 
+    def size(self, name: str) -> int:
+        """Bytes. Raises FileNotFoundError."""
+        return int(self._ask(self.fs.size, name, self.path(name)))
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy a file to a local path. Raises FileNotFoundError."""
+        self._ask(self.fs.get_file, name, self.path(name), str(path))
+
     def open(self, name: str) -> IO[bytes]:
         if self.local is not None:
             return cast("IO[bytes]", self.fs.open(self.path(name), "rb"))

@@ -166,7 +166,7 @@ def read_manifest(folder: Folder, *kinds: str) -> dict[str, Any]:
     Raises FileNotFoundError, and UserError when it is none or of a format that is too new.
     """
     path = folder.path(NAME)
-    if folder.fs.size(path) > LARGEST:
+    if folder.size(NAME) > LARGEST:
         raise UserError(
             f"{path} is over {LARGEST >> 20} MB; it was not written by `harmoview pack`"
         )

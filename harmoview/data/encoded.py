@@ -21,6 +21,7 @@ from torch import Tensor
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.pack.shards import Shard
+from datapipe.stores import steadily
 from harmoview.data.span import description_of, tensors_of
 from harmoview.encode.manifest import EncodedManifest, load_encoded, read_index
 from harmoview.encode.shard import NO_TEXT, text_file
@@ -102,7 +103,7 @@ class EncodedShards:
             path = self.folder.path(shard.name)
             if not self.folder.exists(shard.name):
                 raise UserError(f"{path} is missing: encode into a new folder")
-            if (size := self.folder.fs.size(path)) != shard.bytes:
+            if (size := self.folder.size(shard.name)) != shard.bytes:
                 raise UserError(f"{path} has {size:,} bytes, not {shard.bytes:,}: {_REMEDY}")
 
     def check_hashes(self, shards: Sequence[Shard]) -> None:
@@ -187,7 +188,8 @@ def padded(texts: Sequence[Tensor], length: int) -> Tensor:
 def _fill(span: NDArray[np.uint8], folder: Folder, path: str, start: int) -> None:
     """Read from `start` on until `span` is full or the file ends."""
     if folder.local is None:
-        data = folder.fs.cat_file(path, start=start, end=start + len(span))
+        end = start + len(span)
+        data = steadily(folder.url, folder.fs.cat_file, path, start=start, end=end)
         span[: len(data)] = np.frombuffer(data, np.uint8)
         return
     view = span.data

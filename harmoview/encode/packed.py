@@ -59,7 +59,7 @@ def checked(source: Folder, shard: Shard) -> Iterator[Path]:
         path = Path(source.path(shard.name)) if local is not None else Path(folder) / "shard.tar"
         try:
             if local is None:
-                source.fs.get_file(source.path(shard.name), str(path))
+                source.fetch(shard.name, path)
             sha256 = hashlib.sha256()
             with path.open("rb") as file:
                 while chunk := file.read(CHUNK):
