@@ -129,6 +129,8 @@ class AvReader:
         frames: Iterator[Any] = iter(())
         position = len(self._stamps)
         for index in indices:
+            if index >= len(self._stamps):  # decord, which gave up, had promised more frames
+                return
             if index < position or any(position < key <= index for key in self.keyframes):
                 container.seek(self._stamps[index], stream=stream)
                 frames = container.decode(stream)
