@@ -132,7 +132,11 @@ class AvReader:
             if index >= len(self._stamps):  # decord, which gave up, had promised more frames
                 return
             if index < position or any(position < key <= index for key in self.keyframes):
-                container.seek(self._stamps[index], stream=stream)
+                try:
+                    container.seek(self._stamps[index], stream=stream)
+                except av.FFmpegError:  # a stamp that the container's own index cannot reach
+                    position = len(self._stamps)
+                    continue
                 frames = container.decode(stream)
             position = index + 1
             frame = self._advance(frames, self._stamps[index])
