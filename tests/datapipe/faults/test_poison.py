@@ -41,7 +41,6 @@ def test_poison_ends_as_an_error_after_three_tries_at_most_and_hurts_no_other_sa
     tries = Counter(key for key, _ in calls(log))
     # fewer where it only waited in the worker that another one killed
     assert all(1 <= tries[key] <= 3 for key in POISON)
-    assert tries["k0050"] == 1
     candidates, made = contents(run)
     assert candidates == {n: data for n, data in wanted.items() if n[:-4] not in POISON}
     assert made["views"] == [row for row in tables["views"] if row["key"] not in POISON]
