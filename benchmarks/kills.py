@@ -14,10 +14,10 @@ import os
 import random
 import signal
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,28 +85,22 @@ def cluster_driver(run: Path, samples: int, nodes: int, seed: int) -> None:
     doomed = [cluster.add_node(num_cpus=1)]
     cluster.wait_for_nodes()
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    ended = threading.Event()
-
-    def kill() -> None:
+    # the work in the thread: only the main thread may start nodes
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work, run, samples, log, ray=True, address=cluster.address)
         for _ in range(nodes):
-            before = _lines(log)
-            while _lines(log) < before + draw.randint(3, 30):
-                if ended.wait(0.05):
-                    return
+            due = _lines(log) + draw.randint(3, 30)
+            while _lines(log) < due and not working.done():
+                time.sleep(0.05)
+            if working.done():
+                break
             cluster.remove_node(doomed.pop(), allow_graceful=False)
             with run.with_name("kills").open("a") as file:
                 file.write("node\n")
             doomed.append(cluster.add_node(num_cpus=1, wait=False))
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        work(run, samples, log, ray=True, address=cluster.address)
-    finally:
-        ended.set()
-        killer.join()
-        ray.shutdown()
-        cluster.shutdown()
+        working.result()
+    ray.shutdown()
+    cluster.shutdown()
 
 
 def _lines(path: Path) -> int:
