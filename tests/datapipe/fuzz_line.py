@@ -70,7 +70,7 @@ def fuzz(root: Path, videos: int, tars: int, seed: int, request_seconds: float =
     made = write_tars(root / "corpus" / "tars", short.read_bytes(), tars, seed)
     for name in ("cwd", "temporary", "above/below"):
         (root / name).mkdir(parents=True)
-    before = _files(root)
+    before, ours = _files(root), _children()
     with _inside(root):
         _run(root / "corpus", root / "run", request_seconds)
     after = _files(root)
@@ -81,10 +81,14 @@ def fuzz(root: Path, videos: int, tars: int, seed: int, request_seconds: float =
         made,
         pq.read_table(root / "run" / "ledger").to_pylist(),
         touched,
-        len(psutil.Process().children(recursive=True)),
+        len(_children() - ours),
         resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
+
+
+def _children() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
 def _run(corpus: Path, run: Path, request_seconds: float) -> None:
