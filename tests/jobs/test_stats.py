@@ -165,8 +165,8 @@ def test_a_run_on_an_object_store_counts_like_one_on_disk(run, tmp_path, s3_buck
     """The same files give the same document."""
     import s3fs
 
-    s3fs.S3FileSystem().put(str(run), f"{s3_bucket}/", recursive=True)
-    there = json.loads(shown(capsys, f"{s3_bucket}/run", "--json"))
+    s3fs.S3FileSystem().put(str(run), f"{s3_bucket}/stats/", recursive=True)
+    there = json.loads(shown(capsys, f"{s3_bucket}/stats/run", "--json"))
     assert there == json.loads(shown(capsys, run, "--json"))
 
 

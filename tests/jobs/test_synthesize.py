@@ -128,14 +128,14 @@ def test_an_object_store_gives_what_a_disk_gives(corpus, local, s3_bucket, tmp_p
 
     store = s3fs.S3FileSystem()
     for name in ("good.mp4", "good.txt", "zero.mp4"):
-        store.put_file(str(corpus / name), f"{s3_bucket}/videos/{name}")
-    assert run(f"{s3_bucket}/videos", f"{s3_bucket}/run", "--local") == 0
-    store.get(f"{s3_bucket}/run", str(tmp_path / "run"), recursive=True)
+        store.put_file(str(corpus / name), f"{s3_bucket}/synthesize/videos/{name}")
+    assert run(f"{s3_bucket}/synthesize/videos", f"{s3_bucket}/synthesize/run", "--local") == 0
+    store.get(f"{s3_bucket}/synthesize/run", str(tmp_path / "run"), recursive=True)
     views = [row for row in rows(local, "views") if row["key"] == "good"]
     assert rows(tmp_path / "run", "views") == views
     outcomes = {row["key"]: row["outcome"] for row in rows(tmp_path / "run", "ledger")}
     assert outcomes == {"good": "candidate", "zero": "rejected"}
-    assert verify.main([f"{s3_bucket}/run/shards", "--quiet"]) == 0
+    assert verify.main([f"{s3_bucket}/synthesize/run/shards", "--quiet"]) == 0
     with tarfile.open(tmp_path / "run/shards/000000.tar") as tar:
         assert tar.extractfile("good.mp4").read() == (corpus / "good.mp4").read_bytes()
 
