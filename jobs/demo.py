@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datapipe.files import Folder
+from datapipe.inspect.stats import run_stats
 from jobs import demo_training, entry, stats, subjects, synthesize
-from jobs.run_rules import run_rules
+from jobs.report import write_report
+from jobs.run_rules import applied, run_rules
 
 BLUR = 0.005
 """Sigma of the soft clip, of its height: sharp enough for a reference, too soft for most views."""
@@ -33,7 +35,7 @@ class Settings:
 def execute(settings: Settings) -> int:
     """The commands a user would type, one after the other."""
     corpus, run = settings.out / "corpus", settings.out / "run"
-    sheet = settings.out / "sheet.jpg"
+    sheet, report = settings.out / "sheet.jpg", settings.out / "report.html"
     made = _step(
         subjects.main,
         "subjects",
@@ -49,13 +51,16 @@ def execute(settings: Settings) -> int:
     if done:
         return done
     folder = Folder(run)
-    stats.write_sheet(folder, run_rules(folder, None), sheet, samples=24)
+    rules = run_rules(folder, None)
+    stats.write_sheet(folder, rules, sheet, samples=24)
+    write_report(folder, rules, run_stats(folder, applied(rules)), report)
     trained = demo_training.main([str(run / "shards"), "--out", str(settings.out / "training")])
     if trained:
         return trained
     print(
         f"\nLook at {sheet}: every view made, green where it was accepted, red with the reason "
-        f"where not.\nThe shards are in {run}/shards, the scores in {run}/views.\n"
+        f"where not.\nOpen {report} in a browser: what became of the run, with thresholds to move.\n"
+        f"The shards are in {run}/shards, the scores in {run}/views.\n"
         "On your own videos:\n\n  .venv/bin/harmoview synthesize YOUR_VIDEOS --out my-run\n"
     )
     return 0
