@@ -59,7 +59,7 @@ def execute(settings: Settings) -> int:
         return trained
     print(
         f"\nLook at {sheet}: every view made, green where it was accepted, red with the reason "
-        f"where not.\nOpen {report} in a browser: what became of the run, with thresholds to move.\n"
+        f"where not.\nOpen {report} in a browser: the run in figures, with thresholds to move.\n"
         f"The shards are in {run}/shards, the scores in {run}/views.\n"
         "On your own videos:\n\n  .venv/bin/harmoview synthesize YOUR_VIDEOS --out my-run\n"
     )
