@@ -16,12 +16,12 @@ setup: .venv/ready ## make .venv with everything the CPU default needs, and fetc
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable ".[train,quantize,s3,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[train,quantize,s3,plots,dev]"
 	$(BIN)/harmoview models fetch
 	touch .venv/ready
 
 setup-gpu: setup ## the same for NVIDIA GPUs: onnxruntime-gpu takes the place of onnxruntime
-	$(BIN)/python -m pip install --quiet --editable ".[train,quantize,s3,dev,nima]"
+	$(BIN)/python -m pip install --quiet --editable ".[train,quantize,s3,plots,dev,nima]"
 	$(BIN)/python -m pip uninstall --quiet --yes onnxruntime onnxruntime-gpu
 	$(BIN)/python -m pip install --quiet "onnxruntime-gpu[cuda,cudnn]>=1.21"
 	$(BIN)/python -c "import onnxruntime as o; p = o.get_available_providers(); assert 'CUDAExecutionProvider' in p, p; print('onnxruntime', o.__version__, p)"
