@@ -147,7 +147,12 @@ def load_frontal_encoder(
             f"--vit {vit} lacks weights of the vision tower: "
             f"{', '.join(sorted(report['missing_keys'])[:3])}, … {VIT_HOW_TO_GET}"
         )
-    return FrontalEncoder(tower, layer, size)
+    try:
+        return FrontalEncoder(tower, layer, size)
+    except ValueError as wrong:
+        raise UserError(
+            f"--vit {vit}: {wrong}; see --vit-layer and --vit-size of `harmoview encode`"
+        ) from wrong
 
 
 def check_base(base: str) -> None:
