@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from datapipe.errors import UserError
+from datapipe.line.cluster import connect
 from harmoview.encode.settings import EncodeSettings
 from jobs import entry
-from jobs.cluster import connect
 from jobs.extras import need_train
+from jobs.progress import progress
 
 if TYPE_CHECKING:
     from datapipe.pack.shards import Shard
@@ -73,7 +73,7 @@ def execute(settings: Settings) -> None:
         if settings.local
         else on_ray(settings)
     )
-    with locked(out), _progress(settings.quiet) as show:
+    with locked(out), progress("encode", quiet=settings.quiet) as show:
         manifest = encode(source, out, settings.encode, work, show)
     if not settings.quiet:
         skipped = "".join(f", {count:,} {why}" for why, count in manifest.skipped.items())
@@ -91,7 +91,7 @@ def on_ray(settings: Settings) -> Work:
 
         if not shards:
             return
-        connect(settings.address, quiet=True)
+        connect(settings.address, log_to_driver=False)
         count, device, share = _size(settings, ray.cluster_resources(), len(shards))
         actor = ray.remote(Worker).options(**share, max_restarts=-1, max_task_retries=RETRIES)
         workers = [
@@ -155,23 +155,6 @@ def _hand_out(workers: Sequence[Any], shards: deque[Shard]) -> Iterator[str | No
             if shards:
                 stream = worker.encode.options(num_returns="streaming").remote(shards.popleft())
                 streams[stream] = worker
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[Counter[str], int], None]]:
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task("encode", total=None)
-
-        def show(counts: Counter[str], total: int) -> None:
-            left_out = counts.total() - counts["encoded"]
-            text = f"encode, {left_out:,} left out" if left_out else "encode"
-            bar.update(task, completed=counts.total(), total=total, description=text)
-
-        yield show
 
 
 def _device(settings: Settings) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datapipe.errors import UserError
-from jobs.cluster import connect
+from datapipe.line.cluster import connect
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def on_ray(
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import WorkerGroupError
 
-    connect(launch.address, quiet=quiet)
+    connect(launch.address, log_to_driver=not quiet)
     gpus = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
     trainer = TorchTrainer(
         _worker,

@@ -96,7 +96,7 @@ def _lines(title: str) -> Iterator[Show]:
 
 
 _LINE = re.compile(r"\[(?P<title>[a-z -]+)\] (?P<done>\d+)(?: of (?P<total>\d+))?(?P<counts>.*)")
-_COUNT = re.compile(r", (\d+) ([a-z ]+)")
+_COUNT = re.compile(r", (\d+) ([a-z_ ]+)")
 
 
 def describe(title: str, outcomes: Counter[str], total: int | None) -> str:

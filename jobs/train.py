@@ -16,10 +16,10 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
+from datapipe.line.cluster import connect
 from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
 from jobs import entry
-from jobs.cluster import connect
 from jobs.extras import need_train
 from jobs.launch import Launch, on_ray
 
@@ -118,7 +118,8 @@ def _on_ray(settings: Settings, shards: str) -> tuple[int, int]:
     out = settings.train.out.resolve()
     work = functools.partial(_worker, settings, str(Path(shards).resolve()))
     (out / STOP_FILE).unlink(missing_ok=True)
-    connect(settings.launch.address, quiet=settings.quiet)  # Ray replaces the handler of SIGTERM
+    # before the handler of SIGTERM is set: Ray replaces it
+    connect(settings.launch.address, log_to_driver=not settings.quiet)
     with _told_to_stop((out / STOP_FILE).touch):
         on_ray(settings.launch, work, out, settings.train.device, quiet=settings.quiet)
     (out / STOP_FILE).unlink(missing_ok=True)

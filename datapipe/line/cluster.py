@@ -16,15 +16,17 @@ LOCAL = "local"
 """The address of a cluster that is this machine, made for this run alone."""
 
 
-def connect(address: str | None) -> str:
-    """To `address`, to the cluster this process runs in, or to a local one; returns which."""
+def connect(address: str | None, **options: Any) -> str:
+    """To `address`, to the cluster this process runs in, or to a local one; returns which.
+
+    `options` are `ray.init`'s.
+    """
     import ray
 
     # "local" by name: without it Ray tries the address file of a cluster long dead first
     where = address or os.environ.get("RAY_ADDRESS", LOCAL)
     if not ray.is_initialized():
-        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-        ray.init(address=where, job_config=worker_logs(), **quiet)
+        ray.init(address=where, include_dashboard=False, **options)
     return where
 
 

@@ -90,15 +90,16 @@ class RayLine:
         """Connect to `address`, to the cluster this process runs in, or start a local one.
 
         `name` is the run's in the metrics. A worker whose sample takes more than `bounds` is ended.
-        Raises UserError when the cluster
-        lacks what a stage needs, after `wait` seconds in which nodes may join one that is not
-        local.
+
+        Raises UserError when the cluster lacks what a stage needs, after `wait` seconds in which
+        nodes may join one that is not local.
         """
-        from datapipe.line.cluster import LOCAL, connect, pools
+        from datapipe.line.cluster import LOCAL, connect, pools, worker_logs
 
         self.ended: dict[str, str] = {}
         self.bounds = bounds or Bounds()
-        where = connect(address)
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        where = connect(address, job_config=worker_logs(), **quiet)
         self.pools = pools(stages, workers, 0.0 if where == LOCAL else wait)
         self.metrics = Metrics(name)
 

@@ -3,7 +3,6 @@
 import os
 import re
 import sys
-from dataclasses import replace
 
 import fsspec
 import pytest
@@ -21,46 +20,19 @@ from datapipe.line.todo import Todo
 from datapipe.pack.pack import Limits, pack
 from datapipe.pack.scored import AppliedRules
 from datapipe.pack.verify import verify
-from datapipe.record import Scores
 from datapipe.run import lock
 from datapipe.run.info import Scoring, load_info, open_run
 from datapipe.run.ledger import Ledger
 from datapipe.run.lock import locked
 from datapipe.run.segments import ledger_segments
-from datapipe.stage import Resources
 from jobs import pack as pack_command
 from tests.datapipe import fast_line
-from tests.datapipe.fast_line import INFO, calls, contents, numbers, stages
+from tests.datapipe.fast_line import INFO, Flat, calls, contents, numbers, stages
 from tests.datapipe.runs import DECIDE, TinyRun
 from tests.faults.proxy import FAULTS, running
 
 COUNT = 8
 RULES = AppliedRules(DECIDE, {"rules": "default"})
-
-
-class Flat:
-    """A scorer that gives every picture one number."""
-
-    name = "score"
-    resources = Resources(num_cpus=1)
-
-    def __init__(self, store):
-        self.store = store
-
-    def setup(self):
-        pass
-
-    def __call__(self, sample):
-        stored = self.store.read(sample.candidate).sample
-
-        def scored(one):
-            return replace(one, scores=Scores(True, aesthetic=7.0))
-
-        identities = tuple(
-            replace(scored(one), views=tuple(map(scored, one.views)), embedding=(1.0,))
-            for one in stored.identities
-        )
-        return replace(stored, identities=identities)
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ def test_progress_is_shown_unless_quiet(tmp_path, models, source, capsys):
     command = [source.url, *models, "--local", "--out"]
     assert encode.main([*command, str(tmp_path / "a")]) == 0
     shown = capsys.readouterr()
-    assert "16/16" in shown.err
+    assert "[encode] 16 of 16, 15 encoded, 1 " in shown.err
     assert "encoded 15 samples" in shown.out
     assert encode.main([*command, str(tmp_path / "b"), "--quiet"]) == 0
     assert capsys.readouterr().out == ""

@@ -11,7 +11,7 @@ from jobs.job_log import JobLog
 from jobs.progress import describe, parse
 
 COUNTS = st.dictionaries(
-    st.sampled_from(["candidate", "rejected", "error", "left out"]), st.integers(1, 10**9)
+    st.sampled_from(["candidate", "error", "left out", "too_small"]), st.integers(1, 10**9)
 )
 
 

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from datapipe.files import Folder
@@ -15,38 +14,15 @@ from datapipe.line import recorder, rescore
 from datapipe.line.executor import LocalLine
 from datapipe.pack.pack import Limits, pack
 from datapipe.pack.scored import AppliedRules
-from datapipe.record import Scores
 from datapipe.run.info import Scoring, load_info
 from datapipe.run.ledger import Ledger
 from datapipe.run.lock import locked
 from datapipe.run.store import CandidateStore
-from datapipe.stage import Resources
-from tests.datapipe.fast_line import work
+from tests.datapipe.fast_line import Flat, work
 from tests.datapipe.runs import DECIDE, RULES
 
 SAMPLES = 4
 OTHER = {"aesthetic_scorer": "other", "recogniser": "none", "pose_estimator": "none"}
-
-
-class Flat:
-    """A scorer that gives every picture one number."""
-
-    name = "score"
-    resources = Resources(num_cpus=1)
-
-    def __init__(self, store):
-        self.store = store
-
-    def setup(self):
-        pass
-
-    def __call__(self, sample):
-        score = Scores(True, aesthetic=7.0)
-        identities = tuple(
-            replace(one, scores=score, views=tuple(replace(v, scores=score) for v in one.views))
-            for one in self.store.read(sample.candidate).sample.identities
-        )
-        return replace(sample, identities=identities)
 
 
 def synthesize(root):
