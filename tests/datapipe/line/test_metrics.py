@@ -196,8 +196,9 @@ def test_gpu_share_is_told_by_the_workers(seen):
     _, figures, _, share = seen
     at_work = by(figures["harmoview_gpu_busy_seconds_total"], "worker")
     held = by(figures["harmoview_gpu_held_seconds_total"], "worker")
-    assert set(at_work) == set(held)
-    assert all(0 < at_work[worker] <= held[worker] for worker in at_work)
+    assert at_work
+    assert set(at_work) <= set(held)  # one may have had rejected samples only
+    assert all(at_work[worker] <= held[worker] for worker in at_work)
     assert share == pytest.approx(sum(at_work.values()) / sum(held.values()), rel=1e-3)
 
 
