@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ class Launch:
 def on_ray(
     launch: Launch, work: Callable[[], None], out: Path, device: str | None, *, quiet: bool
 ) -> None:
-    """Run `work` in every worker, with torch.distributed set up and the worker's GPU current.
+    """Run `work` in every worker, in this process's folder, with torch.distributed set up and the
+    worker's GPU current.
 
     A worker that is lost takes the others along, and all are started again: `work` goes on from
     its latest checkpoint. Ray's own notes go to out/ray. Raises the workers' UserError.
@@ -48,7 +50,7 @@ def on_ray(
     gpus = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"work": work},
+        train_loop_config={"work": work, "folder": os.getcwd()},
         scaling_config=ScalingConfig(num_workers=launch.workers, use_gpu=gpus),
         run_config=RunConfig(
             name="ray",
@@ -70,4 +72,8 @@ def _worker(config: dict[str, Any]) -> None:
     from lora_engine.training.device import hush
 
     hush()
+    # Ray has gone into a folder of its own; relative paths are meant from the command's. A node that
+    # lacks that one can only have been given absolute ones.
+    if Path(config["folder"]).is_dir():
+        os.chdir(config["folder"])
     config["work"]()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from datapipe.errors import UserError
@@ -10,22 +12,27 @@ from jobs.launch import Launch, on_ray
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_users_mistake_in_a_worker_comes_back_as_one(tmp_path):
-    """Not as Ray's report of a failed worker; every worker knows its rank and the others."""
+def test_a_users_mistake_in_a_worker_comes_back_as_one(tmp_path, monkeypatch):
+    """Not as Ray's report of a failed worker; every worker knows its rank and the others.
+
+    Its relative paths are the command's.
+    """
     import ray
+
+    monkeypatch.chdir(tmp_path)
 
     def work() -> None:
         from datapipe.errors import UserError
         from lora_engine.training import parallel
 
-        (tmp_path / f"{parallel.rank()} of {parallel.processes()}").touch()
+        Path(f"{parallel.rank()} of {parallel.processes()}").touch()
         parallel.wait_for_all()
         raise UserError("the checkpoint is of another model")
 
     launch = Launch(workers=2, max_failures=0)
     try:
         with pytest.raises(UserError, match="of another model"):
-            on_ray(launch, work, tmp_path, "cpu", quiet=True)
+            on_ray(launch, work, Path(), "cpu", quiet=True)
     finally:
         ray.shutdown()
     assert {path.name for path in tmp_path.glob("* of *")} == {"0 of 2", "1 of 2"}
