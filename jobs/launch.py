@@ -50,7 +50,7 @@ def on_ray(
     gpus = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"work": work, "folder": os.getcwd()},
+        train_loop_config={"work": work, "folder": Path.cwd()},
         scaling_config=ScalingConfig(num_workers=launch.workers, use_gpu=gpus),
         run_config=RunConfig(
             name="ray",
@@ -72,8 +72,8 @@ def _worker(config: dict[str, Any]) -> None:
     from lora_engine.training.device import hush
 
     hush()
-    # Ray has gone into a folder of its own; relative paths are meant from the command's. A node that
-    # lacks that one can only have been given absolute ones.
-    if Path(config["folder"]).is_dir():
+    # Ray has gone into a folder of its own; relative paths are meant from the command's. A node
+    # that lacks that one can only have been given absolute ones.
+    if config["folder"].is_dir():
         os.chdir(config["folder"])
     config["work"]()
