@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -111,12 +110,13 @@ def _in_this_process(settings: Settings, shards: str) -> tuple[int, int]:
 
 
 def _on_ray(settings: Settings, shards: str) -> tuple[int, int]:
+    from datapipe.files import Folder
     from harmoview.train.begin import length
     from harmoview.train.state import checkpoints
     from harmoview.train.train import CHECKPOINTS
 
     out = settings.train.out.resolve()
-    work = functools.partial(_worker, settings, str(Path(shards).resolve()))
+    work = functools.partial(_worker, settings, Folder(shards).url)
     (out / STOP_FILE).unlink(missing_ok=True)
     # before the handler of SIGTERM is set: Ray replaces it
     connect(settings.launch.address, log_to_driver=not settings.quiet)

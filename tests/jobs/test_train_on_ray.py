@@ -63,11 +63,11 @@ def _process(rank, port, how, shards):
     torch.distributed.destroy_process_group()
 
 
-def words(place, out, *more):
-    settings = {**SETTINGS, "checkpoint_every": 3}
+def words(place, out, *more, shards=None, steps=STEPS):
+    settings = {**SETTINGS, "checkpoint_every": 3, "steps": steps}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    return [str(place / "encoded"), "--base", str(place / "wan"), "--out", str(out), *options,
-            "--quiet", *more]  # fmt: skip
+    where = (str(shards or place / "encoded"), "--base", str(place / "wan"), "--out", str(out))
+    return [*where, *options, "--quiet", *more]
 
 
 def started(place, out):
@@ -126,3 +126,15 @@ def test_after_a_worker_was_killed_the_run_ends_as_if_it_had_not_been(place, who
     assert process.returncode == 0, said
     assert [record["step"] for record in records(tmp_path)] == list(range(1, 2 * STEPS + 1))
     same_weights(tmp_path, whole)
+
+
+def test_shards_may_lie_on_an_object_store(place, s3_bucket, tmp_path):
+    """Every worker reads them where they are."""
+    shards = f"{s3_bucket}/train-on-ray"
+    write_encoded(shards, [7, 6])
+    line = words(place, tmp_path, "--workers", "2", shards=shards, steps=1)
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.train", *line], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    assert [record["step"] for record in records(tmp_path)] == [1, 2]
