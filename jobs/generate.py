@@ -208,26 +208,21 @@ def _write(
 ) -> None:
     import hashlib
     import json
-    from importlib.metadata import version
 
     import numpy as np
 
     from datapipe.files import Folder
+    from datapipe.run.info import library_versions
     from harmoview.video_file import write_mp4
 
+    write_mp4(settings.out, np.asarray(np.rint(frames * 255), dtype=np.uint8), used["fps"])
     pictures = [
         {str(yaw): hashlib.sha256(data).hexdigest() for yaw, data in sorted(one.items())}
         for one in files
     ]
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()}
-    libraries = ("harmoview", "diffusers", "torch", "transformers")
-    record = {
-        **asked,
-        **used,
-        "pictures": pictures,
-        "versions": {name: version(name) for name in libraries},
-    }
-    write_mp4(settings.out, np.asarray(np.rint(frames * 255), dtype=np.uint8), used["fps"])
+    versions = library_versions(("diffusers", "torch", "transformers"))
+    record = {**asked, **used, "pictures": pictures, "versions": versions}
     beside = settings.out.with_suffix(".json")
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     Folder(beside.parent).put(beside.name, text.encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
@@ -51,9 +51,12 @@ class RunInfo:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def library_versions() -> dict[str, str]:
-    """The versions that made a run, for its provenance."""
-    names = {name: version(name) for name in ("harmoview", *_LIBRARIES) if _installed(name)}
+def library_versions(libraries: Sequence[str] = _LIBRARIES) -> dict[str, str]:
+    """The versions that made something, for its provenance.
+
+    A submitted job may run from files alone, without harmoview's metadata.
+    """
+    names = {name: version(name) for name in ("harmoview", *libraries) if _installed(name)}
     return {"python": platform.python_version(), **names}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import subprocess
@@ -72,6 +73,21 @@ def test_the_same_seed_gives_the_same_file(place, tmp_path):
         assert run(place, out, "--seed", seed) == 0
     a, b, c = (out.read_bytes() for out in outs)
     assert a == b != c
+
+
+def test_a_job_that_has_the_code_alone_keeps_its_video(place, tmp_path, monkeypatch):
+    """Submitted without an image, harmoview has no metadata there; the JSON leaves it out."""
+    find = importlib.metadata.Distribution.from_name
+
+    def without(name):
+        if name == "harmoview":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return find(name)
+
+    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", without)
+    assert run(place, tmp_path / "v.mp4") == 0
+    versions = json.loads((tmp_path / "v.json").read_text())["versions"]
+    assert {"python", "torch", "diffusers", "transformers"} == set(versions)
 
 
 @pytest.mark.parametrize(
