@@ -5,23 +5,31 @@ BIN := .venv/bin
 TORCH := torch==2.13.0
 DEMO := demo
 
-.PHONY: help setup setup-gpu demo test test-fast check format diagram clean
+.PHONY: help setup setup-gpu onnxruntime-gpu demo test test-fast check format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/ready ## make .venv with everything the CPU default needs, and fetch the light models
 
+# .venv/gpu is setup-gpu's mark: pip would put onnxruntime back over onnxruntime-gpu
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable ".[train,quantize,s3,plots,dev]"
 	$(BIN)/harmoview models fetch
+	test ! -e .venv/gpu || $(MAKE) --no-print-directory onnxruntime-gpu
 	touch .venv/ready
 
-setup-gpu: setup ## the same for NVIDIA GPUs: onnxruntime-gpu takes the place of onnxruntime
-	$(BIN)/python -m pip install --quiet --editable ".[train,quantize,s3,plots,dev,nima]"
+setup-gpu: ## the same for NVIDIA GPUs: onnxruntime-gpu takes the place of onnxruntime
+	mkdir -p .venv
+	touch .venv/gpu
+	rm -f .venv/ready
+	$(MAKE) --no-print-directory setup
+
+onnxruntime-gpu:
+	$(BIN)/python -m pip install --quiet --editable ".[nima]"
 	$(BIN)/python -m pip uninstall --quiet --yes onnxruntime onnxruntime-gpu
 	$(BIN)/python -m pip install --quiet "onnxruntime-gpu[cuda,cudnn]>=1.21"
 	$(BIN)/python -c "import onnxruntime as o; p = o.get_available_providers(); assert 'CUDAExecutionProvider' in p, p; print('onnxruntime', o.__version__, p)"
