@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,8 @@ from datapipe.run.segments import ledger_segments, score_segments
 
 MEMORY = "1GB"
 """What duckdb may hold; a larger sort spills to the temporary folder."""
+THREADS = 8
+"""Most that work at once: each has buffers of its own, which must all fit into `MEMORY`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ def tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConnection]:
         spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="harmoview-"))
         connection = stack.enter_context(duckdb.connect())
         connection.execute(f"SET memory_limit = '{MEMORY}'")
+        connection.execute(f"SET threads = {min(THREADS, len(os.sched_getaffinity(0)))}")
         connection.execute("SET temp_directory = ?", [spill])
         connection.execute("SET preserve_insertion_order = false")
         if run.local is None:
@@ -102,6 +106,12 @@ def tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConnection]:
 def _readable(run: Folder) -> Iterator[None]:
     try:
         yield
+    except duckdb.OutOfMemoryException as wrong:
+        raise UserError(
+            f"{MEMORY} of memory and the room in {tempfile.gettempdir()} are not enough for the "
+            f"tables of {run.url}; point TMPDIR to a folder with more room, or run this on fewer "
+            f"CPUs (taskset -c 0-3): {str(wrong).splitlines()[0]}"
+        ) from wrong
     except duckdb.Error as wrong:
         raise UserError(f"the tables of {run.url} cannot be read: {wrong}") from wrong
 

@@ -1,0 +1,37 @@
+"""The connection to a run's tables stays within its memory, on any machine."""
+
+import os
+
+import pytest
+
+from datapipe.errors import UserError
+from datapipe.pack.scored import tables
+from tests.datapipe.runs import TinyRun
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    run = TinyRun(tmp_path)
+    run.add("a")
+    run.save()
+    return run
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(2, 2), (64, 8)])
+def test_threads_do_not_grow_with_the_machine(tiny, monkeypatch, cores, threads):
+    """Every thread has buffers of its own, and the memory is the same for all of them."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    with tables(tiny.folder, tiny.info) as connection:
+        found = connection.execute("SELECT current_setting('threads')").fetchone()
+    assert found == (threads,)
+
+
+def test_too_little_memory_is_not_called_a_damaged_table(tiny):
+    """The message says what was full and what to do, without duckdb's advice, nobody's to take."""
+    with (
+        pytest.raises(UserError, match="not enough for the tables of .*; point TMPDIR") as told,
+        tables(tiny.folder, tiny.info) as connection,
+    ):
+        connection.execute("SET memory_limit = '10MB'; SET max_temp_directory_size = '1MB'")
+        connection.execute("CREATE TABLE large AS SELECT md5(i::VARCHAR) FROM range(1000000) r(i)")
+    assert "\n" not in str(told.value)
