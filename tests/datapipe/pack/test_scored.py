@@ -26,12 +26,15 @@ def test_threads_do_not_grow_with_the_machine(tiny, monkeypatch, cores, threads)
     assert found == (threads,)
 
 
-def test_too_little_memory_is_not_called_a_damaged_table(tiny):
-    """The message says what was full and what to do, without duckdb's advice, nobody's to take."""
-    with (
-        pytest.raises(UserError, match="not enough for the tables of .*; point TMPDIR") as told,
-        tables(tiny.folder, tiny.info) as connection,
-    ):
+def overfill(tiny):
+    """A table larger than all that duckdb may use."""
+    with tables(tiny.folder, tiny.info) as connection:
         connection.execute("SET memory_limit = '10MB'; SET max_temp_directory_size = '1MB'")
         connection.execute("CREATE TABLE large AS SELECT md5(i::VARCHAR) FROM range(1000000) r(i)")
+
+
+def test_too_little_memory_is_not_called_a_damaged_table(tiny):
+    """The message says what was full and what to do, without duckdb's advice, nobody's to take."""
+    with pytest.raises(UserError, match=r"not enough for the tables of .*; point TMPDIR") as told:
+        overfill(tiny)
     assert "\n" not in str(told.value)
