@@ -21,19 +21,26 @@ WHY = {
 
 
 def drive(line: Line, todo: Todo, recorder: Recorder, show: Show) -> None:
-    """Do what is left to do; afterwards the ledger holds every key of the listing.
+    """Do what is left to do, in parts; afterwards the ledger holds every key of the listing.
 
     A sample lost with its worker twice is tried once more, with no other sample at its worker; if
     that worker dies too, the sample is recorded as an `error` with one of the reasons above.
     Raises UserError when the run cannot go on; what was done until then is recorded.
     """
-    while _record(line.run(todo), recorder, show) > todo.part / 2:
+    while _part(line, todo, recorder, show) >= todo.part:
         todo = replace(todo, segments=recorder.ledger.segments)
-    if not any(True for _ in todo.missing()):
-        return
-    todo = replace(todo, segments=recorder.ledger.segments)
-    _record(line.retry(todo), recorder, show)
-    _record((s.stop("error", *died(s, line)) for s in todo.missing()), recorder, show)
+
+
+def _part(line: Line, todo: Todo, recorder: Recorder, show: Show) -> int:
+    """How many samples were recorded: `todo.part`, unless these were the last."""
+    done = _record(line.run(todo), recorder, show)
+    if lost := sum(1 for _ in todo.missing()):
+        # what is not recorded now begins with them
+        again = replace(todo, segments=recorder.ledger.segments, part=lost)
+        done += _record(line.retry(again), recorder, show)
+        dead = (sample.stop("error", *died(sample, line)) for sample in again.missing())
+        done += _record(dead, recorder, show)
+    return done
 
 
 def died(sample: Sample, line: Line) -> tuple[str, str]:

@@ -39,6 +39,6 @@ class Todo:
                 yield sample
 
     def missing(self) -> Iterator[Sample]:
-        """Those that are still not in the ledger now."""
+        """Those of the part that are still not in the ledger now."""
         recorded = KeySet(Ledger(Folder(self.run)).recorded_keys())
-        return (sample for sample in self.all() if sample.key not in recorded)
+        return (sample for sample in self() if sample.key not in recorded)
