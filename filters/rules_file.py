@@ -67,6 +67,12 @@ def load_rules(
     return _Reader(where, text).rules(tuple(yaws), recogniser, aesthetic_scorer)
 
 
+def default_identity(recogniser: str) -> IdentityRule | None:
+    """The package's own rule for a recogniser, whatever the run; None where it has none."""
+    defaults = _Reader("the default rules", "")
+    return defaults._identity(recogniser) if recogniser in defaults._names("identity") else None
+
+
 def settings(rules: Rules) -> Table:
     """Every value of resolved rules under the dotted key that it has in a file."""
     sections = (

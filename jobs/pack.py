@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +47,7 @@ class Settings:
     """Most samples of one person; those with the most and the best views stay."""
     same_person: float | None = None
     """Least cosine of two references that count as one person, for the two options above; the
-    default is the rules' own threshold of the recogniser at yaw 0. Given alone, it only reports who
+    default is the package's threshold of the recogniser at yaw 0. Given alone, it only reports who
     is in several videos (OUT/identities.jsonl)."""
     quiet: bool = False
     """Show no progress and no summary."""
@@ -57,15 +57,15 @@ class Settings:
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} must be at least 1, not {getattr(self, name)}")
-        self.by_person(0.5)
+        self.by_person(lambda: 0.5)
 
-    def by_person(self, default: float) -> ByPerson | None:
+    def by_person(self, default: Callable[[], float]) -> ByPerson | None:
         """How samples are chosen by the people in them; None if they are not."""
         from datapipe.pack.by_person import ByPerson
 
         if self.validation is None and self.max_per_identity is None and self.same_person is None:
             return None
-        cosine = default if self.same_person is None else self.same_person
+        cosine = default() if self.same_person is None else self.same_person
         return ByPerson(cosine, self.validation, self.max_per_identity)
 
 
@@ -79,7 +79,7 @@ def execute(settings: Settings) -> None:
     run = Folder(settings.run)
     out = Folder(settings.out) if settings.out else run.folder("shards")
     rules = run_rules(run, settings.rules)
-    by = settings.by_person(rules.identity.threshold(0))
+    by = settings.by_person(lambda: _same_person(run))
     limits = Limits(settings.shard_samples, settings.shard_bytes)
     with locked(out):
         manifests = _packed(settings, run, out, applied(rules), limits, by)
@@ -88,6 +88,25 @@ def execute(settings: Settings) -> None:
             print(summary(manifest, f"{out.url}/{split}" if split else out.url))
         if by is not None:
             print(people(next(iter(manifests.values())), out.url))
+
+
+def _same_person(run: Folder) -> float:
+    """Of the run alone: by a rules file's own, other rules would move people to the other split.
+
+    Raises UserError where the package knows no threshold of the recogniser.
+    """
+    from datapipe.errors import UserError
+    from datapipe.run.info import load_info
+    from filters.rules_file import default_identity
+
+    recogniser = load_info(run).scoring.labels["recogniser"]
+    rule = default_identity(recogniser)
+    if rule is None:
+        raise UserError(
+            f"the package has no threshold for {recogniser}: give --same-person, the least cosine "
+            "of two references that count as one person"
+        )
+    return rule.threshold(0)
 
 
 def _packed(

@@ -71,6 +71,38 @@ def test_same_person_alone_only_reports(run, capsys):
     assert (run / "shards" / "identities.jsonl").is_file()
 
 
+@pytest.mark.parametrize("curve", ["[[0, 0.9]]", "[[0, -1]]"])
+def test_a_rules_file_moves_nobody_to_the_other_split(tmp_path, curve):
+    """Who is who is a matter of the run: a file's own identity curve is for views, also at -1."""
+    tiny = TinyRun(tmp_path)
+    for number in range(8):  # by twos at a cosine of 0.72
+        faces = np.eye(8)[number // 2 * 2 :][:2]
+        tiny.add(f"v{number}", faces=[(faces[0] + 0.4 * (-1) ** number * faces[1]).tolist()])
+    tiny.save()
+    rules = tmp_path / "rules.toml"
+    rules.write_text(f"[identity.sface]\ncurve = {curve}\nverified_to = 90\njudged_to = 90\n")
+    report = []
+    for options in ([], ["--rules", str(rules)]):
+        out = tmp_path / f"out{len(report)}"
+        words = [str(tmp_path / "run"), "--validation", "0.3", "--max-per-identity", "2", "--quiet"]
+        assert pack.main([*words, "--out", str(out), *options]) == 0
+        report.append((out / "identities.jsonl").read_bytes())
+    assert report[0] == report[1]
+    assert report[0].count(b"validation") == 2
+
+
+def test_a_recogniser_without_a_threshold_asks_for_one(run, tmp_path, capsys):
+    """The package knows none of another recogniser; the message says which option to give."""
+    info = run / "run.json"
+    info.write_text(info.read_text().replace('"sface"', '"mine"'))
+    rules = tmp_path / "rules.toml"
+    rules.write_text("[identity.mine]\ncurve = [[0, 0.4]]\nverified_to = 90\njudged_to = 90\n")
+    words = [str(run), "--rules", str(rules), "--max-per-identity", "2"]
+    assert pack.main(words) == 1
+    assert "no threshold for mine: give --same-person" in capsys.readouterr().err
+    assert pack.main([str(run), "--rules", str(rules)]) == 0
+
+
 def test_statistics_know_a_pack_in_splits(tmp_path, capsys):
     """`stats` counts both sides together."""
     tiny = TinyRun(tmp_path)
