@@ -146,7 +146,7 @@ def _work(
     if settings.retry_errors:
         ledger.forget_errors()
     todo = PilotTodo(info.corpus, run.url, ledger.segments, chosen=pilot.samples)
-    left = sum(1 for _ in todo.all())
+    left = sum(1 for _ in todo.left())
     if not left:
         return
     recorder = Recorder(ledger, info.scoring.labels, info.scoring.generation)

@@ -7,8 +7,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -25,6 +25,8 @@ from datapipe.errors import UserError
 
 Show = Callable[[Counter[str], int | None], None]
 """Told how many samples ended in which outcome, of how many (None while that is counted)."""
+Total = Callable[[], int | None]
+"""How many samples there are; None while they are counted, and where nobody wants to know."""
 LOG_SECONDS = 10.0
 """Between two lines of progress where there is no terminal: a log is read, not watched."""
 
@@ -120,15 +122,30 @@ def parse(line: str) -> tuple[str, Counter[str], int | None] | None:
     return found["title"], outcomes, int(found["total"]) if found["total"] else None
 
 
-class Counted(threading.Thread):
+@contextmanager
+def counted(listing: Callable[[], Iterable[object]], *, quiet: bool) -> Iterator[Total]:
     """Counts a listing in the background, so that the work need not wait for the total."""
+    total, over = None, threading.Event()
 
-    def __init__(self, count: Callable[[], int]) -> None:
-        super().__init__(daemon=True)
-        self._count = count
-        self.total: int | None = None
+    def count() -> None:
+        nonlocal total
+        number = 0
+        try:
+            for _ in listing():
+                number += 1
+                if over.is_set():
+                    return
+        except (UserError, OSError):
+            return  # what is wrong with the corpus is told by the work itself
+        except RuntimeError:
+            if over.is_set():
+                return  # Python is ending, and lets no thread be started any more
+            raise
+        total = number
 
-    def run(self) -> None:
-        # what is wrong with the corpus is told by the work itself
-        with suppress(UserError, OSError):
-            self.total = self._count()
+    if not quiet:
+        threading.Thread(target=count, daemon=True).start()
+    try:
+        yield lambda: total
+    finally:
+        over.set()

@@ -19,7 +19,7 @@ from jobs.entry import run as run_command
 from jobs.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
 from jobs.pack import Settings as PackSettings
 from jobs.pack import execute as pack
-from jobs.progress import Counted, progress
+from jobs.progress import counted, progress
 from jobs.stats import Settings as StatsSettings
 from jobs.stats import execute as stats
 
@@ -63,12 +63,13 @@ def execute(settings: SynthesizeSettings) -> None:
         if settings.retry_errors:
             ledger.forget_errors()
         todo = Todo(corpus, run.url, ledger.segments, settings.limit)
-        counted = Counted(lambda: sum(1 for _ in todo.all()))
-        counted.start()
         recorder = Recorder(ledger, info.scoring.labels, info.scoring.generation)
-        with progress("synthesize", quiet=settings.quiet) as show:
+        with (
+            progress("synthesize", quiet=settings.quiet) as show,
+            counted(todo.left, quiet=settings.quiet) as total,
+        ):
             line = start(settings.cluster, stages, run.url)
-            drive(line, todo, recorder, lambda counts: show(counts, counted.total))
+            drive(line, todo, recorder, lambda counts: show(counts, total()))
     pack(PackSettings(settings.out, rules=settings.rules, quiet=settings.quiet))
     if not settings.quiet:
         stats(StatsSettings(settings.out))

@@ -44,13 +44,20 @@ class Directory:
         return next((stem + end for end in captions.SUFFIXES if self.holds(stem + end)), None)
 
 
-def folder_work(root: Place) -> Iterator[Callable[[], Iterator[Sample]]]:
-    """The folder's samples in pieces, in a fixed order; each piece is ready when it is called."""
+def folder_work(
+    root: Place, captioned: Callable[[str], bool]
+) -> Iterator[Callable[[], Iterator[Sample]]]:
+    """The folder's samples in pieces, in a fixed order; each piece is ready when it is called.
+
+    Caption files are read for the keys that are `captioned`.
+    """
     for directory in _local(root) if root.fs is None else _remote(root):
-        yield from _work(directory)
+        yield from _work(directory, partial(_videos, directory, captioned))
 
 
-def _work(directory: Directory) -> Iterator[Callable[[], Iterator[Sample]]]:
+def _work(
+    directory: Directory, videos: Callable[[list[str]], Iterator[Sample]]
+) -> Iterator[Callable[[], Iterator[Sample]]]:
     if "" in directory.problems:
         yield partial(_unlisted, directory)
     batch: list[str] = []
@@ -62,10 +69,10 @@ def _work(directory: Directory) -> Iterator[Callable[[], Iterator[Sample]]]:
             tar = Tar(directory.place.join(name), directory.relative + name)
             yield partial(tar_samples, tar)
         if len(batch) == _BATCH:
-            yield partial(_videos, directory, batch)
+            yield partial(videos, batch)
             batch = []
     if batch:
-        yield partial(_videos, directory, batch)
+        yield partial(videos, batch)
 
 
 def _unlisted(directory: Directory) -> Iterator[Sample]:
@@ -74,21 +81,22 @@ def _unlisted(directory: Directory) -> Iterator[Sample]:
     yield sample.stop("rejected", "unreadable", f"{url}: {directory.problems['']}")
 
 
-def _videos(directory: Directory, names: list[str]) -> Iterator[Sample]:
-    files = [directory.caption_file(name) for name in names]
+def _videos(
+    directory: Directory, captioned: Callable[[str], bool], names: list[str]
+) -> Iterator[Sample]:
+    keys = {name: file_key(directory.relative + name) for name in names}
+    files = {name: directory.caption_file(name) for name in names if captioned(keys[name])}
     read = _read_local if directory.place.fs is None else _read_remote
-    texts = read(directory, [file for file in files if file])
+    texts = read(directory, [file for file in files.values() if file])
     return (
-        _video(directory, name, texts.get(file, "") if file else "")
-        for name, file in zip(names, files, strict=True)
+        _video(directory, name, keys[name], texts.get(files.get(name) or "", "")) for name in names
     )
 
 
-def _video(directory: Directory, name: str, caption: str | PermissionError) -> Sample:
+def _video(directory: Directory, name: str, key: str, caption: str | PermissionError) -> Sample:
     url = captions.well_formed(directory.place.join(name).url)
     suffix = PurePosixPath(name).suffix.lower()
     source = Source(url, suffix, size=directory.sizes.get(name))
-    key = file_key(directory.relative + name)
     if isinstance(caption, PermissionError):
         detail = f"{url}: its caption may not be read: {caption}"
         return Sample(key, source).stop("error", "caption_denied", detail)

@@ -43,24 +43,25 @@ class Corpus:
     def __iter__(self) -> Iterator[Sample]:
         return self.samples()
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self, captioned: Callable[[str], bool] = lambda key: True) -> Iterator[Sample]:
         """The videos, each with its key; those that cannot be listed are already stopped.
 
-        Raises UserError at the end when there was none, and whatever a file system raises that
-        does not answer.
+        A caption that is a file of its own is read only where its key is `captioned`: on an object
+        store that is a request. The others come with the listing. Raises UserError at the end when
+        there was none, and whatever a file system raises that does not answer.
         """
         empty = True
-        for sample in self._listed():
+        for sample in self._listed(captioned):
             empty = False
             yield sample
         if empty:
             raise UserError(f"{self.url}: no video in it. {_hint(self)}")
 
-    def _listed(self) -> Iterator[Sample]:
+    def _listed(self, captioned: Callable[[str], bool]) -> Iterator[Sample]:
         if self.form == "manifest":
             return manifest_samples(self.root)
         if self.form == "folder":
-            return _run(folder_work(self.root), self.root)
+            return _run(folder_work(self.root, captioned), self.root)
         return _run((partial(tar_samples, tar) for tar in self.tars), self.root)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -29,16 +29,32 @@ class Todo:
     """At most so many at a time: Ray Data keeps some 3 kB in the driver for each."""
 
     def __call__(self) -> Iterator[Sample]:
-        return islice(self.all(), self.part)
-
-    def all(self) -> Iterator[Sample]:
-        """Without the bound on a part."""
-        recorded = KeySet(Ledger(Folder(self.run)).recorded_keys(self.segments))
-        for sample in islice(corpus(self.corpus), self.limit):
-            if sample.key not in recorded:
-                yield sample
+        before = self._recorded(self.segments)
+        return self._part(before, before)
 
     def missing(self) -> Iterator[Sample]:
         """Those of the part that are still not in the ledger now."""
-        recorded = KeySet(Ledger(Folder(self.run)).recorded_keys())
-        return (sample for sample in self() if sample.key not in recorded)
+        now = self._recorded()
+        return (
+            sample
+            for sample in self._part(self._recorded(self.segments), now)
+            if sample.key not in now
+        )
+
+    def left(self) -> Iterator[str]:
+        """The keys of all that is left to do, beyond this part too."""
+        recorded = self._recorded(self.segments)
+        every = (sample.key for sample in self.listed(lambda key: False))
+        return (key for key in every if key not in recorded)
+
+    def listed(self, captioned: Callable[[str], bool]) -> Iterator[Sample]:
+        """All samples, recorded or not; captions are read where the key is `captioned`."""
+        return islice(corpus(self.corpus).samples(captioned), self.limit)
+
+    def _part(self, before: KeySet, done: KeySet) -> Iterator[Sample]:
+        """What was left `before`; captions cost a request each, and are not read where `done`."""
+        every = self.listed(lambda key: key not in done)
+        return islice((sample for sample in every if sample.key not in before), self.part)
+
+    def _recorded(self, segments: int | None = None) -> KeySet:
+        return KeySet(Ledger(Folder(self.run)).recorded_keys(segments))
