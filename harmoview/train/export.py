@@ -27,8 +27,10 @@ def export(folder: Path, settings: TrainSettings, leg: Leg, learner: Learner) ->
     with learner.averaged():
         state = _gathered(learner)
     if parallel.rank() == 0:
-        temporary, target = folder / f".{leg.model}.tmp", folder / leg.model
-        shutil.rmtree(temporary, ignore_errors=True)
+        target = folder / leg.model
+        temporary, old = folder / f".{leg.model}.tmp", folder / f".{leg.model}.old"
+        for left in (temporary, old):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
         with torch.device("meta"):  # an unsharded model to hang the gathered weights on
             config = learner.model.config.items()
             model = HarmoViewTransformer3DModel(**{k: v for k, v in config if k[0] != "_"})
@@ -40,13 +42,9 @@ def export(folder: Path, settings: TrainSettings, leg: Leg, learner: Learner) ->
             model.load_state_dict(state, strict=False, assign=True)
             save_parts(model, temporary)
         if target.exists():
-            old = folder / f".{leg.model}.old"
-            shutil.rmtree(old, ignore_errors=True)
             target.rename(old)
-            temporary.rename(target)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(target)
+        temporary.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
     parallel.wait_for_all()
 
 

@@ -131,10 +131,10 @@ class Run:
             with learner.inference() as model:
                 path = settings.out / "samples" / f"{done:08d}.mp4"
                 self._sampler.make(path, model, leg, self.device, self._dtype)
+        if ended:  # before the checkpoint, with which the leg is done
+            export(settings.out / MODEL, settings, leg, learner)
         if stopped or _due(done, settings.checkpoint_every, ended):
             save_state(self.checkpoints, done, learner, {"leg": [leg.model, leg.number]})
-        if ended:
-            export(settings.out / MODEL, settings, leg, learner)
 
     def _batches(self, leg: Leg, steps: int) -> Iterator[Batch]:
         """This worker's batches of a leg after `steps` of its steps."""

@@ -88,6 +88,30 @@ def _worker(rank, port, how, shards):
     torch.distributed.destroy_process_group()
 
 
+def test_a_run_that_is_killed_while_it_exports_has_its_model_in_the_end(
+    base, shards, tmp_path, whole, monkeypatch
+):
+    """Resumed it exports again, in place of what is half written."""
+    save, how = HarmoViewTransformer3DModel.save_pretrained, settings(base, tmp_path)
+
+    def killed(model, folder):
+        save(model, folder)
+        if (tmp_path / "model" / "transformer").exists():  # the first phase's
+            (folder / "config.json").write_text("{")
+            (folder / "more.safetensors").touch()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HarmoViewTransformer3DModel, "save_pretrained", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(how, shards)
+    assert run(how, shards, resume=True) == 6
+    own, other = weights(tmp_path), weights(whole)
+    assert all(torch.equal(own[name], other[name]) for name in other)
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["transformer"]
+    assert not (tmp_path / "model/transformer/more.safetensors").exists()
+
+
 @pytest.mark.slow
 def test_two_processes_are_one_and_one_may_go_on(base, shards, tmp_path, whole):
     """Losses agree to rounding, on two processes, and after one went on from their checkpoint."""
