@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from jobs.job_log import JobLog
 PACKAGES = ("datapipe", "filters", "lora_engine", "harmoview", "jobs")
 PATIENCE = 2.0
 """Seconds before a broken connection to the log is tried again."""
+GIVE_UP = 300.0
+"""Seconds without an answer after which the job is followed no longer."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ class Settings:
     image: bool = False
     """The cluster's image has HarmoView installed: ship no code. Without it the code of this
     installation goes along; the image needs the other packages only."""
+    gpus: int = 0
+    """GPUs for the command's own process, which then runs on a node that has them and not on the
+    head: 1 for views, generate and whatever trains in one process."""
     env: tuple[str, ...] = ()
     """Environment variables for the job: NAME=VALUE, or NAME for the value it has here."""
     detach: bool = False
@@ -54,8 +60,10 @@ class Settings:
     def __post_init__(self) -> None:
         if bool(self.command) == bool(self.attach):
             raise ValueError("submit takes a command after --, or --attach ID")
-        if self.attach and (self.image or self.env or self.detach):
-            raise ValueError("--attach only follows a job: it takes no --image, --env or --detach")
+        if self.attach and (self.image or self.gpus or self.env or self.detach):
+            raise ValueError("--attach only follows a job: of the other options it takes --address")
+        if self.gpus < 0:
+            raise ValueError(f"--gpus must not be negative, not {self.gpus}")
         if self.command and (self.command[0] not in COMMANDS or self.command[0] == "submit"):
             raise ValueError(f"there is no command {self.command[0]!r} to submit")
         if not re.match(r"https?://[^/]", self.address):
@@ -67,10 +75,22 @@ class Settings:
 
 def execute(settings: Settings) -> int:
     """Submit, follow. The job's exit status; 130 when only the following was interrupted."""
+    _use_token()
+    from ray.exceptions import AuthenticationError
+
+    try:
+        return _execute(settings)
+    except AuthenticationError as wrong:
+        raise UserError(
+            f"the cluster at {settings.address} wants a token: put it into ~/.ray/auth_token or "
+            "RAY_AUTH_TOKEN (`ray get-auth-token` on the head shows it) and set RAY_AUTH_MODE=token"
+        ) from wrong
+
+
+def _execute(settings: Settings) -> int:
     client = _client(settings.address)
     if settings.attach:
         job = settings.attach
-        _info(client, job)
     else:
         job = _submit(client, settings)
         print(f"job {job}", flush=True)
@@ -79,7 +99,7 @@ def execute(settings: Settings) -> int:
         print(f"follow it with: {follow}")
         return 0
     try:
-        asyncio.run(_follow(client, job))
+        return _exit_status(job, asyncio.run(_follow(client, job, follow)))
     except KeyboardInterrupt:
         print(
             f"\nThe job goes on. Follow it with: {follow}\n"
@@ -87,14 +107,11 @@ def execute(settings: Settings) -> int:
             file=sys.stderr,
         )
         return 130
-    return _exit_status(client, job)
 
 
 def _client(address: str) -> Any:
-    """Raises UserError where no jobs server answers, or none that lets us in."""
-    _use_token()
+    """Raises UserError where no jobs server answers."""
     import requests
-    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     logging.disable(logging.INFO)  # its client tells of every package it uploads
@@ -104,11 +121,6 @@ def _client(address: str) -> Any:
         raise UserError(
             f"no Ray jobs server answers at {address}: {wrong} It is the address of the head's "
             "dashboard, usually port 8265; is a tunnel or port-forward needed?"
-        ) from wrong
-    except AuthenticationError as wrong:
-        raise UserError(
-            f"the cluster at {address} wants a token: put it into ~/.ray/auth_token or "
-            "RAY_AUTH_TOKEN (`ray get-auth-token` on the head shows it) and set RAY_AUTH_MODE=token"
         ) from wrong
 
 
@@ -128,6 +140,7 @@ def _submit(client: Any, settings: Settings) -> str:
                 entrypoint=shlex.join(["python", "-m", module, *arguments]),
                 runtime_env=_runtime_env(settings),
                 metadata={"command": shlex.join(settings.command)},
+                entrypoint_num_gpus=settings.gpus,
             )
         )
     except RuntimeError as wrong:
@@ -150,35 +163,61 @@ def _variable(name: str) -> tuple[str, str]:
     return key, value if given else os.environ[key]
 
 
-async def _follow(client: Any, job: str) -> None:
-    """Print the log to its end; over a broken connection go on where it broke."""
+async def _follow(client: Any, job: str, again: str) -> Mapping[str, Any]:
+    """Print the log to its end; over a broken connection go on where it broke.
+
+    Returns the job's ending. Raises UserError when the cluster does not know the job, or has not
+    answered for `GIVE_UP` seconds; `again` is the command that would follow it then.
+    """
     import aiohttp
 
-    log = JobLog()
+    log, lost = JobLog(), None
     try:
         while True:
-            log.rewind()
-            # the server tells the log from its beginning each time
+            log.rewind()  # the server tells the log from its beginning each time
             with suppress(RuntimeError, OSError, aiohttp.ClientError):
                 async for text in client.tail_job_logs(job):
                     log.write(text)
-            with suppress(RuntimeError, OSError):
-                if client.get_job_status(job).is_terminal():
-                    return
+            try:
+                info = _info(client, job)
+            except (RuntimeError, OSError) as wrong:
+                if lost is None:
+                    lost = time.monotonic()
+                    print("harmoview submit: connection lost, trying again", file=sys.stderr)
+                if time.monotonic() - lost >= GIVE_UP:
+                    raise UserError(
+                        f"no answer for {GIVE_UP:g} s ({wrong}). The job goes on if its cluster "
+                        f"does; is a tunnel or port-forward gone? Follow it with: {again}"
+                    ) from wrong
+            else:
+                if info is None:
+                    raise UserError(
+                        f"the cluster knows no job {job}. A head that was started anew has "
+                        "forgotten its jobs, which ended with it: submit the command again, it "
+                        "goes on where it was"
+                    )
+                if info["status"].is_terminal():
+                    return info
+                lost = None
             await asyncio.sleep(PATIENCE)
     finally:
         log.close()
 
 
-def _info(client: Any, job: str) -> Mapping[str, Any]:
+def _info(client: Any, job: str) -> Mapping[str, Any] | None:
+    """What the cluster says of the job; None where it answers that it knows none of that name.
+
+    Raises RuntimeError or OSError where it does not answer.
+    """
     try:
         return dict(vars(client.get_job_info(job)))
-    except RuntimeError as wrong:
-        raise UserError(f"the cluster knows no job {job}: {wrong}") from wrong
+    except RuntimeError:
+        if any(job in (known.submission_id, known.job_id) for known in client.list_jobs()):
+            raise
+        return None
 
 
-def _exit_status(client: Any, job: str) -> int:
-    info = _info(client, job)
+def _exit_status(job: str, info: Mapping[str, Any]) -> int:
     if info["status"] == "SUCCEEDED":
         return 0
     code = info["driver_exit_code"]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,12 @@ import pytest
 from jobs.submit import main
 
 BIN = Path(sys.executable).parent
+PATIENT = """
+import sys
+from jobs import submit
+submit.GIVE_UP = {}
+sys.exit(submit.main(["--address", sys.argv[1], "--gpus", "1", "--", "models"]))
+"""
 TOKEN = "a-token-of-this-test-alone-0123456789"
 
 
@@ -36,32 +42,42 @@ def answers(address):
         return False
 
 
-@pytest.fixture(scope="module")
-def head():
-    """The address of a head node that wants a token."""
-    port = free_port()
+@contextmanager
+def started(port):
+    """The address of a head node that wants a token; gone at the end, with what it started."""
     address = f"http://127.0.0.1:{port}"
+    # Ray's sockets need a short path, hence not tmp_path
+    command = [str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
+    command += [f"--port={free_port()}", f"--dashboard-port={port}", "--num-cpus=1"]
+    command += ["--dashboard-agent-listen-port=0", "--object-store-memory=100000000"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        end = time.monotonic() + 120
+        while not answers(address):
+            assert process.poll() is None, "the head node ended"
+            assert time.monotonic() < end, "the jobs server does not answer"
+            time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def token():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", TOKEN)
         patch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
-        # Ray's sockets need a short path, hence not tmp_path
-        command = [str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
-        command += [f"--port={free_port()}", f"--dashboard-port={port}", "--num-cpus=1"]
-        command += ["--dashboard-agent-listen-port=0", "--object-store-memory=100000000"]
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        try:
-            end = time.monotonic() + 120
-            while not answers(address):
-                assert process.poll() is None, "the head node ended"
-                assert time.monotonic() < end, "the jobs server does not answer"
-                time.sleep(0.5)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(60)
+        yield
+
+
+@pytest.fixture(scope="module")
+def head(token):
+    with started(free_port()) as address:
+        yield address
 
 
 def submit(head, *arguments, **more):
@@ -135,6 +151,37 @@ def test_a_wrong_token_is_said(head):
     _, err = wrong.communicate(timeout=60)
     assert wrong.returncode == 1
     assert "token" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_head_that_is_killed_ends_the_following(token):
+    """While nothing answers it tries again for a while; a head that comes back knows no such job.
+
+    The job asks for a GPU, so that it waits on this head for a node that has one.
+    """
+    port = free_port()
+    with started(port) as address:
+        following, hasty = (
+            subprocess.Popen(
+                [sys.executable, "-c", PATIENT.format(seconds), address],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for seconds in (600, 0)
+        )  # fmt: skip
+        job, other = (job_of(each.stdout.readline()) for each in (following, hasty))
+    _, err = hasty.communicate(timeout=120)
+    assert hasty.returncode == 1
+    assert err.count("connection lost") == 1
+    assert f"harmoview submit --address {address} --attach {other}" in err
+    assert "Traceback" not in err
+    assert following.poll() is None
+    with started(port):
+        _, err = following.communicate(timeout=120)
+    assert following.returncode == 1
+    assert err.count("connection lost") == 1
+    assert f"knows no job {job}" in err
     assert "Traceback" not in err
 
 
