@@ -59,6 +59,15 @@ _T5 = {
 }
 
 
+def chosen(size: Size | None, resolution: int | None) -> tuple[torch.device, Size, int]:
+    """Device, size and side; None: full at 512 on a GPU, tiny at 64 on a CPU."""
+    gpu = torch.cuda.is_available()
+    if not gpu:
+        torch.set_num_threads(1)  # threads only get in each other's way on tiny matrices
+    device = torch.device("cuda" if gpu else "cpu")
+    return device, size or ("full" if gpu else "tiny"), resolution or (512 if gpu else 64)
+
+
 def transformer(size: Size) -> Any:
     """On torch's default device and dtype."""
     return FluxTransformer2DModel(**_TRANSFORMER[size]).eval().requires_grad_(False)

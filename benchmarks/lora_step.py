@@ -39,12 +39,7 @@ class Settings:
 
 def main(settings: Settings) -> None:
     """Print one line per reference mode and checkpointing."""
-    gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
-    if not gpu:
-        torch.set_num_threads(1)  # threads only get in each other's way on tiny matrices
-    size = settings.size or ("full" if gpu else "tiny")
-    side = settings.resolution or (512 if gpu else 64)
+    device, size, side = kontext.chosen(settings.size, settings.resolution)
     flops = kontext.count_flops(size, side, settings.text_length)
     print(f"{kontext.machine(device)}; {size} size, {side}x{side}, rank {settings.rank}, "
           f"{settings.yaws_per_group} yaws of one person a step")  # fmt: skip

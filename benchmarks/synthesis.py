@@ -60,12 +60,8 @@ class Figures:
 def main(settings: Settings) -> None:
     """Print one line per way."""
     hush()
-    gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
-    if not gpu:
-        torch.set_num_threads(1)  # threads only get in each other's way on tiny matrices
-    size = settings.size or ("full" if gpu else "tiny")
-    side = settings.resolution or (512 if gpu else 64)
+    device, size, side = kontext.chosen(settings.size, settings.resolution)
+    gpu = device.type == "cuda"
     steps = settings.steps or (28 if gpu else 4)
     dtype = torch.bfloat16 if gpu else torch.float32
     torch.manual_seed(0)

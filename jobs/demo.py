@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datapipe.files import Folder
 from datapipe.inspect.stats import run_stats
 from jobs import demo_training, entry, stats, subjects, synthesize
+from jobs.demo_training import step
 from jobs.report import write_report
 from jobs.run_rules import applied, run_rules
 
@@ -36,7 +36,7 @@ def execute(settings: Settings) -> int:
     """The commands a user would type, one after the other."""
     corpus, run = settings.out / "corpus", settings.out / "run"
     sheet, report = settings.out / "sheet.jpg", settings.out / "report.html"
-    made = _step(
+    made = step(
         subjects.main,
         "subjects",
         *("--out", corpus, "--count", settings.count, "--two-person", 1, "--faceless", 1),
@@ -47,7 +47,7 @@ def execute(settings: Settings) -> int:
     first, second, *_ = sorted(corpus.glob("subject-*.mp4"))
     (corpus / "corrupt.mp4").write_bytes(first.read_bytes()[:60_000])
     soft_copy(second, corpus / "out-of-focus.mp4")
-    done = _step(synthesize.main, "synthesize", corpus, "--out", run)
+    done = step(synthesize.main, "synthesize", corpus, "--out", run)
     if done:
         return done
     folder = Folder(run)
@@ -80,12 +80,6 @@ def soft_copy(clip: Path, out: Path) -> None:
     height, width = frames[0].shape[:2]
     blurred = (cv2.GaussianBlur(frame, (0, 0), BLUR * height) for frame in frames)
     out.write_bytes(encode(blurred, (width, height), fps))
-
-
-def _step(command: Callable[[Sequence[str]], int], name: str, *arguments: object) -> int:
-    words = [str(word) for word in arguments]
-    print(f"\n$ harmoview {name} {shlex.join(words)}", flush=True)
-    return command(words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

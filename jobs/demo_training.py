@@ -41,13 +41,13 @@ def execute(settings: Settings) -> int:
         shutil.rmtree(out / part, ignore_errors=True)
     _tiny_models(out)
     models = ("--base", out / "wan", "--vit", out / "vit")
-    done = _step(
+    done = step(
         encode.main, "encode", settings.shards, "--out", out / "encoded", *models, "--local",
         "--quiet", *("--buckets", "9x64x64", "9x64x96"), *("--fps", 8),
         *("--reference-size", 32), *("--vit-layer", 1), *("--vit-size", 56),
         *("--text-length", 64),
     )  # fmt: skip
-    done = done or _step(
+    done = done or step(
         train.main, "train", out / "encoded", "--out", out / "run", *models, "--quiet",
         *("--phases", "1-4"), *("--steps", STEPS), *("--batch", 2), *("--micro-batch", 2),
         *("--learning-rate", 3e-3),
@@ -93,7 +93,8 @@ def _tiny_models(out: Path) -> None:
     tower().save_pretrained(out / "vit")
 
 
-def _step(command: Callable[[Sequence[str]], int], name: str, *arguments: object) -> int:
+def step(command: Callable[[Sequence[str]], int], name: str, *arguments: object) -> int:
+    """A command as a user would type it, shown first."""
     words = [str(word) for word in arguments]
     print(f"\n$ harmoview {name} {shlex.join(words)}", flush=True)
     return command(words)

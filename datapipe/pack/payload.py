@@ -15,24 +15,14 @@ from datapipe.errors import BadSample
 from datapipe.names import reference_name, view_name
 from datapipe.pack.kept import KeptIdentity, KeptSample, Row
 from datapipe.pack.shards import Member
-from datapipe.record import Source
+from datapipe.record import Scores, Source
 from datapipe.run.store import Candidate, CandidateStore, DamagedCandidate
 
 IN_MEMORY = 16 << 20
 """Bytes of a clip that wait in memory for their turn; larger ones wait in a temporary file."""
 
 _LABELS = ("aesthetic_scorer", "recogniser", "pose_estimator")
-_SCORES = (
-    "detected",
-    "sharpness",
-    "sharpness_ratio",
-    "aesthetic",
-    "identity_cosine",
-    "measured_yaw",
-    "measured_pitch",
-    "measured_roll",
-    "face_size",
-)
+_SCORES = tuple(Scores.__dataclass_fields__)
 
 
 def load_payload(kept: KeptSample, store: CandidateStore) -> list[Member]:
