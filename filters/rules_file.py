@@ -90,15 +90,25 @@ def settings(rules: Rules) -> Table:
     return out
 
 
+def given(path: str | Path | None) -> Table:
+    """What a rules file says itself, by dotted key. Raises UserError where it is not one."""
+    return {} if path is None else _Reader(str(path), _read(Path(path))).given
+
+
 def to_toml(rules: Rules) -> str:
     """Rules as a file that `load_rules` turns back into the same rules for the same run."""
+    return as_file(settings(rules))
+
+
+def as_file(values: Mapping[str, Any]) -> str:
+    """Values by dotted key as TOML; what has no section has to come first."""
     lines, opened = [], ""
-    for key, value in settings(rules).items():
+    for key in sorted(values, key=lambda key: key.rpartition(".")[0]):
         section, _, name = key.rpartition(".")
         if section != opened:
             lines.append(f"\n[{section}]")
             opened = section
-        lines.append(f"{name} = {json.dumps(value)}")
+        lines.append(f"{name} = {json.dumps(values[key])}")
     return "\n".join(lines) + "\n"
 
 

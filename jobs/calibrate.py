@@ -90,6 +90,7 @@ class Settings:
 def execute(settings: Settings) -> None:
     """Draw, compare, report, write."""
     from datapipe.errors import UserError
+    from filters.rules_file import given
     from jobs.calibrate_result import conclude, rules_file
     from jobs.output import write
 
@@ -100,6 +101,7 @@ def execute(settings: Settings) -> None:
         drawn,
         base,
         faces,
+        given=given(settings.rules),
         far=settings.far,
         least_tar=settings.least_tar,
         same_person=settings.same_person,

@@ -14,7 +14,7 @@ from filters.calibrate.identity import YawIdentity, calibrate
 from filters.calibrate.intervals import CONFIDENCE, Share
 from filters.calibrate.rules import calibrated
 from filters.rules import Rules
-from filters.rules_file import settings, to_toml
+from filters.rules_file import as_file, settings
 from jobs.calibrate_people import Drawn
 
 FORMAT = 1
@@ -42,6 +42,20 @@ class Result:
     rules: Rules | None
     problem: str
     """Why there are no rules."""
+    given: Mapping[str, Any] | None
+    """By dotted key what --rules says itself, where identity alone was calibrated; else None."""
+
+    def written(self) -> dict[str, Any]:
+        """The settings of the rules file.
+
+        Where there were no scores, those of identity and what --rules says: the other `rules` are
+        the package's, made to fit the yaws of the pairs, which are not those of a run.
+        """
+        found = settings(self.rules) if self.rules is not None else {}
+        if self.given is None:
+            return found
+        of_identity = {key: found[key] for key in found if key.startswith("identity.")}
+        return {**self.given, **of_identity}
 
     def changed(self) -> list[dict[str, Any]]:
         """The settings that the calibration changes."""
@@ -70,7 +84,7 @@ class Result:
             "identity": [asdict(one) for one in self.identity],
             "bounds": asdict(self.bounds),
             "changed": self.changed(),
-            "rules": None if self.rules is None else settings(self.rules),
+            "rules": None if self.rules is None else self.written(),
             "problem": self.problem or None,
         }
 
@@ -80,11 +94,15 @@ def conclude(
     base: Rules,
     faces: FaceAnalyzer,
     *,
+    given: Mapping[str, Any],
     far: float,
     least_tar: float,
     same_person: float | None,
 ) -> tuple[Result, list[Comparisons]]:
-    """Compare everyone with everyone; the comparisons are for the plot."""
+    """Compare everyone with everyone; the comparisons are for the plot.
+
+    `given` is what --rules says itself, by dotted key.
+    """
     if same_person is None:
         same_person = 1.0 if drawn.rendered else base.identity.threshold(0)
     who = people(drawn.embedded.references, same_person)
@@ -110,20 +128,20 @@ def conclude(
         base=base,
         rules=rules,
         problem=problem,
+        given=given if drawn.scores is None else None,
     )
     return result, found
 
 
 def rules_file(result: Result) -> str:
     """The rules with what they were found from, as comments."""
-    assert result.rules is not None
     lines = [
         f"harmoview calibrate: {result.identities} identities, {result.recogniser}, false-accept "
         f"rate {result.far:g} wanted; intervals are 95 %",
         f"face models {json.dumps(dict(result.faces), sort_keys=True)}",
         *(_line(one) for one in result.identity),
     ]
-    return "".join(f"# {line}\n" for line in lines) + "\n" + to_toml(result.rules)
+    return "".join(f"# {line}\n" for line in lines) + "\n" + as_file(result.written())
 
 
 def _line(one: YawIdentity) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from datapipe.faces.light import LightFaces
 from datapipe.record import YAWS
+from filters.rules_file import given as rules_given
 from filters.rules_file import load_rules
 from jobs.calibrate_people import Drawn
 from jobs.calibrate_plot import draw, roc
@@ -19,7 +20,7 @@ RUN = {"yaws": YAWS, "recogniser": "sface", "aesthetic_scorer": "brisque"}
 BASE = load_rules(None, **RUN)
 
 
-def concluded(same_person=1.0, far=0.05):
+def concluded(same_person=1.0, far=0.05, base=BASE, given=None, scored=True):
     """30 people; at 60 degrees the recogniser is nearly blind."""
     near, far_off = crowd(30, 4, noise=0.6), crowd(30, 4, noise=40.0)
     embedded = replace(
@@ -33,8 +34,16 @@ def concluded(same_person=1.0, far=0.05):
         "sharpness": np.full(120, 0.3),
         "sharpness_ratio": np.full(120, 1.0),
     }
-    drawn = Drawn(embedded, 2, False, embedded.yaw, scores)
-    return conclude(drawn, BASE, LightFaces(), far=far, least_tar=0.5, same_person=same_person)
+    drawn = Drawn(embedded, 2, False, *((embedded.yaw, scores) if scored else ()))
+    return conclude(
+        drawn,
+        base,
+        LightFaces(),
+        given=given or {},
+        far=far,
+        least_tar=0.5,
+        same_person=same_person,
+    )
 
 
 def test_the_rules_file_is_what_was_found(tmp_path):
@@ -50,6 +59,20 @@ def test_the_rules_file_is_what_was_found(tmp_path):
     assert rules.identity.judged_to == 30
     changed = {line["key"]: line["after"] for line in told["changed"]}
     assert changed["identity.sface.judged_to"] == 30
+
+
+@pytest.mark.parametrize("given", ["", "reference_must_pass = false\n[pose]\nroll = 12\n"])
+def test_pairs_set_identity_and_nothing_else(tmp_path, given):
+    """With the file a run of any yaws has its own rules, but for identity and what --rules says."""
+    mine, found = tmp_path / "mine.toml", tmp_path / "found.toml"
+    mine.write_text(given)
+    base = load_rules(mine, **RUN | {"yaws": (-30, 0, 30)})
+    result, _ = concluded(base=base, given=rules_given(mine), scored=False)
+    found.write_text(rules_file(result))
+    for yaws in (YAWS, range(-90, 91, 15)):
+        run = RUN | {"yaws": tuple(yaws)}
+        wanted = replace(load_rules(mine, **run), identity=result.rules.identity)
+        assert load_rules(found, **run) == wanted
 
 
 def test_the_tables_show_every_yaw_and_what_is_not_asked(capsys):
