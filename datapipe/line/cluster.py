@@ -48,28 +48,36 @@ def pools(stages: Sequence[Stage], workers: int | None, wait: float) -> list[Poo
     nodes. Raises UserError when after `wait` seconds they are neither there nor on their way.
     """
     import ray
-    from ray.autoscaler.sdk import request_resources
+    from ray.util.placement_group import placement_group, remove_placement_group
 
-    begin, asked = time.monotonic(), False
-    while True:
-        have = ray.cluster_resources()
-        try:
-            return plan_pools(stages, have.get("CPU", 0.0), have.get("GPU", 0.0), workers)
-        except UserError as wrong:
-            if wait and not asked:
-                needs = {(s.resources.num_cpus, s.resources.num_gpus) for s in stages}
-                request_resources(bundles=[{"CPU": cpu, "GPU": gpu} for cpu, gpu in needs])
-                asked = True
-            waited = time.monotonic() - begin
-            if waited >= wait and not _nodes_coming():
+    begin, asked = time.monotonic(), None
+    try:
+        while True:
+            have = ray.cluster_resources()
+            try:
+                return plan_pools(stages, have.get("CPU", 0.0), have.get("GPU", 0.0), workers)
+            except UserError as wrong:
                 if not wait:
                     raise
-                request_resources(bundles=[])
-                raise UserError(
-                    f"{wrong}. No node was on its way after {wait:g} s; where starting one takes "
-                    "the cluster longer, give it time by --wait-for-nodes SECONDS"
-                ) from wrong
-        time.sleep(1.0)
+                # a placement group that waits for its nodes: unlike `request_resources`, whose
+                # last caller replaces the whole cluster's request (Ray Data does so every 20 s),
+                # and whose request outlives a driver that is killed
+                asked = asked or placement_group(_one_of_each(stages))
+                if time.monotonic() - begin >= wait and not _nodes_coming():
+                    raise UserError(
+                        f"{wrong}. No node was on its way after {wait:g} s; where starting one "
+                        "takes the cluster longer, give it time by --wait-for-nodes SECONDS"
+                    ) from wrong
+            time.sleep(1.0)
+    finally:
+        if asked:
+            remove_placement_group(asked)
+
+
+def _one_of_each(stages: Sequence[Stage]) -> list[dict[str, float]]:
+    needs = {(stage.resources.num_cpus, stage.resources.num_gpus) for stage in stages}
+    bundles = [{"CPU": cpu, "GPU": gpu} for cpu, gpu in sorted(needs) if cpu or gpu]
+    return [{name: need for name, need in bundle.items() if need} for bundle in bundles]
 
 
 def _nodes_coming() -> bool:

@@ -1,5 +1,7 @@
 """The line takes what the cluster has, follows it, and says what it lacks."""
 
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -93,3 +95,43 @@ def test_nodes_may_join_a_little_later_than_the_driver(cluster, tmp_path):
         cluster.add_node(num_cpus=0, num_gpus=2)
         (pool,) = planned.result()
     assert pool.workers == 2
+
+
+WAIT = """
+import sys
+from pathlib import Path
+import ray
+from datapipe.line.cluster import pools
+from datapipe.stage import Resources
+from tests.datapipe.line.test_cluster import Where
+ray.init(sys.argv[1], log_to_driver=False)
+pools([Where(Path(), Resources(num_cpus=1)), Where(Path(), Resources(num_gpus=1))], None, 300.0)
+"""
+
+
+def asked_for(address, wanted):
+    """Wait until this is what the cluster's autoscaler, if it had one, would be asked for."""
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    end = time.monotonic() + 120
+    while True:
+        demands = get_cluster_status(address).resource_demands
+        groups = demands.placement_group_demand
+        found = sorted(str(one.bundle) for group in groups for one in group.bundles_by_count)
+        if found == wanted:
+            return
+        assert time.monotonic() < end, found
+        time.sleep(0.5)
+
+
+def test_nodes_are_asked_for_while_a_driver_waits_and_no_longer(cluster):
+    """Whatever another job's Ray Data requests of the same cluster; also where it is killed."""
+    from ray.autoscaler.sdk import request_resources
+
+    command = [sys.executable, "-c", WAIT, cluster.address]
+    with subprocess.Popen(command) as waiting:
+        asked_for(cluster.address, ["{'CPU': 1.0}", "{'GPU': 1.0}"])
+        request_resources(bundles=[])
+        asked_for(cluster.address, ["{'CPU': 1.0}", "{'GPU': 1.0}"])
+        waiting.kill()
+    asked_for(cluster.address, [])
