@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -23,6 +23,9 @@ from datapipe.run.ledger import KeySet, append_scores
 from datapipe.run.segments import ledger_segments, score_segments
 
 SEGMENT_ROWS = 512
+PART = 1000
+"""Ledger segments at a time, half a million rows: Ray Data keeps some 3 kB in the driver for each
+row."""
 Show = Callable[[Counter[str]], None]
 Failures = dict[str, tuple[str, str]]
 """Reason and detail by key."""
@@ -40,17 +43,18 @@ class Rescored:
 
 @dataclass(frozen=True)
 class Unscored:
-    """A listing for the executor: candidates without scores of a generation."""
+    """A listing for the executor: candidates of a part without scores of a generation."""
 
     run: str
-    generation: int
-    segments: tuple[str, ...]
-    """The score segments that existed when the work began."""
+    ledger: Sequence[str]
+    """The ledger segments whose candidates are meant."""
+    scores: Sequence[str]
+    """The score segments of the generation that may hold some of them already."""
 
     def __call__(self) -> Iterator[Sample]:
         run = Folder(self.run)
-        scored = KeySet(_column(run, name) for name in self.segments)
-        for name in ledger_segments(run):
+        scored = KeySet(_column(run, name) for name in self.scores)
+        for name in self.ledger:
             with run.open(name) as file:
                 table = pq.read_table(file, columns=["key", "candidate", "outcome"])
             for row in table.filter(pc.equal(table["outcome"], "candidate")).to_pylist():
@@ -81,11 +85,14 @@ def rescore(run: Folder, info: RunInfo, line: Line, show: Show) -> Rescored:
     if scoring is None:
         raise ValueError("begin() comes first")
     progress = _Progress(run, scoring, show)
-    for stream in (line.run, line.retry):
-        progress.write(stream(progress.todo()))
-        if not any(True for _ in progress.todo()()):
-            break
-    lost = {s.key: progress.failed.get(s.key) or died(s, line) for s in progress.todo()()}
+    ledger = ledger_segments(run)
+    lost: Failures = {}
+    for start in range(0, len(ledger), PART):
+        todo = progress.begin(ledger[start : start + PART])
+        for stream in (line.run, line.retry):
+            if any(True for _ in todo()()):
+                progress.write(stream(todo()))
+        lost |= {s.key: progress.failed.get(s.key) or died(s, line) for s in todo()()}
     if len(lost) > ERROR_SHARE * (len(lost) + progress.scored()):
         raise _too_many(lost, len(lost) + progress.scored())
     if lost:
@@ -104,14 +111,22 @@ class _Progress:
         self.failed: Failures = {}
         self._recent: deque[bool] = deque(maxlen=RECENT)
         self._waiting: list[Sample] = []
+        self._before = self._segments()  # of earlier calls; any part's candidates may be in them
+        self._next = len(self._before)
+        self._written: list[str] = []
 
-    def todo(self) -> Unscored:
-        generation = self.scoring.generation
-        return Unscored(self.run.url, generation, _segments(self.run, generation))
+    def begin(self, ledger: Sequence[str]) -> Callable[[], Unscored]:
+        """What makes the listings of a part: of what is left of it when the listing is made."""
+        self._written = []
+        return lambda: Unscored(self.run.url, ledger, (*self._before, *self._written))
 
     def scored(self) -> int:
         """Candidates with scores, also by earlier calls."""
-        return len(KeySet(_column(self.run, name) for name in self.todo().segments))
+        return len(KeySet(_column(self.run, name) for name in self._segments()))
+
+    def _segments(self) -> list[str]:
+        # of the references, which are written after the views of the same segment
+        return score_segments(self.run, "references", self.scoring.generation)
 
     def write(self, samples: Iterable[Sample]) -> None:
         """Raises UserError when errors are the rule rather than the exception."""
@@ -135,11 +150,11 @@ class _Progress:
     def _flush(self) -> None:
         if self._waiting:
             # numbered apart from the segments that `synthesize` appends to the same generation
-            generation = self.scoring.generation
-            number = len(_segments(self.run, generation))
-            name = f"g{generation:04d}-r{number:06d}.parquet"
+            name = f"g{self.scoring.generation:04d}-r{self._next:06d}.parquet"
             append_scores(self.run, self._waiting, dict(self.scoring.labels), name)
             self._waiting = []
+            self._written.append(f"references/{name}")
+            self._next += 1
 
 
 def _mark_errors(run: Folder, lost: Failures) -> None:
@@ -166,11 +181,6 @@ def _too_many(failed: Failures, seen: int) -> UserError:
         f"scores; the first is {first}: {failed[first][1]}\nMend it, then run this again: it "
         "continues"
     )
-
-
-def _segments(run: Folder, generation: int) -> tuple[str, ...]:
-    """Of the references, which are written after the views of the same segment."""
-    return tuple(score_segments(run, "references", generation))
 
 
 def _delete_but(run: Folder, generations: set[int]) -> None:

@@ -56,12 +56,12 @@ def tiny(tmp_path):
     return made
 
 
-def again(tiny, **trouble):
+def again(tiny, line=LocalLine, **trouble):
     """Score anew; the keys that were scored."""
     stage = Flat(tiny.store, **trouble)
     info = rescore.begin(tiny.folder, load_info(tiny.folder), Scoring(0, {"n": 1}, OTHER))
     try:
-        rescore.rescore(tiny.folder, info, LocalLine([stage]), lambda _: None)
+        rescore.rescore(tiny.folder, info, line([stage]), lambda _: None)
     finally:
         tiny.done = stage.scored
     return stage.scored
@@ -83,6 +83,28 @@ def test_every_candidate_is_scored_once_and_the_old_scores_go(tiny):
     assert sorted(again(tiny)) == list("abcde")
     assert current(tiny) == {key: {7.0} for key in "abcde"}
     assert pq.read_table(tiny.folder.local / "views").num_rows == before
+
+
+def test_a_scoring_goes_on_in_parts_as_it_does_in_one(tiny, monkeypatch):
+    """No execution is handed more than a part; what throws is tried twice, as in one part."""
+    handed = []
+
+    class Watched(LocalLine):
+        def run(self, listing):
+            handed.append([sample.key for sample in listing()])
+            return super().run(listing)
+
+    monkeypatch.setattr(rescore, "PART", 1)
+    tiny.add("g")
+    tiny.add("h")
+    tiny.save()
+    with pytest.raises(UserError, match="disk is full"):
+        again(tiny, Watched, broken={"b"}, full={"d"})
+    assert handed == [["a", "b", "c"], ["b"], ["d", "e"]]
+    handed.clear()
+    assert again(tiny, Watched, broken={"b"}) == ["d", "e", "g", "h"]
+    assert handed == [["b"], ["b"], ["d", "e"], ["g", "h"]]
+    assert current(tiny) == {key: {7.0} for key in "acdegh"}
 
 
 def test_a_scoring_that_stops_keeps_the_old_scores_and_continues(tiny):
