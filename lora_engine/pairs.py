@@ -46,7 +46,7 @@ class Frame:
     sharpness: float | None = None
     """Of the face, at full size; `datapipe.faces.sharpness`."""
     clip: str | None = None
-    """Name of the clip it is of, where that is another than the subject's."""
+    """Key of the clip it is of, where that is another than the subject's."""
 
     def image(self) -> Image:
         """The decoded picture. Raises ValueError when it is not one."""
@@ -60,7 +60,7 @@ class Subject:
     key: str
     """Unique in the pairs; safe as a file name, free of dots."""
     clip: str
-    """Name of the clip that the frames are of."""
+    """Key of the clip that the frames are of; file names may come twice."""
     frames: tuple[Frame, ...]
 
     def __post_init__(self) -> None:

@@ -38,9 +38,9 @@ def merge(key: str, clips: Sequence[Clip]) -> Subject:
     for clip in clips:
         assert clip.picked is not None
         for frame in clip.picked.frames:
-            other = None if clip is clips[0] else clip.name
+            other = None if clip is clips[0] else clip.key
             frames.setdefault(frame.yaw, replace(frame, clip=other))
-    return Subject(key, clips[0].name, tuple(frames[yaw] for yaw in sorted(frames)))
+    return Subject(key, clips[0].key, tuple(frames[yaw] for yaw in sorted(frames)))
 
 
 def write(
@@ -71,7 +71,7 @@ def _filled(
     subject: Subject, clips: Sequence[Clip], pictures: Callable[[str], Mapping[int, bytes]]
 ) -> Subject:
     """The subject with its pictures."""
-    of = {None if clip is clips[0] else clip.name: pictures(clip.key) for clip in clips}
+    of = {None if clip is clips[0] else clip.key: pictures(clip.key) for clip in clips}
     frames = tuple(replace(f, picture=of[f.clip][f.yaw]) for f in subject.frames)
     return replace(subject, frames=frames)
 

@@ -1,5 +1,7 @@
 """Laws of subjects and splits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,8 +79,28 @@ def test_clips_of_one_name_are_one_subject():
     people = subjects([left, full])
     assert list(people) == ["Ann"]
     whole = merge("Ann", people["Ann"])
-    assert (whole.clip, whole.yaws) == ("b.mp4", (-90, -30, 0, 30, 60))
-    assert [frame.clip for frame in whole.frames] == ["a.mp4", None, None, None, None]
+    assert (whole.clip, whole.yaws) == ("b", (-90, -30, 0, 30, 60))
+    assert [frame.clip for frame in whole.frames] == ["a", None, None, None, None]
+
+
+def test_takes_with_one_file_name_keep_their_own_pictures(tmp_path):
+    """Clips of one person that differ by their folder only give each frame from the right one."""
+    takes = [
+        replace(clip(key, [1, 0], "Ann", yaws), name="take.mp4")
+        for key, yaws in (("a__take", (-90, 0)), ("b__take", (-30, 0, 30)), ("c__take", (0, 60)))
+    ]
+    people = subjects(takes)
+
+    def pictures(key):
+        of = next(take for take in takes if take.key == key)
+        return {frame.yaw: f"{key} {frame.yaw}".encode() for frame in of.picked.frames}
+
+    made = write(Folder(tmp_path), people, {"Ann": "train"}, pictures, {}, (-90, -30, 0, 30, 60))
+    (ann,) = made.subjects("train")
+    where = {f.yaw: f.clip or ann.clip for f in ann.frames}
+    first = dict.fromkeys((-30, 0, 30), "b__take")
+    assert where == {-90: "a__take", 60: "c__take", **first}
+    assert all(f.picture == f"{where[f.yaw]} {f.yaw}".encode() for f in ann.frames)
 
 
 @pytest.mark.parametrize("name", ["Ann Smith", "a.b/c", "élan", "a-b"])
