@@ -38,6 +38,11 @@ def check_train_set(value: str) -> None:
         raise ValueError(f"train must be one of {get_args(TrainSet)}, got {value!r}")
 
 
+def has_lora(train: TrainSet) -> bool:
+    """Whether an adapter is among what the set trains."""
+    return train in ("lora", "new_parts_and_lora")
+
+
 def add_lora(model: HarmoViewTransformer3DModel, lora: Lora) -> None:
     """Add an adapter that changes nothing yet; its weights are float32, drawn from the seed.
 
@@ -64,14 +69,12 @@ def select(model: HarmoViewTransformer3DModel, train: TrainSet) -> list[str]:
     """
 
     check_train_set(train)
-    if train in ("lora", "new_parts_and_lora") and not any(
-        ".lora_" in name for name, _ in model.named_parameters()
-    ):
+    if has_lora(train) and not any(".lora_" in name for name, _ in model.named_parameters()):
         raise ValueError(f"train {train!r} needs an adapter: call add_lora first")
 
     def chosen(name: str) -> bool:
         if ".lora_" in name:
-            return train in ("lora", "new_parts_and_lora")
+            return has_lora(train)
         return train == "full" or (train != "lora" and name in NEW_PARTS)
 
     names = []

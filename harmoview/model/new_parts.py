@@ -27,6 +27,6 @@ def initialize(model: nn.Module, seed: int = 0) -> None:
             continue
         values = parameter.new_zeros(parameter.shape)
         if name != BIAS:
-            draw = torch.randn(parameter.shape, generator=generator)
+            draw = torch.randn(parameter.shape, generator=generator, device="cpu")
             values.copy_(draw * parameter.shape[-1] ** -0.5)
         parameter.data.copy_(values)

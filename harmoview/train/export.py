@@ -10,18 +10,20 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from harmoview.checkpoint import save_parts
+from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.learner import Learner
 from harmoview.train.legs import Leg
 from harmoview.train.settings import TrainSettings
-from harmoview.trainable import Lora, add_lora
+from harmoview.trainable import Lora, add_lora, has_lora
 from lora_engine.training import parallel
 
 
 def export(folder: Path, settings: TrainSettings, leg: Leg, learner: Learner) -> None:
     """Write `folder`/transformer or transformer_2, in place of an older one; all workers call it.
 
-    The whole model where all of it learned, else the new parts and the adapter. The averaged
+    The whole model where all of it learned, else the new parts and the adapter if there is one,
+    also where only one of the two learned. The averaged
     weights if there are some, in the precision of the computation.
     """
     with learner.averaged():
@@ -38,7 +40,8 @@ def export(folder: Path, settings: TrainSettings, leg: Leg, learner: Learner) ->
             model.load_state_dict(_in_precision(state, learner.dtype, model), assign=True)
             model.save_pretrained(temporary)
         else:
-            add_lora(model, Lora(settings.rank, settings.rank, settings.seed))
+            if has_lora(leg.phase.train):
+                add_lora(model, Lora(settings.rank, settings.rank, settings.seed))
             model.load_state_dict(state, strict=False, assign=True)
             save_parts(model, temporary)
         if target.exists():
@@ -49,9 +52,12 @@ def export(folder: Path, settings: TrainSettings, leg: Leg, learner: Learner) ->
 
 
 def _gathered(learner: Learner) -> dict[str, Tensor]:
-    """The weights that learned, whole, on the first worker; one at a time, to spare memory."""
+    """The weights that learned and the new parts, whole, on the first worker; one at a time, to
+    spare memory."""
     found: dict[str, Tensor] = {}
-    for name, parameter in zip(learner.names, learner.parameters, strict=True):
+    for name, parameter in learner.model.named_parameters():
+        if not parameter.requires_grad and name not in NEW_PARTS:
+            continue
         part = parameter.detach()
         whole = part.full_tensor() if isinstance(part, DTensor) else part
         if parallel.rank() == 0:

@@ -18,7 +18,7 @@ from harmoview.train.legs import Leg
 from harmoview.train.objective import Draws, loss
 from harmoview.train.settings import TrainSettings
 from harmoview.train.sharded import average, clip, parts, shard, sum_over_workers
-from harmoview.trainable import Lora, add_lora, select
+from harmoview.trainable import Lora, add_lora, has_lora, select
 from harmoview.weights import from_wan
 from lora_engine.training import parallel
 
@@ -127,7 +127,8 @@ def _build(
         **model,
     )
     if not full:
-        add_lora(built, Lora(settings.rank, settings.rank, settings.seed))
+        if has_lora(leg.phase.train):
+            add_lora(built, Lora(settings.rank, settings.rank, settings.seed))
         for name, parameter in built.named_parameters():
             if name in NEW_PARTS:
                 parameter.data = parameter.data.float()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from harmoview.train.settings import TrainSettings
 from harmoview.train.sharded import shard
 from harmoview.video_file import write_mp4
 from lora_engine.training import parallel
+from lora_engine.training.device import forget
 
 
 class Sampler:
@@ -72,9 +72,7 @@ class Sampler:
         pipeline.set_shift(self._recipe.shift)
         latents = self._latents(pipeline, device)
         del pipeline, models
-        gc.collect()  # models have cycles
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+        forget(device)
         if parallel.rank() == 0:
             self._write(path, latents, device)
         parallel.wait_for_all()
@@ -94,7 +92,7 @@ class Sampler:
         batch, config = self._batch, self._vae.config
         frames, height, width = batch.video.shape[2:]
         latents: Tensor = pipeline(
-            prompt_embeds=batch.text.to(device),
+            prompt_embeds=batch.whole_text().to(device),
             negative_prompt_embeds=self._no_text.to(device),
             height=height * config.scale_factor_spatial,
             width=width * config.scale_factor_spatial,

@@ -29,8 +29,6 @@ def save_state(folder: Path, step: int, learner: Learner, about: dict[str, Any])
 
     Torch's distributed format: every worker writes its shards, and any number can read them.
     """
-    if step in checkpoints(folder):
-        return
     temporary = folder / f".{step:08d}.tmp"
     if parallel.rank() == 0:
         shutil.rmtree(temporary, ignore_errors=True)

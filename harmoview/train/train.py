@@ -31,7 +31,7 @@ from harmoview.train.sharded import sum_over_workers
 from harmoview.train.state import checkpoints, load_state, save_state
 from harmoview.train.validate import validate
 from lora_engine.training import parallel
-from lora_engine.training.device import device_named, precision_named
+from lora_engine.training.device import device_named, forget, precision_named
 from lora_engine.training.metrics import Metrics
 
 CHECKPOINTS = "checkpoints"
@@ -55,7 +55,8 @@ def train(settings: TrainSettings, shards: str, stop: Stop, progress: Progress) 
         run = Run(settings, EncodedShards(shards), device)
         if not settings.skip_hash_check:
             run.data.check_hashes(parallel.own(run.data.manifest.shards))
-        done = max(checkpoints(run.checkpoints), default=0)
+        # together: on a network file system some may see a new folder later than others
+        done = max(parallel.gathered(max(checkpoints(run.checkpoints), default=0)))
         with run.metrics(done) as metrics:
             for leg in run.legs:
                 if done < leg.last:
@@ -89,6 +90,7 @@ class Run:
         Returns the steps then done, and whether the run was told to stop.
         """
         settings = self.settings
+        forget(self.device)  # the leg before: its model is in cycles
         learner = Learner(settings, leg, self._model_settings(), self.device, self._dtype)
         new_expert = leg.first == min(one.first for one in self.legs if one.model == leg.model)
         if done > leg.first or not new_expert:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from lora_engine.flux.state import checkpoints
 from lora_engine.flux.trial import Trial
 from lora_engine.flux.validate import Measure
 from lora_engine.training import parallel
-from lora_engine.training.device import device_named, precision_named
+from lora_engine.training.device import device_named, forget, precision_named
 from lora_engine.training.metrics import Metrics
 
 RUN = "run.json"
@@ -153,7 +152,7 @@ def _embeddings(
             inputs.base, settings.yaws, settings.text_length, device, dtype
         )
         prompts.save_prompts(out, made)
-    _forget(device)
+    forget(device)
     parallel.wait_for_all()
     local = out.local
     assert local is not None  # check() has seen to it
@@ -181,16 +180,9 @@ def _latents(
         people = (one for one in inputs.pairs.subjects("train") if one.key in share)
         cache.fill(autoencoder, people)
         del autoencoder
-    _forget(device)
+    forget(device)
     parallel.wait_for_all()
     return cache
-
-
-def _forget(device: torch.device) -> None:
-    """Give the memory of dropped models back."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def _header(settings: TrainSettings, inputs: Inputs, done: int) -> AdapterHeader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 from typing import Any
@@ -44,6 +45,13 @@ def precision_named(name: Precision | None, device: torch.device) -> torch.dtype
     if name is None:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
+
+
+def forget(device: torch.device) -> None:
+    """Give the memory of dropped models back; sharded ones are in cycles."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def best_attention(device: torch.device) -> str:

@@ -7,7 +7,7 @@ import tiny
 import torch
 
 from datapipe.errors import UserError
-from harmoview.model.new_parts import NEW_PARTS
+from harmoview.model.new_parts import NEW_PARTS, initialize
 from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.weights import from_wan, gray_latent
 
@@ -25,6 +25,16 @@ def test_nothing_stays_on_meta_and_wans_weights_are_wans(base):
     assert all(torch.equal(state[name], stock[name]) for name in stock)
     assert set(state) - set(stock) == set(NEW_PARTS)
     assert all(state[name].isfinite().all() for name in NEW_PARTS)
+
+
+def test_the_new_parts_do_not_depend_on_torchs_default_device():
+    """A model is built within `with device:` on a GPU; the draws are made on the CPU."""
+    model, same = tiny.harmoview(), tiny.harmoview()
+    initialize(model, seed=7)
+    with torch.device("meta"):
+        initialize(same, seed=7)
+    for one, other in zip(model.parameters(), same.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_the_new_parts_are_random_but_the_same_everywhere(base):

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
+import weakref
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import torch
 import torch.multiprocessing as mp
-from encoded import write_encoded
+from encoded import TEXT, write_encoded
 
 from datapipe.errors import UserError
 from harmoview import HarmoViewTransformer3DModel
 from harmoview.checkpoint import load_expert
-from harmoview.tiny import save_base
+from harmoview.model.new_parts import NEW_PARTS
+from harmoview.pipeline import HarmoViewPipeline
+from harmoview.tiny import VIT_DIM, save_base
+from harmoview.train import learner
+from harmoview.train import train as module
 from harmoview.train.begin import begin
 from harmoview.train.settings import TrainSettings
 from harmoview.train.state import checkpoints
 from harmoview.train.train import train
+from harmoview.weights import from_wan
+from lora_engine.training import parallel
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +55,12 @@ def settings(base, out, **changes):
 def run(how, shards, resume=False, stop=lambda: False, workers=1):
     begin(how, shards, workers, resume)
     return train(how, shards, stop, lambda *_: None)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def losses(out):
@@ -76,6 +91,27 @@ def test_a_resumed_run_is_an_uninterrupted_one(base, shards, tmp_path, whole, af
     assert losses(tmp_path) == losses(whole)
     own, other = weights(tmp_path), weights(whole)
     assert all(torch.equal(own[name], other[name]) for name in other)
+
+
+def test_the_model_of_a_phase_is_gone_before_the_next_is_loaded(
+    base, shards, tmp_path, monkeypatch
+):
+    """Also where the garbage collector has not run by itself: GPUs have room for one."""
+    before = []
+
+    class Watched(learner.Learner):
+        def __init__(self, *what):
+            assert not [one for one in before if one() is not None]
+            super().__init__(*what)
+            before.append(weakref.ref(self.model))
+
+    monkeypatch.setattr(module, "Learner", Watched)
+    gc.disable()
+    try:
+        run(settings(base, tmp_path, steps=1), shards)
+    finally:
+        gc.enable()
+    assert len(before) == 2
 
 
 def _worker(rank, port, how, shards):
@@ -117,27 +153,84 @@ def test_two_processes_are_one_and_one_may_go_on(base, shards, tmp_path, whole):
     """Losses agree to rounding, on two processes, and after one went on from their checkpoint."""
     how = settings(base, tmp_path)
     begin(how, shards, 2, resume=False)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_worker, (port, how, shards), nprocs=2)
+    mp.spawn(_worker, (free_port(), how, shards), nprocs=2)
     assert max(checkpoints(tmp_path / "checkpoints")) == 2
     assert losses(tmp_path) == pytest.approx(losses(whole)[:2], rel=1e-5)
     assert run(how, shards, resume=True) == 6
     assert losses(tmp_path) == pytest.approx(losses(whole), rel=1e-4)
 
 
-def test_a_lora_is_exported_as_parts_that_go_on_the_base(base, shards, tmp_path):
+def recording(out):
+    """A learner that writes down which samples it sees, a file a process."""
+
+    class Recording(learner.Learner):
+        def step(self, batches, *more):
+            with (out / f"seen-{parallel.rank()}.txt").open("a") as file:
+                file.writelines(f"{b.epoch} {key}\n" for b in batches for key in b.keys)
+            return super().step(batches, *more)
+
+    return Recording
+
+
+def _late(rank, port, how, shards):
+    """A worker; the second one does not see the checkpoint yet."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2,
+        timeout=timedelta(seconds=100),
+    )  # fmt: skip
+    module.Learner = recording(how.out)
+    if rank == 1:
+        module.checkpoints = lambda folder: []
+    train(how, shards, lambda: False, lambda *_: None)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_on_more_workers_it_goes_on_with_the_next_sample(base, shards, tmp_path, monkeypatch):
+    """From one to two within an epoch: each sample once an epoch, none twice, none left out.
+
+    Also where a network file system shows the checkpoint to one of the two only.
+    """
+    how, asked = settings(base, tmp_path, phases="1", steps=7, holdout=0.0), iter(range(1, 100))
+    monkeypatch.setattr(module, "Learner", recording(tmp_path))
+    assert run(how, shards, stop=lambda: next(asked) == 2) == 2
+    begin(how, shards, 2, resume=True)
+    mp.spawn(_late, (free_port(), how, shards), nprocs=2)
+    lines = [path.read_text().splitlines() for path in sorted(tmp_path.glob("seen-*.txt"))]
+    keys = [f"sample-{number:04d}" for number in range(13)]  # 7 micro-batches an epoch, 2 a step
+    assert sorted(line for seen in lines for line in seen) == [
+        f"{epoch} {key}" for epoch in (0, 1) for key in keys
+    ]
+    assert min(len(seen) for seen in lines) > 2
+
+
+@pytest.mark.parametrize("train_set", ["lora", "new_parts", "new_parts_and_lora"])
+def test_a_lora_is_exported_as_parts_that_go_on_the_base(base, shards, tmp_path, train_set):
     """The base's weights are not learned, and the export is read back with what was."""
-    how = settings(base, tmp_path, phases="1", train_set="new_parts_and_lora", rank=2)
-    run(how, shards)
+    run(settings(base, tmp_path, phases="1", train_set=train_set, rank=2), shards)
     model = load_expert(tmp_path / "model", str(base), "transformer")
-    names = [name for name, _ in model.named_parameters() if ".lora_B." in name]
-    assert any(dict(model.named_parameters())[name].any() for name in names)
+    learned = dict(model.named_parameters())
+    first = from_wan(base, subfolder="transformer", vit_dim=VIT_DIM)
+    moved = [not torch.equal(learned[name], p) for name, p in first.named_parameters()
+             if name in NEW_PARTS]  # fmt: skip
+    assert moved == [train_set != "lora"] * len(NEW_PARTS)
+    adapter = [p.any() for name, p in learned.items() if ".lora_B." in name]
+    assert any(adapter) == (train_set != "new_parts")
 
 
-def test_both_experts_learn_in_their_own_noise_range(shards, tmp_path):
-    """First the high-noise one, then the other; both are exported and make sample videos."""
+def test_both_experts_learn_in_their_own_noise_range(shards, tmp_path, monkeypatch):
+    """First the high-noise one, then the other; both are exported and make sample videos.
+
+    Captions are as long there as in training, with and without text.
+    """
+    lengths, denoise = set(), HarmoViewPipeline._denoise
+
+    def seen(pipeline, latents, conditions, *more):
+        lengths.update(words.shape[1] for words, _ in conditions.values())
+        return denoise(pipeline, latents, conditions, *more)
+
+    monkeypatch.setattr(HarmoViewPipeline, "_denoise", seen)
     base = save_base(tmp_path / "wan", "A14B")
     out = tmp_path / "out"
     how = settings(base, out, phases="1", steps=1, ema=0.0, samples_every=1, sample_steps=3)
@@ -146,6 +239,7 @@ def test_both_experts_learn_in_their_own_noise_range(shards, tmp_path):
     assert not torch.equal(high["proj_out.weight"], low["proj_out.weight"])
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [record["expert"] for record in records] == ["high", "low"]
+    assert lengths == {TEXT}
     assert [path.name for path in sorted((out / "samples").iterdir())] == [
         "00000001.mp4", "00000002.mp4"
     ]  # fmt: skip
