@@ -181,7 +181,7 @@ def speed_up(transformer: Any, settings: FluxSettings, device: torch.device) -> 
     """Choose the attention kernel and compile the blocks. Raises UserError for unknown kernels."""
     if settings.exact:
         return
-    attention = settings.attention or best_attention(device)
+    attention = settings.attention or best_attention(device, transformer.dtype)
     if attention != "native":
         try:
             transformer.set_attention_backend(attention)

@@ -102,10 +102,12 @@ class FluxSynthesizer:
     def plan(self) -> Plan:
         """Check every file and option without loading weights. Raises UserError."""
         from lora_engine.flux.quantize import check_quantize
-        from lora_engine.training.device import device_named
+        from lora_engine.training.device import check_attention, device_named
 
         s = self.settings
         check_quantize(s.quantize, device_named(s.device))
+        if s.attention is not None:
+            check_attention(s.attention)
         header = beside = None
         if s.lora is not None:
             file = adapter_file(s.lora)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import logging
 from typing import Any
 
@@ -54,14 +53,29 @@ def forget(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def best_attention(device: torch.device) -> str:
-    """Diffusers' name of the fastest installed attention that only rounds differently."""
-    if device.type != "cuda":
+def best_attention(device: torch.device, dtype: torch.dtype, *, learns: bool = False) -> str:
+    """Diffusers' name of the fastest installed attention that only rounds differently.
+
+    FlashAttention 3 is Hopper's, and has no backward pass as diffusers calls it; it and cuDNN's
+    take 16 bits only.
+    """
+    from diffusers.utils import is_flash_attn_3_available
+
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return "native"
-    hopper = torch.cuda.get_device_capability(device)[0] >= 9
-    if hopper and importlib.util.find_spec("flash_attn_interface") is not None:
+    generation = torch.cuda.get_device_capability(device)[0]
+    if generation == 9 and not learns and is_flash_attn_3_available():
         return "_flash_3"
-    return "_native_cudnn" if hopper else "native"
+    return "_native_cudnn" if generation >= 9 else "native"
+
+
+def check_attention(name: str) -> None:
+    """Raises UserError for a name that diffusers does not know."""
+    from diffusers.models.attention_dispatch import AttentionBackendName
+
+    known = sorted(backend.value for backend in AttentionBackendName)
+    if name.lower() not in known:
+        raise UserError(f"--attention {name}: must be one of {', '.join(known)}")
 
 
 def views_at_once(model: Any, tokens: int, views: int, device: torch.device) -> int:

@@ -152,6 +152,12 @@ def test_resolution_that_does_not_pack_is_refused(tiny_base):
         FluxSynthesizer(FluxSettings(str(tiny_base), resolution=72)).plan()
 
 
+def test_attention_that_nobody_knows_is_refused_before_loading(tiny_base):
+    """plan() names the option and what there is to choose from."""
+    with pytest.raises(UserError, match=r"--attention flsh: .*\bflash, .*\bnative\b"):
+        FluxSynthesizer(FluxSettings(str(tiny_base), attention="flsh")).plan()
+
+
 def test_unusable_reference_is_a_bad_sample(tiny_base, portrait):
     """A picture that is not square is refused for this sample alone."""
     synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), resolution=64, steps=1))
