@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import duckdb
 import numpy as np
@@ -116,19 +116,30 @@ class TableJudge:
                     bit_or(CASE WHEN own THEN lends ELSE 0 END) AS lent, {", ".join(counts)}
                 FROM alone GROUP BY key, identity) USING (key, identity)"""
 
+    def compare(self, connection: duckdb.DuckDBPyConnection, other: Self) -> None:
+        """See `datapipe.pack.scored.Decide`."""
+        self.judge(connection)
+        connection.execute("DROP VIEW judged; DROP VIEW alone")
+        for table in ("identities", "limits"):
+            connection.execute(f"ALTER TABLE {table} RENAME TO own_{table}")
+        other.judge(connection)
+        connection.execute(
+            """CREATE TEMP TABLE both_identities AS
+            SELECT key, identity, own.reason AS a, other.reason AS b, own.lent AS lent_a,
+                other.lent AS lent_b, own.views AS views_a, other.views AS views_b
+            FROM own_identities AS own JOIN identities AS other USING (key, identity)"""
+        )
+        connection.execute("DROP TABLE own_identities")
+        connection.execute(f"CREATE TEMP VIEW both_views AS {_BOTH}")
+
     def _judged(self) -> str:
-        """From 1, as duckdb counts; at 0 the list of names has nothing."""
         return f"""
-            SELECT key, identity, yaw, {list(_VIEW)}[fault] AS reason,
+            SELECT key, identity, yaw, {_reason("fault")} AS reason,
                 fault = 0 AND left_out IS NULL AS kept
-            FROM (SELECT key, identity, yaw, left_out, CASE
-                    WHEN fault = 0 AND lent & needs <> needs
-                    THEN {_VIEW["identity_neighbours"]} ELSE fault END AS fault
-                FROM (SELECT key, identity, lent, left_out, view // 8 - 90 AS yaw,
-                        view % 8 AS fault
-                    FROM (SELECT key, identity, lent, reason AS left_out, unnest(views) AS view
-                        FROM identities))
-                JOIN limits USING (yaw))"""
+            FROM (SELECT key, identity, yaw, left_out, {_settled("view", "lent", "needs")} AS fault
+                FROM (SELECT key, identity, lent, reason AS left_out, unnest(views) AS view
+                    FROM identities)
+                JOIN limits ON view // 8 - 90 = yaw)"""
 
     def _quality(self, ratio: float | None, beauty: float, codes: Mapping[str, Any]) -> str:
         """When a picture fails, and how, the first rule first."""
@@ -139,6 +150,31 @@ class TableJudge:
             WHEN NOT detected THEN {codes["not_detected"]}
             WHEN NOT ({sharp}) THEN {codes["blurred"]}
             WHEN NOT {_reaches("aesthetic", beauty)} THEN {codes["aesthetic"]}"""
+
+
+def _settled(view: str, lent: str, needs: str) -> str:
+    """What a view fails at last: on its own, or for what its identity's nearer views lend."""
+    return f"""CASE WHEN {view} % 8 = 0 AND {lent} & {needs} <> {needs}
+        THEN {_VIEW["identity_neighbours"]} ELSE {view} % 8 END"""
+
+
+def _reason(fault: str) -> str:
+    """Its name, null for 0: duckdb counts from 1."""
+    return f"{list(_VIEW)}[{fault}]"
+
+
+_BOTH = f"""
+    SELECT key, identity, yaw, {_reason("fault_a")} AS a, {_reason("fault_b")} AS b,
+        fault_a = 0 AND left_a IS NULL AS kept_a, fault_b = 0 AND left_b IS NULL AS kept_b
+    FROM (SELECT key, identity, own.yaw, left_a, left_b,
+            {_settled("view_a", "lent_a", "own.needs")} AS fault_a,
+            {_settled("view_b", "lent_b", "other.needs")} AS fault_b
+        FROM (SELECT key, identity, a AS left_a, b AS left_b, lent_a, lent_b,
+                unnest(list_sort(views_a)) AS view_a, unnest(list_sort(views_b)) AS view_b
+            FROM both_identities)
+        JOIN own_limits AS own ON view_a // 8 - 90 = own.yaw
+        JOIN limits AS other ON other.yaw = own.yaw)"""
+"""Sorted, both lists of an identity have its yaws in the same order."""
 
 
 def _bits(limits: Mapping[int, Limits]) -> dict[int, int]:

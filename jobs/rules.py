@@ -54,7 +54,8 @@ def execute(settings: Settings) -> None:
 
     run = Folder(settings.run)
     a, b = (_named(run, name) for name in (settings.a, settings.b))
-    diff = rules_diff(run, applied(a), applied(b), settings.sheet_views)
+    drawn = settings.sheet_views if settings.sheet else 0
+    diff = rules_diff(run, applied(a), applied(b), drawn)
     changed = _changed(a, b)
     if settings.json:
         print(json.dumps({**diff.as_dict(), "rules": changed}, indent=1))

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
+import duckdb
 
 from datapipe.files import Folder
-from datapipe.pack.scored import (
-    AppliedRules,
-    Batch,
-    Columns,
-    Verdicts,
-    batches,
-    sample_index,
-    tables,
-)
+from datapipe.inspect.judged import candidate_tables, check
+from datapipe.pack.scored import AppliedRules
 from datapipe.run.info import load_info
 
 FORMAT = 1
-BATCH = 20_000
-"""Candidates judged at a time; the judge takes some 50 ms to begin."""
 EXAMPLES = 5
-_COLUMNS = Columns(
-    ledger="key, identities, candidate",
-    references="* EXCLUDE (embedding, aesthetic_scorer, recogniser, pose_estimator)",
-    views="* EXCLUDE (aesthetic_scorer, recogniser, pose_estimator)",
-)
-Bools = NDArray[np.bool_]
 Row = Mapping[str, Any]
 
 
@@ -50,11 +30,12 @@ class Change:
     gained: int = 0
     """By B and not by A."""
 
-    def add(self, a: Bools, b: Bools) -> None:
-        self.a += int(a.sum())
-        self.b += int(b.sum())
-        self.lost += int((a & ~b).sum())
-        self.gained += int((b & ~a).sum())
+    def add(self, count: int, a: bool, b: bool) -> None:
+        """So many things that pass by A or not, and by B or not."""
+        self.a += count * a
+        self.b += count * b
+        self.lost += count * (a and not b)
+        self.gained += count * (b and not a)
 
 
 @dataclass
@@ -133,119 +114,88 @@ def rules_diff(run: Folder, a: AppliedRules, b: AppliedRules, views: int) -> Dif
 
     Raises UserError when the run cannot be read or lacks scores.
     """
-    diff = Diff()
-    lost, gained = _Draw(views), _Draw(views)
-    with tables(run, load_info(run)) as connection:
-        for batch in batches(connection, BATCH, _COLUMNS):
-            first = a.decide(batch.references, batch.views)
-            second = b.decide(batch.references, batch.views)
-            _count_views(diff, batch, first, second)
-            _count_samples(diff, batch, first, second)
-            (before, after), (left, came) = _passed(first, second), _kept(first, second)
-            lost.add(batch, before & ~after, left & ~came)
-            gained.add(batch, after & ~before, came & ~left)
-    diff.lost, diff.gained = lost.drawn(), gained.drawn()
+    diff, info = Diff(), load_info(run)
+    with candidate_tables(run, info) as connection:
+        a.decide.compare(connection, b.decide)
+        check(connection, info)
+        _count_views(diff, connection)
+        _count_samples(diff, connection)
+        if views:
+            diff.lost, diff.gained = _drawn(connection, views)
     return diff
 
 
-def _passed(*verdicts: Verdicts) -> list[Bools]:
-    return [np.asarray(pc.is_null(verdict.views)) for verdict in verdicts]
-
-
-def _kept(*verdicts: Verdicts) -> list[Bools]:
-    return [np.asarray(verdict.kept) for verdict in verdicts]
-
-
-def _count_views(diff: Diff, batch: Batch, a: Verdicts, b: Verdicts) -> None:
-    yaws = batch.views["yaw"].to_numpy()
-    passed, kept = _passed(a, b), _kept(a, b)
-    for yaw in np.unique(yaws).tolist():
+def _count_views(diff: Diff, connection: duckdb.DuckDBPyConnection) -> None:
+    query = "SELECT yaw, a, b, kept_a, kept_b, count(*) FROM both_views GROUP BY ALL ORDER BY ALL"
+    for yaw, a, b, kept_a, kept_b, count in connection.execute(query).fetchall():
         change = diff.yaws.setdefault(yaw, YawChange(yaw))
-        here = yaws == yaw
-        change.passed.add(*(one[here] for one in passed))
-        change.kept.add(*(one[here] for one in kept))
-        change.lost_by.update(_counts(b.views, here & passed[0] & ~passed[1]))
-        change.gained_from.update(_counts(a.views, here & passed[1] & ~passed[0]))
+        change.passed.add(count, a is None, b is None)
+        change.kept.add(count, kept_a, kept_b)
+        if a is None and b is not None:
+            change.lost_by[b] += count
+        elif b is None and a is not None:
+            change.gained_from[a] += count
 
 
-def _counts(reasons: Any, where: Bools) -> dict[str, int]:
-    counted = pc.cast(reasons, pa.string()).filter(pa.array(where)).value_counts()
-    return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
+def _count_samples(diff: Diff, connection: duckdb.DuckDBPyConnection) -> None:
+    (diff.candidates,) = connection.execute("SELECT count(*) FROM candidates").fetchone() or (0,)
+    identities = "SELECT count(*), a IS NULL, b IS NULL FROM both_identities GROUP BY ALL"
+    for row in connection.execute(identities).fetchall():
+        diff.identities.add(*row)
+    samples = f"""
+        SELECT count(*), a, b, a AND b AND key IN (
+                SELECT key FROM both_views WHERE kept_a <> kept_b) AS changed,
+            min(key, {EXAMPLES})
+        FROM (SELECT key, bool_or(a IS NULL) AS a, bool_or(b IS NULL) AS b
+            FROM both_identities GROUP BY key)
+        GROUP BY ALL"""
+    for count, a, b, changed, keys in connection.execute(samples).fetchall():
+        diff.samples.add(count, a, b)
+        if a and not b:
+            diff.lost_samples = keys
+        elif b and not a:
+            diff.gained_samples = keys
+        elif changed:
+            diff.changed_samples, diff.changed_examples = count, keys
 
 
-def _count_samples(diff: Diff, batch: Batch, a: Verdicts, b: Verdicts) -> None:
-    size = len(batch.candidates)
-    diff.candidates += size
-    of_reference = sample_index(batch.candidates, batch.references)
-    of_view = sample_index(batch.candidates, batch.views)
-    identities = [np.asarray(pc.is_null(verdict.identities)) for verdict in (a, b)]
-    diff.identities.add(*identities)
-    samples = [np.bincount(of_reference[kept], minlength=size) > 0 for kept in identities]
-    diff.samples.add(*samples)
-    kept = _kept(a, b)
-    other = np.bincount(of_view[kept[0] != kept[1]], minlength=size) > 0
-    changed = samples[0] & samples[1] & other
-    diff.changed_samples += int(changed.sum())
-    keys = batch.candidates["key"]
-    _first(diff.lost_samples, keys, samples[0] & ~samples[1])
-    _first(diff.gained_samples, keys, samples[1] & ~samples[0])
-    _first(diff.changed_examples, keys, changed)
+def _drawn(connection: duckdb.DuckDBPyConnection, most: int) -> list[list[ChangedView]]:
+    """Those that leave, then those that come, each by key, identity and yaw.
 
-
-def _first(examples: list[str], keys: Any, where: Bools) -> None:
-    """The batches come in the order of their keys."""
-    found = np.flatnonzero(where)[: EXAMPLES - len(examples)]
-    examples += keys.take(pa.array(found)).to_pylist()
-
-
-class _Draw:
-    """Keeps the views whose hash is smallest: an even draw that needs no second pass.
-
-    Those that change sides themselves come before those that go with their identity.
+    The ones whose hash is smallest; those that change sides themselves come before those that go
+    with their identity.
     """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._held: list[tuple[bytes, ChangedView]] = []
-
-    def add(self, batch: Batch, alone: Bools, with_identity: Bools) -> None:
-        """Consider the views of a batch that are true in one of the two."""
-        where = pa.array(alone | with_identity)
-        rows = batch.views.select(["key", "identity", "yaw"]).filter(where).to_pylist()
-        first = alone[alone | with_identity].tolist()
-        ranked = ((_rank(*pair), pair[0]) for pair in zip(rows, first, strict=True))
-        near = heapq.nsmallest(self._most, ranked, key=lambda pair: pair[0])
-        last = self._held[-1][0] if len(self._held) == self._most else None
-        came = [(rank, _view(batch, row)) for rank, row in near if last is None or rank < last]
-        self._held = sorted([*self._held, *came], key=lambda pair: pair[0])[: self._most]
-
-    def drawn(self) -> list[ChangedView]:
-        """By key, identity and yaw."""
-        return sorted(
-            (view for _, view in self._held), key=lambda view: (view.key, view.identity, view.yaw)
+    halves = []
+    for left, right in ("ab", "ba"):
+        halves.append(
+            f"""(SELECT key, identity, yaw, '{left}' AS side FROM both_views
+            WHERE kept_{left} AND NOT kept_{right} OR {left} IS NULL AND {right} IS NOT NULL
+            ORDER BY {right} IS NULL, md5(concat(key, ' ', identity, ' ', yaw)) LIMIT {most})"""
         )
+    connection.execute(f"CREATE TEMP TABLE drawn AS {' UNION ALL '.join(halves)}")
 
+    def rows(query: str) -> list[Row]:
+        table = connection.sql(query).to_arrow_table()
+        return list(table.to_pylist())
 
-def _rank(row: Row, alone: bool) -> bytes:
-    text = f"{row['key']} {row['identity']} {row['yaw']}"
-    return bytes([not alone]) + hashlib.blake2b(text.encode(), digest_size=8).digest()
-
-
-def _view(batch: Batch, row: Row) -> ChangedView:
-    def own(table: pa.Table) -> list[Row]:
-        same = pc.equal(table["key"], row["key"])
-        if "identity" in table.column_names:
-            same = pc.and_(same, pc.equal(table["identity"], row["identity"]))
-        rows: list[Row] = table.filter(same).to_pylist()
-        return rows
-
-    (candidate,) = own(batch.candidates)
-    (reference,) = own(batch.references)
-    return ChangedView(
-        row["key"],
-        row["identity"],
-        row["yaw"],
-        candidate["candidate"],
-        reference,
-        own(batch.views),
-    )
+    labels = "aesthetic_scorer, recogniser, pose_estimator"
+    same = "SEMI JOIN drawn USING (key, identity)"
+    references = {
+        (row["key"], row["identity"]): row
+        for row in rows(f"SELECT * EXCLUDE (embedding, {labels}) FROM refs {same}")
+    }
+    views: dict[tuple[str, int], list[Row]] = {}
+    for row in rows(f"SELECT * EXCLUDE ({labels}) FROM views {same} ORDER BY yaw"):
+        views.setdefault((row["key"], row["identity"]), []).append(row)
+    found: dict[str, list[ChangedView]] = {"a": [], "b": []}
+    for row in rows(
+        "SELECT drawn.*, candidate FROM drawn JOIN ledger USING (key) "
+        "WHERE outcome = 'candidate' ORDER BY key, identity, yaw"
+    ):
+        key, identity = whose = row["key"], row["identity"]
+        found[row["side"]].append(
+            ChangedView(
+                key, identity, row["yaw"], row["candidate"], references[whose], views[whose]
+            )
+        )
+    return [found["a"], found["b"]]

@@ -14,16 +14,14 @@ from datapipe.run.info import RunInfo
 
 
 @contextmanager
-def judged_tables(
-    run: Folder, info: RunInfo, rules: AppliedRules
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with `ledger`, `candidates` of it (key, number of identities), and what
-    `datapipe.pack.scored.Decide` makes of their references and views: `identities` and `judged`.
+def candidate_tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with `ledger`, `candidates` of it (key, number of identities), their `refs`,
+    and `views`.
 
-    Rows of keys that are not in the ledger are left out: a killed driver leaves such, and one that
-    is writing has them for a moment. Nothing is sorted: seconds for ten million views.
+    References of keys that are not in the ledger are left out: a killed driver leaves such, and
+    one that is writing has them for a moment. Their views have then no reference, and go with them.
 
-    Raises UserError when the tables cannot be read or contradict each other.
+    Raises UserError when the tables cannot be read, or hold scores by two sets of scorers.
     """
     with tables(run, info) as connection:
         one_scoring(connection)
@@ -34,12 +32,26 @@ def judged_tables(
         connection.execute(
             "CREATE TEMP VIEW refs AS FROM memory.main.refs SEMI JOIN candidates USING (key)"
         )
-        rules.decide.judge(connection)
-        _check(connection, len(info.settings["yaws"]))
         yield connection
 
 
-def _check(connection: duckdb.DuckDBPyConnection, yaws: int) -> None:
+@contextmanager
+def judged_tables(
+    run: Folder, info: RunInfo, rules: AppliedRules
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """`candidate_tables` with what `datapipe.pack.scored.Decide` makes of their references and
+    views: `identities` and `judged`. Nothing is sorted: seconds for ten million views.
+
+    Raises UserError when the tables cannot be read or contradict each other.
+    """
+    with candidate_tables(run, info) as connection:
+        rules.decide.judge(connection)
+        check(connection, info)
+        yield connection
+
+
+def check(connection: duckdb.DuckDBPyConnection, info: RunInfo) -> None:
+    """Raises UserError where `candidates` and their `identities` contradict each other."""
     twice = connection.execute(
         "SELECT key FROM candidates GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT 1"
     ).fetchone()
@@ -54,7 +66,7 @@ def _check(connection: duckdb.DuckDBPyConnection, yaws: int) -> None:
                 SELECT key, count(*) AS found, count(made) AS complete, max(made) AS most
                 FROM identities GROUP BY key) USING (key)
             WHERE wrong IS NOT NULL ORDER BY key LIMIT 1""",
-        [yaws],
+        [len(info.settings["yaws"])],
     ).fetchone()
     if wrong:
         raise UserError(

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import duckdb
 import numpy as np
@@ -63,6 +63,13 @@ class Decide(Protocol):
         `identities` has key, identity, the number of its views as `made`, and as `reason` why it
         is left out; `judged` has key, identity, yaw, as `reason` the first rule that the view
         fails, and as `kept` whether it passes and its identity is kept. No reason is null.
+        """
+
+    def compare(self, connection: duckdb.DuckDBPyConnection, other: Self) -> None:
+        """Judge by these rules, A, and by others, B; leaves what B's `judge` leaves, and two more.
+
+        `both_identities` has key, identity, and as `a` and `b` the reasons by each; `both_views`
+        has key, identity, yaw, `a`, `b`, and as `kept_a` and `kept_b` what `judged` has as `kept`.
         """
 
 
