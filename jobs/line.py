@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from datapipe.errors import UserError
-from datapipe.faces.base import FaceAnalyzer
-from datapipe.faces.load import FACES, face_analyzer
 from datapipe.files import Folder
 from datapipe.line.executor import Line, LocalLine, RayLine
 from datapipe.line.sizing import gpus_held
@@ -27,6 +25,7 @@ from filters.aesthetic import Aesthetic, load_aesthetic
 from filters.head_pose import SixDRepNet
 from filters.score import Score
 from jobs.engine import EngineOptions
+from jobs.faces import FaceSettings
 
 Device = Literal["cpu", "cuda"]
 FLAT = tyro.conf.arg(name="")
@@ -38,20 +37,6 @@ third's reference is ready."""
 GPU_SHARE = Resources(num_gpus=0.25)
 """Of a Score worker: face models and NIMA fill a small part of a GPU. After FLUX they share its
 worker, and measure one sample while the next is on the GPU."""
-
-
-@dataclass(frozen=True)
-class FaceSettings:
-    """Which face models find, describe and compare faces."""
-
-    faces: FACES = "light"
-    """light: YuNet, SFace and 3DDFA on the CPU; buffalo_l: InsightFace's, non-commercial."""
-    faces_folder: Path | None = None
-    """buffalo_l's model pack; the default is ~/.insightface/models/buffalo_l."""
-
-    def load(self, device: Device) -> FaceAnalyzer:
-        where: Device = "cpu" if self.faces == "light" else device
-        return face_analyzer(self.faces, device=where, folder=self.faces_folder)
 
 
 @dataclass(frozen=True)

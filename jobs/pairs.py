@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from datapipe.faces.load import FACES
 from jobs import entry
+from jobs.faces import FaceSettings
 from lora_engine.acquire.settings import AcquireSettings
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ class Settings:
     Virtual subjects are not compared: their names are exact."""
     seed: int = 0
     """Of the split."""
-    faces: FACES = "light"
-    """Which face models find and measure the faces."""
+    faces: tyro.conf.OmitArgPrefixes[FaceSettings] = field(default_factory=FaceSettings)
     workers: int | None = None
     """Processes; the default is one per CPU."""
     quiet: bool = False
@@ -61,14 +60,13 @@ def execute(settings: Settings) -> int:
     """Look at the clips, put the subjects together, write the shards, report."""
     from datapipe.corpus import corpus
     from datapipe.errors import UserError
-    from datapipe.faces.load import face_analyzer
     from datapipe.files import Folder
     from jobs.pairs_tables import report, rows
     from lora_engine.acquire.clips import Acquire
     from lora_engine.acquire.people import splits, subjects, write
 
     samples = list(corpus(settings.corpus))
-    stage = Acquire(settings.acquire, face_analyzer(settings.faces), f"{settings.out}/clips")
+    stage = Acquire(settings.acquire, settings.faces.load(), f"{settings.out}/clips")
     clips = _look(settings, stage, samples)
     people = subjects(clips)
     if not people:
@@ -77,8 +75,8 @@ def execute(settings: Settings) -> int:
     where = splits(people, settings.validation, settings.same_person, settings.seed)
     folder = Folder(settings.out)
     folder.put("clips.jsonl", rows(clips))
-    choice = ("validation", "same_person", "seed", "faces")
-    made_by = asdict(settings.acquire) | {name: getattr(settings, name) for name in choice}
+    choice = {name: getattr(settings, name) for name in ("validation", "same_person", "seed")}
+    made_by = asdict(settings.acquire) | choice | {"faces": settings.faces.faces}
     write(folder, people, where, stage.pictures, made_by, settings.acquire.yaws)
     if not settings.quiet:
         report(clips, people, where, settings.acquire.yaws)

@@ -15,10 +15,10 @@ from datapipe.run.info import load_info
 from datapipe.run.lock import locked
 from datapipe.run.store import CandidateStore
 from jobs import entry
+from jobs.faces import FaceSettings
 from jobs.line import (
     FLAT,
     ClusterSettings,
-    FaceSettings,
     ScoreSettings,
     build_score,
     scoring_of,

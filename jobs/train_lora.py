@@ -13,9 +13,9 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
-from datapipe.faces.load import FACES, face_analyzer
 from jobs import entry
 from jobs.extras import need_train
+from jobs.faces import FaceSettings
 from jobs.launch import Launch, on_ray
 from jobs.measure import measure_views
 from lora_engine.flux.settings import TrainSettings
@@ -35,8 +35,7 @@ class Settings:
     resume: bool = False
     """Continue the run in --out."""
     launch: tyro.conf.OmitArgPrefixes[Launch] = field(default_factory=Launch)
-    faces: FACES = "light"
-    """Which face models measure the validation views."""
+    faces: tyro.conf.OmitArgPrefixes[FaceSettings] = field(default_factory=FaceSettings)
     quiet: bool = False
     """Show no progress."""
 
@@ -90,7 +89,7 @@ def _measure(settings: Settings) -> Measure | None:
     """What measures validation views, if they are wanted."""
     if not settings.train.validate_every:
         return None
-    faces = face_analyzer(settings.faces)
+    faces = settings.faces.load()
     faces.setup()
     return functools.partial(measure_views, faces)
 

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import tyro
 
 from datapipe.errors import BadSample, UserError
 from datapipe.faces.base import FaceAnalyzer
-from datapipe.faces.load import FACES, face_analyzer
 from datapipe.files import Folder
 from datapipe.line.synthesize import view_seed
 from datapipe.pictures import decode_jpeg, encode_jpeg
@@ -21,6 +21,7 @@ from datapipe.prepare.crop import cut, portrait_square
 from datapipe.record import YAWS, Image
 from jobs import entry
 from jobs.engine import EngineOptions
+from jobs.faces import FaceSettings
 from jobs.measure import measure_views
 from lora_engine.views import Person, grid
 
@@ -36,16 +37,19 @@ class Settings:
     picture, a folder that `harmoview generate --identity` takes, and OUT/contact-sheet.jpg.
     """
 
-    images: tyro.conf.Positional[tuple[Path, ...]]
+    images: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="PICTURE [PICTURE ...]", help_behavior_hint="(required)"),
+    ]
     """Pictures that each show a person facing the camera."""
     out: Path
     """The folder to write to."""
     engine: tyro.conf.OmitArgPrefixes[EngineOptions] = field(default_factory=EngineOptions)
     yaws: tuple[int, ...] = YAWS
     """Degrees; positive when the nose points to image right."""
-    faces: FACES = "light"
-    """Which face models find the face and measure the views."""
+    faces: tyro.conf.OmitArgPrefixes[FaceSettings] = field(default_factory=FaceSettings)
     seed: int = 0
+    """Every view's own seed is a hash of it, the picture's name and the yaw."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -59,7 +63,7 @@ class Settings:
 def execute(settings: Settings) -> int:
     """Cut the portraits, make the views, write them."""
     pictures = _named(settings.images)
-    faces = face_analyzer(settings.faces)
+    faces = settings.faces.load()
     synthesizer = settings.engine.load(settings.yaws)
     made_by = synthesizer.provenance()
     faces.setup()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -23,7 +23,7 @@ MAX_TEXT = 512
 class TrainSettings:
     """Everything that decides what is trained."""
 
-    pairs: tyro.conf.Positional[str]
+    pairs: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PAIRS")]
     """The folder that `harmoview pairs` wrote."""
     out: str
     """Folder of the adapter, the checkpoints and the metrics."""
@@ -36,6 +36,7 @@ class TrainSettings:
     resolution: int = 512
     """Side of reference and target, pixels."""
     rank: int = 32
+    """Of the LoRA; a higher one can hold more and takes more memory."""
     alpha: float | None = None
     """None: as the rank."""
     targets: tuple[str, ...] = TARGETS
@@ -46,7 +47,7 @@ class TrainSettings:
     """People in one step, over all processes; they share the step's gradient."""
     yaws_per_group: int = 4
     """Targets of one person in one step; they share the reference."""
-    flip: bool = True
+    flip: tyro.conf.FlagConversionOff[bool] = True
     """Half of the groups are mirrored, with their yaws negated."""
     learning_rate: float = 1e-4
     """Of AdamW, after the warm-up."""
@@ -64,7 +65,7 @@ class TrainSettings:
     """Hold the base in 8 bits (fp8, torchao) or 4 (nf4, bitsandbytes)."""
     shard: bool = False
     """Share the base out over the workers' GPUs (FSDP2), for one that does not fit on each."""
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: tyro.conf.FlagConversionOff[bool] = True
     """Compute each block twice instead of keeping its activations."""
     text_length: int = 512
     """T5 tokens a prompt; synthesis must use the same."""
@@ -91,17 +92,20 @@ class TrainSettings:
         for name in ("steps", "resolution", "rank", "groups", "yaws_per_group", "text_length",
                      "checkpoint_every", "validation_people", "validation_steps"):  # fmt: skip
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} must be at least 1, not {getattr(self, name)}")
         if self.text_length > MAX_TEXT:
-            raise ValueError(f"text_length must be at most {MAX_TEXT}, not {self.text_length}")
+            raise ValueError(f"--text-length must be at most {MAX_TEXT}, not {self.text_length}")
         if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must be at least 0 and under 1, not {self.ema}")
+            raise ValueError(f"--ema must be at least 0 and under 1, not {self.ema}")
         if self.shard and self.quantize != "none":
-            raise ValueError("shard and quantize exclude each other: such weights are not shared")
+            raise ValueError(
+                "--shard and --quantize exclude each other: such weights are not shared"
+            )
         if 0 not in self.yaws:
-            raise ValueError("the yaws must hold 0: the frontal frame is the reference")
+            raise ValueError("--yaws must hold 0: the frontal frame is the reference")
         if self.flip and {-yaw for yaw in self.yaws} != set(self.yaws):
-            raise ValueError(f"flip needs yaws that are symmetric, not {self.yaws}")
+            raise ValueError(f"--yaws {self.yaws} are not symmetric: give --flip False")
 
     @property
     def lora_alpha(self) -> float:

@@ -1,6 +1,7 @@
 """`harmoview train-lora`: from pairs on disk to an adapter, in one process and in several."""
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -44,8 +45,9 @@ def test_pairs_become_an_adapter_and_a_second_call_resumes(place, tmp_path):
 @pytest.mark.parametrize(
     ("more", "status", "message"),
     [
-        (["--rank", "0"], 2, "rank must be at least 1"),
-        (["--yaws", "0", "30"], 2, "symmetric"),
+        (["--rank", "0"], 2, "--rank must be at least 1"),
+        (["--yaws-per-group", "0"], 2, "--yaws-per-group must be at least 1"),
+        (["--yaws", "0", "30"], 2, "--yaws (0, 30) are not symmetric: give --flip False"),
         (["--workers", "3"], 1, "--groups 2"),
         (["--base", "nowhere"], 1, "no such folder"),
     ],
@@ -54,7 +56,7 @@ def test_mistakes_end_in_one_sentence(place, tmp_path, capsys, more, status, mes
     """2 for arguments that cannot be, 1 for what is not there; no traceback."""
     assert train_lora.main(arguments(place, tmp_path, *more)) == status
     printed = capsys.readouterr()
-    assert message in " ".join((printed.err + printed.out).split())
+    assert message in " ".join((printed.err + printed.out).replace("│", "").split())
     assert "Traceback" not in printed.err
 
 
@@ -78,7 +80,8 @@ def test_two_ray_workers_give_the_weights_of_one_process(place, tmp_path):
     for name, more in runs.items():
         out = tmp_path / name
         fast = ["--learning-rate", "1e-3", "--warmup", "1"]  # so that weights move by 3e-3
-        command = [sys.executable, "-m", "jobs.train_lora", *arguments(place, out, *fast, *more)]
+        there = (Path(os.path.relpath(path)) for path in (place, out))
+        command = [sys.executable, "-m", "jobs.train_lora", *arguments(*there, *fast, *more)]
         subprocess.run(command, check=True, timeout=500)
         weights[name] = load_file(out / "pytorch_lora_weights.safetensors")
     one = weights.pop("one")

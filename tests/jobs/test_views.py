@@ -72,10 +72,18 @@ def test_a_picture_without_a_face_does_not_stop_the_others(portrait, tmp_path, c
         ([], 2, "at least one picture"),
         (["x.jpg", "--engine", "flux"], 2, "needs --base"),
         (["x.jpg", "--lora", "y"], 2, "belong to --engine flux"),
+        (
+            ["{wall}", "--faces", "buffalo_l", "--faces-folder", "/nowhere"],
+            1,
+            "not found in /nowhere",
+        ),
     ],
 )
 def test_mistakes_end_in_one_sentence(tmp_path, capsys, given, status, message):
     """Files and options are named before any model is loaded."""
+    wall = tmp_path / "wall.png"
+    cv2.imwrite(str(wall), np.full((300, 300, 3), 200, np.uint8))
+    given = [word.format(wall=wall) for word in given]
     assert views.main([*given, "--out", str(tmp_path / "out")]) == status
     printed = capsys.readouterr()
     assert message in " ".join((printed.err + printed.out).replace("│", "").split())
