@@ -47,6 +47,7 @@ class Settings:
     address: str | None = None
     """Ray cluster; the default is a local one."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
+    """auto is the GPUs where there are any."""
     quiet: bool = False
     """Show no progress and no summary."""
 

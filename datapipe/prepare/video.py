@@ -51,6 +51,7 @@ class VideoLimits:
     seconds: float = 900.0
     """Duration."""
     frames: int = 60_000
+    """In the whole file."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
