@@ -1,6 +1,7 @@
 """Seconds per training step, MFU and memory at real sizes with random weights, and on a CPU tiny.
 
     python benchmarks/train_step.py --model 5B|A14B|tiny [--frames 81] [--identities 1]
+    torchrun --nproc-per-node 8 benchmarks/train_step.py --model 5B    # on several GPUs
 
 5B trains fully, one A14B expert with a LoRA. Each is measured with references and, for comparison,
 as plain Wan on a clip with as many tokens: the difference is what references cost beyond tokens.
@@ -20,6 +21,7 @@ from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.sharded import average, clip, parts, shard
 from harmoview.train.train import process_group
 from harmoview.trainable import Lora, TrainSet, add_lora, select
+from lora_engine.training import parallel
 
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bfloat16 FLOP/s of the SXM form, from the makers' data sheets."""
@@ -73,7 +75,9 @@ def main() -> None:
             report(name, model, optimizer, values, options.steps, device, case)
             for name, values in (("references", with_references), ("plain Wan", plain))
         ]
-    print(f"a FLOP with references takes {speeds[1] / speeds[0] - 1:+.1%} of plain Wan's time")
+        if parallel.rank() == 0:
+            slower = speeds[1] / speeds[0] - 1
+            print(f"a FLOP with references takes {slower:+.1%} of plain Wan's time")
 
 
 def build(case: Case, device: torch.device, dtype: torch.dtype) -> Any:
@@ -169,7 +173,8 @@ def report(
         text += f" {memory:6.1f} GiB"
         if kind:
             text += f" MFU {speed / PEAK[kind]:.1%}"
-    print(text, flush=True)
+    if parallel.rank() == 0:  # each has as much to do
+        print(text, flush=True)
     return speed
 
 

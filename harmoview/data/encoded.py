@@ -28,6 +28,8 @@ from harmoview.encode.shard import NO_TEXT, text_file
 
 HASHERS = 4
 CHUNK = 8 << 20
+TRIES = 20
+"""Samples tried in the place of a damaged one; so many damaged ones together are no accident."""
 TEXTS = 64
 """Embeddings that a worker keeps; captions repeat."""
 
@@ -140,6 +142,16 @@ class EncodedShards:
             row["key"], video, references, present, tensors.get("features"),
             self._text(row["caption"]),
         )  # fmt: skip
+
+    @cached_property
+    def example(self) -> EncodedSample:
+        """The first sample that can be read. Raises UserError where none of the first ones can."""
+        for number in range(min(TRIES, len(self.keys))):
+            try:
+                return self.read(number)
+            except DamagedSample:
+                continue
+        raise UserError(f"{self.folder.url}: none of its first samples can be read: {_REMEDY}")
 
     def caption(self, number: int) -> str:
         """The caption in words. Raises DamagedSample."""

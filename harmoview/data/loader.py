@@ -16,11 +16,16 @@ from torch.nn.functional import pad
 from torch.utils.data import default_collate
 
 from datapipe.errors import UserError
-from harmoview.data.encoded import DamagedSample, EncodedSample, EncodedShards, Memory, padded
+from harmoview.data.encoded import (
+    TRIES,
+    DamagedSample,
+    EncodedSample,
+    EncodedShards,
+    Memory,
+    padded,
+)
 from harmoview.data.plan import MicroBatch, Plan
 
-TRIES = 20
-"""Samples tried in the place of a damaged one; so many damaged ones together are no accident."""
 AHEAD, AHEAD_FAR = 2, 8
 """Micro-batches that a loader reads at the same time, from a disk and from an object store, which
 answers late but many at once. Reading and checking need no interpreter lock."""

@@ -43,7 +43,6 @@ class Encoder:
 
     def __init__(self, settings: EncodeSettings, device: torch.device) -> None:
         """Load them. Raises UserError where they are missing or the buckets do not fit."""
-        check_base(settings.base)
         self.settings, self.device = settings, device
         recipe = base_recipe(settings.base)
         self.layout = ReferenceLayout()
@@ -115,6 +114,7 @@ class Encoder:
 def base_recipe(base: str) -> Recipe:
     """How the base's makers sample from it. Raises UserError where there is no base."""
     check_transformer(base, "transformer")
+    check_base(base)
     config: dict[str, Any] = WanTransformer3DModel.load_config(base, subfolder="transformer")
     return recipe_of(config["in_channels"], len(expert_names(base)))
 

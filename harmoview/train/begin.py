@@ -17,6 +17,7 @@ from harmoview.encode.manifest import NAME
 from harmoview.load import boundary_of
 from harmoview.train.legs import legs
 from harmoview.train.settings import TrainSettings
+from harmoview.weights import wan_config
 
 RUN = "run.json"
 
@@ -57,6 +58,12 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
         raise UserError(
             f"{data.folder.url} was encoded without --vit: encode again with it, or train with "
             "--vit none"
+        )
+    latents, base = len(data.example.video), wan_config(settings.base, "transformer")["in_channels"]
+    if latents != base:
+        raise UserError(
+            f"{data.folder.url} was encoded with another base than {settings.base}: its latents "
+            f"have {latents} channels, not {base}; encode again with --base {settings.base}"
         )
     if settings.micro_batches % workers:
         raise UserError(

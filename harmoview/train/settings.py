@@ -50,6 +50,7 @@ class TrainSettings:
     steps: int | None = None
     """Of each phase; the default is each phase's own."""
     seed: int = 0
+    """Of the order of samples, the views shown, noise, noise levels and the LoRA's start."""
     batch: int = 8
     """Samples of a step, over all workers."""
     micro_batch: int = 1
@@ -61,6 +62,7 @@ class TrainSettings:
     warmup: int = 100
     """Steps of each phase over which the learning rate rises."""
     weight_decay: float = 0.01
+    """Of AdamW."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     ema: float = 0.999
@@ -103,8 +105,8 @@ class TrainSettings:
     """Recompute activations in the backward pass; the default is to, on a GPU."""
     precision: Literal["bfloat16", "float32"] | None = None
     """Of the computation; weights that learn are float32. The default is bfloat16 on a GPU."""
-    device: str | None = None
-    """cuda or cpu; the default is a GPU where there is one."""
+    device: Literal["cuda", "cpu"] | None = None
+    """The default is a GPU where there is one."""
     loader_workers: int = 2
     """Processes a worker that read data; 0 reads in the trainer's own."""
     skip_hash_check: bool = False

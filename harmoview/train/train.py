@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -180,7 +181,7 @@ class Run:
     def _model_settings(self) -> dict[str, Any]:
         """The model's settings that follow from how the data were encoded."""
         encoded = self.data.manifest.settings
-        features = self.data.read(0).features if self.settings.mfi else None
+        features = self.data.example.features if self.settings.mfi else None
         return {
             "reference_size": encoded.reference_size,
             "text_length": encoded.text_length,
@@ -220,12 +221,17 @@ def _due(done: int, every: int, ended: bool) -> bool:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """torch.distributed for this process alone, where nobody has set it up for several."""
+    """torch.distributed where nobody has set it up: as torchrun says, or for this process alone."""
     if distributed.is_initialized():
         yield
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    if distributed.is_torchelastic_launched():
+        if device.type == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        distributed.init_process_group(backend)
+    else:
+        distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:
         yield
     finally:

@@ -59,6 +59,7 @@ def test_sigterm_ends_a_run_with_a_checkpoint_that_goes_on(inputs, tmp_path, cap
         (["--base", "nowhere/at/all"], 1, "There is no Wan transformer"),
         (["--experts", "low"], 1, "only one"),
         (["--workers", "3"], 1, "does not divide"),
+        (["--device", "cuda:1"], 2, "--device"),
     ],
 )
 def test_mistakes_are_told_with_the_option(inputs, tmp_path, capsys, change, status, message):

@@ -1,4 +1,7 @@
-"""The command train on two Ray workers: told to stop, or one of them killed, nothing is lost."""
+"""The command train on two Ray workers: told to stop, or one of them killed, nothing is lost.
+
+Its paths are relative.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +69,8 @@ def _process(rank, port, how, shards):
 def words(place, out, *more, shards=None, steps=STEPS):
     settings = {**SETTINGS, "checkpoint_every": 3, "steps": steps}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    where = (str(shards or place / "encoded"), "--base", str(place / "wan"), "--out", str(out))
-    return [*where, *options, "--quiet", *more]
+    base, out, local = map(os.path.relpath, (place / "wan", out, place / "encoded"))
+    return [shards or local, "--base", base, "--out", out, *options, "--quiet", *more]
 
 
 def started(place, out):

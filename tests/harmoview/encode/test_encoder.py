@@ -8,8 +8,9 @@ import torch
 from diffusers import AutoencoderKLWan
 from transformers import AutoTokenizer, UMT5EncoderModel
 
+from datapipe.errors import UserError
 from harmoview.data.encoded import padded
-from harmoview.encode.encoder import Encoder
+from harmoview.encode.encoder import Encoder, base_recipe
 from harmoview.encode.settings import EncodeSettings
 from harmoview.tiny import save_base
 
@@ -31,6 +32,14 @@ def encoder(base):
     settings = EncodeSettings(base, "none", ("9x64x96",), reference_size=64, text_length=12,
                               stored="float32")  # fmt: skip
     return Encoder(settings, CPU)
+
+
+def test_a_base_that_lacks_files_is_refused_with_their_names(tmp_path):
+    """A transformer alone is none, whoever asks for the base's recipe."""
+    tiny_base = save_base(tmp_path)
+    (tiny_base / "model_index.json").unlink()
+    with pytest.raises(UserError, match=r"there is no model_index\.json"):
+        base_recipe(str(tiny_base))
 
 
 def test_clips_become_normalised_latents_of_the_bases_own_vae(base, kind, encoder):

@@ -277,3 +277,25 @@ def test_what_cannot_go_on_is_refused(base, shards, tmp_path):
         begin(settings(base, tmp_path, validation_samples=1), shards, 1, resume=True)
     with pytest.raises(UserError, match="does not divide among 3"):
         begin(settings(base, tmp_path / "other"), shards, 3, resume=False)
+
+
+def test_shards_of_another_base_are_refused(shards, tmp_path):
+    """Before a model is loaded: 16 channels are not for TI2V-5B."""
+    five = save_base(tmp_path / "wan", "5B")
+    with pytest.raises(UserError, match="16 channels, not 48; encode again with --base"):
+        begin(settings(five, tmp_path / "out"), shards, 1, resume=False)
+
+
+def test_a_damaged_first_sample_is_skipped_as_any_other(base, tmp_path):
+    """It is not what tells how the data were encoded."""
+    encoded = tmp_path / "encoded"
+    write_encoded(encoded, [6])
+    with (encoded / "000000.tar").open("r+b") as file:
+        file.seek(1000)
+        byte = file.read(1)
+        file.seek(1000)
+        file.write(bytes([byte[0] ^ 1]))
+    how = settings(base, tmp_path / "out", phases="1", holdout=0.0, skip_hash_check=True)
+    assert run(how, str(encoded)) == 3
+    records = [json.loads(line) for line in (how.out / "metrics.jsonl").read_text().splitlines()]
+    assert sum(record["damaged"] for record in records) >= 1
