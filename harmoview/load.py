@@ -26,7 +26,7 @@ BASE_FILES = (
     "scheduler/scheduler_config.json",
 )
 VIT_HOW_TO_GET = (
-    "Fetch it with `hf download Qwen/Qwen2.5-VL-3B-Instruct --local-dir DIR`, or give the "
+    "Fetch it with `hf download Qwen/Qwen2.5-VL-7B-Instruct --local-dir DIR`, or give the "
     "repository's name itself."
 )
 
