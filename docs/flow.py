@@ -55,7 +55,8 @@ def draw() -> str:
         f'<rect x="{left}" y="{MARGIN}" width="{right - left}" height="{HEIGHT + 36}" rx="10" '
         'fill="none" stroke="#9bbf9d" stroke-dasharray="5 4"/>',
         f'<text x="{left + 10}" y="{MARGIN + 18}" font-size="13" fill="#4d7a50">'
-        "Ray Data: one actor pool per stage, one sample per block</text>",
+        "Ray Data: consecutive stages on one kind of device share an actor pool; "
+        "1 to 32 samples a block</text>",
     ]
     for column, row, title, text, colour in BOXES:
         x, y = box(column, row)
