@@ -14,14 +14,20 @@ from diffusers import (
     FluxTransformer2DModel,
 )
 
-from datapipe.errors import BadSample, UserError
+from datapipe.errors import BadSample
 from datapipe.record import Image
 from lora_engine.flux import vae
 from lora_engine.flux.adapter import adapter_file, load_adapter
 from lora_engine.flux.prompts import PromptEmbeddings, find_prompts
 from lora_engine.flux.quantize import quantize
 from lora_engine.flux.reference_kv import USE, ReferenceKV
-from lora_engine.training.device import best_attention, device_named, precision_named, views_at_once
+from lora_engine.training.device import (
+    best_attention,
+    device_named,
+    precision_named,
+    use_attention,
+    views_at_once,
+)
 
 if TYPE_CHECKING:
     from lora_engine.flux.synthesizer import FluxSettings, Plan
@@ -181,12 +187,7 @@ def speed_up(transformer: Any, settings: FluxSettings, device: torch.device) -> 
     """Choose the attention kernel and compile the blocks. Raises UserError for unknown kernels."""
     if settings.exact:
         return
-    attention = settings.attention or best_attention(device, transformer.dtype)
-    if attention != "native":
-        try:
-            transformer.set_attention_backend(attention)
-        except (ValueError, RuntimeError, ImportError) as wrong:
-            raise UserError(f"--attention {attention}: {wrong}") from wrong
+    use_attention(transformer, settings.attention or best_attention(device, transformer.dtype))
     if settings.compile or (settings.compile is None and device.type == "cuda"):
         compile_blocks(transformer)
 

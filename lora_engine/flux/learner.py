@@ -22,7 +22,7 @@ from lora_engine.flux.reference_kv import ReferenceKV
 from lora_engine.flux.settings import TrainSettings
 from lora_engine.flux.state import load_state, save_state
 from lora_engine.training import parallel
-from lora_engine.training.device import device_named
+from lora_engine.training.device import best_attention, device_named, use_attention
 
 
 class Learner:
@@ -48,6 +48,8 @@ class Learner:
             parallel.shard(self.transformer, device_named(settings.device))
         self.parameters = lora_parameters(self.transformer)
         self.reference_kv = ReferenceKV(self.transformer) if settings.reference_kv else None
+        device = self.transformer.device
+        use_attention(self.transformer, best_attention(device, dtype, learns=True))
         self._optimizer = _optimizer(settings, list(self.parameters.values()))
         self._ema = None
         if settings.ema:

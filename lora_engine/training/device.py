@@ -78,6 +78,15 @@ def check_attention(name: str) -> None:
         raise UserError(f"--attention {name}: must be one of {', '.join(known)}")
 
 
+def use_attention(transformer: Any, name: str) -> None:
+    """Set the kernel, after any change of processors. Raises UserError where it is not there."""
+    if name != "native":
+        try:
+            transformer.set_attention_backend(name)
+        except (ValueError, RuntimeError, ImportError) as wrong:
+            raise UserError(f"--attention {name}: {wrong}") from wrong
+
+
 def views_at_once(model: Any, tokens: int, views: int, device: torch.device) -> int:
     """How many of `views` fit in the free memory together, at `tokens` tokens each."""
     if device.type != "cuda":

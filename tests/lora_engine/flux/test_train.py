@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, FluxKontextPipeline, FluxTransformer2DModel
+from diffusers.models import attention_dispatch
 from safetensors.torch import load_file
 from transformers import CLIPTextModel, T5EncoderModel
 
 from datapipe.errors import UserError
 from datapipe.record import YAWS
+from lora_engine.flux import learner
 from lora_engine.flux.adapter import adapter_file, load_adapter, read_header
 from lora_engine.flux.settings import TrainSettings
 from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
@@ -81,6 +83,28 @@ def test_gradient_checkpointing_changes_no_weight(run):
         on = run(f"on{two_pass}", reference_kv=two_pass)
         off = run(f"off{two_pass}", reference_kv=two_pass, gradient_checkpointing=False)
         assert equal(state(on, 3), state(off, 3))
+
+
+@pytest.mark.parametrize("two_pass", [False, True])
+def test_training_attends_by_the_kernel_that_suits_the_device(run, monkeypatch, two_pass):
+    """In every block of every pass, with another kernel's weights but for rounding."""
+    plain = run("plain", reference_kv=two_pass, gradient_checkpointing=False)
+    called = []
+    math = attention_dispatch.AttentionBackendName._NATIVE_MATH
+    registry = attention_dispatch._AttentionBackendRegistry
+    kernel = registry._backends[math]
+
+    def counted(*arguments, **options):
+        called.append(math)
+        return kernel(*arguments, **options)
+
+    monkeypatch.setattr(registry, "_active_backend", registry._active_backend)  # put back later
+    monkeypatch.setitem(registry._backends, math, counted)
+    monkeypatch.setattr(learner, "best_attention", lambda *_, learns: math.value)
+    other = run("other", reference_kv=two_pass, gradient_checkpointing=False)
+    assert len(called) == 3 * (2 + 2) * (2 if two_pass else 1)  # steps, blocks, passes
+    one, two = state(plain, 3), state(other, 3)
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
 
 
 def test_encoders_are_out_of_memory_while_training(run):
