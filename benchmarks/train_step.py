@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harmoview.attention import use_best_attention
 from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.sharded import average, clip, parts, shard
 from harmoview.train.train import process_group
@@ -97,6 +98,7 @@ def build(case: Case, device: torch.device, dtype: torch.dtype) -> Any:
             parameter.data = parameter.data.float()
     model.enable_gradient_checkpointing()
     model.train()
+    use_best_attention(model, device, dtype, learns=True)
     shard(model, device, dtype)
     return model
 

@@ -186,9 +186,14 @@ def _check(settings: Settings, loaded: Loaded, views: list[Any], used: dict[str,
 
 
 def _place(loaded: Loaded, settings: Settings, device: str, shift: float) -> None:
+    import torch
+
+    from harmoview.attention import use_best_attention
     from harmoview.load import add_loras
 
     pipeline = loaded.pipeline
+    for model in filter(None, (pipeline.transformer, pipeline.transformer_2)):
+        use_best_attention(model, torch.device(device), model.dtype)
     pipeline.set_shift(shift)
     pipeline.set_progress_bar_config(disable=settings.quiet)
     add_loras(pipeline, "transformer", settings.lora)

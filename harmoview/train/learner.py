@@ -11,6 +11,7 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
+from harmoview.attention import use_best_attention
 from harmoview.data.loader import Batch
 from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.transformer import HarmoViewTransformer3DModel
@@ -42,6 +43,7 @@ class Learner:
         if use_checkpointing or (use_checkpointing is None and device.type == "cuda"):
             self.model.enable_gradient_checkpointing()
         self.model.train()
+        use_best_attention(self.model, device, dtype, learns=True)
         shard(self.model, device, dtype)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(

@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
 from torch import Tensor
 
+from harmoview.attention import use_best_attention
 from harmoview.checkpoint import is_trained, load_expert
 from harmoview.data.loader import Batch
 from harmoview.load import boundary_of, stock
@@ -85,6 +86,7 @@ class Sampler:
             stock(base, name, dtype) if folder is None else load_expert(folder, base, name, dtype)
         )
         other.requires_grad_(False).eval()
+        use_best_attention(other, device, dtype)
         shard(other, device, dtype)
         return other
 
