@@ -3,6 +3,7 @@
 import random
 from dataclasses import asdict, replace
 
+import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -72,10 +73,13 @@ def tables(references, views):
     )
 
 
+some_yaws = st.sets(st.integers(-90, 90), max_size=8).map(lambda yaws: {0} | yaws)
+
+
 @st.composite
-def any_rules(draw):
+def any_rules(draw, yaws=None):
     """Rules for any yaws, with any reach of the recogniser; 0 is always there to rest on."""
-    yaws = {0} | draw(st.sets(st.integers(-90, 90), max_size=8))
+    yaws = draw(some_yaws) if yaws is None else yaws
     verified = draw(st.floats(0, 90))
     angles = [0, *sorted(draw(st.sets(st.integers(1, 90), max_size=3)))]
     score = st.floats(0, 1)
@@ -131,6 +135,35 @@ def test_both_judges_agree_on_every_row(rules, seed):
     assert {
         place for place, stays in zip(places, found.kept.to_pylist(), strict=True) if stays
     } == kept
+
+
+two_rules = some_yaws.flatmap(lambda yaws: st.tuples(any_rules(yaws), any_rules(yaws)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(two=st.tuples(st.just(SFACE), st.just(LENIENT)) | two_rules, seed=st.integers(0, 2**32))
+def test_two_judges_at_once_say_what_each_says_alone(two, seed):
+    """Of every identity and view, with what is kept, whatever order the rows have."""
+    a, b = (TableJudge(rules) for rules in two)
+    rows = references, views = tables(*some_rows(two[0], seed))
+    alone = [judge(*rows) for judge in (a, b)]
+    with duckdb.connect() as connection:
+        connection.register("refs", references)
+        connection.register("views", views)
+        a.compare(connection, b)
+        identities = connection.execute(
+            "SELECT key, identity, a, b FROM both_identities"
+        ).fetchall()
+        found = connection.execute(
+            "SELECT key, identity, yaw, a, b, kept_a, kept_b FROM both_views"
+        ).fetchall()
+    wanted = [column.to_pylist() for column in (references["key"], references["identity"])]
+    wanted += [verdicts.identities.to_pylist() for verdicts in alone]
+    assert sorted(identities, key=str) == sorted(zip(*wanted, strict=True), key=str)
+    wanted = [views[name].to_pylist() for name in ("key", "identity", "yaw")]
+    wanted += [verdicts.views.to_pylist() for verdicts in alone]
+    wanted += [verdicts.kept.to_pylist() for verdicts in alone]
+    assert sorted(found, key=str) == sorted(zip(*wanted, strict=True), key=str)
 
 
 def test_nothing_to_judge_is_no_error():

@@ -2,23 +2,25 @@
 
 import io
 import json
+import random
 import tarfile
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from datapipe.inspect import diff as diff_module
 from datapipe.inspect.diff import rules_diff
 from datapipe.inspect.diff_sheet import changes_sheet
 from datapipe.inspect.sheet_drawing import AMBER, GREEN, MARGIN, RED
 from datapipe.names import parse_name
 from datapipe.pack.pack import Limits, pack
 from datapipe.record import YAWS
+from filters.judge import Judge
 from filters.rules import SharpnessRule
 from jobs.run_rules import applied, explained
-from tests.datapipe.runs import RULES, TinyRun, good
+from tests.datapipe.runs import REFERENCE_SCORES, RULES, TinyRun, good
 
 
 def ruled(minimum=0.18, **changes):
@@ -98,11 +100,92 @@ def test_the_numbers_are_the_difference_of_two_packs(tiny, a, b):
     check(tiny.folder, a, b)
 
 
-def test_the_size_of_the_batches_changes_nothing(tiny, monkeypatch):
-    """Counts, examples and the views that are drawn are the same."""
-    whole = rules_diff(tiny.folder, applied(SOFT), applied(HARD), 5)
-    monkeypatch.setattr(diff_module, "BATCH", 2)
-    assert rules_diff(tiny.folder, applied(SOFT), applied(HARD), 5) == whole
+def changes(pairs):
+    """Of pairs of booleans, by A and by B, what the diff counts."""
+    pairs = list(pairs)
+    return {
+        "a": sum(a for a, _ in pairs),
+        "b": sum(b for _, b in pairs),
+        "lost": sum(a and not b for a, b in pairs),
+        "gained": sum(b and not a for a, b in pairs),
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_numbers_are_those_of_judging_each_sample_twice(tmp_path, seed):
+    """For scores and rules at random: views, identities and samples as the judge of rows has it."""
+    pick = random.Random(seed)
+    tiny = TinyRun(tmp_path)
+    for number in range(12):
+        tiny.add(f"v{number:02d}", [random_scores(pick) for _ in range(pick.choice([1, 1, 2]))])
+    samples = list(tiny.samples)
+    rules = [random_rules(pick) for _ in "ab"]
+    verdicts = [[Judge(one).sample(sample) for sample in samples] for one in rules]
+    found = rules_diff(tiny.save(), *map(applied, rules), 1000)
+
+    both = list(zip(*verdicts, strict=True))
+    assert vars(found.samples) == changes((a.verdict.passed, b.verdict.passed) for a, b in both)
+    pairs = [
+        (sample.key, index, *two)
+        for sample, (a, b) in zip(samples, both, strict=True)
+        for index, two in enumerate(zip(a.identities, b.identities, strict=True))
+    ]
+    kept = [(a.verdict.passed, b.verdict.passed) for _, _, a, b in pairs]
+    assert vars(found.identities) == changes(kept)
+    lost, gained, other = set(), set(), set()
+    for yaw in YAWS:
+        views = [(key, index, a.views[yaw], b.views[yaw]) for key, index, a, b in pairs]
+        passed = [(a.passed, b.passed) for _, _, a, b in views]
+        stay = [(p and k, q and m) for (p, q), (k, m) in zip(passed, kept, strict=True)]
+        change = found.yaws[yaw]
+        assert vars(change.passed) == changes(passed)
+        assert vars(change.kept) == changes(stay)
+        for (key, index, a, b), (x, y) in zip(views, stay, strict=True):
+            lost |= {(key, index, yaw)} if (x and not y) or (a.passed and not b.passed) else set()
+            gained |= {(key, index, yaw)} if (y and not x) or (b.passed and not a.passed) else set()
+            other |= {key} if x != y else set()
+        assert change.lost_by == Counter(b.reason for _, _, a, b in views if a.passed and b.reason)
+        assert change.gained_from == Counter(
+            a.reason for _, _, a, b in views if b.passed and a.reason
+        )
+    for drawn, wanted in ((found.lost, lost), (found.gained, gained)):
+        assert {(view.key, view.identity, view.yaw) for view in drawn} == wanted
+        assert all(len(view.views) == len(YAWS) for view in drawn)
+    keys = [
+        sample.key
+        for sample, (a, b) in zip(samples, both, strict=True)
+        if a.verdict.passed and b.verdict.passed and sample.key in other
+    ]
+    assert (found.changed_samples, found.changed_examples) == (len(keys), keys[:5])
+
+
+def random_scores(pick):
+    """Of one identity: views of which about half pass, and sometimes a bad reference."""
+    views = {
+        yaw: good(
+            yaw,
+            detected=pick.random() < 0.95,
+            sharpness=pick.choice([0.2, 0.4, 900.0, None]),
+            identity_cosine=pick.uniform(0.2, 1),
+            measured_yaw=yaw + pick.gauss(0, 6),
+        )
+        for yaw in YAWS
+    }
+    return views | {"reference": replace(REFERENCE_SCORES, aesthetic=pick.choice([20.0, 80.0]))}
+
+
+def random_rules(pick):
+    return replace(
+        ruled(pick.choice([0.1, 0.3, 0.5]), minimum_views=pick.randint(1, 4)),
+        reference_must_pass=pick.random() < 0.5,
+        pose=replace(RULES.pose, tolerance=pick.uniform(5, 15)),
+        identity=replace(
+            RULES.identity,
+            curve=((0.0, pick.uniform(0.3, 0.6)), (60.0, pick.uniform(0.1, 0.5))),
+            verified_to=pick.choice([0, 30, 60]),
+            judged_to=pick.choice([60, 90]),
+        ),
+    )
 
 
 def test_views_that_change_sides_are_counted_with_the_rule(tiny):
