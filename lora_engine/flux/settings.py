@@ -166,6 +166,13 @@ def _check_pairs(settings: TrainSettings, pairs: Pairs) -> dict[str, tuple[int, 
     where = pairs.folder.url
     if not coverage:
         raise UserError(f"{where}: no subject in the training split; make the pairs again")
+    side = pairs.settings.get("side", settings.resolution)  # as `harmoview pairs` noted it
+    if settings.resolution > side:
+        raise UserError(
+            f"--resolution {settings.resolution}: the pictures in {where} are {side} pixels wide "
+            f"and would be enlarged; make the pairs with --side {settings.resolution}, or train "
+            f"with --resolution {side} at most"
+        )
     if faceless := [key for key, yaws in coverage.items() if 0 not in yaws]:
         raise UserError(
             f"{where}: no frontal frame (yaw 0), which is the reference, of "

@@ -26,13 +26,13 @@ def subject(key, colour, yaws=YAWS):
 COLOURS = [(200, 160, 120), (90, 60, 40), (150, 110, 90), (120, 140, 80)]
 
 
-def save_pairs(folder, train=3, validation=1, yaws=YAWS):
-    """Write pairs of so many people; their colours differ."""
+def save_pairs(folder, train=3, validation=1, yaws=YAWS, side=64):
+    """Write pairs of so many people; their colours differ. `side` is what the manifest says."""
     people = [(f"person{i}", COLOURS[i % len(COLOURS)]) for i in range(train + validation)]
     splits = ["train"] * train + ["validation"] * validation
     subjects = [
         (split, subject(key, colour, yaws))
         for split, (key, colour) in zip(splits, people, strict=True)
     ]
-    write_pairs(Folder(folder), subjects, yaws, {})
+    write_pairs(Folder(folder), subjects, yaws, {"side": side})
     return folder

@@ -196,10 +196,12 @@ def test_mistakes_are_named_before_anything_starts(run, monkeypatch, changes, me
         ({"yaws": (-90, -60, -30, 30, 60, 90)}, "no frontal frame"),
         ({"validation": 0}, "no validation people"),
         ({"train": 0, "validation": 1}, "no subject in the training split"),
+        ({"side": 16}, "16 pixels wide and would be enlarged; make the pairs with --side 32"),
     ],
 )
 def test_pairs_that_cannot_serve_are_named(run, people, tmp_path, people_kept, message):
-    """A missing yaw, a missing frontal and missing validation people are found in the manifest."""
+    """A missing yaw, frontal or validation person, and pictures that are too small, are found in
+    the manifest."""
     lacking = people["save_pairs"](tmp_path / "lacking", **people_kept)
     with pytest.raises(UserError, match=message):
         run(pairs=str(lacking), validate_every=1)
