@@ -21,6 +21,11 @@ class UserError(Exception):
     """A mistake the user can mend: says what is wrong with which file or option, and what to do."""
 
 
+def install(extra: str) -> str:
+    """What to do where an optional dependency is missing, for messages."""
+    return f"pip install -e '.[{extra}]' in HarmoView's folder"
+
+
 class BadSample(Exception):
     """This sample is not fit for use; it becomes a `rejected` row with a reason."""
 

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import fsspec
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, install
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -71,8 +71,8 @@ def user_store(url: str) -> tuple[Any, str]:
     try:
         return open_store(url)
     except ImportError as missing:
-        hint = {"s3": "harmoview[s3]", "gs": "harmoview[gcs]"}.get(url.split("://")[0])
-        todo = f"pip install '{hint}'" if hint else str(missing)
+        extra = {"s3": "s3", "gs": "gcs"}.get(url.split("://")[0])
+        todo = install(extra) if extra else str(missing)
         raise UserError(f"{url}: this kind of storage needs one more package: {todo}") from missing
     except (ValueError, RuntimeError) as unknown:
         raise UserError(f"{url}: {unknown}. Use a local path, s3:// or gs://") from unknown

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, install
 from datapipe.models import digest
 from datapipe.record import Image
 
@@ -190,7 +190,7 @@ def _torch() -> Any:
         import torch
     except ImportError as missing:
         raise UserError(
-            f"NIMA needs the package {missing.name}: pip install 'harmoview[nima]', or score with "
+            f"NIMA needs the package {missing.name}: {install('nima')}, or score with "
             "BRISQUE instead"
         ) from missing
     del huggingface_hub, timm

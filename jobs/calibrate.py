@@ -89,13 +89,13 @@ class Settings:
 
 def execute(settings: Settings) -> None:
     """Draw, compare, report, write."""
-    from datapipe.errors import UserError
+    from datapipe.errors import UserError, install
     from filters.rules_file import given
     from jobs.calibrate_result import conclude, rules_file
     from jobs.output import write
 
     if settings.plot is not None and find_spec("matplotlib") is None:
-        raise UserError("--plot needs matplotlib: pip install 'harmoview[plots]'")
+        raise UserError(f"--plot needs matplotlib: {install('plots')}")
     base, faces, drawn = _drawn(settings)
     result, found = conclude(
         drawn,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from datapipe.errors import install
+
 
 @dataclass(frozen=True, slots=True)
 class Archive:
@@ -259,7 +261,7 @@ USER_MODELS = (
         licence="pyiqa's weights: non-commercial; trained on AVA",
         source="pyiqa's NIMA_InceptionV2_ava-b0c77c00.pth (chaofengc/IQA-PyTorch-Weights)",
         path=None,
-        how="pip install 'harmoview[nima]'; the file comes from the hub's cache, or give its path",
+        how=f"{install('nima')}; the file comes from the hub's cache, or give its path",
     ),
     UserModel(
         name="FLUX.1-Kontext-dev",

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, install
 from lora_engine.flux.choices import PACKAGE, Quantize
 
 FAST_FP8 = (8, 9)
@@ -25,7 +25,7 @@ def check_quantize(kind: Quantize, device: torch.device) -> None:
     if importlib.util.find_spec(PACKAGE[kind]) is None:
         raise UserError(
             f"--quantize {kind}: the package {PACKAGE[kind]} is not installed: "
-            "pip install 'harmoview[quantize]'"
+            + install("quantize")
         )
     if device.type not in ("cuda", "cpu"):
         raise UserError(f"--quantize {kind}: works on cuda and cpu, not on {device.type}")

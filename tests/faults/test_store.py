@@ -225,7 +225,7 @@ def test_a_run_that_may_not_be_written_is_told_at_once(url, proxy, capsys):
     ("where", "told"),
     [
         ("s3://no-such-bucket-anywhere/run", "bucket does not exist"),
-        ("gs://bucket/run", r"pip install 'harmoview\[gcs\]'"),
+        ("gs://bucket/run", r"pip install -e '\.\[gcs\]'"),
         ("nonsense://x/run", "Use a local path, s3:// or gs://"),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_store_without_its_package_names_what_to_install():
         "except UserError as wrong: print(wrong)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert "pip install 'harmoview[s3]'" in done.stdout
+    assert "pip install -e '.[s3]'" in done.stdout
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", ""])

@@ -114,7 +114,7 @@ def test_what_this_machine_cannot_do_is_named_before_anything_is_loaded(base, mo
     with pytest.raises(UserError, match=f"--quantize {kind}.*not on mps"):
         check_quantize(kind, torch.device("mps"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'harmoview\[quantize\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[quantize\]'"):
         FluxSynthesizer(FluxSettings(base, quantize=kind)).plan()
 
 
