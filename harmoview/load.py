@@ -69,6 +69,12 @@ def load_pipeline(
                 f"--vit {vit} gives {encoder.dim} numbers a token, the checkpoint was trained "
                 f"with {config.vit_dim}: it is another vision tower."
             )
+        for tower in (own[name].config.vit_tower for name in trained):
+            if tower not in (None, encoder.fingerprint):
+                raise UserError(
+                    f"--vit {vit} is another vision tower than the one that {checkpoint} was "
+                    f"trained with: its fingerprint is {encoder.fingerprint}, not {tower}"
+                )
     vae = AutoencoderKLWan.from_pretrained(base, subfolder="vae", dtype=torch.float32)
     pipeline = HarmoViewPipeline.from_pretrained(base, vae=vae, dtype=dtype, **models)
     pipeline.frontal_encoder = encoder

@@ -68,6 +68,11 @@ class Encoder:
                 settings.vit, settings.vit_layer, settings.vit_size, compute
             ).to(device)
 
+    @property
+    def tower(self) -> str | None:
+        """The fingerprint of the vision tower; None without one."""
+        return None if self._tower is None else str(self._tower.fingerprint)
+
     @torch.no_grad()
     def video(self, frames: NDArray[np.uint8]) -> Tensor:
         """Normalised latents [C, F', h, w] of RGB frames [F, H, W, 3], on the CPU."""

@@ -66,6 +66,8 @@ class EncodedManifest:
     shards: tuple[Shard, ...]
     skipped: Mapping[str, int]
     """Samples left out, by reason."""
+    tower: str | None = None
+    """The fingerprint of the vision tower; None where features are left out."""
 
     @property
     def samples(self) -> int:
@@ -77,6 +79,7 @@ class EncodedManifest:
             "format": FORMAT,
             "source": dict(self.source),
             "settings": self.settings.described(),
+            "tower": self.tower,
             "totals": {"samples": self.samples, "skipped": dict(self.skipped)},
             "shards": [asdict(shard) for shard in self.shards],
         }
@@ -111,6 +114,7 @@ def load_encoded(folder: Folder) -> EncodedManifest:
             EncodeSettings.of(data["settings"]),
             tuple(Shard(**shard) for shard in data["shards"]),
             data["totals"]["skipped"],
+            data["tower"],
         )
     except (ValueError, KeyError, TypeError) as wrong:
         raise UserError(
@@ -144,7 +148,7 @@ def write_index(
 def read_about(folder: Folder, name: str) -> tuple[Shard, dict[str, Any]] | None:
     """The shard `name` and what was noted of it, or None where it is not finished.
 
-    Noted are `source`, the SHA-256 of the packed shard, `settings` and the list `skipped`.
+    Noted are `source`, the SHA-256 of the packed shard, `settings`, `tower` and the list `skipped`.
     """
     if not folder.exists(index_name(name)):
         return None

@@ -158,12 +158,19 @@ def _manifest(
 ) -> EncodedManifest:
     shards: list[Shard] = []
     skipped: list[dict[str, str]] = []
+    towers: set[str | None] = set()
     for packed_shard in packed.shards:
         found = read_about(out, packed_shard.name)
         if found is None:
             raise RuntimeError(f"{packed_shard.name} was not encoded")
         shards.append(found[0])
         skipped += found[1]["skipped"]
+        towers.add(found[1]["tower"])
+    if len(towers) > 1:
+        raise UserError(
+            f"--vit {settings.vit} has changed since {out.url} was begun: its shards hold features "
+            "of more than one vision tower; choose another --out"
+        )
     reasons = Counter(one["reason"] for one in skipped)
     if not any(shard.samples for shard in shards):
         raise UserError(
@@ -172,4 +179,6 @@ def _manifest(
             "See --buckets"
         )
     out.put(SKIPPED, "".join(json.dumps(one) + "\n" for one in skipped).encode())
-    return EncodedManifest(source, settings, tuple(shards), dict(sorted(reasons.items())))
+    return EncodedManifest(
+        source, settings, tuple(shards), dict(sorted(reasons.items())), towers.pop()
+    )

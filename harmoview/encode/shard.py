@@ -75,7 +75,10 @@ def encode_shard(source: Folder, shard: Shard, models: Models) -> Iterator[str |
                 told = sample.reason
                 skipped.append(sample)
         done = Shard(shard.name, *writer.finish(), len(rows))
-    about = {"source": shard.sha256, "settings": models.encoder.settings.hash()}
+    encoder = models.encoder
+    about = {
+        "source": shard.sha256, "settings": encoder.settings.hash(), "tower": encoder.tower,
+    }  # fmt: skip
     write_index(models.out, done, rows, about, skipped)
     if not first:
         yield told

@@ -73,6 +73,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         vit_dim: int | None = injection.QWEN_DIM,
         vit_layer: int = injection.QWEN_LAYER,
         vit_size: int = injection.QWEN_SIZE,
+        vit_tower: str | None = None,
     ) -> None:
         """The first sixteen settings are Wan's.
 
@@ -80,7 +81,8 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         "gray" needs `gray_latent`, a number a channel. `reference_timestep` is the noise level that
         reference tokens are told: the video's, or 0. `reference_size` and `vit_size` are the sides
         in pixels at which pictures are encoded, `text_length` the tokens to which prompts are
-        padded: zeros are attended. `vit_dim` None leaves MFI out.
+        padded: zeros are attended. `vit_dim` None leaves MFI out; `vit_tower` is the fingerprint of
+        the tower whose features it was trained with.
         Raises ValueError for settings that do not fit together.
         """
         if image_dim is not None or added_kv_proj_dim is not None:

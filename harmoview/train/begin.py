@@ -10,11 +10,11 @@ from pathlib import Path
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from harmoview.checkpoint import is_trained
+from harmoview.checkpoint import CONFIG, is_trained
 from harmoview.data.encoded import EncodedShards
 from harmoview.encode.encoder import base_recipe, expert_names
 from harmoview.encode.manifest import NAME
-from harmoview.load import boundary_of
+from harmoview.load import boundary_of, load_frontal_encoder
 from harmoview.train.legs import legs
 from harmoview.train.settings import TrainSettings
 from harmoview.weights import wan_config
@@ -27,6 +27,7 @@ def begin(settings: TrainSettings, shards: str, workers: int, resume: bool) -> N
     data = EncodedShards(shards)
     data.check_sizes()
     check(settings, data, workers)
+    _check_tower(settings, data)
     out = Folder(settings.out)
     about = json.loads(json.dumps({
         "trajectory": settings.trajectory(),
@@ -73,7 +74,7 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
     if len(expert_names(settings.base)) == 1 and settings.experts != "both":
         raise UserError(f"--experts {settings.experts}: this base has only one")
     if settings.sample_with is not None:
-        _check_sample_with(settings, settings.sample_with)
+        _check_sample_with(settings, data, settings.sample_with)
     for option, package, wanted in (
         ("tensorboard", "tensorboard", settings.tensorboard), ("wandb", "wandb", settings.wandb),
     ):  # fmt: skip
@@ -81,10 +82,31 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
             raise UserError(f"--{option}: {package} is not installed; pip install {package}")
 
 
-def _check_sample_with(settings: TrainSettings, folder: Path) -> None:
+def _check_tower(settings: TrainSettings, data: EncodedShards) -> None:
+    """The features are of --vit; it is loaded only if its name is not the one they were made by."""
+    encoded = data.manifest.settings
+    if not settings.mfi or settings.vit == encoded.vit:
+        return
+    named = load_frontal_encoder(settings.vit, encoded.vit_layer, encoded.vit_size)
+    if named.fingerprint != data.manifest.tower:
+        raise UserError(
+            f"--vit {settings.vit} is another vision tower than {encoded.vit}, with which "
+            f"{data.folder.url} was encoded; give that one, or encode again"
+        )
+
+
+def _check_sample_with(settings: TrainSettings, data: EncodedShards, folder: Path) -> None:
     if len(expert_names(settings.base)) == 1:
         raise UserError("--sample-with: this base has only one expert")
-    if not any(is_trained(folder, name) for name in expert_names(settings.base)):
+    trained = [name for name in expert_names(settings.base) if is_trained(folder, name)]
+    for name in trained:
+        tower = json.loads((folder / name / CONFIG).read_text()).get("vit_tower")
+        if settings.mfi and tower not in (None, data.manifest.tower):
+            raise UserError(
+                f"--sample-with {folder}: its {name} was trained with another vision tower than "
+                f"{data.folder.url} was encoded with"
+            )
+    if not trained:
         raise UserError(
             f"--sample-with {folder}: holds no trained expert; give the model folder of a run, or "
             "leave it out for the base's own"

@@ -188,6 +188,7 @@ class Run:
             "vit_layer": encoded.vit_layer,
             "vit_size": encoded.vit_size,
             "vit_dim": None if features is None else features.shape[-1],
+            "vit_tower": None if features is None else self.data.manifest.tower,
         }
 
     def _seed(self, leg: Leg) -> int:

@@ -18,7 +18,9 @@ SETTINGS = EncodeSettings(
 )  # fmt: skip
 
 
-def write_encoded(root, counts, people=lambda n: 1, frames=lambda n: 9, settings=SETTINGS):
+def write_encoded(
+    root, counts, people=lambda n: 1, frames=lambda n: 9, settings=SETTINGS, tower=None
+):
     """Shards with `counts` samples; sample n of all has people(n) identities, frames(n) frames."""
     folder, shards, number = Folder(root), [], 0
     for index, count in enumerate(counts):
@@ -34,7 +36,7 @@ def write_encoded(root, counts, people=lambda n: 1, frames=lambda n: 9, settings
         shards.append(shard)
     draw = torch.Generator().manual_seed(1)
     folder.put(text_file(NO_TEXT), save({"text": torch.randn(2, 32, generator=draw)}))
-    EncodedManifest({}, settings, tuple(shards), {}).write(folder)
+    EncodedManifest({}, settings, tuple(shards), {}, tower).write(folder)
     return folder
 
 

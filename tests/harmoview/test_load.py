@@ -138,6 +138,9 @@ def test_a_model_with_mfi_names_what_it_lacks(tmp_path, vit):
     other = checkpoint(base, tmp_path / "other", vit_dim=64)
     with pytest.raises(UserError, match="128 numbers a token"):
         load_pipeline(str(base), other, vit)
+    as_wide = checkpoint(base, tmp_path / "as wide", vit_tower="0" * 16)
+    with pytest.raises(UserError, match=r"another vision tower.*not 0{16}"):
+        load_pipeline(str(base), as_wide, vit)
 
 
 @pytest.mark.parametrize("missing", ["model_index.json", "vae/config.json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from harmoview.encode.encoder import Encoder
 from harmoview.encode.manifest import load_encoded
 from harmoview.encode.run import encode, encode_here
 from harmoview.encode.settings import EncodeSettings
+from harmoview.load import load_frontal_encoder
 from harmoview.tiny import save_base, tower
 from lora_engine.subjects.clip import encode as mp4
 from tests.datapipe.runs import DECIDE, TinyRun
@@ -119,6 +121,28 @@ def test_other_settings_or_shards_are_refused(packed, tmp_path, models):
     other = EncodeSettings.of({**models.described(), "text_length": 9})
     with pytest.raises(UserError, match="--text-length"):
         encoded(packed, out, other)
+
+
+def test_the_vision_tower_is_noted_and_cannot_change(packed, tmp_path, models):
+    """In the manifest; other weights under the same name while a folder is being encoded."""
+    vit = tmp_path / "vit"
+    tower().save_pretrained(vit)
+    settings = replace(models, vit=str(vit))
+    noted = encoded(packed, Folder(tmp_path / "whole"), settings).tower
+    assert noted == load_frontal_encoder(str(vit), models.vit_layer, models.vit_size).fingerprint
+
+    def changed_in_between(shards):
+        yield from encode_here(packed, out, settings, "cpu")(shards[:1])
+        other = tower()
+        with torch.no_grad():
+            other.patch_embed.proj.weight.mul_(2)
+        other.save_pretrained(vit)
+        yield from encode_here(packed, out, settings, "cpu")(shards[1:])
+
+    out = Folder(tmp_path / "out")
+    with pytest.raises(UserError, match="more than one vision tower"):
+        encoded(packed, out, settings, changed_in_between)
+    assert not out.exists("manifest.json")
 
 
 def test_a_damaged_packed_shard_is_an_error(packed, tmp_path, models):

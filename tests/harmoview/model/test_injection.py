@@ -36,6 +36,18 @@ def test_a_picture_does_not_depend_on_its_batch_and_size_is_fixed():
     assert torch.allclose(encoder([two])[0], both[1], atol=1e-5)
 
 
+def test_a_tower_is_known_by_its_weights_in_any_precision():
+    """As far as they are used: other ones in the first or the last layer make another tower."""
+    first, same = (FrontalEncoder(tiny.tower(), 0, 56) for _ in range(2))
+    rounded = FrontalEncoder(tiny.tower().to(torch.bfloat16), 0, 56)
+    assert first.fingerprint == same.fingerprint == rounded.fingerprint
+    for changed in ("patch_embed.proj.weight", "blocks.0.mlp.down_proj.bias"):
+        tower = tiny.tower()
+        with torch.no_grad():
+            tower.get_parameter(changed).add_(0.1)
+        assert FrontalEncoder(tower, 0, 56).fingerprint != first.fingerprint
+
+
 def test_the_tower_is_frozen():
     """No parameter of it ever trains."""
     encoder = FrontalEncoder(tiny.tower(), 0, 56)

@@ -16,10 +16,11 @@ from encoded import TEXT, write_encoded
 
 from datapipe.errors import UserError
 from harmoview import HarmoViewTransformer3DModel
-from harmoview.checkpoint import load_expert
+from harmoview.checkpoint import load_expert, save_parts
+from harmoview.model.injection import FrontalEncoder
 from harmoview.model.new_parts import NEW_PARTS
 from harmoview.pipeline import HarmoViewPipeline
-from harmoview.tiny import VIT_DIM, save_base
+from harmoview.tiny import VIT_DIM, save_base, tower
 from harmoview.train import learner
 from harmoview.train import train as module
 from harmoview.train.begin import begin
@@ -284,6 +285,33 @@ def test_shards_of_another_base_are_refused(shards, tmp_path):
     five = save_base(tmp_path / "wan", "5B")
     with pytest.raises(UserError, match="16 channels, not 48; encode again with --base"):
         begin(settings(five, tmp_path / "out"), shards, 1, resume=False)
+
+
+def test_the_tower_is_the_one_that_encoded_whatever_its_folders_name(base, tmp_path):
+    """Another one is refused, although it is as wide; the model notes which one it needs."""
+    own, other = tower(), tower()
+    with torch.no_grad():
+        other.patch_embed.proj.weight.mul_(2)
+    for name, one in (("moved", own), ("other", other)):
+        one.save_pretrained(tmp_path / name)
+    noted = FrontalEncoder(own, 0, 56).fingerprint
+    write_encoded(tmp_path / "encoded", [4], tower=noted)
+    how = settings(base, tmp_path / "out", phases="1", steps=1, vit=str(tmp_path / "other"))
+    with pytest.raises(UserError, match="another vision tower"):
+        begin(how, str(tmp_path / "encoded"), 1, resume=False)
+    run(replace(how, vit=str(tmp_path / "moved")), str(tmp_path / "encoded"))
+    config = json.loads((how.out / "model/transformer/config.json").read_text())
+    assert config["vit_tower"] == noted
+
+
+def test_samples_are_made_with_an_expert_that_knows_the_features(tmp_path):
+    """Not with one of another run that was trained on another tower's."""
+    base = save_base(tmp_path / "wan", "A14B")
+    save_parts(from_wan(base, subfolder="transformer", vit_tower="1"), tmp_path / "m/transformer")
+    write_encoded(tmp_path / "encoded", [4], tower="2")
+    how = settings(base, tmp_path / "out", sample_with=tmp_path / "m")
+    with pytest.raises(UserError, match=r"--sample-with .* another vision tower"):
+        begin(how, str(tmp_path / "encoded"), 1, resume=False)
 
 
 def test_a_damaged_first_sample_is_skipped_as_any_other(base, tmp_path):
