@@ -117,7 +117,9 @@ class Folder:
         try:
             self._send(self.fs.pipe_file, name, self.path(name), data, mode="create")
         except FileExistsError:  # perhaps by this very request, whose answer was lost
-            return self.read(name) == data
+            with suppress(FileNotFoundError):  # deleted since
+                return self.read(name) == data
+            return False
         return True
 
     def _send(self, send: Callable[..., Any], name: str, *args: Any, **named: Any) -> None:

@@ -119,7 +119,10 @@ class Ledger:
         segment = f"{self._next:06d}.parquet"
         if self.run.exists(f"ledger/{segment}"):
             raise self._overtaken(segment)
-        append_scores(self.run, samples, labels, f"g{generation:04d}-{segment}")
+        # never over another's: who lost the lock must not change what its successor scored
+        for table, data in _score_tables(samples, labels).items():
+            if not self.run.put_new(f"{table}/g{generation:04d}-{segment}", data):
+                raise self._overtaken(segment)
         times = {STARTED: repr(self._started), RECORDED: repr(time.time())}
         rows = [_ledger_row(sample) for sample in samples]
         table = pa.Table.from_pylist(rows, schema=LEDGER.with_metadata(times))
@@ -129,7 +132,7 @@ class Ledger:
 
     def _overtaken(self, segment: str) -> UserError:
         return UserError(
-            f"{self.run.url}: another process wrote ledger/{segment} meanwhile; see that only one "
+            f"{self.run.url}: another process wrote segment {segment} meanwhile; see that only one "
             "works on this run, then run the same command again: it continues"
         )
 
@@ -179,6 +182,12 @@ def append_scores(
     run: Folder, samples: Sequence[Sample], labels: dict[str, str], segment: str
 ) -> None:
     """Write the views and references of scored samples as `views/<segment>` and the like."""
+    for table, data in _score_tables(samples, labels).items():
+        run.put(f"{table}/{segment}", data)
+
+
+def _score_tables(samples: Sequence[Sample], labels: dict[str, str]) -> dict[str, bytes]:
+    """`views` and `references`, in the order in which they are written."""
     scored = [
         (sample.key, index, identity)
         for sample in samples
@@ -201,8 +210,10 @@ def append_scores(
         {"key": key, "identity": index, **_reference_row(identity), **labels}
         for key, index, identity in scored
     ]
-    _put_rows(run, f"views/{segment}", VIEWS, views)
-    _put_rows(run, f"references/{segment}", REFERENCES, references)
+    return {
+        "views": _parquet(pa.Table.from_pylist(views, schema=VIEWS)),
+        "references": _parquet(pa.Table.from_pylist(references, schema=REFERENCES)),
+    }
 
 
 def _segment(name: str) -> str:
@@ -226,10 +237,6 @@ def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
-
-
-def _put_rows(run: Folder, name: str, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
-    _put(run, name, pa.Table.from_pylist(rows, schema=schema))
 
 
 def _scores(scored: Any) -> dict[str, Any]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
+import signal
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
@@ -19,7 +23,12 @@ BEAT = 20.0
 """Seconds between the signs of life of a lock on an object store."""
 STALE = 120.0
 """Seconds without one after which its holder counts as dead."""
+LOOK = 1.0
+"""Seconds between two looks at another's lock."""
+SETTLE = 3.0
+"""Seconds after which who took over looks whether another did so too: the last one wins."""
 _NAME = ".lock.json"
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -27,8 +36,9 @@ def locked(folder: Folder) -> Iterator[None]:
     """Hold the folder for writing; a holder that is killed holds it no longer.
 
     On a disk the kernel lets go with the process. On an object store the lock is an object that is
-    only created where there is none, and renewed while its holder lives.
-    Raises UserError when another process holds it or the folder cannot be written.
+    only created where there is none, and renewed while its holder lives; one that is not renewed is
+    waited for and taken over. A holder that finds its lock taken over is stopped, as by Ctrl-C.
+    Raises UserError then, when another process holds it, or when the folder cannot be written.
     """
     local = folder.local
     with _on_store(folder) if local is None else _on_disk(local):
@@ -63,41 +73,88 @@ def _on_disk(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _on_store(folder: Folder) -> Iterator[None]:
-    _take(folder)
-    done = threading.Event()
+    token = uuid.uuid4().hex
+    _take(folder, token)
+    done, lost = threading.Event(), threading.Event()
+    holder = threading.current_thread()
 
     def renew() -> None:
         while not done.wait(BEAT):
             with suppress(OSError, UserError):  # the store is away; so it is for any other
-                folder.put(_NAME, _content())
+                if not _is_ours(folder, token):
+                    lost.set()
+                    _interrupt(holder)
+                    break
+                folder.put(_NAME, _content(token))
 
     keeper = threading.Thread(target=renew, daemon=True)
     keeper.start()
     try:
-        yield
-    finally:
-        done.set()
-        keeper.join()
-        folder.delete(_NAME)
-
-
-def _take(folder: Folder) -> None:
-    """Create the lock object; one whose holder is dead is taken away first."""
-    for _ in range(2):
-        if folder.put_new(_NAME, _content()):
-            return
         try:
-            held = json.loads(folder.read(_NAME))
-        except FileNotFoundError:  # let go just now
+            yield
+        finally:
+            done.set()
+            keeper.join()
+            if not lost.is_set() and _is_ours(folder, token):
+                folder.delete(_NAME)
+    except KeyboardInterrupt:
+        if not lost.is_set():
+            raise
+    if lost.is_set():
+        raise UserError(
+            f"{folder.url}: this process gave no sign of life for {STALE:g} s, so another took its "
+            "lock over and works there now. If that one ends early, run this again: it continues"
+        )
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    """Stop a command as Ctrl-C does; one that ignores that learns of it when it is done."""
+    if thread is threading.main_thread() and thread.ident is not None:
+        signal.pthread_kill(thread.ident, signal.SIGINT)
+
+
+def _take(folder: Folder, token: str) -> None:
+    """Create the lock object, or take it over from a holder who gives no sign of life."""
+    first, end = None, 0.0
+    while not folder.put_new(_NAME, _content(token)):
+        held = _held(folder)
+        if held is None:  # let go just now
             continue
-        if time.time() - held["beat"] < STALE:
+        if first is None:
+            first, left = held, min(STALE, held["beat"] + STALE - time.time())
+            end = time.monotonic() + left
+            if left > 0:
+                log.warning(
+                    "%s is held by %s; unless that gives a sign of life, this takes over in %.0f s",
+                    *(folder.url, held["holder"], left),
+                )
+        if held != first:
             raise _in_use(folder.url, held["holder"])
-        folder.delete(_NAME)
-    raise _in_use(folder.url, "another process")
+        if time.monotonic() >= end:
+            folder.put(_NAME, _content(token))
+            time.sleep(SETTLE)
+            if not _is_ours(folder, token):
+                raise _in_use(folder.url, "another process")
+            return
+        time.sleep(LOOK)
 
 
-def _content() -> bytes:
-    return json.dumps({"holder": _me(), "beat": time.time()}).encode()
+def _held(folder: Folder) -> dict[str, Any] | None:
+    """The lock object, if there is one."""
+    try:
+        held: dict[str, Any] = json.loads(folder.read(_NAME))
+    except FileNotFoundError:
+        return None
+    return held
+
+
+def _is_ours(folder: Folder, token: str) -> bool:
+    held = _held(folder)
+    return held is not None and held["token"] == token
+
+
+def _content(token: str) -> bytes:
+    return json.dumps({"holder": _me(), "token": token, "beat": time.time()}).encode()
 
 
 def _me() -> str:

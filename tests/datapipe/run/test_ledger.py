@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import Identity, Pose, Reference, Sample, Scores, Source, View
 from datapipe.run.ledger import KeySet, Ledger
@@ -63,6 +64,29 @@ def test_scores_without_their_ledger_segment_are_removed(tmp_path):
     assert set(pq.read_table(tmp_path / "views")["key"].to_pylist()) == {"a"}
     again.append([scored("b")], LABELS, 0)
     assert pq.read_table(tmp_path / "views")["key"].to_pylist() == ["a", "a", "b", "b"]
+
+
+def test_a_writer_who_was_overtaken_changes_nothing(s3_bucket, tmp_path):
+    """Not even where it had looked for another's segment just before that was written."""
+    run = Folder(f"{s3_bucket}/{tmp_path.name}")
+    winner = Ledger(run)
+
+    class Overtaken(Folder):
+        begun = False
+
+        def exists(self, name):
+            found = super().exists(name)
+            if self.begun:
+                winner.append([scored("winner")], LABELS, 0)
+            return found
+
+    loser = Ledger(Overtaken(run.url))
+    loser.run.begun = True
+    with pytest.raises(UserError, match="another process wrote"):
+        loser.append([scored("loser")], LABELS, 0)
+    for name in ("ledger/000000", "views/g0000-000000", "references/g0000-000000"):
+        with run.open(f"{name}.parquet") as file:
+            assert set(pq.read_table(file)["key"].to_pylist()) == {"winner"}
 
 
 def test_forgotten_errors_are_the_only_rows_that_go(tmp_path):
