@@ -40,6 +40,8 @@ class Settings:
     """Most views on the sheet of those that leave, and of those that come."""
     json: bool = False
     """Print JSON instead of tables; docs/inspect.md describes it."""
+    quiet: bool = False
+    """Show no progress."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.sheet_views <= 200:
@@ -50,12 +52,14 @@ def execute(settings: Settings) -> None:
     """Judge by both, print, draw."""
     from datapipe.files import Folder
     from datapipe.inspect.diff import rules_diff
+    from jobs.busy import busy
     from jobs.run_rules import applied, explained
 
     run = Folder(settings.run)
     a, b = (_named(run, name) for name in (settings.a, settings.b))
     drawn = settings.sheet_views if settings.sheet else 0
-    diff = rules_diff(run, applied(a), applied(b), drawn)
+    with busy("judging the scores twice", quiet=settings.quiet):
+        diff = rules_diff(run, applied(a), applied(b), drawn)
     changed = _changed(a, b)
     if settings.json:
         print(json.dumps({**diff.as_dict(), "rules": changed}, indent=1))
@@ -68,7 +72,8 @@ def execute(settings: Settings) -> None:
         from jobs.output import write
 
         title = f"{settings.a} (A) and {settings.b} (B)"
-        write(settings.sheet, changes_sheet(run, title, diff, explained(a), explained(b)))
+        with busy("drawing the contact sheet", quiet=settings.quiet):
+            write(settings.sheet, changes_sheet(run, title, diff, explained(a), explained(b)))
         if not settings.json:
             print(f"contact sheet: {settings.sheet}")
 

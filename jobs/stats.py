@@ -39,6 +39,8 @@ class Settings:
     """Also write a contact sheet (JPEG): every view with what the rules say of it."""
     sheet_samples: int = 24
     """Most candidates on the sheet."""
+    quiet: bool = False
+    """Show no progress."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.sheet_samples <= 100:
@@ -49,12 +51,14 @@ def execute(settings: Settings) -> None:
     """Count, print, draw."""
     from datapipe.files import Folder
     from datapipe.inspect.stats import run_stats
+    from jobs.busy import busy
     from jobs.run_rules import applied, packed_rules, run_rules
 
     run = Folder(settings.run)
     rules = None if settings.rules else packed_rules(run)
     rules = rules or run_rules(run, settings.rules)
-    stats = run_stats(run, applied(rules))
+    with busy("judging the scores", quiet=settings.quiet):
+        stats = run_stats(run, applied(rules))
     if settings.json:
         print(json.dumps(stats.as_dict(), indent=1))  # ASCII: keys cannot steer the terminal
     else:
@@ -64,11 +68,13 @@ def execute(settings: Settings) -> None:
     if settings.html:
         from jobs.report import write_report
 
-        write_report(run, rules, stats, settings.html)
+        with busy("drawing the report", quiet=settings.quiet):
+            write_report(run, rules, stats, settings.html)
         if not settings.json:
             print(f"report: {settings.html}")
     if settings.sheet:
-        write_sheet(run, rules, settings.sheet, settings.sheet_samples)
+        with busy("drawing the contact sheet", quiet=settings.quiet):
+            write_sheet(run, rules, settings.sheet, settings.sheet_samples)
         if not settings.json:
             print(f"contact sheet: {settings.sheet}")
 
