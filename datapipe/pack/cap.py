@@ -104,19 +104,23 @@ class _People:
     def __init__(self, vectors: Any, threshold: float) -> None:
         self.samples: list[int] = []
         self._vectors, self._threshold = vectors, threshold
-        self._of_cluster: dict[int, tuple[list[int], list[Any]]] = {}
+        self._of_cluster: dict[int, tuple[list[int], Any]] = {}
 
     def find(self, cluster: int, row: int) -> int | None:
         """Whom an identity looks like most."""
-        people, faces = self._of_cluster.get(cluster, ([], []))
-        if not people:
+        if cluster not in self._of_cluster:
             return None
-        cosines = np.stack(faces) @ self._vectors[row].astype(np.float64)
+        people, faces = self._of_cluster[cluster]
+        cosines = faces[: len(people)] @ self._vectors[row].astype(np.float64)
         best = int(cosines.argmax())
         return people[best] if cosines[best] >= self._threshold else None
 
     def add(self, cluster: int, row: int) -> None:
-        people, faces = self._of_cluster.setdefault(cluster, ([], []))
+        face = self._vectors[row].astype(np.float64)
+        people, faces = self._of_cluster.get(cluster, ([], np.empty((1, len(face)))))
+        if len(people) == len(faces):  # twice the room, so that few additions copy
+            faces = np.concatenate([faces, np.empty_like(faces)])
+        faces[len(people)] = face
         people.append(len(self.samples))
-        faces.append(self._vectors[row].astype(np.float64))
+        self._of_cluster[cluster] = people, faces
         self.samples.append(1)

@@ -109,6 +109,27 @@ def test_a_chain_of_look_alikes_is_not_one_person_to_the_cap():
     assert (cosines.max(axis=1) >= threshold - 1e-6).all()
 
 
+@pytest.mark.parametrize("most", [1, 3])
+def test_the_cap_compares_with_everyone_that_was_better(most):
+    """As by hand: each face counts for the nearest of those kept before it, or is a new person."""
+    vectors = crowd(2, people=30, videos=6)
+    who = embedded(vectors)
+    one = Clusters(np.zeros(len(vectors), np.int32), joined([]))
+    over = over_cap(who, one, passing(who, [7] * len(vectors)), most, 0.8)
+    people, counted, wanted = [], [], []
+    for row, cosines in enumerate(vectors.astype(np.float64) @ vectors.T.astype(np.float64)):
+        near = max(people, key=lambda other: cosines[other], default=None)
+        if near is None or cosines[near] < 0.8:
+            people.append(row)
+            counted.append(1)
+        elif counted[people.index(near)] < most:
+            counted[people.index(near)] += 1
+        else:
+            wanted.append(row)
+    assert len(people) > 30
+    assert np.flatnonzero(over).tolist() == wanted
+
+
 def test_a_sample_of_two_goes_when_one_of_them_is_full():
     """Its other person gains no place by it."""
     a, b = np.eye(2, 8, dtype=np.float32)
