@@ -96,16 +96,7 @@ def steadily(
         try:
             return ask(*args, **named)
         except Exception as fault:
-            if isinstance(fault, _ABOUT_THE_FILE) and code_of(fault) != "NoSuchUpload":
-                raise
-            if isinstance(fault, PermissionError):
-                if code_of(fault) in _CREDENTIALS:
-                    raise _refused(url, fault) from fault
-                raise
-            if type(fault).__module__ == "builtins" and not isinstance(fault, OSError):
-                raise  # a mistake of the program
-            if not _may_pass(fault):
-                raise _refused(url, fault) from fault
+            _raise_lasting(url, fault)
             waited = time.monotonic() - start
             if waited >= patience:
                 raise UserError(
@@ -117,6 +108,20 @@ def steadily(
                 log.warning("%s: %s; asking again for %.0f s", url, _text(fault), patience - waited)
         time.sleep(_pauses.uniform(longest / 2, longest))
         longest = min(2 * longest, LONGEST_PAUSE)
+
+
+def _raise_lasting(url: str, fault: Exception) -> None:
+    """Raise what asking again would not change."""
+    if isinstance(fault, _ABOUT_THE_FILE) and code_of(fault) != "NoSuchUpload":
+        raise fault
+    if isinstance(fault, PermissionError) and code_of(fault) not in _CREDENTIALS:
+        raise fault
+    if str(fault).startswith("Forbidden: "):  # gcsfs has an OSError for it
+        raise PermissionError(errno.EACCES, str(fault).replace("\n", ": ")) from fault
+    if type(fault).__module__ == "builtins" and not isinstance(fault, OSError):
+        raise fault  # a mistake of the program
+    if not _may_pass(fault):
+        raise _refused(url, fault) from fault
 
 
 def denied(url: str, fault: PermissionError) -> UserError:
