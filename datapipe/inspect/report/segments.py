@@ -31,7 +31,7 @@ SCORES = (
 )
 ROWS = 400_000
 """Views held at a time; a segment, which is never divided, may hold more."""
-AHEAD = 4
+AHEAD, AHEAD_FAR = 4, 32
 """Segments read while others are counted; object stores answer slowly."""
 
 
@@ -99,10 +99,11 @@ def read(run: Folder, names: Sequence[str], yaws: Sequence[int]) -> Iterator[Ide
 def _ahead(run: Folder, names: Sequence[str]) -> Iterator[tuple[str, tuple[pa.Table, pa.Table]]]:
     """Segments in their order; the next few are read meanwhile."""
     coming: deque[tuple[str, Future[tuple[pa.Table, pa.Table]]]] = deque()
-    with ThreadPoolExecutor(AHEAD) as pool:
+    ahead = AHEAD_FAR if run.local is None else AHEAD
+    with ThreadPoolExecutor(ahead) as pool:
         for name in names:
             coming.append((name, pool.submit(read_tables, run, name, SCORES)))
-            if len(coming) > AHEAD:
+            if len(coming) > ahead:
                 name, future = coming.popleft()
                 yield name, future.result()
         for name, future in coming:
