@@ -86,9 +86,10 @@ def execute(settings: Settings) -> None:
             stage.setup()
         loaded = time.monotonic() - begin
         profile, functions = _passes(stages, samples, Path(scratch), quiet=settings.quiet)
-    functions.dump_stats(settings.out / "functions.pstats")
     cpus = settings.cpus or float(len(os.sched_getaffinity(0)))
-    _show(profile, sides(profile, stages, cpus, gpus), functions, loaded)
+    found = sides(profile, stages, cpus, gpus)
+    functions.dump_stats(settings.out / "functions.pstats")
+    _show(profile, found, functions, loaded)
     print(f"\nAll functions: python -m pstats {settings.out / 'functions.pstats'}")
 
 

@@ -90,10 +90,14 @@ def sides(profile: Profile, stages: Sequence[Stage], cpus: float, gpus: float) -
     """What a cluster with so many CPUs and GPUs gives the line; the one that bounds it first.
 
     A worker on CPUs is as fast as this process; one on a GPU has several samples in hand, so it
-    takes no longer than its GPU does. Raises UserError where the cluster lacks what a stage needs.
+    takes no longer than its GPU does. Raises UserError where the cluster lacks what a stage needs,
+    and where there is nothing to tell.
     """
-    if not profile.samples:
-        raise UserError("no sample was profiled")
+    if not any(taken.samples for taken in profile.taken.values()):
+        raise UserError(
+            f"none of the {profile.samples} videos reached a stage: the listing stopped all of "
+            "them; `harmoview synthesize` would tell why each was, so profile others"
+        )
     pools = plan_pools(stages, cpus, gpus)
     on_cpu = [pool for pool in pools if not pool.resources.num_gpus]
     found = [_side(profile, [pool]) for pool in pools if pool.resources.num_gpus]

@@ -97,6 +97,16 @@ def test_samples_that_stop_early_cost_the_later_stages_nothing():
     assert side.stage == "score"
 
 
+def test_videos_that_the_listing_stopped_bound_nothing():
+    """There is no time to share out: the message says how many there were."""
+    profile = Profile()
+    for number in range(3):
+        lost = Sample(f"k{number}", Source("x.mp4", ".mp4")).stop("error", "lost", "not there")
+        profile.add(line(), lost)
+    with pytest.raises(UserError, match="none of the 3 videos reached a stage"):
+        sides(profile, line(), 4, 0)
+
+
 def test_a_cluster_without_gpus_cannot_run_a_line_that_needs_one():
     """The message is sizing's own."""
     with pytest.raises(UserError, match="the line needs 1 GPUs"):
