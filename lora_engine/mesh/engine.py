@@ -13,7 +13,7 @@ from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.models import model, model_path
 from datapipe.record import Image, Pose
 
-VERSION = 2  # of the pictures: to be raised whenever the same input gives other bytes
+VERSION = 3  # of the pictures: to be raised whenever the same input gives other bytes
 LARGEST_TURN = 30.0  # of the portrait, degrees
 SMALLEST_FACE = 48.0  # pixels between the face's sides
 

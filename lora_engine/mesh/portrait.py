@@ -21,6 +21,8 @@ from lora_engine.mesh.paint import Skin, paint
 from lora_engine.mesh.raster import Array
 
 UNSEEN_CLOTH = np.array([92.0, 98.0, 108.0])  # where the portrait ends at the neck
+COLLAR = 0.4  # of the face's height below the chin: from there on people wear something
+WORN = 0.2  # share of the chest; where less of it is unlike skin, the cloth has the skin's colour
 TEXTURE = 1024  # longest side of the portrait that is looked at
 
 
@@ -112,12 +114,16 @@ def _eyes(photo: Image, fitted: Fit, anatomy: Anatomy) -> Array:
 
 
 def _cloth(photo: Image, mask: Masks, points: Array) -> Array:
-    """The middle colour of what the person wears: below the neck, where it is not skin."""
+    """The middle colour of what the person wears: below the neck, where it is not bare skin.
+
+    Not by the person's mask: where the wall behind has the shirt's colour, that loses the shirt.
+    """
     tall, wide = np.ptp(points[OVAL, 1]), np.ptp(points[OVAL, 0])
-    x, y = points[OVAL, 0].mean(), points[CHIN, 1] + 0.5 * tall
-    left, right = max(0, int(x - 0.6 * wide)), max(0, int(x + 0.6 * wide))
-    chest = photo[int(y) :, left:right].reshape(-1, 3)
-    bare = mask.skin[int(y) :, left:right].ravel() > 0.1
-    if (~bare).sum() < 100:
+    x, y = points[OVAL, 0].mean(), points[CHIN, 1] + COLLAR * tall
+    part = slice(int(y), None), slice(max(0, int(x - 0.6 * wide)), max(0, int(x + 0.6 * wide)))
+    chest, worn = photo[part].reshape(-1, 3), mask.skin[part].ravel() <= 0.1
+    if len(chest) < 100:
         return UNSEEN_CLOTH
-    return np.asarray(np.clip(np.median(chest[~bare], axis=0), 18, 235), float)
+    if worn.mean() < WORN:
+        worn[:] = True
+    return np.asarray(np.clip(np.median(chest[worn], axis=0), 18, 235), float)
