@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from datapipe.errors import UserError
-from datapipe.line.cluster import connect
+from datapipe.line.cluster import LOCAL, connect, gpus_there
 from harmoview.encode.settings import EncodeSettings
 from jobs import entry
 from jobs.extras import need_train
@@ -43,7 +43,8 @@ class Settings:
     local: bool = False
     """In this process, without Ray."""
     workers: int | None = None
-    """Ray actors; the default is one a GPU, or one for every four CPUs where there is none."""
+    """Ray actors; the default is one a GPU, or one for every four CPUs where there is none. The
+    cluster's autoscaler is asked for GPUs that are missing: for one by default."""
     address: str | None = None
     """Ray cluster; the default is a local one."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -92,8 +93,8 @@ def on_ray(settings: Settings) -> Work:
 
         if not shards:
             return
-        connect(settings.address, log_to_driver=False)
-        count, device, share = _size(settings, ray.cluster_resources(), len(shards))
+        where = connect(settings.address, log_to_driver=False)
+        count, device, share = share_out(settings, where, len(shards))
         actor = ray.remote(Worker).options(**share, max_restarts=-1, max_task_retries=RETRIES)
         workers = [
             actor.remote(settings.shards, settings.out, settings.encode, device)
@@ -117,14 +118,21 @@ def on_ray(settings: Settings) -> Work:
     return work
 
 
-def _size(
-    settings: Settings, resources: dict[str, float], shards: int
-) -> tuple[int, str, dict[str, float]]:
-    """How many workers, on which device, and what of the cluster each one takes."""
-    gpus = int(resources.get("GPU", 0)) if settings.device != "cpu" else 0
-    if settings.device == "cuda" and not gpus:
-        raise UserError("--device cuda: the Ray cluster has no GPU")
-    cpus = int(resources.get("CPU", 1))
+def share_out(settings: Settings, where: str, shards: int) -> tuple[int, str, dict[str, float]]:
+    """How many workers, on which device, and what of the cluster at `where` each one takes.
+
+    Waits for GPUs that are on their way.
+    """
+    import ray
+
+    gpus = 0
+    if settings.device != "cpu":
+        gpus = gpus_there(min(settings.workers or 1, shards), where)
+        if settings.device == "cuda" and not gpus:
+            raise UserError("--device cuda: the Ray cluster has no GPU, and none is on its way")
+        if not gpus and where != LOCAL:
+            print("no GPU in the cluster and none on its way: encoding on CPUs", file=sys.stderr)
+    cpus = int(ray.cluster_resources().get("CPU", 1))
     count = min(settings.workers or gpus or max(1, cpus // 4), shards)
     each = -(-count // (gpus or cpus))  # workers that share a device
     share = int(100 / each) / 100

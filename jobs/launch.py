@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datapipe.errors import UserError
-from datapipe.line.cluster import connect
+from datapipe.line.cluster import LOCAL, connect, gpus_there
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Launch:
     """In how many processes a training runs, and where."""
 
     workers: int = 1
-    """Processes, each with a GPU of its own if there are any; several run on Ray."""
+    """Processes; several run on Ray, each with a GPU of its own, which the cluster's autoscaler is
+    asked for. On CPUs with --device cpu, or where the cluster has no GPU and none is coming."""
     address: str | None = None
     """Ray cluster for several workers; the default is a local one."""
     max_failures: int = 3
@@ -39,19 +41,20 @@ def on_ray(
     worker's GPU current.
 
     A worker that is lost takes the others along, and all are started again: `work` goes on from
-    its latest checkpoint. Ray's own notes go to out/ray. Raises the workers' UserError.
+    its latest checkpoint. Ray's own notes go to out/ray. Raises the workers' UserError, and one
+    where the cluster has GPUs, or should have, but too few.
     """
-    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import WorkerGroupError
 
-    connect(launch.address, log_to_driver=not quiet)
-    gpus = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+    where = connect(launch.address, log_to_driver=not quiet)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"work": work, "folder": Path.cwd()},
-        scaling_config=ScalingConfig(num_workers=launch.workers, use_gpu=gpus),
+        scaling_config=ScalingConfig(
+            num_workers=launch.workers, use_gpu=on_gpus(launch, device, where)
+        ),
         run_config=RunConfig(
             name="ray",
             storage_path=str(out.resolve()),
@@ -66,6 +69,23 @@ def on_ray(
             if isinstance(cause, UserError):
                 raise cause from failed
         raise
+
+
+def on_gpus(launch: Launch, device: str | None, where: str) -> bool:
+    """Whether each worker gets a GPU of the cluster at `where`; waits for those on their way."""
+    if device == "cpu":
+        return False
+    there = gpus_there(launch.workers, where)
+    if there >= launch.workers:
+        return True
+    if there or device is not None:
+        raise UserError(
+            f"--workers {launch.workers}: each takes a GPU, the cluster has {there}, and no more "
+            "are on their way; give fewer workers, or --device cpu"
+        )
+    if where != LOCAL:
+        print("no GPU in the cluster and none on its way: training on CPUs", file=sys.stderr)
+    return False
 
 
 def _worker(config: dict[str, Any]) -> None:

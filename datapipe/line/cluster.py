@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from datapipe.errors import UserError
 from datapipe.line.sizing import Pool, plan_pools
 from datapipe.stage import Stage
 
+T = TypeVar("T")
+WAIT = 45.0
+"""Seconds that GPUs may be neither there nor on their way, where no option says so."""
 LOCAL = "local"
 """The address of a cluster that is this machine, made for this run alone."""
 
@@ -47,22 +50,51 @@ def pools(stages: Sequence[Stage], workers: int | None, wait: float) -> list[Poo
     Where the cluster cannot hold one worker of each pool, its autoscaler is asked for the missing
     nodes. Raises UserError when after `wait` seconds they are neither there nor on their way.
     """
+
+    def plan(have: Mapping[str, float]) -> list[Pool]:
+        return plan_pools(stages, have.get("CPU", 0.0), have.get("GPU", 0.0), workers)
+
+    return _when_there(plan, _one_of_each(stages), wait)
+
+
+def gpus_there(wanted: int, where: str) -> int:
+    """How many GPUs the cluster at `where` has.
+
+    If they are fewer than `wanted` its autoscaler, which a local cluster has not, is asked for the
+    missing ones, and they are waited for unless after `WAIT` seconds none is on its way.
+    """
+    import ray
+
+    def enough(have: Mapping[str, float]) -> int:
+        if (there := int(have.get("GPU", 0))) < wanted:
+            raise UserError(f"{wanted} GPUs are needed, the cluster has {there}")
+        return there
+
+    try:
+        return _when_there(enough, [{"GPU": 1.0}] * wanted, 0.0 if where == LOCAL else WAIT)
+    except UserError:
+        return int(ray.cluster_resources().get("GPU", 0))
+
+
+def _when_there(
+    plan: Callable[[Mapping[str, float]], T], bundles: list[dict[str, float]], wait: float
+) -> T:
+    """`plan` of what the cluster has, once that raises no UserError; `bundles` are asked for."""
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
 
     begin, asked = time.monotonic(), None
     try:
         while True:
-            have = ray.cluster_resources()
             try:
-                return plan_pools(stages, have.get("CPU", 0.0), have.get("GPU", 0.0), workers)
+                return plan(ray.cluster_resources())
             except UserError as wrong:
                 if not wait:
                     raise
                 # a placement group that waits for its nodes: unlike `request_resources`, whose
                 # last caller replaces the whole cluster's request (Ray Data does so every 20 s),
                 # and whose request outlives a driver that is killed
-                asked = asked or placement_group(_one_of_each(stages))
+                asked = asked or placement_group(bundles)
                 if time.monotonic() - begin >= wait and not _nodes_coming():
                     raise UserError(
                         f"{wrong}. No node was on its way after {wait:g} s; where starting one "
