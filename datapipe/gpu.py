@@ -1,4 +1,4 @@
-"""How long this process has had its GPU at work."""
+"""How long this process has had its GPU at work, and how long its threads waited for it."""
 
 from __future__ import annotations
 
@@ -34,3 +34,29 @@ class Busy:
 
 busy = Busy()
 """Of this process's GPU."""
+
+
+class _Waited(threading.local):
+    seconds = 0.0
+
+
+waited = _Waited()
+"""Of this thread, for its turns at the GPU: no work on its sample, so `datapipe.stage.apply` does
+not count it."""
+
+
+class Turns:
+    """Lets one thread at a time have the GPU at work."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+
+    def __enter__(self) -> None:
+        begin = self._clock()
+        self._lock.acquire()
+        waited.seconds += self._clock() - begin
+        busy.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        busy.__exit__()
+        self._lock.release()

@@ -134,7 +134,7 @@ class Sample:
     """Path of the immutable candidate below the run folder, once it is written."""
     stopped: Stopped | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Wall-clock seconds by stage."""
+    """Wall-clock seconds by stage, but for waiting while another sample has the GPU."""
 
     @property
     def outcome(self) -> Outcome:

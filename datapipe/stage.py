@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from datapipe.errors import BadSample, SampleError, UserError
+from datapipe.gpu import waited
 from datapipe.record import Image, Sample
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class ViewSynthesizer(Protocol):
     def __call__(self, reference: Image, yaws: Sequence[int], seeds: Sequence[int]) -> list[Image]:
         """One square view for each yaw. Raises BadSample("engine_refused", …).
 
-        What is done on a GPU is done within `datapipe.gpu.busy`, for the metrics.
+        What is done on a GPU is done within `datapipe.gpu.busy` or `Turns`, for the metrics.
         """
 
 
@@ -70,7 +71,7 @@ def apply(stage: Stage, sample: Sample) -> Sample:
     if sample.stopped is not None:
         return sample
     log.info("stage begins", extra={"key": sample.key, "stage": stage.name})
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), waited.seconds
     try:
         done = stage(sample)
     except BadSample as bad:
@@ -81,4 +82,4 @@ def apply(stage: Stage, sample: Sample) -> Sample:
         raise
     except (Exception, SystemExit):  # noqa: BLE001 - one sample must not stop a run; SystemExit hangs Ray Data
         done = sample.stop("error", "exception", f"{stage.name}: {traceback.format_exc()}")
-    return done.spent(stage.name, time.perf_counter() - begin)
+    return done.spent(stage.name, time.perf_counter() - begin - (waited.seconds - before))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datapipe.errors import BadSample, UserError
-from datapipe.gpu import busy
+from datapipe.gpu import Turns
 from datapipe.record import YAWS, Image
 from lora_engine.flux import prompts
 from lora_engine.flux.adapter import adapter_file, check_adapter, read_header
@@ -91,7 +90,7 @@ class FluxSynthesizer:
     def __init__(self, settings: FluxSettings) -> None:
         self.settings = settings
         self._denoiser: Denoiser | None = None
-        self._lock = threading.Lock()
+        self._turns = Turns()
 
     def __getstate__(self) -> FluxSettings:
         return self.settings
@@ -177,6 +176,6 @@ class FluxSynthesizer:
             detail = f"the reference is {width}×{height} pixels, not square"
             raise BadSample("engine_refused", detail)
         prepared = self._denoiser.prepare(reference)
-        with self._lock, busy:
+        with self._turns:
             views = self._denoiser.views(prepared, yaws, seeds)
         return self._denoiser.finish(views)

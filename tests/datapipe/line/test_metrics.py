@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -13,17 +14,17 @@ import pytest
 
 from datapipe.errors import BadSample
 from datapipe.files import Folder
-from datapipe.gpu import Busy, busy
+from datapipe.gpu import Busy, Turns, busy, waited
 from datapipe.line.cluster import worker_logs
 from datapipe.line.drive import drive
 from datapipe.line.executor import RayLine
 from datapipe.line.metrics import COUNTERS, IN_LINE, SECONDS
 from datapipe.line.recorder import Recorder
 from datapipe.line.todo import Todo
-from datapipe.record import Scores
+from datapipe.record import Sample, Scores, Source
 from datapipe.run.info import open_run
 from datapipe.run.ledger import Ledger
-from datapipe.stage import Resources
+from datapipe.stage import Resources, apply
 from tests.datapipe.fast_line import INFO, Mean, Portraits, Roll, numbers, stages
 
 FORGED = '\n{"key": "k0001", "message": "forged"}\n'
@@ -248,3 +249,45 @@ def test_the_gpu_is_busy_while_anyone_is_inside():
     with gpu:
         now = 11.0
         assert gpu.seconds() == 5.0
+
+
+def test_a_turn_at_the_gpu_is_waited_for_and_the_wait_is_the_threads_own():
+    """Who comes while another has the GPU waits until it is free; the other has waited for none."""
+    now, arrived, told = 0.0, threading.Event(), []
+
+    def clock():
+        then = now
+        arrived.set()
+        return then
+
+    def come():
+        with turns:
+            told.append(waited.seconds)
+
+    turns, before = Turns(clock), waited.seconds
+    second = threading.Thread(target=come)
+    with turns:
+        arrived.clear()
+        second.start()
+        assert arrived.wait(60)
+        now = 10.0
+    second.join(60)
+    assert told == [10.0]
+    assert waited.seconds == before
+
+
+def test_the_wait_for_the_gpu_is_not_a_samples_time():
+    """Three samples in hand would otherwise count each second of the GPU three times."""
+
+    class Waits:
+        name, resources = "waits", Resources(1)
+
+        def setup(self):
+            pass
+
+        def __call__(self, sample):
+            waited.seconds += 1000.0
+            return sample
+
+    done = apply(Waits(), Sample("k", Source("k.mp4", ".mp4")))
+    assert done.seconds["waits"] < 0
