@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 
+from datapipe.pack.pack import Limits, pack
+from datapipe.pack.scored import AppliedRules
+from harmoview.checkpoint import load_expert
+from harmoview.data.encoded import EncodedShards
 from harmoview.tiny import save_base
 from jobs import train
+from lora_engine.subjects.clip import encode as mp4
+from tests.datapipe.runs import DECIDE, TinyRun
 from tests.harmoview.encoded import write_encoded
 
 
@@ -50,6 +58,30 @@ def test_sigterm_ends_a_run_with_a_checkpoint_that_goes_on(inputs, tmp_path, cap
     assert train.main([*command, "--resume"]) == 0
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 40
     assert (out / "model" / "transformer" / "config.json").is_file()
+
+
+@pytest.mark.slow
+def test_packed_shards_are_trained_on_by_one_command(tmp_path):
+    """Encoded first, with the base's own sizes; the clip is the smallest that fills one of them."""
+    draw = np.random.default_rng(0)
+    coarse = draw.integers(0, 256, (41, 15, 26, 3), np.uint8)
+    clip = mp4((np.kron(c, np.ones((16, 16, 1), np.uint8)) for c in coarse), (416, 240), 16)
+    made = TinyRun(tmp_path)
+    made.add("a", clip=clip, caption="one")
+    folder = made.save()
+    pack(folder, folder.folder("shards"), AppliedRules(DECIDE, {}), Limits(), lambda *_: None)
+    base = save_base(tmp_path / "wan", rope_max_seq_len=1024)
+    out = tmp_path / "out"
+    words = ["--base", str(base), "--out", str(out), "--steps", "1", "--phases", "1,4", "--batch",
+             "1", "--loader-workers", "0", "--device", "cpu", "--quiet"]  # fmt: skip
+    assert train.main([f"{folder.url}/shards", *words]) == 0
+    index = EncodedShards(f"{out}/encoded").index
+    assert index.select(["frames", "height", "width"]).to_pylist() == [
+        {"frames": 41, "height": 480, "width": 832}
+    ]
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [record["phase"] for record in records] == [1, 4]
+    assert load_expert(out / "model", str(base), "transformer").config.vit_dim is None
 
 
 @pytest.mark.parametrize(
