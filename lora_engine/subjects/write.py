@@ -43,7 +43,7 @@ def missing(folder: Folder, wanted: Sequence[Task]) -> list[Task]:
 
 def write_clips(out: str, todo: Sequence[Task], kind: Format, workers: int) -> Iterator[str]:
     """Make the clips; yields the name of each when it is written. One worker works in-process."""
-    if workers == 1 or len(todo) == 1:
+    if workers == 1 or len(todo) <= 1:
         for task in todo:
             yield write_clip(out, task, kind)
         return

@@ -28,6 +28,17 @@ def test_clips_appear_with_caption_and_truth_and_are_kept(tmp_path, capsys):
     assert all((tmp_path / name).read_bytes() == data for name, data in first.items())
 
 
+@pytest.mark.weights
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_nothing_is_made_where_every_clip_is_there(tmp_path, capsys, workers):
+    """As in a second `make demo`."""
+    for number in range(2):
+        (tmp_path / f"subject-{number:06d}.mp4").touch()
+    assert main(["--out", str(tmp_path), "--count", "2", *SMALL, "--workers", workers]) == 0
+    assert "0 clips made, 2 kept" in capsys.readouterr().out
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     "wrong",
     [["--count", "0"], ["--count", "-1"], ["--count", "1", "--size", "33"], ["--count", "x"], []],
