@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -95,14 +96,17 @@ def _report(
             largest,
             samples,
         )
-    people = list(_people(embedded, clusters, held_out, over))
+    lines, people, videos = io.BytesIO(), 0, 0  # a large run has millions
+    for person in _people(embedded, clusters, held_out, over):
+        lines.write(json.dumps(person).encode() + b"\n")
+        people, videos = people + 1, videos + int(person["videos"])
     described = {
         "identities": len(embedded.sample),
-        "people_in_several_videos": len(people),
-        "videos_of_these": sum(int(person["videos"]) for person in people),
+        "people_in_several_videos": people,
+        "videos_of_these": videos,
         "largest_group": largest,
     }
-    return described, "".join(json.dumps(person) + "\n" for person in people).encode()
+    return described, lines.getvalue()
 
 
 def _people(
