@@ -25,6 +25,8 @@ MEMORY = "1GB"
 """What duckdb may hold; a larger sort spills to the temporary folder."""
 THREADS = 8
 """Most that work at once: each has buffers of its own, which must all fit into `MEMORY`."""
+SORTING = 2
+"""As many in `batches`, where three sorts are under way: 8 did not fit for 7 million views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,7 @@ def batches(
     scores by two sets of scorers, or twice.
     """
     one_scoring(connection)
+    connection.execute(f"SET threads = {SORTING}")
     above = "key > '" + after.replace("'", "''") + "'"
     candidates = f"SELECT {columns.ledger} FROM ledger WHERE outcome = 'candidate' AND {above}"
     in_references = f"SELECT {columns.references} FROM refs WHERE {above} ORDER BY key, identity"

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from datapipe.errors import UserError
-from datapipe.pack.scored import tables
+from datapipe.pack.scored import Columns, batches, tables
 from tests.datapipe.runs import TinyRun
 
 
@@ -21,9 +21,11 @@ def tiny(tmp_path):
 def test_threads_do_not_grow_with_the_machine(tiny, monkeypatch, cores, threads):
     """Every thread has buffers of its own, and the memory is the same for all of them."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    used = "SELECT current_setting('threads')"
     with tables(tiny.folder, tiny.info) as connection:
-        found = connection.execute("SELECT current_setting('threads')").fetchone()
-    assert found == (threads,)
+        assert connection.execute(used).fetchone() == (threads,)
+        for _ in batches(connection, 1, Columns()):
+            assert connection.execute(used).fetchone() == (2,)
 
 
 def overfill(tiny):
