@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from lora_engine.flux.synthesizer import FluxSettings, Plan
 
 VARIANTS = 64
-"""Compiled forms of a block, at most: some four for each size of micro-batch."""
+"""Compiled forms of a block, at most; past them `fullgraph` is an error. A reference mode at one
+resolution has up to 6, torch's own limit is 8."""
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,8 @@ class Denoiser:
         """
         pipe, views = self._pipe, []
         latents = vae.encode(pipe.vae, reference)
-        with torch.no_grad():
+        # here, because a setting of torch's compiler holds in the thread that made it
+        with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=VARIANTS):
             for tokens in self._denoised(latents, yaws, seeds):
                 if not bool(torch.isfinite(tokens).all()):
                     raise BadSample("engine_refused", "the model gave no finite picture")
@@ -140,12 +142,13 @@ class Denoiser:
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise
-                size = self._micro_batch = max(1, size // 2)
-                log.warning("out of GPU memory: %d views at once from now on", size)
-                torch.cuda.empty_cache()
+            else:
+                yield tokens
+                begin += size
                 continue
-            yield tokens
-            begin += size
+            size = self._micro_batch = max(1, size // 2)
+            log.warning("out of GPU memory: %d views at once from now on", size)
+            torch.cuda.empty_cache()  # not above: the traceback holds the failed batch
 
     def _fitting(self, views: int, latents: torch.Tensor) -> int:
         tokens = self._embeddings.length + 2 * latents.shape[-1] * latents.shape[-2] // 4
@@ -193,10 +196,5 @@ def speed_up(transformer: Any, settings: FluxSettings, device: torch.device) -> 
 
 
 def compile_blocks(transformer: Any, backend: str = "inductor") -> None:
-    """Compile the two kinds of blocks, each once for all blocks of its kind.
-
-    With the passes of a two-pass reference and micro-batches of several sizes a kind has more
-    variants than torch's limit of 8, past which `fullgraph` is an error.
-    """
-    torch._dynamo.config.recompile_limit = max(VARIANTS, torch._dynamo.config.recompile_limit)
+    """Compile the two kinds of blocks, each once for all blocks of its kind."""
     transformer.compile_repeated_blocks(fullgraph=True, backend=backend)
