@@ -57,7 +57,7 @@ def portrait():
 def make_adapter(tiny_base, tmp_path):
     """Writes an adapter with random B, so that it changes the base's output."""
 
-    def make(mode="concatenated", yaws=YAWS, name="adapter", sidecar=True, alpha=4.0):
+    def make(mode="concatenated", yaws=YAWS, name="adapter", sidecar=True, alpha=4.0, dtype=torch.float32):
         transformer = diffusers.FluxTransformer2DModel.from_pretrained(tiny_base / "transformer")
         torch.manual_seed(3)
         add_lora(transformer, 2, alpha, TARGETS)
@@ -79,10 +79,10 @@ def make_adapter(tiny_base, tmp_path):
             seed=0,
         )
         folder = Folder(tmp_path / name)
-        save_adapter(folder, transformer, header)
+        save_adapter(folder, transformer, header, dtype)
         if sidecar:
             base = find_base(str(tiny_base))
-            save_prompts(folder, encode_prompts(base, yaws, 512, "cpu", torch.float32))
+            save_prompts(folder, encode_prompts(base, yaws, 512, "cpu", dtype))
         return str(tmp_path / name)
 
     return make

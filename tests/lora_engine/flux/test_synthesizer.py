@@ -25,9 +25,9 @@ def views_of(portrait, yaws=YAWS, seeds=SEEDS, **settings):
     return np.stack(synthesizer(portrait, yaws, seeds)).astype(int)
 
 
-def stock_views(base, portrait, lora=None, size=64):
+def stock_views(base, portrait, lora=None, size=64, dtype=torch.float32):
     """Seven calls of the stock pipeline, text encoders and all."""
-    pipe = FluxKontextPipeline.from_pretrained(base)
+    pipe = FluxKontextPipeline.from_pretrained(base, dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
     if lora is not None:
         pipe.load_lora_weights(lora)
@@ -43,11 +43,15 @@ def stock_views(base, portrait, lora=None, size=64):
     return np.stack([np.asarray(view) for view in views]).astype(int)
 
 
-def test_exact_views_equal_seven_stock_calls_bit_for_bit(tiny_base, portrait, make_adapter):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_exact_views_equal_seven_stock_calls_bit_for_bit(
+    tiny_base, portrait, make_adapter, precision
+):
     """`exact` is the stock pipeline's function down to the last bit, with an adapter too."""
-    lora = make_adapter()
-    ours = views_of(portrait, base=str(tiny_base), lora=lora, exact=True)
-    assert np.array_equal(ours, stock_views(tiny_base, portrait, lora))
+    dtype = getattr(torch, precision)
+    lora = make_adapter(dtype=dtype)
+    ours = views_of(portrait, base=str(tiny_base), lora=lora, exact=True, precision=precision)
+    assert np.array_equal(ours, stock_views(tiny_base, portrait, lora, dtype=dtype))
 
 
 def test_fast_views_equal_stock_but_for_rounding(tiny_base, portrait, make_adapter):
