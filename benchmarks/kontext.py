@@ -32,8 +32,9 @@ from lora_engine.flux.reference_kv import USE, ReferenceKV
 
 Size = Literal["tiny", "full"]
 
-PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
-"""Dense bfloat16 FLOP/s by the vendor's data sheets."""
+PEAK = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200 NVL": 835e12,
+        "H200": 989e12, "A100": 312e12, "B200": 2250e12}  # fmt: skip
+"""Dense bfloat16 FLOP/s by the vendor's data sheets; the first part of a card's name that fits."""
 
 _TRANSFORMER = {
     "full": {"guidance_embeds": True},  # every other default is FLUX.1's own
