@@ -57,7 +57,9 @@ def portrait():
 def make_adapter(tiny_base, tmp_path):
     """Writes an adapter with random B, so that it changes the base's output."""
 
-    def make(mode="concatenated", yaws=YAWS, name="adapter", sidecar=True, alpha=4.0, dtype=torch.float32):
+    def make(
+        mode="concatenated", yaws=YAWS, name="adapter", sidecar=True, alpha=4.0, dtype=torch.float32
+    ):
         transformer = diffusers.FluxTransformer2DModel.from_pretrained(tiny_base / "transformer")
         torch.manual_seed(3)
         add_lora(transformer, 2, alpha, TARGETS)
