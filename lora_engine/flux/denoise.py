@@ -82,6 +82,8 @@ class Denoiser:
         if settings.lora is not None:
             load_adapter(transformer, adapter_file(settings.lora))
         if settings.lora is not None and not settings.exact:
+            if settings.quantize == "none":  # else it need not fit there whole
+                transformer.to(device)  # fusing is slow on the one CPU thread of an actor
             transformer.fuse_lora()
             transformer.unload_lora()
         quantize(transformer, settings.quantize, device, learns=False)
