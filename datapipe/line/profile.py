@@ -95,8 +95,8 @@ def sides(profile: Profile, stages: Sequence[Stage], cpus: float, gpus: float) -
     """
     if not any(taken.samples for taken in profile.taken.values()):
         raise UserError(
-            f"none of the {profile.samples} videos reached a stage: the listing stopped all of "
-            "them; `harmoview synthesize` would tell why each was, so profile others"
+            f"none of the {profile.samples} videos reached a stage: the listing stopped them all "
+            "(`harmoview synthesize` records why); profile other videos"
         )
     pools = plan_pools(stages, cpus, gpus)
     on_cpu = [pool for pool in pools if not pool.resources.num_gpus]
