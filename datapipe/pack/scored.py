@@ -175,7 +175,8 @@ def batches(
     references = _Sorted(connection, in_references, samples)
     views = _Sorted(connection, in_views, samples)
     last = None
-    for part in connection.cursor().sql(f"{candidates} ORDER BY key").to_arrow_reader(samples):
+    reader = connection.cursor().sql(f"{candidates} ORDER BY key").to_arrow_reader(samples)
+    while (part := next_rows(reader)) is not None:
         rows = pa.Table.from_batches([part])
         through = rows["key"][-1].as_py()
         batch = Batch(
@@ -210,11 +211,24 @@ class _Sorted:
             self._rest = self._rest.slice(count)
             if len(self._rest):
                 break
-            try:
-                self._rest = pa.Table.from_batches([self._reader.read_next_batch()])
-            except StopIteration:
+            if (rows := next_rows(self._reader)) is None:
                 break
+            self._rest = pa.Table.from_batches([rows])
         return pa.concat_tables(parts)
+
+
+def next_rows(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
+    """Of a query by duckdb; None at the end.
+
+    Raises duckdb.Error, for `tables` to explain: pyarrow hands it on as an OSError.
+    """
+    try:
+        return reader.read_next_batch()
+    except StopIteration:
+        return None
+    except OSError as wrong:
+        full = str(wrong).startswith("Out of Memory")
+        raise (duckdb.OutOfMemoryException if full else duckdb.IOException)(str(wrong)) from wrong
 
 
 def sample_index(candidates: pa.Table, rows: pa.Table) -> Any:

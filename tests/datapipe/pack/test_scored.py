@@ -5,7 +5,7 @@ import os
 import pytest
 
 from datapipe.errors import UserError
-from datapipe.pack.scored import Columns, batches, tables
+from datapipe.pack.scored import Columns, batches, next_rows, tables
 from tests.datapipe.runs import TinyRun
 
 
@@ -26,6 +26,21 @@ def test_threads_do_not_grow_with_the_machine(tiny, monkeypatch, cores, threads)
         assert connection.execute(used).fetchone() == (threads,)
         for _ in batches(connection, 1, Columns()):
             assert connection.execute(used).fetchone() == (2,)
+
+
+def read_through(tiny, query):
+    """All rows of a query that is streamed."""
+    with tables(tiny.folder, tiny.info) as connection:
+        reader = connection.sql(query).to_arrow_reader(5000)
+        while next_rows(reader) is not None:
+            pass
+
+
+def test_what_fails_in_the_middle_of_a_table_is_told_as_at_its_beginning(tiny):
+    """It is no OSError, which pack would take for one of writing."""
+    late = "SELECT CASE WHEN i = 5000000 THEN error('{}') ELSE i END FROM range(9000000) r(i)"
+    with pytest.raises(UserError, match=r"cannot be read: .*boom"):
+        read_through(tiny, late.format("boom"))
 
 
 def overfill(tiny):
