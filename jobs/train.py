@@ -84,10 +84,15 @@ def encoded(settings: Settings) -> str:
         return settings.shards
     out = Folder(settings.train.out).folder("encoded").url
     how = EncodeSettings(base=settings.train.base, vit=settings.train.vit)
-    here, quiet = settings.launch.workers == 1, settings.quiet
     encode.execute(
         encode.Settings(
-            settings.shards, out, how, here, address=settings.launch.address, quiet=quiet
+            settings.shards,
+            out,
+            how,
+            local=settings.launch.workers == 1,
+            address=settings.launch.address,
+            device="cpu" if settings.train.device == "cpu" else "auto",
+            quiet=settings.quiet,
         )
     )
     return out
