@@ -24,8 +24,9 @@ from harmoview.train.train import process_group
 from harmoview.trainable import Lora, TrainSet, add_lora, select
 from lora_engine.training import parallel
 
-PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bfloat16 FLOP/s of the SXM form, from the makers' data sheets."""
+PEAK = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200 NVL": 835e12,
+        "H200": 989e12, "A100": 312e12}  # fmt: skip
+"""Dense bfloat16 FLOP/s by the makers' data sheets; the first part of a card's name that fits."""
 TEXT, IMAGE = 512, 256
 """Tokens of the caption and of one identity's features."""
 

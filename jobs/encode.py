@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -15,6 +16,7 @@ from datapipe.line.cluster import LOCAL, connect, gpus_there
 from harmoview.encode.settings import EncodeSettings
 from jobs import entry
 from jobs.extras import need_train
+from jobs.launch import enter
 from jobs.progress import progress
 
 if TYPE_CHECKING:
@@ -91,15 +93,20 @@ def on_ray(settings: Settings) -> Work:
 
         from harmoview.encode.run import Worker
 
+        class Entered(Worker):
+            """In the command's folder, wherever Ray starts it."""
+
+            def __init__(self, folder: Path, *told: Any) -> None:
+                enter(folder)
+                super().__init__(*told)
+
         if not shards:
             return
         where = connect(settings.address, log_to_driver=False)
         count, device, share = share_out(settings, where, len(shards))
-        actor = ray.remote(Worker).options(**share, max_restarts=-1, max_task_retries=RETRIES)
-        workers = [
-            actor.remote(settings.shards, settings.out, settings.encode, device)
-            for _ in range(count)
-        ]
+        actor = ray.remote(Entered).options(**share, max_restarts=-1, max_task_retries=RETRIES)
+        told = Path.cwd(), settings.shards, settings.out, settings.encode, device
+        workers = [actor.remote(*told) for _ in range(count)]
         try:
             yield from _hand_out(workers, deque(shards))
         except ray.exceptions.RayTaskError as failed:

@@ -92,8 +92,14 @@ def _worker(config: dict[str, Any]) -> None:
     from lora_engine.training.device import hush
 
     hush()
-    # Ray has gone into a folder of its own; relative paths are meant from the command's. A node
-    # that lacks that one can only have been given absolute ones.
-    if config["folder"].is_dir():
-        os.chdir(config["folder"])
+    enter(config["folder"])
     config["work"]()
+
+
+def enter(folder: Path) -> None:
+    """Go from Ray's folder into the command's, from which relative paths are meant.
+
+    A node that lacks that one can only have been given absolute ones.
+    """
+    if folder.is_dir():
+        os.chdir(folder)

@@ -10,7 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("suite", deadline=None)  # timings never decide a test
+hypothesis.settings.load_profile("suite")
 
 
 def _free_port() -> int:

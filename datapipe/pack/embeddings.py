@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.pack.scored import one_scoring, tables
+from datapipe.pack.scored import next_rows, one_scoring, tables
 from datapipe.run.info import RunInfo
 
 ROWS = 20_000
@@ -72,7 +72,8 @@ def _vectors(connection: duckdb.DuckDBPyConnection, path: Path, count: int) -> A
         )
     vectors = np.memmap(path, np.float32, "w+", shape=(count, widths[0]))
     query = "SELECT row, embedding FROM refs JOIN numbered USING (key, identity)"
-    for part in connection.sql(f"{query} WHERE len(embedding) > 0").to_arrow_reader(ROWS):
+    reader = connection.sql(f"{query} WHERE len(embedding) > 0").to_arrow_reader(ROWS)
+    while (part := next_rows(reader)) is not None:
         vectors[part["row"].to_numpy()] = _units(part["embedding"], widths[0])
     return vectors
 

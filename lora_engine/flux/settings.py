@@ -135,12 +135,15 @@ class Inputs:
 
 def check(settings: TrainSettings, processes: int) -> Inputs:
     """Everything that can be wrong, before anything heavy starts. Raises UserError naming it."""
+    import torch
+
     from lora_engine.flux.quantize import check_quantize
     from lora_engine.flux.weights import base_shapes, check_targets
     from lora_engine.training.device import device_named
 
-    device = device_named(settings.device)
-    check_quantize(settings.quantize, device)
+    if processes == 1:  # several run where the GPUs are, which need not be here
+        device_named(settings.device)
+    check_quantize(settings.quantize, torch.device(settings.device or "cpu"))
     if settings.shard and processes == 1:
         raise UserError("--shard: a single worker has nobody to share the base with; leave it out")
     base = find_base(settings.base)

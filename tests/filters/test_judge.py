@@ -259,7 +259,7 @@ def test_an_unscored_sample_is_refused():
 
 
 # On a busy machine neither the time of an example nor that of drawing it says anything.
-unhurried = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+unhurried = settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 
 ANGLES = st.floats(-100, 100)
 SCORES = st.builds(

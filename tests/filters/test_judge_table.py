@@ -106,7 +106,7 @@ def any_rules(draw, yaws=None):
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     rules=st.sampled_from([SFACE, BUFFALO, NARROW, LENIENT]) | any_rules(),
     seed=st.integers(0, 2**32),
@@ -140,7 +140,7 @@ def test_both_judges_agree_on_every_row(rules, seed):
 two_rules = some_yaws.flatmap(lambda yaws: st.tuples(any_rules(yaws), any_rules(yaws)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(two=st.tuples(st.just(SFACE), st.just(LENIENT)) | two_rules, seed=st.integers(0, 2**32))
 def test_two_judges_at_once_say_what_each_says_alone(two, seed):
     """Of every identity and view, with what is kept, whatever order the rows have."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
 from datapipe.files import Folder
 from datapipe.pack.pack import AppliedRules, Limits, pack
@@ -119,7 +120,19 @@ def workers(driver):
         ["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True
     ).stdout
     rows = (line.split(None, 2) for line in listing.splitlines()[1:])
-    return [int(p) for p, sid, args in rows if "ray::Worker" in args and int(sid) == driver]
+    return [int(p) for p, sid, args in rows if "ray::Entered" in args and int(sid) == driver]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_relative_paths_are_the_commands(tmp_path, models, source, oracle, monkeypatch):
+    """Also on a cluster that was started in another folder."""
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "packed").symlink_to(source.local)
+    assert encode.main(["packed", "--out", "out", *models, "--workers", "1", "--quiet"]) == 0
+    ray.shutdown()
+    assert contents(tmp_path / "out") == oracle
 
 
 @pytest.mark.slow

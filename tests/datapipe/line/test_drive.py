@@ -58,7 +58,7 @@ def drive_in_parts(root, count, part, deadly, times=1):
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.sets(st.integers(0, 29), max_size=6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_each_part_is_finished_before_the_next(count, part, deadly):
     """So a sample that kills is tried three times, however many parts follow, and none is left."""
     keys = [f"k{number:04d}" for number in range(count)]

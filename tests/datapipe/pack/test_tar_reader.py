@@ -7,7 +7,7 @@ import resource
 import tarfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipe import tar
@@ -32,7 +32,6 @@ def read(data, limit=1 << 20):
     return found, reader.finish()
 
 
-@settings(deadline=None)
 @given(members=st.lists(st.tuples(NAMES, st.binary(max_size=2000))))
 def test_what_is_written_is_read(members):
     """Any names, long and in any script, any sizes, in order; and the hash of the whole file."""

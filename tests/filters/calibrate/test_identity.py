@@ -103,7 +103,7 @@ def test_the_area_under_the_curve_of_a_blind_recogniser_is_a_half():
     assert asked <= 0.1 * DRAWS
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(3, 9), st.integers(0, 999), st.sampled_from([0.5, 0.9, 1.0]))
 def test_leaving_a_person_out_is_leaving_out_all_their_comparisons(count, seed, same_person):
     """The quick jackknife is the plain one: every figure again without each person."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harmoview.model.layout import ReferenceLayout
@@ -36,7 +36,6 @@ def test_references_come_first_and_leave_the_video_alone():
     assert cos.shape == (1, grid.tokens + 21 * 30 * 52, 1, 128)
 
 
-@settings(deadline=None)
 @given(st.integers(-300, 300), st.integers(-300, 300), st.integers(-300, 300))
 def test_only_differences_of_positions_matter(first, second, shift):
     """Rotated dot products do not change when both positions move by the same amount."""

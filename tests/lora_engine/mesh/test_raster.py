@@ -18,7 +18,7 @@ def drawn(corners, cut=None):
     return depth, which, weight
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(places)
 def test_the_nearest_triangle_is_kept(corners):
     """All together, each pixel shows the nearest of what the triangles show alone."""
@@ -27,7 +27,7 @@ def test_the_nearest_triangle_is_kept(corners):
     np.testing.assert_array_equal(together, alone.max(axis=0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(places)
 def test_weights_give_back_the_pixel(corners):
     """The weighted corners of a pixel's triangle lie at that pixel."""

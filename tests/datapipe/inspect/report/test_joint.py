@@ -95,7 +95,7 @@ def binned(joint, positions):
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     rules=st.sampled_from([SFACE, W600K]),
     seed=st.integers(0, 99),
@@ -137,7 +137,6 @@ def test_identities_that_are_held_have_cells_that_are_counted():
         assert (counts == group.counts).all()
 
 
-@settings(deadline=None)
 @given(st.floats(-0.9, 0.9), st.floats(1e-7, 1.0))
 def test_stops_of_the_identity_curve_are_what_the_rules_read(middle, width):
     """However close the cosines of a run lie: the rules round the curve."""

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipe.errors import UserError
@@ -43,7 +43,6 @@ def data_of(page):
     return json.loads(text)
 
 
-@settings(deadline=None)
 @given(st.recursive(st.text(), lambda inner: st.dictionaries(st.text(), inner), max_leaves=5))
 def test_no_text_ends_its_element(value):
     """JSON reads back as it was and has none of the signs that markup or script is made of."""
