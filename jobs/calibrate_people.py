@@ -17,10 +17,10 @@ import pyarrow as pa
 from datapipe.errors import UserError
 from datapipe.faces.base import FaceAnalyzer, Floats
 from datapipe.files import Folder
-from datapipe.pack.scored import one_scoring, tables
 from datapipe.pictures import decode_jpeg
 from datapipe.run.info import load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate
+from datapipe.run.tables import one_scoring, tables
 from filters.calibrate.comparisons import Embedded
 from filters.score import subject
 from lora_engine.pairs import SPLITS, Pairs

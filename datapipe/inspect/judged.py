@@ -9,8 +9,9 @@ import duckdb
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.pack.scored import AppliedRules, one_scoring, tables
+from datapipe.pack.scored import AppliedRules
 from datapipe.run.info import RunInfo
+from datapipe.run.tables import one_scoring, tables
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from datapipe.files import Folder
 from datapipe.inspect.sheet_drawing import IdentityNotes, Row, SheetLine, draw_sheet, jpeg
-from datapipe.pack.scored import tables
 from datapipe.run.info import load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate, Pictures
+from datapipe.run.tables import tables
 
 Explain = Callable[[Sequence[Row], Sequence[Row]], Sequence[IdentityNotes]]
 """The rules in words: one sample's rows of references and of views in, notes by identity out."""

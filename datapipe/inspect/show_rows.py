@@ -10,10 +10,10 @@ import duckdb
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.pack.scored import parquet, tables
 from datapipe.run.info import RunInfo, load_info
 from datapipe.run.segments import ledger_segments
 from datapipe.run.store import CandidateStore
+from datapipe.run.tables import parquet, tables
 
 Row = Mapping[str, Any]
 NEAREST = 5

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import duckdb
 
 from datapipe.files import Folder
-from datapipe.pack.scored import parquet
 from datapipe.run.ledger import RECORDED, STARTED
 from datapipe.run.segments import ledger_segments
+from datapipe.run.tables import parquet
 
 STAGES = ("prepare", "synthesize", "score")
 EXAMPLES = 3

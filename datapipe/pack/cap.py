@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from datapipe.files import Folder
 from datapipe.pack.clusters import Clusters
 from datapipe.pack.embeddings import Embeddings
-from datapipe.pack.scored import Columns, Decide, batches, sample_index, tables
+from datapipe.pack.scored import Columns, Decide, batches, sample_index
 from datapipe.run.info import RunInfo
+from datapipe.run.tables import tables
 
 BATCH = 5_000
 _COLUMNS = Columns(

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.pack.scored import next_rows, one_scoring, tables
 from datapipe.run.info import RunInfo
+from datapipe.run.tables import next_rows, one_scoring, tables
 
 ROWS = 20_000
 

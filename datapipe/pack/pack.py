@@ -19,11 +19,12 @@ from datapipe.pack.kept import KeptSample, kept_samples
 from datapipe.pack.manifest import CARD, PACKING, Manifest, Totals
 from datapipe.pack.payload import load_payload
 from datapipe.pack.resume import Finished, begin, clear_splits, plan_of, save
-from datapipe.pack.scored import AppliedRules, Columns, Decide, batches, tables
+from datapipe.pack.scored import AppliedRules, Columns, Decide, batches
 from datapipe.pack.selection import ALL, Selection
 from datapipe.pack.shards import Member, Shard, ShardWriter
 from datapipe.run.info import RunInfo, load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate
+from datapipe.run.tables import tables
 
 BATCH = 2_000
 """Candidates judged at a time; some 50 MB of rows."""

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -16,15 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datapipe.errors import UserError
-from datapipe.files import Folder
-from datapipe.run.info import RunInfo
-from datapipe.run.ledger import LEDGER, REFERENCES, VIEWS
-from datapipe.run.segments import ledger_segments, score_segments
+from datapipe.run.tables import next_rows, one_scoring
 
-MEMORY = "1GB"
-"""What duckdb may hold; a larger sort spills to the temporary folder."""
-THREADS = 8
-"""Most that work at once: each has buffers of its own, which must all fit into `MEMORY`."""
 SORTING = 2
 """As many in `batches`, where three sorts are under way: 2 fit for 70 million views, 4 did not."""
 
@@ -82,71 +71,6 @@ class AppliedRules:
     decide: Decide
     described: Mapping[str, Any]
     """As the manifest records them; JSON types."""
-
-
-@contextmanager
-def tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A duckdb connection with the run's tables `ledger`, `refs` and `views` (current scoring).
-
-    Raises UserError when they cannot be read, also inside the block.
-    """
-    generation = info.scoring.generation
-    sources = {
-        "ledger": (LEDGER, ledger_segments(run)),
-        "refs": (REFERENCES, score_segments(run, "references", generation)),
-        "views": (VIEWS, score_segments(run, "views", generation)),
-    }
-    with ExitStack() as stack:
-        stack.enter_context(_readable(run))
-        spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="harmoview-"))
-        connection = stack.enter_context(duckdb.connect())
-        connection.execute(f"SET memory_limit = '{MEMORY}'")
-        connection.execute(f"SET threads = {min(THREADS, len(os.sched_getaffinity(0)))}")
-        connection.execute("SET temp_directory = ?", [spill])
-        connection.execute("SET preserve_insertion_order = false")
-        if run.local is None:
-            connection.register_filesystem(run.fs)
-        for table, (schema, names) in sources.items():
-            _define(connection, table, schema, run, names)
-        yield connection
-
-
-@contextmanager
-def _readable(run: Folder) -> Iterator[None]:
-    try:
-        yield
-    except duckdb.OutOfMemoryException as wrong:
-        raise UserError(
-            f"{MEMORY} of memory and the room in {tempfile.gettempdir()} are not enough for the "
-            f"tables of {run.url}; point TMPDIR to a folder with more room, or run this on fewer "
-            f"CPUs (taskset -c 0-3): {str(wrong).splitlines()[0]}"
-        ) from wrong
-    except duckdb.Error as wrong:
-        raise UserError(f"the tables of {run.url} cannot be read: {wrong}") from wrong
-
-
-def _define(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    schema: pa.Schema,
-    run: Folder,
-    names: Sequence[str],
-) -> None:
-    if not names:
-        connection.register("nothing", schema.empty_table())
-        connection.execute(f"CREATE TABLE {table} AS FROM nothing")
-        return
-    connection.execute(f"CREATE VIEW {table} AS FROM {parquet(run, names)}")
-
-
-def parquet(run: Folder, names: Sequence[str], read: str = "read_parquet") -> str:
-    """Files of a run as a table in SQL, in a connection of `tables`, by one of duckdb's readers."""
-    files = [run.path(name) for name in names]
-    if run.local is None:
-        files = [str(run.fs.unstrip_protocol(file)) for file in files]
-    # duckdb takes each for a pattern
-    quoted = ", ".join("'" + glob.escape(file).replace("'", "''") + "'" for file in files)
-    return f"{read}([{quoted}])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,20 +141,6 @@ class _Sorted:
         return pa.concat_tables(parts)
 
 
-def next_rows(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
-    """Of a query by duckdb; None at the end.
-
-    Raises duckdb.Error, for `tables` to explain: pyarrow hands it on as an OSError.
-    """
-    try:
-        return reader.read_next_batch()
-    except StopIteration:
-        return None
-    except OSError as wrong:
-        full = str(wrong).startswith("Out of Memory")
-        raise (duckdb.OutOfMemoryException if full else duckdb.IOException)(str(wrong)) from wrong
-
-
 def sample_index(candidates: pa.Table, rows: pa.Table) -> Any:
     """For every row the position of its candidate, as an integer array."""
     found = pc.index_in(rows["key"], candidates["key"].combine_chunks())
@@ -240,18 +150,6 @@ def sample_index(candidates: pa.Table, rows: pa.Table) -> Any:
 def _of(candidates: pa.Table, rows: pa.Table) -> pa.Table:
     """Without rows of keys that are not in the ledger: a killed driver leaves such."""
     return rows.filter(pc.is_in(rows["key"], candidates["key"].combine_chunks()))
-
-
-def one_scoring(connection: duckdb.DuckDBPyConnection) -> None:
-    """Raises UserError where the tables hold scores by two sets of scorers."""
-    judges = "SELECT DISTINCT aesthetic_scorer, recogniser, pose_estimator FROM"
-    found = connection.execute(f"{judges} views UNION {judges} refs").fetchall()
-    if len(found) > 1:
-        mixed = "; ".join(", ".join(map(str, row)) for row in sorted(found, key=str))
-        raise UserError(
-            f"the views were scored by different scorers ({mixed}), which no one set of rules can "
-            "judge; run `harmoview score RUN` to measure all with the same"
-        )
 
 
 def _check(batch: Batch, last: str | None) -> None:

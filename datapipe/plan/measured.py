@@ -15,10 +15,11 @@ from datapipe.files import Folder
 from datapipe.inspect.videos import STAGES
 from datapipe.pack.kept import KeptSample, kept_samples
 from datapipe.pack.payload import payload_bytes
-from datapipe.pack.scored import AppliedRules, Batch, one_scoring, tables
+from datapipe.pack.scored import AppliedRules, Batch
 from datapipe.plan.pilot import untimed
 from datapipe.run.info import RunInfo
 from datapipe.run.store import CandidateStore, DamagedCandidate
+from datapipe.run.tables import one_scoring, tables
 
 
 @dataclass

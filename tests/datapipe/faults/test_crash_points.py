@@ -9,10 +9,11 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.line import recorder, rescore
 from datapipe.pack.pack import Limits, pack
-from datapipe.pack.scored import AppliedRules, Columns, batches, tables
+from datapipe.pack.scored import AppliedRules, Columns, batches
 from datapipe.pack.verify import verify
 from datapipe.run.info import load_info
 from datapipe.run.store import CandidateStore
+from datapipe.run.tables import tables
 from tests.datapipe.fast_line import calls, contents, work
 from tests.datapipe.faults import crash
 from tests.datapipe.runs import DECIDE, RULES, TinyRun

@@ -8,10 +8,11 @@ import pytest
 from datapipe.errors import UserError
 from datapipe.line import rescore
 from datapipe.line.executor import LocalLine
-from datapipe.pack.scored import Columns, batches, tables
+from datapipe.pack.scored import Columns, batches
 from datapipe.record import Scores
 from datapipe.run.info import Scoring, load_info
 from datapipe.run.ledger import Ledger
+from datapipe.run.tables import tables
 from datapipe.stage import Resources
 from tests.datapipe.runs import TinyRun
 

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from datapipe.errors import UserError
-from datapipe.pack.scored import Columns, batches, next_rows, tables
+from datapipe.pack.scored import Columns, batches
+from datapipe.run.tables import next_rows, tables
 from tests.datapipe.runs import TinyRun
 
 
