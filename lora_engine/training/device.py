@@ -79,10 +79,17 @@ def check_attention(name: str) -> None:
 
 
 def use_attention(transformer: Any, name: str) -> None:
-    """Set the kernel, after any change of processors. Raises UserError where it is not there."""
+    """Set the kernel, after any change of processors. Raises UserError where it is not there.
+
+    Of this model only: diffusers also makes it the process's, and the stock pipeline beside it,
+    or an exact one, would no longer be what they are.
+    """
+    from diffusers.models.attention_dispatch import attention_backend
+
     if name != "native":
         try:
-            transformer.set_attention_backend(name)
+            with attention_backend():  # which puts the process's back at its end
+                transformer.set_attention_backend(name)
         except (ValueError, RuntimeError, ImportError) as wrong:
             raise UserError(f"--attention {name}: {wrong}") from wrong
 
