@@ -217,10 +217,13 @@ def test_the_story_of_a_sample_is_found_by_its_key(seen):
 
     begins = [("stage begins", stage) for stage in ("prepare", "synthesize", "score")]
     left = ("left the worker", "candidate")
-    # one whose worker another sample killed begins anew
+    # one whose worker another sample killed begins anew, also where it only passes by
     assert list(dict.fromkeys(x for x in story("k0007") if x != left)) == begins
     assert story("k0007")[-1] == left
-    assert story("k0003") == [begins[0], *[("left the worker", "rejected")] * 3]
+    refused = ("left the worker", "rejected")
+    assert story("k0003")[:2] == [begins[0], refused]
+    assert set(story("k0003")) == {begins[0], refused}  # no other stage began
+    assert story("k0003")[-3:] == [refused] * 3
     assert story("k0005").count(begins[1]) == 3
     assert [t for t in told if t.get("key") == "k0004" and "boom" in t.get("detail", "")]
 
