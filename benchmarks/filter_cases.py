@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from datapipe.faces.load import face_analyzer
-from datapipe.line.synthesize import view_seed
+from datapipe.line.stages import view_seed
 from datapipe.models import model_path
 from datapipe.models.catalogue import PORTRAITS
 from datapipe.pictures import decode_jpeg, encode_jpeg

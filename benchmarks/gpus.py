@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tyro
 
-from datapipe.line.executor import RayLine
+from datapipe.line.line import RayLine
 from datapipe.record import Sample, Source
 from datapipe.stage import Resources
 

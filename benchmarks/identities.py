@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import tyro
 
-from datapipe.pack.clusters import cluster
-from datapipe.pack.neighbours import exact_pairs
+from dataset.people.clusters import cluster
+from dataset.people.neighbours import exact_pairs
 
 CHUNK = 50_000
 

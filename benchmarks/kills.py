@@ -59,18 +59,18 @@ class Tally:
 
 def local_driver(run: Path, samples: int) -> None:
     """The line in one process, with small ledger segments so that kills fall between them."""
-    from datapipe.line import recorder
+    from datapipe.line import drive
 
-    recorder.SEGMENT_ROWS = 7
+    drive.SEGMENT_ROWS = 7
     work(run, samples, run.with_name("calls"), ray=False)
 
 
 def ray_driver(run: Path, samples: int) -> None:
     """The line on a Ray of its own, in a session of its own."""
-    from datapipe.line import recorder
+    from datapipe.line import drive
 
     os.setsid()
-    recorder.SEGMENT_ROWS = 20
+    drive.SEGMENT_ROWS = 20
     work(run, samples, run.with_name("calls"), ray=True)
 
 

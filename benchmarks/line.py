@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import tyro
 
 from benchmarks.gpus import Nothing, Numbers
-from datapipe.line.executor import RayLine
+from datapipe.line.line import RayLine
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import webdataset as wds
 from safetensors.torch import load, save
 
 from datapipe.files import Folder
-from datapipe.pack.shards import Shard
+from datapipe.shards import Shard
 from harmoview.data.choose import plan_of
 from harmoview.data.encoded import EncodedShards
 from harmoview.data.loader import batches

@@ -24,7 +24,7 @@ from lora_engine.flux.denoise import Denoiser, speed_up
 from lora_engine.flux.prompts import prompt
 from lora_engine.flux.reference_kv import ReferenceKV
 from lora_engine.flux.synthesizer import FluxSettings
-from lora_engine.training.device import hush
+from training.device import hush
 
 SEEDS = range(7)
 

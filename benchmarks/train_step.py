@@ -22,7 +22,7 @@ from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.sharded import average, clip, parts, shard
 from harmoview.train.train import process_group
 from harmoview.trainable import Lora, TrainSet, add_lora, select
-from lora_engine.training import parallel
+from training import parallel
 
 PEAK = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200 NVL": 835e12,
         "H200": 989e12, "A100": 312e12}  # fmt: skip

@@ -63,7 +63,7 @@ class Reference:
     score: float
     """The detector's confidence, 0..1."""
     sharpness: float
-    """`datapipe.faces.sharpness` of the face."""
+    """`datapipe.faces.quality` of the face."""
     seen: int
     """Probed frames in which this identity was found."""
 

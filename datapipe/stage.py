@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class Resources:
     """What one worker of a stage holds: GPU stages name only GPUs, CPU stages only CPUs.
 
-    `num_cpus` is also the stage's weight when the CPUs are divided (see `datapipe.line.sizing`).
+    `num_cpus` is also the stage's weight when the CPUs are divided (see `datapipe.line.cluster`).
     """
 
     num_cpus: float = 0.0

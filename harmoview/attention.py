@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lora_engine.training.device import best_attention
+from training.device import best_attention
 
 _HEAD = 8
 """Of what cuDNN and FlashAttention want the width of a head to be a multiple."""

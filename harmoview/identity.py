@@ -9,8 +9,7 @@ from pathlib import Path
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.names import parse_name
-from datapipe.pictures import decode_jpeg
+from datapipe.pictures import decode_jpeg, parse_name
 from datapipe.record import Image
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import md5
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
@@ -13,14 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 import tyro
 
 from datapipe.faces.load import FACES
-from jobs import entry
+from jobs import cli
 
 if TYPE_CHECKING:
     from datapipe.faces.base import FaceAnalyzer
     from datapipe.files import Folder
+    from filters.calibrate.people import Drawn, Told
+    from filters.calibrate.result import Result
     from filters.rules import Rules
-    from jobs.calibrate_people import Drawn, Told
-    from jobs.calibrate_result import Result
+    from lora_engine.pairs import Pairs
 
 MOST_IDENTITIES = 3000
 """Everyone is compared with everyone: 18 million cosines for both sides of one yaw."""
@@ -90,9 +92,9 @@ class Settings:
 def execute(settings: Settings) -> None:
     """Draw, compare, report, write."""
     from datapipe.errors import UserError, install
+    from filters.calibrate.result import conclude, rules_file
     from filters.rules_file import given
-    from jobs.calibrate_result import conclude, rules_file
-    from jobs.output import write
+    from jobs.console.output import write
 
     if settings.plot is not None and find_spec("matplotlib") is None:
         raise UserError(f"--plot needs matplotlib: {install('plots')}")
@@ -108,7 +110,7 @@ def execute(settings: Settings) -> None:
     )
     _report(settings, result)
     if settings.plot is not None:
-        from jobs.calibrate_plot import draw
+        from filters.calibrate.plot import draw
 
         write(settings.plot, draw(result, found, settings.plot.suffix))
     if result.rules is None:
@@ -123,7 +125,7 @@ def _drawn(settings: Settings) -> tuple[Rules, FaceAnalyzer, Drawn]:
     """The rules to start from, the recogniser, and the people. Raises UserError."""
     from datapipe.errors import UserError
     from datapipe.files import Folder
-    from jobs.progress import progress
+    from jobs.console.progress import progress
 
     source = Folder(settings.source)
     readers = {"run.json": _of_run, "manifest.json": _of_pairs}
@@ -140,8 +142,8 @@ def _drawn(settings: Settings) -> tuple[Rules, FaceAnalyzer, Drawn]:
 def _of_run(settings: Settings, run: Folder, told: Told) -> tuple[Rules, FaceAnalyzer, Drawn]:
     from datapipe.errors import UserError
     from datapipe.run.info import load_info
-    from jobs.calibrate_people import from_run
-    from jobs.run_rules import run_rules
+    from filters.calibrate.people import from_run
+    from jobs.options.run_rules import run_rules
 
     scored_by = load_info(run).scoring.scorers.get("faces") or {}
     faces = _faces(settings, str(scored_by.get("faces", "light")))
@@ -156,7 +158,6 @@ def _of_run(settings: Settings, run: Folder, told: Told) -> tuple[Rules, FaceAna
 
 def _of_pairs(settings: Settings, folder: Folder, told: Told) -> tuple[Rules, FaceAnalyzer, Drawn]:
     from filters.rules_file import load_rules
-    from jobs.calibrate_people import from_pairs
     from lora_engine.pairs import Pairs
 
     pairs = Pairs(folder)
@@ -165,6 +166,34 @@ def _of_pairs(settings: Settings, folder: Folder, told: Told) -> tuple[Rules, Fa
         settings.rules, yaws=pairs.yaws, recogniser=faces.recogniser, aesthetic_scorer="brisque"
     )
     return base, faces, from_pairs(pairs, faces, settings.identities, _workers(settings), told)
+
+
+def from_pairs(pairs: Pairs, faces: FaceAnalyzer, count: int, workers: int, told: Told) -> Drawn:
+    """Draw the same people each time: those whose keys have the smallest hashes.
+
+    The frontal frame is the reference. Raises UserError where there are none.
+    """
+    from datapipe.errors import UserError
+    from filters.calibrate.people import Pictures, from_pictures
+    from lora_engine.pairs import SPLITS
+
+    keys = [key for split in SPLITS for key, yaws in pairs.coverage(split).items() if 0 in yaws]
+    by_hash = sorted(keys, key=lambda key: md5(key.encode()).digest())
+    chosen = set(by_hash[:count])
+    rendered = True
+
+    def pictures() -> Iterator[Pictures]:
+        nonlocal rendered
+        for split in SPLITS:
+            for one in pairs.subjects(split):
+                if one.key in chosen:
+                    rendered &= all(frame.true_yaw is not None for frame in one.frames)
+                    yield {frame.yaw: frame.picture for frame in one.frames}
+
+    drawn = from_pictures(pictures(), len(chosen), faces, workers, told)
+    if drawn is None:
+        raise UserError(f"{pairs.folder.url} holds no subjects with a face at yaw 0")
+    return replace(drawn, rendered=rendered)
 
 
 def _faces(settings: Settings, default: str) -> FaceAnalyzer:
@@ -189,13 +218,13 @@ def _report(settings: Settings, result: Result) -> None:
 
         print(json.dumps(result.as_dict(), indent=1))
     elif not settings.quiet:
-        from jobs.calibrate_tables import print_tables
+        from jobs.console.calibrate import print_tables
 
         print_tables(result)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "calibrate")
+    return cli.run(Settings, execute, argv, "calibrate")
 
 
 if __name__ == "__main__":

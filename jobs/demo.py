@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datapipe.files import Folder
-from datapipe.inspect.stats import run_stats
-from jobs import demo_training, entry, stats, subjects, synthesize
+from dataset.inspect.stats import run_stats
+from jobs import cli, demo_training, stats, subjects, synthesize
 from jobs.demo_training import step
+from jobs.options.run_rules import applied, run_rules
 from jobs.report import write_report
-from jobs.run_rules import applied, run_rules
 
 BLUR = 0.005
 """Sigma of the soft clip, of its height: sharp enough for a reference, too soft for most views."""
@@ -83,7 +83,7 @@ def soft_copy(clip: Path, out: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "demo")
+    return cli.run(Settings, execute, argv, "demo")
 
 
 if __name__ == "__main__":

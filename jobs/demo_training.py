@@ -13,7 +13,7 @@ from typing import Any
 
 import tyro
 
-from jobs import encode, entry, train
+from jobs import cli, encode, train
 
 TINY: dict[str, Any] = {
     "num_attention_heads": 4, "attention_head_dim": 24, "ffn_dim": 256, "num_layers": 2,
@@ -81,7 +81,7 @@ def table(metrics: Path) -> str:
 
 
 def _tiny_models(out: Path) -> None:
-    from lora_engine.training.device import hush
+    from training.device import hush
 
     hush()  # before the libraries are imported
     import torch
@@ -101,7 +101,7 @@ def step(command: Callable[[Sequence[str]], int], name: str, *arguments: object)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "demo-training")
+    return cli.run(Settings, execute, argv, "demo-training")
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ import tyro
 from datapipe.errors import UserError
 from datapipe.line.cluster import LOCAL, connect, gpus_there
 from harmoview.encode.settings import EncodeSettings
-from jobs import entry
-from jobs.extras import need_train
-from jobs.launch import enter
-from jobs.progress import progress
+from jobs import cli
+from jobs.console.progress import progress
+from jobs.options.engine import need_train
+from jobs.options.launch import enter
 
 if TYPE_CHECKING:
-    from datapipe.pack.shards import Shard
+    from datapipe.shards import Shard
     from harmoview.encode.run import Work
 
 POLL = 5.0
@@ -66,7 +66,7 @@ def execute(settings: Settings) -> None:
     from datapipe.run.lock import locked
     from harmoview.encode.encoder import base_recipe
     from harmoview.encode.run import encode, encode_here, packed_manifest
-    from lora_engine.training.device import hush
+    from training.device import hush
 
     hush()
     source, out = Folder(settings.shards), Folder(settings.out)
@@ -174,13 +174,13 @@ def _hand_out(workers: Sequence[Any], shards: deque[Shard]) -> Iterator[str | No
 
 
 def _device(settings: Settings) -> str:
-    from lora_engine.training.device import device_named
+    from training.device import device_named
 
     return str(device_named(None if settings.device == "auto" else settings.device))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "encode")
+    return cli.run(Settings, execute, argv, "encode")
 
 
 if __name__ == "__main__":

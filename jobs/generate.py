@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jobs import entry
+from jobs import cli
 
 if TYPE_CHECKING:
     from harmoview.load import Loaded
@@ -234,7 +234,7 @@ def _write(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "generate")
+    return cli.run(Settings, execute, argv, "generate")
 
 
 if __name__ == "__main__":

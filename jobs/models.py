@@ -13,7 +13,7 @@ import tyro
 
 from datapipe.models import models_folder, state
 from datapipe.models.catalogue import CATALOGUE, USER_MODELS
-from jobs import entry
+from jobs import cli
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, prog="models")
+    return cli.run(Settings, execute, argv, prog="models")
 
 
 if __name__ == "__main__":

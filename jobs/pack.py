@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from jobs import entry
+from jobs import cli
 
 if TYPE_CHECKING:
     from datapipe.files import Folder
-    from datapipe.pack.by_person import ByPerson
-    from datapipe.pack.manifest import Manifest
-    from datapipe.pack.pack import Limits
-    from datapipe.pack.scored import AppliedRules
+    from dataset.judged import AppliedRules
+    from dataset.pack.manifest import Manifest
+    from dataset.pack.pack import Limits
+    from dataset.selection import ByPerson
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Settings:
 
     def by_person(self, default: Callable[[], float]) -> ByPerson | None:
         """How samples are chosen by the people in them; None if they are not."""
-        from datapipe.pack.by_person import ByPerson
+        from dataset.selection import ByPerson
 
         if self.validation is None and self.max_per_identity is None and self.same_person is None:
             return None
@@ -72,9 +72,9 @@ class Settings:
 def execute(settings: Settings) -> None:
     """Pack and say what came of it."""
     from datapipe.files import Folder
-    from datapipe.pack.pack import Limits
     from datapipe.run.lock import locked
-    from jobs.run_rules import applied, run_rules
+    from dataset.pack.pack import Limits
+    from jobs.options.run_rules import applied, run_rules
 
     run = Folder(settings.run)
     out = Folder(settings.out) if settings.out else run.folder("shards")
@@ -117,16 +117,16 @@ def _packed(
     limits: Limits,
     by: ByPerson | None,
 ) -> Mapping[str | None, Manifest]:
-    from datapipe.pack.pack import pack
-    from jobs.progress import progress
+    from dataset.pack.pack import pack
+    from jobs.console.progress import progress
 
     damaged, quiet = settings.skip_damaged, settings.quiet
     if by is None:
         with progress("pack", quiet=quiet) as show:
             return {None: pack(run, out, rules, limits, show, skip_damaged=damaged)}
-    from datapipe.pack.people import choose
-    from datapipe.pack.resume import check_ours
-    from datapipe.pack.splits import pack_chosen
+    from dataset.pack.resume import check_ours
+    from dataset.pack.splits import pack_chosen
+    from dataset.people.choose import choose
 
     check_ours(out)  # before what may take long
     with progress("people", quiet=quiet) as show:
@@ -160,7 +160,7 @@ def people(manifest: Manifest, where: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "pack")
+    return cli.run(Settings, execute, argv, "pack")
 
 
 if __name__ == "__main__":

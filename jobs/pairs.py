@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from jobs import entry
-from jobs.faces import FaceSettings
+from jobs import cli
+from jobs.options.engine import FaceSettings
 from lora_engine.acquire.settings import AcquireSettings
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def execute(settings: Settings) -> int:
     from datapipe.corpus import corpus
     from datapipe.errors import UserError
     from datapipe.files import Folder
-    from jobs.pairs_tables import report, rows
+    from jobs.console.pairs import report, rows
     from lora_engine.acquire.clips import Acquire
     from lora_engine.acquire.people import splits, subjects, write
 
@@ -88,7 +88,7 @@ def execute(settings: Settings) -> int:
 
 def _look(settings: Settings, stage: Acquire, samples: Sequence[Sample]) -> list[Clip]:
     """What became of each clip, in the order of the corpus."""
-    from jobs.progress import progress
+    from jobs.console.progress import progress
     from lora_engine.acquire.clips import acquire
 
     done, counts = {}, Counter[str]()
@@ -102,7 +102,7 @@ def _look(settings: Settings, stage: Acquire, samples: Sequence[Sample]) -> list
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "pairs")
+    return cli.run(Settings, execute, argv, "pairs")
 
 
 if __name__ == "__main__":

@@ -14,20 +14,18 @@ import tyro
 from datapipe.corpus import corpus as listed
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.line.drive import drive
-from datapipe.line.recorder import Recorder
-from datapipe.plan.measured import measure
-from datapipe.plan.pilot import Pilot, PilotTodo, Timed, draw, load_pilot, save_pilot
-from datapipe.plan.plan import Cluster, plan
+from datapipe.line.drive import Recorder, drive
 from datapipe.run.info import RunInfo, open_run
 from datapipe.run.ledger import Ledger
 from datapipe.run.lock import locked
 from datapipe.stage import Stage
-from jobs import entry
-from jobs.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
-from jobs.plan_tables import print_plan
-from jobs.progress import progress
-from jobs.run_rules import applied, run_rules
+from dataset.plan.pilot import Pilot, PilotTodo, Timed, draw, load_pilot, save_pilot
+from dataset.plan.plan import Cluster, measure, plan
+from jobs import cli
+from jobs.console.plan import print_plan
+from jobs.console.progress import progress
+from jobs.options.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
+from jobs.options.run_rules import applied, run_rules
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def _work(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "plan")
+    return cli.run(Settings, execute, argv, "plan")
 
 
 if __name__ == "__main__":

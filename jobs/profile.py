@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from jobs import entry
-from jobs.line import FLAT, LineSettings
+from jobs import cli
+from jobs.options.line import FLAT, LineSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -70,7 +70,7 @@ def execute(settings: Settings) -> None:
     from datapipe.errors import UserError
     from datapipe.files import Folder
     from datapipe.line.profile import needs_gpu, sides
-    from jobs.line import build
+    from jobs.options.line import build
 
     corpus = Folder(settings.corpus).url
     samples = list(islice(listed(corpus), settings.limit))
@@ -98,7 +98,7 @@ def _passes(
 ) -> tuple[Profile, pstats.Stats]:
     """The clock's pass and the profiler's, apart: a profiler makes Python code look slower."""
     from datapipe.line.profile import Profile, passed_through
-    from jobs.progress import progress
+    from jobs.console.progress import progress
 
     profile, profiler = Profile(), cProfile.Profile()
     done: Counter[str] = Counter()
@@ -131,7 +131,7 @@ def _show(profile: Profile, found: Sequence[Side], functions: pstats.Stats, load
     from rich.console import Console
 
     from datapipe.line.profile import sentence
-    from jobs.stats_tables import PIPED_WIDTH
+    from jobs.console.stats import PIPED_WIDTH
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -152,7 +152,7 @@ def _show(profile: Profile, found: Sequence[Side], functions: pstats.Stats, load
 
 
 def _stages(profile: Profile) -> Table:
-    from jobs.stats_tables import new_table
+    from jobs.console.stats import new_table
 
     on_gpu = any(taken.gpu for taken in profile.taken.values())
     gpu = ["GPU s"] if on_gpu else []
@@ -169,7 +169,7 @@ def _functions(functions: pstats.Stats) -> Table:
     """Those with the most seconds of their own."""
     from rich.text import Text
 
-    from jobs.stats_tables import new_table
+    from jobs.console.stats import new_table
 
     table = new_table("Functions, by their own seconds", "function", "calls", "own s", "with calls")
     rows = functions.stats.items()  # type: ignore[attr-defined]  # which its stubs leave out
@@ -189,7 +189,7 @@ def _short(file: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "profile")
+    return cli.run(Settings, execute, argv, "profile")
 
 
 if __name__ == "__main__":

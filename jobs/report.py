@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datapipe.files import Folder
-from datapipe.inspect.report.plan import Check, Plan, Threshold
+from dataset.inspect.report.plan import Check, Plan, Threshold
 from filters.rules import PROFILE, Rules, half_spacing
-from jobs.output import write
-from jobs.run_rules import explained
+from jobs.console.output import write
+from jobs.options.run_rules import explained
 
 if TYPE_CHECKING:
-    from datapipe.inspect.stats import Stats
+    from dataset.inspect.stats import Stats
 
 
 def write_report(run: Folder, rules: Rules, stats: Stats, path: Path) -> None:
     """Write the report of a run, already counted by the same rules. Raises UserError."""
-    from datapipe.inspect.report.report import report
+    from dataset.inspect.report.report import report
 
     write(path, report(run, plan_of(rules), stats.as_dict(), explained(rules)))
 

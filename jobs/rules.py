@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from jobs import entry
+from jobs import cli
 
 if TYPE_CHECKING:
     from datapipe.files import Folder
@@ -51,9 +51,9 @@ class Settings:
 def execute(settings: Settings) -> None:
     """Judge by both, print, draw."""
     from datapipe.files import Folder
-    from datapipe.inspect.diff import rules_diff
-    from jobs.busy import busy
-    from jobs.run_rules import applied, explained
+    from dataset.inspect.diff import rules_diff
+    from jobs.console.progress import busy
+    from jobs.options.run_rules import applied, explained
 
     run = Folder(settings.run)
     a, b = (_named(run, name) for name in (settings.a, settings.b))
@@ -64,12 +64,12 @@ def execute(settings: Settings) -> None:
     if settings.json:
         print(json.dumps({**diff.as_dict(), "rules": changed}, indent=1))
     else:
-        from jobs.rules_tables import print_diff
+        from jobs.console.rules import print_diff
 
         print_diff(settings.a, settings.b, changed, diff)
     if settings.sheet:
-        from datapipe.inspect.diff_sheet import changes_sheet
-        from jobs.output import write
+        from dataset.inspect.diff_sheet import changes_sheet
+        from jobs.console.output import write
 
         title = f"{settings.a} (A) and {settings.b} (B)"
         with busy("drawing the contact sheet", quiet=settings.quiet):
@@ -81,7 +81,7 @@ def execute(settings: Settings) -> None:
 def _named(run: Folder, name: str) -> Rules:
     """Rules by the name of their file, or by one of the two words. Raises UserError."""
     from datapipe.errors import UserError
-    from jobs.run_rules import packed_rules, run_rules
+    from jobs.options.run_rules import packed_rules, run_rules
 
     if name == "default":
         return run_rules(run, None)
@@ -109,7 +109,7 @@ def _changed(a: Rules, b: Rules) -> list[dict[str, Any]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "rules")
+    return cli.run(Settings, execute, argv, "rules")
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ from datapipe.line.rescore import begin, rescore
 from datapipe.run.info import load_info
 from datapipe.run.lock import locked
 from datapipe.run.store import CandidateStore
-from jobs import entry
-from jobs.faces import FaceSettings
-from jobs.line import (
+from jobs import cli
+from jobs.console.output import plain
+from jobs.console.progress import progress
+from jobs.options.engine import FaceSettings
+from jobs.options.line import (
     FLAT,
     ClusterSettings,
     ScoreSettings,
@@ -24,8 +26,6 @@ from jobs.line import (
     scoring_of,
     start,
 )
-from jobs.progress import progress
-from jobs.terminal import plain
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def execute(settings: Settings) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "score")
+    return cli.run(Settings, execute, argv, "score")
 
 
 if __name__ == "__main__":

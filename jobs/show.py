@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from jobs import entry
+from jobs import cli
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ def execute(settings: Settings) -> None:
     """Look the sample up, print, draw."""
     from datapipe.errors import UserError
     from datapipe.files import Folder
-    from datapipe.inspect.show import tell
-    from jobs.output import write
-    from jobs.run_rules import explained, packed, run_rules
-    from jobs.show_text import print_story
+    from dataset.inspect.show import tell
+    from jobs.console.output import write
+    from jobs.console.show import print_story
+    from jobs.options.run_rules import explained, packed, run_rules
 
     run = Folder(settings.run)
     try:
@@ -63,7 +63,7 @@ def execute(settings: Settings) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "show")
+    return cli.run(Settings, execute, argv, "show")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from jobs import entry
+from jobs import cli
 
 if TYPE_CHECKING:
     from datapipe.files import Folder
@@ -50,9 +50,9 @@ class Settings:
 def execute(settings: Settings) -> None:
     """Count, print, draw."""
     from datapipe.files import Folder
-    from datapipe.inspect.stats import run_stats
-    from jobs.busy import busy
-    from jobs.run_rules import applied, packed_rules, run_rules
+    from dataset.inspect.stats import run_stats
+    from jobs.console.progress import busy
+    from jobs.options.run_rules import applied, packed_rules, run_rules
 
     run = Folder(settings.run)
     rules = None if settings.rules else packed_rules(run)
@@ -62,7 +62,7 @@ def execute(settings: Settings) -> None:
     if settings.json:
         print(json.dumps(stats.as_dict(), indent=1))  # ASCII: keys cannot steer the terminal
     else:
-        from jobs.stats_tables import print_tables
+        from jobs.console.stats import print_tables
 
         print_tables(stats)
     if settings.html:
@@ -81,15 +81,15 @@ def execute(settings: Settings) -> None:
 
 def write_sheet(run: Folder, rules: Rules, path: Path, samples: int) -> None:
     """Draw the contact sheet of a run. Raises UserError."""
-    from datapipe.inspect.sheet import contact_sheet
-    from jobs.output import write
-    from jobs.run_rules import explained
+    from dataset.inspect.sheet import contact_sheet
+    from jobs.console.output import write
+    from jobs.options.run_rules import explained
 
     write(path, contact_sheet(run, explained(rules), samples))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "stats")
+    return cli.run(Settings, execute, argv, "stats")
 
 
 if __name__ == "__main__":

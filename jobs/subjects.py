@@ -78,7 +78,7 @@ def execute(settings: SubjectsSettings) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    from jobs.entry import run
+    from jobs.cli import run
 
     return run(SubjectsSettings, execute, argv, "subjects")
 

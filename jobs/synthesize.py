@@ -9,17 +9,15 @@ from typing import Annotated
 
 import tyro
 
-from datapipe.line.drive import drive
-from datapipe.line.recorder import Recorder
-from datapipe.line.todo import Todo
+from datapipe.line.drive import Recorder, Todo, drive
 from datapipe.run.info import open_run
 from datapipe.run.ledger import Ledger
 from datapipe.run.lock import locked
-from jobs.entry import run as run_command
-from jobs.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
+from jobs.cli import run as run_command
+from jobs.console.progress import counted, progress
+from jobs.options.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
 from jobs.pack import Settings as PackSettings
 from jobs.pack import execute as pack
-from jobs.progress import counted, progress
 from jobs.stats import Settings as StatsSettings
 from jobs.stats import execute as stats
 

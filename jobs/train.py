@@ -18,9 +18,9 @@ from rich.progress import Progress
 from datapipe.line.cluster import connect
 from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
-from jobs import entry
-from jobs.extras import need_train
-from jobs.launch import Launch, on_ray
+from jobs import cli
+from jobs.options.engine import need_train
+from jobs.options.launch import Launch, on_ray
 
 STOPPED = 143
 """Exit status of a run that was told to stop by SIGTERM: 128 + 15, as shells count."""
@@ -52,7 +52,7 @@ def execute(settings: Settings) -> int:
     from datapipe.files import Folder
     from datapipe.run.lock import locked
     from harmoview.train.begin import begin
-    from lora_engine.training.device import hush
+    from training.device import hush
 
     hush()
     settings.train.out.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def _on_ray(settings: Settings, shards: str) -> tuple[int, int]:
 def _worker(settings: Settings, shards: str) -> None:
     """What each Ray worker runs."""
     from harmoview.train.train import train
-    from lora_engine.training.parallel import rank
+    from training.parallel import rank
 
     stop_file = settings.train.out.resolve() / STOP_FILE
 
@@ -162,7 +162,7 @@ def _told_to_stop(also: Callable[[], object] = lambda: None) -> Iterator[threadi
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "train")
+    return cli.run(Settings, execute, argv, "train")
 
 
 if __name__ == "__main__":

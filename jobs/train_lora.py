@@ -13,15 +13,14 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
-from jobs import entry
-from jobs.extras import need_train
-from jobs.faces import FaceSettings
-from jobs.launch import Launch, on_ray
-from jobs.measure import measure_views
+from jobs import cli
+from jobs.options.engine import FaceSettings, need_train
+from jobs.options.launch import Launch, on_ray
+from jobs.views import measure_views
 from lora_engine.flux.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from lora_engine.flux.validate import Measure
+    from lora_engine.flux.validation import Measure
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Settings:
 def execute(settings: Settings) -> None:
     """Check and claim the output folder, then train in this process or in several."""
     need_train("train-lora")
-    from lora_engine.training.device import hush
+    from training.device import hush
 
     hush()
     from lora_engine.flux.train import begin
@@ -76,7 +75,7 @@ def _in_this_process(settings: Settings) -> None:
 def _worker(settings: Settings) -> None:
     """What each Ray worker runs."""
     from lora_engine.flux.train import train
-    from lora_engine.training.parallel import rank
+    from training.parallel import rank
 
     def show(done: int, loss: float) -> None:
         if rank() == 0 and done % 10 == 0:
@@ -95,7 +94,7 @@ def _measure(settings: Settings) -> Measure | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "train-lora")
+    return cli.run(Settings, execute, argv, "train-lora")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from jobs import entry
+from jobs import cli
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def execute(settings: Settings) -> int:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from datapipe.files import Folder
-    from datapipe.pack.verify import verify
+    from dataset.pack.verify import verify
 
     folder = Folder(settings.folder)
     wrong = 0
@@ -60,7 +60,7 @@ def execute(settings: Settings) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "verify")
+    return cli.run(Settings, execute, argv, "verify")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""`harmoview views`: seven views of single portraits, with a contact sheet."""
+"""`harmoview views`: seven views of single portraits, with a contact sheet.
+
+Measures a few views against their reference, for pictures that people look at.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,36 @@ import tyro
 from datapipe.errors import BadSample, UserError
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.files import Folder
-from datapipe.line.synthesize import view_seed
+from datapipe.line.stages import view_seed
 from datapipe.pictures import decode_jpeg, encode_jpeg
-from datapipe.prepare.crop import cut, portrait_square
+from datapipe.prepare.frontal import cut, portrait_square
 from datapipe.record import YAWS, Image
-from jobs import entry
-from jobs.engine import EngineOptions
-from jobs.faces import FaceSettings
-from jobs.measure import measure_views
-from lora_engine.views import Person, grid
+from filters.score import subject
+from jobs import cli
+from jobs.options.engine import EngineOptions, FaceSettings
+from lora_engine.views import Measured, Person, grid
+
+
+def measure_views(faces: FaceAnalyzer, reference: Image, views: Sequence[Image]) -> list[Measured]:
+    """Yaw and identity cosine of each view, on the face that the line would score.
+
+    `faces` has been set up.
+    """
+    pictures = [reference, *views]
+    found = [subject(*pair) for pair in zip(pictures, faces.find(pictures), strict=True)]
+    vectors = [
+        None if face is None else faces.embed(picture, [face])[0]
+        for picture, face in zip(pictures, found, strict=True)
+    ]
+    anchor = vectors[0]
+    return [
+        Measured(
+            None if face is None or face.pose is None else face.pose.yaw,
+            None if anchor is None or vector is None else float(anchor @ vector),
+        )
+        for face, vector in zip(found[1:], vectors[1:], strict=True)
+    ]
+
 
 PORTRAIT_SIDE = 1024
 """Pixels, at most, of the portrait that is cut around the face."""
@@ -146,7 +170,7 @@ def _write(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return entry.run(Settings, execute, argv, "views")
+    return cli.run(Settings, execute, argv, "views")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from typing import Any, Literal
 from datapipe import tar
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.pack.shards import Member, ShardWriter
 from datapipe.pictures import decode_jpeg
 from datapipe.record import Image
+from datapipe.shards import Member, ShardWriter
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -44,7 +44,7 @@ class Frame:
     true_yaw: float | None = None
     """Degrees, where the clip was rendered and the truth is known."""
     sharpness: float | None = None
-    """Of the face, at full size; `datapipe.faces.sharpness`."""
+    """Of the face, at full size; `datapipe.faces.quality`."""
     clip: str | None = None
     """Key of the clip it is of, where that is another than the subject's."""
 

@@ -1,8 +1,17 @@
-"""Captions as people store them: a text file, or `caption` in a JSON object."""
+"""Captions as people store them: a text file, or `caption` in a JSON object.
+
+How the files that make up a corpus are named.
+"""
 
 from __future__ import annotations
 
 import json
+
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
+MANIFESTS = (".parquet", ".jsonl", ".csv")
+COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+COMPRESSED_MANIFESTS = tuple(f"{kind}{by}" for kind in MANIFESTS for by in (".gz", ".bz2", ".zst"))
+
 
 MAX_BYTES = 64 * 1024
 """A text is cut here; captions are a few hundred bytes."""

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from datapipe.corpus.place import Place, is_about_the_path, place
 from datapipe.errors import BadSample
+from datapipe.files import Place, is_about_the_path, place
 from datapipe.record import Source
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
-from datapipe.corpus import captions, suffixes
+from datapipe.corpus import captions
 from datapipe.corpus.keys import file_key
-from datapipe.corpus.place import Place, is_about_the_path
 from datapipe.corpus.tars import Tar, tar_samples
 from datapipe.errors import UserError
+from datapipe.files import Place, is_about_the_path
 from datapipe.record import Sample, Source
 from datapipe.stores import denied
 
@@ -63,7 +63,7 @@ def _work(
     batch: list[str] = []
     for name in directory.names:
         suffix = PurePosixPath(name).suffix.lower()
-        if suffix in suffixes.VIDEOS:
+        if suffix in captions.VIDEOS:
             batch.append(name)
         elif suffix == ".tar":
             tar = Tar(directory.place.join(name), directory.relative + name)

@@ -12,12 +12,12 @@ from typing import Literal, TypeAlias
 
 import braceexpand
 
-from datapipe.corpus import suffixes
+from datapipe.corpus import captions
 from datapipe.corpus.folder import folder_work
 from datapipe.corpus.manifest import check_manifest, manifest_samples
-from datapipe.corpus.place import Place, user_place
 from datapipe.corpus.tars import Tar, tar_samples
 from datapipe.errors import UserError
+from datapipe.files import Place, user_place
 from datapipe.record import Sample
 
 _AHEAD = 16  # pieces listed at the same time where each request waits for a network
@@ -99,14 +99,14 @@ def _kind(url: str, place: Place) -> Literal["folder", "file", "nothing"]:
 
 def _file(url: str, place: Place) -> Corpus:
     name = place.name.lower()
-    if name.endswith(suffixes.MANIFESTS):
+    if name.endswith(captions.MANIFESTS):
         check_manifest(place)
         return Corpus(url, "manifest", place)
     if name.endswith(".tar"):
         return Corpus(url, "tars", place.parent, (Tar(place, place.name),))
-    if name.endswith(suffixes.COMPRESSED_TARS + suffixes.COMPRESSED_MANIFESTS):
+    if name.endswith(captions.COMPRESSED_TARS + captions.COMPRESSED_MANIFESTS):
         raise UserError(f"{url}: compressed. Decompress it, so that it can be read in place")
-    if name.endswith(suffixes.VIDEOS):
+    if name.endswith(captions.VIDEOS):
         raise UserError(f"{url}: a single video. Put it in a folder and give the folder")
     raise UserError(f"{url}: not a corpus. {_FORMS}")
 
@@ -161,7 +161,7 @@ def _run(work: _Work, root: Place) -> Iterator[Sample]:
 def _hint(found: Corpus) -> str:
     if found.form == "manifest":
         return "The manifest has no rows"
-    kinds = ", ".join(suffixes.VIDEOS)
+    kinds = ", ".join(captions.VIDEOS)
     if found.form == "tars":
         return f"Videos in a tar are members that end with {kinds}"
     return f"Looked for {kinds} and .tar, also in its folders; compressed tars are not read"

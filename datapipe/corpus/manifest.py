@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from datapipe.corpus import captions, suffixes
+from datapipe.corpus import captions
 from datapipe.corpus.keys import row_key, shared_row_key
-from datapipe.corpus.place import Place
 from datapipe.errors import UserError
+from datapipe.files import Place
 from datapipe.record import Sample, Source
 
 _COLUMNS = ("path", "key", "caption")
@@ -82,9 +82,9 @@ def _sample(manifest: Place, row: _Row, key: str) -> Sample:
         return Sample(key, source).stop("rejected", "unreadable", detail)
     suffix = _suffix(row.path)
     sample = Sample(key, Source(_resolve(manifest, row.path), suffix), row.caption)
-    if suffix in suffixes.VIDEOS:
+    if suffix in captions.VIDEOS:
         return sample
-    wanted = ", ".join(suffixes.VIDEOS)
+    wanted = ", ".join(captions.VIDEOS)
     return sample.stop("rejected", "unreadable", f"{row.path!r} does not end with {wanted}")
 
 

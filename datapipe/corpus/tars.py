@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO
 
-from datapipe.corpus import captions, suffixes
+from datapipe.corpus import captions
 from datapipe.corpus.keys import file_key, member_key
-from datapipe.corpus.place import Place, is_about_the_path
+from datapipe.files import Place, is_about_the_path
 from datapipe.record import Sample, Source
 
 _MAX_HEADER = 64 * 1024  # an honest extended header holds one path; a forged one, gigabytes
@@ -97,7 +97,7 @@ class _Contents:
         if member.isdir() or path.name.startswith("."):
             return
         cut = member.offset_data + member.size > tar_size
-        if suffix in suffixes.VIDEOS:
+        if suffix in captions.VIDEOS:
             problem = _CUT if cut else _not_plain(member)
             there = max(0, min(member.size, tar_size - member.offset_data))  # a forged one is huge
             self.videos.append(_Video(name, member.offset_data, there, problem))

@@ -1,15 +1,135 @@
-"""One run from start to finish: the line, its ledger, and the samples that went missing."""
+"""One run from start to finish: the line, its ledger, and the samples that went missing.
+
+What is left to do: the corpus without the keys that the ledger holds.
+
+Writes finished samples to the ledger as they come, and notices when a run goes wrong.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 
-from datapipe.line.executor import Line
-from datapipe.line.recorder import Recorder
-from datapipe.line.todo import Todo
+from datapipe.corpus import corpus
+from datapipe.errors import UserError
+from datapipe.files import Folder
+from datapipe.line.line import Line
 from datapipe.record import Sample
+from datapipe.run.ledger import KeySet, Ledger
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A listing for the executor; the same samples each time, whatever is recorded meanwhile.
+
+    Ray may run the listing again after a lost node and then counts on the same order.
+    """
+
+    corpus: str
+    run: str
+    segments: int
+    """The ledger segments that existed when the run began."""
+    limit: int | None = None
+    """Only the first so many videos of the corpus."""
+    part: int = 500_000
+    """At most so many at a time: Ray Data keeps some 3 kB in the driver for each."""
+
+    def __call__(self) -> Iterator[Sample]:
+        before = self._recorded(self.segments)
+        return self._part(before, before)
+
+    def missing(self) -> Iterator[Sample]:
+        """Those of the part that are still not in the ledger now."""
+        now = self._recorded()
+        return (
+            sample
+            for sample in self._part(self._recorded(self.segments), now)
+            if sample.key not in now
+        )
+
+    def left(self) -> Iterator[str]:
+        """The keys of all that is left to do, beyond this part too."""
+        recorded = self._recorded(self.segments)
+        every = (sample.key for sample in self.listed(lambda key: False))
+        return (key for key in every if key not in recorded)
+
+    def listed(self, captioned: Callable[[str], bool]) -> Iterator[Sample]:
+        """All samples, recorded or not; captions are read where the key is `captioned`."""
+        return islice(corpus(self.corpus).samples(captioned), self.limit)
+
+    def _part(self, before: KeySet, done: KeySet) -> Iterator[Sample]:
+        """What was left `before`; captions cost a request each, and are not read where `done`."""
+        every = self.listed(lambda key: key not in done)
+        return islice((sample for sample in every if sample.key not in before), self.part)
+
+    def _recorded(self, segments: int | None = None) -> KeySet:
+        return KeySet(Ledger(Folder(self.run)).recorded_keys(segments))
+
+
+SEGMENT_ROWS = 512
+SEGMENT_SECONDS = (10.0, 600.0)
+"""A killed driver forgets at most this much; the candidates themselves are stored already. Segments
+grow longer with their number, so that a run of weeks does not leave millions of them."""
+
+ERRORS_SEEN = 50
+ERROR_SHARE = 0.2
+"""More errors than this, over at least that many samples, mean the run itself is broken."""
+RECENT = 500
+"""Samples that the share is taken over: a run may break after days of going well."""
+
+
+class Recorder:
+    """Collects samples into ledger segments and counts outcomes."""
+
+    def __init__(self, ledger: Ledger, labels: Mapping[str, str], generation: int) -> None:
+        self.ledger = ledger
+        self.labels = dict(labels)
+        self.generation = generation
+        self.outcomes: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self._recent: deque[bool] = deque(maxlen=RECENT)
+        self._waiting: list[Sample] = []
+        self._since = time.monotonic()
+
+    def add(self, sample: Sample) -> None:
+        """Record a sample. Raises UserError when errors are the rule rather than the exception."""
+        self._waiting.append(sample)
+        self.outcomes[sample.outcome] += 1
+        self._recent.append(sample.outcome == "error")
+        if sample.stopped is not None and sample.outcome == "error":
+            self.errors[_last_line(sample.stopped.detail)] += 1
+        least, most = SEGMENT_SECONDS
+        patience = min(most, max(least, self.ledger.segments / 10))
+        late = time.monotonic() - self._since > patience
+        if late or len(self._waiting) >= SEGMENT_ROWS:
+            self.flush()
+        seen, failed = len(self._recent), sum(self._recent)
+        if seen >= ERRORS_SEEN and failed > ERROR_SHARE * seen:
+            self.flush()
+            raise UserError(self._summary(seen, failed))
+
+    def flush(self) -> None:
+        """Write what is waiting as one segment."""
+        if self._waiting:
+            self.ledger.append(self._waiting, self.labels, self.generation)
+        self._waiting = []
+        self._since = time.monotonic()
+
+    def _summary(self, seen: int, failed: int) -> str:
+        worst = "\n".join(f"  {count} × {text}" for text, count in self.errors.most_common(5))
+        return (
+            f"stopped: {failed} of the last {seen} samples ended in an error, so something is "
+            f"wrong with the run itself. Most frequent:\n{worst}\nMend it, then run the same "
+            "command with --retry-errors."
+        )
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rsplit("\n", 1)[-1][:200]
+
 
 Show = Callable[[Counter[str]], None]
 WHY = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from datapipe.errors import UserError
 from datapipe.gpu import busy
-from datapipe.line.sizing import Pool, gpus_held, plan_pools
+from datapipe.line.cluster import Pool, gpus_held, plan_pools
 from datapipe.record import Sample
 from datapipe.stage import Stage, apply
 

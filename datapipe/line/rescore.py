@@ -14,13 +14,11 @@ import pyarrow.parquet as pq
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.line.drive import died
-from datapipe.line.executor import Line
-from datapipe.line.recorder import ERROR_SHARE, ERRORS_SEEN, RECENT
+from datapipe.line.drive import ERROR_SHARE, ERRORS_SEEN, RECENT, died
+from datapipe.line.line import Line
 from datapipe.record import Sample, Source
 from datapipe.run.info import RunInfo, Scoring, save_info
-from datapipe.run.ledger import KeySet, append_scores
-from datapipe.run.segments import ledger_segments, score_segments
+from datapipe.run.ledger import KeySet, append_scores, ledger_segments, score_segments
 
 SEGMENT_ROWS = 512
 PART = 1000
@@ -78,7 +76,7 @@ def rescore(run: Folder, info: RunInfo, line: Line, show: Show) -> Rescored:
     """Score what has no scores of the new generation, then make that the current one.
 
     Candidates that cannot be scored, damaged ones say, become `error` rows of the ledger. Raises
-    UserError when they are too many (see `datapipe.line.recorder`); the run then keeps its earlier
+    UserError when they are too many (see `datapipe.line.drive`); the run then keeps its earlier
     scores, and running again tries only what is left.
     """
     scoring = info.rescoring

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datapipe.corpus import local_copy
 from datapipe.errors import BadSample
 from datapipe.faces.base import FaceAnalyzer
-from datapipe.prepare.identities import Person
+from datapipe.prepare.people import Person
 from datapipe.prepare.search import FUNNEL, PrepareSettings, Search
 from datapipe.prepare.video import Decoder
 from datapipe.record import Identity, Sample

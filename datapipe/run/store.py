@@ -12,7 +12,7 @@ from typing import Any
 
 from datapipe import tar
 from datapipe.files import Folder
-from datapipe.names import parse_name, reference_name, view_name
+from datapipe.pictures import parse_name, reference_name, view_name
 from datapipe.record import Identity, Sample, Source, View, reference_from_json, reference_to_json
 
 FORMAT = 1

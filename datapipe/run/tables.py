@@ -14,8 +14,7 @@ import pyarrow as pa
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo
-from datapipe.run.ledger import LEDGER, REFERENCES, VIEWS
-from datapipe.run.segments import ledger_segments, score_segments
+from datapipe.run.ledger import LEDGER, REFERENCES, VIEWS, ledger_segments, score_segments
 
 MEMORY = "1GB"
 """What duckdb may hold; a larger sort spills to the temporary folder."""

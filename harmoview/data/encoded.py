@@ -20,9 +20,9 @@ from torch import Tensor
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.pack.shards import Shard
+from datapipe.shards import Shard
 from datapipe.stores import steadily
-from harmoview.data.span import description_of, tensors_of
+from harmoview.data.sample_bytes import description_of, tensors_of
 from harmoview.encode.manifest import EncodedManifest, load_encoded, read_index
 from harmoview.encode.shard import NO_TEXT, text_file
 

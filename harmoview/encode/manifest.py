@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.pack.shards import Shard
+from datapipe.shards import Shard
 from harmoview.encode.settings import EncodeSettings
 
 NAME = "manifest.json"

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
-from datapipe.names import reference_name, view_name
-from datapipe.pack.shards import Shard
-from datapipe.pictures import decode_jpeg
+from datapipe.pictures import decode_jpeg, reference_name, view_name
 from datapipe.prepare.video import Decoder
 from datapipe.record import Image
+from datapipe.shards import Shard
 from harmoview.encode.buckets import Bucket
 from harmoview.encode.clip import Frames
 from harmoview.model.layout import ReferenceLayout

@@ -14,8 +14,8 @@ import torch
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.pack.manifest import NAME, Manifest, load_manifest
-from datapipe.pack.shards import Shard
+from datapipe.shards import Shard
+from dataset.pack.manifest import NAME, Manifest, load_manifest
 from harmoview.encode.encoder import Encoder
 from harmoview.encode.manifest import SKIPPED, EncodedManifest, load_encoded, read_about
 from harmoview.encode.settings import EncodeSettings

@@ -19,8 +19,8 @@ from torch import Tensor
 from datapipe import tar
 from datapipe.errors import BadSample
 from datapipe.files import Folder
-from datapipe.pack.shards import Shard
 from datapipe.prepare.video import Decoder, DecoderDied, DecodeTimeout
+from datapipe.shards import Shard
 from harmoview.encode.encoder import Encoder
 from harmoview.encode.manifest import Skipped, write_index
 from harmoview.encode.packed import Members, Prepared, checked, prepare, samples

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from datapipe.record import YAWS
 from harmoview import sharding
-from harmoview.model import injection, modulation, new_parts, proxy
-from harmoview.model.block import HarmoViewBlock
+from harmoview.model import injection, new_parts, proxy
+from harmoview.model.block import HarmoViewBlock, ReferenceTimestep, embed, output_rows
 from harmoview.model.layout import (
     IDENTITY_GAP,
     VIDEO_GAP,
@@ -27,7 +27,6 @@ from harmoview.model.layout import (
     ReferenceLayout,
     check_absent_views,
 )
-from harmoview.model.modulation import ReferenceTimestep
 from harmoview.model.rope import JumpRotaryPosEmbed, ReferenceGrid
 
 
@@ -201,7 +200,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         if image is not None:
             image = image.masked_fill(~frontal[..., None, None], 0.0)
         kind = self.config.reference_timestep
-        levels = modulation.embed(self.condition_embedder, timestep, text, image, kind)
+        levels = embed(self.condition_embedder, timestep, text, image, kind)
         condition, condition_mask = injection.join(levels.text, levels.image, frontal)
         x = torch.cat([references, video], dim=1)
         extra = (
@@ -253,7 +252,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         sharded = sharding.context_parallel(self) is not None
         if not sharded:
             x = x[:, references:]
-        rows = modulation.output_rows(self.scale_shift_table, temb)
+        rows = output_rows(self.scale_shift_table, temb)
         shift, scale = (row.to(x.device) for row in rows)
         x = self.proj_out((self.norm_out(x.float()) * (1 + scale) + shift).type_as(x))
         if sharded:  # only this projection's hook puts the sequence together again

@@ -15,7 +15,7 @@ from harmoview.data.encoded import EncodedShards
 from harmoview.encode.encoder import base_recipe, expert_names
 from harmoview.encode.manifest import NAME
 from harmoview.load import boundary_of, load_frontal_encoder
-from harmoview.train.legs import legs
+from harmoview.train.expert_phase import legs
 from harmoview.train.settings import TrainSettings
 from harmoview.weights import wan_config
 

@@ -12,11 +12,11 @@ from torch.distributed.tensor import DTensor
 from harmoview.checkpoint import save_parts
 from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.transformer import HarmoViewTransformer3DModel
+from harmoview.train.expert_phase import Leg
 from harmoview.train.learner import Learner
-from harmoview.train.legs import Leg
 from harmoview.train.settings import TrainSettings
 from harmoview.trainable import Lora, add_lora, has_lora
-from lora_engine.training import parallel
+from training import parallel
 
 
 def export(folder: Path, settings: TrainSettings, leg: Leg, learner: Learner) -> None:

@@ -15,13 +15,13 @@ from harmoview.attention import use_best_attention
 from harmoview.data.loader import Batch
 from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.transformer import HarmoViewTransformer3DModel
-from harmoview.train.legs import Leg
+from harmoview.train.expert_phase import Leg
 from harmoview.train.objective import Draws, loss
 from harmoview.train.settings import TrainSettings
 from harmoview.train.sharded import average, clip, parts, shard, sum_over_workers
 from harmoview.trainable import Lora, add_lora, has_lora, select
 from harmoview.weights import from_wan
-from lora_engine.training import parallel
+from training import parallel
 
 
 class Learner:

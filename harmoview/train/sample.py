@@ -17,12 +17,12 @@ from harmoview.load import boundary_of, stock
 from harmoview.model.references import References
 from harmoview.pipeline import HarmoViewPipeline
 from harmoview.recipes import Recipe
-from harmoview.train.legs import MODELS, Leg
+from harmoview.train.expert_phase import MODELS, Leg
 from harmoview.train.settings import TrainSettings
 from harmoview.train.sharded import shard
 from harmoview.video_file import write_mp4
-from lora_engine.training import parallel
-from lora_engine.training.device import forget
+from training import parallel
+from training.device import forget
 
 
 class Sampler:

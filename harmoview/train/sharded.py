@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from lora_engine.training import parallel
+from training import parallel
 
 
 def shard(model: Any, device: torch.device, dtype: torch.dtype) -> None:

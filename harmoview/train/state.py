@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from harmoview.train.learner import Learner
-from lora_engine.training import parallel
+from training import parallel
 
 KEPT = 2
 """Checkpoints that stay; the one before the latest is for people, not for the code."""

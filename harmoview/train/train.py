@@ -22,18 +22,18 @@ from harmoview.data.plan import MicroBatch
 from harmoview.encode.encoder import base_recipe
 from harmoview.load import boundary_of
 from harmoview.train.begin import check
+from harmoview.train.expert_phase import Leg, legs
 from harmoview.train.export import export
 from harmoview.train.learner import Learner
-from harmoview.train.legs import Leg, legs
 from harmoview.train.objective import draw
 from harmoview.train.sample import Sampler
 from harmoview.train.settings import TrainSettings
 from harmoview.train.sharded import sum_over_workers
 from harmoview.train.state import checkpoints, load_state, save_state
 from harmoview.train.validate import validate
-from lora_engine.training import parallel
-from lora_engine.training.device import device_named, forget, precision_named
-from lora_engine.training.metrics import Metrics
+from training import parallel
+from training.device import device_named, forget, precision_named
+from training.metrics import Metrics
 
 CHECKPOINTS = "checkpoints"
 MODEL = "model"

@@ -15,7 +15,7 @@ from harmoview.data.loader import Batch
 from harmoview.flow import NoiseSchedule, shifted
 from harmoview.train.objective import Draws, loss, seeded
 from harmoview.train.sharded import sum_over_workers
-from lora_engine.training import parallel
+from training import parallel
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Of the noise before the shift, or evenly within an expert's range."""

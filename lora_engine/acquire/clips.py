@@ -15,10 +15,9 @@ from typing import Any, Literal
 
 from datapipe import tar
 from datapipe.corpus import local_copy
-from datapipe.corpus.place import place
 from datapipe.errors import UserError
 from datapipe.faces.base import FaceAnalyzer
-from datapipe.files import Folder
+from datapipe.files import Folder, place
 from datapipe.prepare.video import Decoder
 from datapipe.record import Sample
 from datapipe.stage import Resources, apply

@@ -10,16 +10,15 @@ import cv2
 
 from datapipe.errors import BadSample
 from datapipe.faces.base import Face, FaceAnalyzer
-from datapipe.faces.eyes import eye_visibility
-from datapipe.faces.sharpness import FACE_SIZE, sharpness
+from datapipe.faces.quality import FACE_SIZE, eye_visibility, sharpness
 from datapipe.pictures import encode_jpeg
-from datapipe.prepare.crop import cut
-from datapipe.prepare.identities import Person
+from datapipe.prepare.frontal import cut
+from datapipe.prepare.people import Person
 from datapipe.prepare.video import Decoder
 from datapipe.record import Image
-from lora_engine.acquire import turn
-from lora_engine.acquire.look import BOUND, Look
+from lora_engine.acquire import yaw_geometry
 from lora_engine.acquire.settings import AcquireSettings
+from lora_engine.acquire.subject_search import BOUND, Look
 from lora_engine.pairs import Frame
 
 MIN_FRAMES = 8
@@ -81,7 +80,7 @@ def pick(
     look = Look(decoder, faces, settings, path, info, truth if settings.truth else {})
     subject = look.subject()
     frontal = _frontal(look, subject, settings)
-    side = turn.square_side(frontal.face.size, info.width, info.height)
+    side = yaw_geometry.square_side(frontal.face.size, info.width, info.height)
     frames = []
     for yaw in sorted(settings.yaws):
         best = frontal if yaw == 0 else _best(look, subject, settings, yaw, frontal)
@@ -92,7 +91,9 @@ def pick(
             Frame(
                 yaw=yaw,
                 picture=encode_jpeg(_sized(cut(best.image, square, settings.side), settings.side)),
-                measured_yaw=None if best.face.pose is None else turn.yaw_of(best.face.pose),
+                measured_yaw=None
+                if best.face.pose is None
+                else yaw_geometry.yaw_of(best.face.pose),
                 timestamp=look.times[best.frame],
                 true_yaw=truth.get(best.frame),
                 sharpness=best.sharp,
@@ -163,9 +164,11 @@ def _whole(face: Face, image: Image) -> bool:
     return left >= -rim and top >= -rim and right <= width + rim and bottom <= height + rim
 
 
-def _square(choice: _Choice, frontal: _Choice, side: int) -> turn.Square:
+def _square(choice: _Choice, frontal: _Choice, side: int) -> yaw_geometry.Square:
     height, width = choice.image.shape[:2]
-    return turn.head_square(choice.face.box, choice.yaw, frontal.face.size, side, (width, height))
+    return yaw_geometry.head_square(
+        choice.face.box, choice.yaw, frontal.face.size, side, (width, height)
+    )
 
 
 def _sized(image: Image, side: int) -> Image:

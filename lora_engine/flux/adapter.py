@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from lora_engine.flux.choices import ReferenceMode
+from lora_engine.flux.options import ReferenceMode
 from lora_engine.flux.prompts import prompt
 from lora_engine.flux.tensors import tensor_bytes
 

@@ -21,7 +21,7 @@ from lora_engine.flux.adapter import adapter_file, load_adapter
 from lora_engine.flux.prompts import PromptEmbeddings, find_prompts
 from lora_engine.flux.quantize import quantize
 from lora_engine.flux.reference_kv import USE, ReferenceKV
-from lora_engine.training.device import (
+from training.device import (
     best_attention,
     device_named,
     precision_named,

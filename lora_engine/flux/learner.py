@@ -21,8 +21,8 @@ from lora_engine.flux.quantize import quantize
 from lora_engine.flux.reference_kv import ReferenceKV
 from lora_engine.flux.settings import TrainSettings
 from lora_engine.flux.state import load_state, save_state
-from lora_engine.training import parallel
-from lora_engine.training.device import best_attention, device_named, use_attention
+from training import parallel
+from training.device import best_attention, device_named, use_attention
 
 
 class Learner:

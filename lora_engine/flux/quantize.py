@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from datapipe.errors import UserError, install
-from lora_engine.flux.choices import PACKAGE, Quantize
+from lora_engine.flux.options import PACKAGE, Quantize
 
 FAST_FP8 = (8, 9)
 """Compute capability from which a GPU multiplies float8 matrices (Ada, Hopper)."""

@@ -12,8 +12,9 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import YAWS
 from lora_engine.flux.base import WEIGHTS, Base, find_base
-from lora_engine.flux.choices import TARGETS, Precision, Quantize, ReferenceMode
+from lora_engine.flux.options import TARGETS, Quantize, ReferenceMode
 from lora_engine.pairs import Pairs
+from training.options import Precision
 
 MAX_TEXT = 512
 """Tokens that stock Kontext allows a prompt."""
@@ -137,9 +138,9 @@ def check(settings: TrainSettings, processes: int) -> Inputs:
     """Everything that can be wrong, before anything heavy starts. Raises UserError naming it."""
     import torch
 
+    from lora_engine.flux.base import base_shapes, check_targets
     from lora_engine.flux.quantize import check_quantize
-    from lora_engine.flux.weights import base_shapes, check_targets
-    from lora_engine.training.device import device_named
+    from training.device import device_named
 
     if processes == 1:  # several run where the GPUs are, which need not be here
         device_named(settings.device)

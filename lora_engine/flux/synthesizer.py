@@ -13,10 +13,18 @@ from datapipe.gpu import Turns
 from datapipe.record import YAWS, Image
 from lora_engine.flux import prompts
 from lora_engine.flux.adapter import adapter_file, check_adapter, read_header
-from lora_engine.flux.base import SYNTHESIS, TEXT, Base, file_hash, find_base
-from lora_engine.flux.choices import PACKAGE, Precision, Quantize
-from lora_engine.flux.weights import base_shapes, check_adapter_fits
-from lora_engine.training.device import hush
+from lora_engine.flux.base import (
+    SYNTHESIS,
+    TEXT,
+    Base,
+    base_shapes,
+    check_adapter_fits,
+    file_hash,
+    find_base,
+)
+from lora_engine.flux.options import PACKAGE, Quantize
+from training.device import hush
+from training.options import Precision
 
 if TYPE_CHECKING:
     from lora_engine.flux.denoise import Denoiser
@@ -101,7 +109,7 @@ class FluxSynthesizer:
     def plan(self) -> Plan:
         """Check every file and option without loading weights. Raises UserError."""
         from lora_engine.flux.quantize import check_quantize
-        from lora_engine.training.device import check_attention, device_named
+        from training.device import check_attention, device_named
 
         s = self.settings
         check_quantize(s.quantize, device_named(s.device))

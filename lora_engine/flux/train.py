@@ -21,11 +21,10 @@ from lora_engine.flux.learner import Learner, load_transformer
 from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.settings import Inputs, TrainSettings, check
 from lora_engine.flux.state import checkpoints
-from lora_engine.flux.trial import Trial
-from lora_engine.flux.validate import Measure
-from lora_engine.training import parallel
-from lora_engine.training.device import device_named, forget, precision_named
-from lora_engine.training.metrics import Metrics
+from lora_engine.flux.validation import Measure, Trial
+from training import parallel
+from training.device import device_named, forget, precision_named
+from training.metrics import Metrics
 
 RUN = "run.json"
 

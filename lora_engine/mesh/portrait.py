@@ -13,7 +13,7 @@ from lora_engine.mesh.anatomy import Anatomy, Phenotype
 from lora_engine.mesh.atlas import Atlas
 from lora_engine.mesh.fit import Fit, LandmarkMap, fit
 from lora_engine.mesh.hair import Style
-from lora_engine.mesh.hairdo import hair_palette, hair_style
+from lora_engine.mesh.hair_style import hair_palette, hair_style
 from lora_engine.mesh.head import PATCH, eye_centre
 from lora_engine.mesh.landmarks import CHIN, EYELIDS, IRISES, OVAL, Landmarker
 from lora_engine.mesh.masks import Masks, masks

@@ -18,12 +18,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from datapipe.files import Folder
-from datapipe.line.drive import drive
-from datapipe.line.executor import LocalLine, RayLine
-from datapipe.line.recorder import Recorder
-from datapipe.line.stored import PrepareUnlessStored
-from datapipe.line.synthesize import Synthesize
-from datapipe.line.todo import Todo
+from datapipe.line.drive import Recorder, Todo, drive
+from datapipe.line.line import LocalLine, RayLine
+from datapipe.line.stages import PrepareUnlessStored, Synthesize
 from datapipe.pictures import decode_jpeg, encode_jpeg
 from datapipe.record import Identity, Pose, Reference, Scores
 from datapipe.run.info import RunInfo, Scoring, open_run

@@ -16,12 +16,9 @@ import psutil
 import pyarrow.parquet as pq
 
 from datapipe.files import Folder
-from datapipe.line.drive import drive
-from datapipe.line.executor import LocalLine
-from datapipe.line.recorder import Recorder
-from datapipe.line.stored import PrepareUnlessStored
-from datapipe.line.synthesize import Synthesize
-from datapipe.line.todo import Todo
+from datapipe.line.drive import Recorder, Todo, drive
+from datapipe.line.line import LocalLine
+from datapipe.line.stages import PrepareUnlessStored, Synthesize
 from datapipe.prepare.frontal import FrontalBound
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.run.info import open_run

@@ -10,7 +10,7 @@ from datapipe.record import YAWS, Identity, Pose, Reference, Sample, Scores, Sou
 from datapipe.run.info import RunInfo, Scoring, save_info
 from datapipe.run.ledger import Ledger
 from datapipe.run.store import CandidateStore
-from filters.judge_table import TableJudge
+from filters.judge_sql import TableJudge
 from filters.rules_file import load_rules
 
 LABELS = {"aesthetic_scorer": "brisque", "recogniser": "sface", "pose_estimator": "3ddfa"}

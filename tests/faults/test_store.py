@@ -13,18 +13,15 @@ from datapipe.corpus import corpus, open_source
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.line import rescore
-from datapipe.line.drive import drive
-from datapipe.line.executor import LocalLine
-from datapipe.line.recorder import Recorder
-from datapipe.line.todo import Todo
-from datapipe.pack.pack import Limits, pack
-from datapipe.pack.scored import AppliedRules
-from datapipe.pack.verify import verify
+from datapipe.line.drive import Recorder, Todo, drive
+from datapipe.line.line import LocalLine
 from datapipe.run import lock
 from datapipe.run.info import Scoring, load_info, open_run
-from datapipe.run.ledger import Ledger
+from datapipe.run.ledger import Ledger, ledger_segments
 from datapipe.run.lock import locked
-from datapipe.run.segments import ledger_segments
+from dataset.judged import AppliedRules
+from dataset.pack.pack import Limits, pack
+from dataset.pack.verify import verify
 from jobs import pack as pack_command
 from tests.datapipe import fast_line
 from tests.datapipe.fast_line import INFO, Flat, calls, contents, numbers, stages

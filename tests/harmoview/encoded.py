@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save
 
 from datapipe.files import Folder
-from datapipe.pack.shards import Shard
+from datapipe.shards import Shard
 from harmoview.encode.manifest import EncodedManifest, write_index
 from harmoview.encode.settings import EncodeSettings
 from harmoview.encode.shard import NO_TEXT, FragmentWriter, text_file

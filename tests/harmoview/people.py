@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from datapipe.files import Folder
-from datapipe.pack.pack import Limits, pack
-from datapipe.pack.scored import AppliedRules
 from datapipe.pictures import encode_jpeg
 from datapipe.record import YAWS, Identity, Pose, Sample, Source, View
 from datapipe.run.info import RunInfo, Scoring, save_info
 from datapipe.run.ledger import Ledger
 from datapipe.run.store import CandidateStore
+from dataset.judged import AppliedRules
+from dataset.pack.pack import Limits, pack
 from lora_engine.mesh.render import Shot, render
 from lora_engine.mesh.studio import build
 from lora_engine.subjects.clip import camera_for, encode

@@ -7,8 +7,7 @@ import tiny
 
 from datapipe import tar
 from datapipe.errors import UserError
-from datapipe.names import reference_name, view_name
-from datapipe.pictures import encode_jpeg
+from datapipe.pictures import encode_jpeg, reference_name, view_name
 from harmoview.identity import decode, read_identity
 
 

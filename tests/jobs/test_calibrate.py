@@ -18,8 +18,7 @@ from filters.brisque import Brisque
 from filters.calibrate.comparisons import comparisons, people
 from filters.score import Score
 from jobs import calibrate, pack
-from jobs.calibrate_people import from_pairs
-from jobs.run_rules import run_rules
+from jobs.options.run_rules import run_rules
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build
 from lora_engine.pairs import Frame, Subject, write_pairs
@@ -102,8 +101,8 @@ def test_what_is_promised_holds_for_people_who_were_held_out(crowd, tmp_path, ca
     assert made["identities"] == made["groups"] == PEOPLE
     assert plot.read_bytes().startswith(b"\x89PNG")
 
-    embedded = from_pairs(others, LightFaces(), PEOPLE, 1, lambda counts, total: None).embedded
-    held_out = comparisons(embedded, people(embedded.references, 1))
+    drawn = calibrate.from_pairs(others, LightFaces(), PEOPLE, 1, lambda counts, total: None)
+    held_out = comparisons(drawn.embedded, people(drawn.embedded.references, 1))
     assert [at.yaw for at in held_out] == [one["yaw"] for one in made["identity"]] == [0, 30]
     for at, one in zip(held_out, made["identity"], strict=True):
         assert one["asked"] == "asked"

@@ -15,7 +15,7 @@ import pytest
 import ray
 
 from datapipe.files import Folder
-from datapipe.pack.pack import AppliedRules, Limits, pack
+from dataset.pack.pack import AppliedRules, Limits, pack
 from harmoview.data.choose import plan_of
 from harmoview.data.encoded import EncodedShards
 from harmoview.data.loader import batches

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datapipe.files import Folder
-from datapipe.pack.manifest import load_manifest
+from dataset.pack.manifest import load_manifest
 from jobs import pack, stats, verify
 from tests.datapipe.runs import TinyRun, good
 

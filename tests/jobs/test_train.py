@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from datapipe.pack.pack import Limits, pack
-from datapipe.pack.scored import AppliedRules
+from dataset.judged import AppliedRules
+from dataset.pack.pack import Limits, pack
 from harmoview.checkpoint import load_expert
 from harmoview.data.encoded import EncodedShards
 from harmoview.tiny import save_base

@@ -1,6 +1,6 @@
 import numpy as np
 
-from lora_engine.sheet import Cell, contact_sheet
+from lora_engine.views import Cell, contact_sheet
 
 
 def test_pictures_stand_in_their_rows_and_columns():

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from datapipe.corpus import corpus, open_source
 from datapipe.corpus.keys import member_key
-from datapipe.corpus.place import place
 from datapipe.corpus.tars import Tar, tar_samples
 from datapipe.errors import UserError
+from datapipe.files import place
 
 
 def tar_bytes(*members, form=tarfile.GNU_FORMAT):

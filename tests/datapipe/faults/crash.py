@@ -10,14 +10,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from datapipe.files import Folder
-from datapipe.line import recorder, rescore
-from datapipe.line.executor import LocalLine
-from datapipe.pack.pack import Limits, pack
-from datapipe.pack.scored import AppliedRules
+from datapipe.line import drive, rescore
+from datapipe.line.line import LocalLine
 from datapipe.run.info import Scoring, load_info
 from datapipe.run.ledger import Ledger
 from datapipe.run.lock import locked
 from datapipe.run.store import CandidateStore
+from dataset.judged import AppliedRules
+from dataset.pack.pack import Limits, pack
 from tests.datapipe.fast_line import Flat, work
 from tests.datapipe.runs import DECIDE, RULES
 
@@ -27,13 +27,13 @@ OTHER = {"aesthetic_scorer": "other", "recogniser": "none", "pose_estimator": "n
 
 def synthesize(root):
     """The line over four videos, two to a segment."""
-    recorder.SEGMENT_ROWS = 2
+    drive.SEGMENT_ROWS = 2
     work(root / "run", SAMPLES, root / "calls", ray=False)
 
 
 def retry_errors(root):
     """`synthesize --retry-errors`."""
-    recorder.SEGMENT_ROWS = 2
+    drive.SEGMENT_ROWS = 2
     with locked(run := Folder(root / "run")):
         Ledger(run).forget_errors()
     synthesize(root)

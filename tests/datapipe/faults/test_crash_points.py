@@ -7,13 +7,13 @@ import pytest
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.line import recorder, rescore
-from datapipe.pack.pack import Limits, pack
-from datapipe.pack.scored import AppliedRules, Columns, batches
-from datapipe.pack.verify import verify
+from datapipe.line import drive, rescore
 from datapipe.run.info import load_info
 from datapipe.run.store import CandidateStore
 from datapipe.run.tables import tables
+from dataset.judged import AppliedRules, Columns, batches
+from dataset.pack.pack import Limits, pack
+from dataset.pack.verify import verify
 from tests.datapipe.fast_line import calls, contents, work
 from tests.datapipe.faults import crash
 from tests.datapipe.runs import DECIDE, RULES, TinyRun
@@ -88,7 +88,7 @@ def whole(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch):
     """As in the processes that die."""
-    monkeypatch.setattr(recorder, "SEGMENT_ROWS", 2)
+    monkeypatch.setattr(drive, "SEGMENT_ROWS", 2)
     monkeypatch.setattr(rescore, "SEGMENT_ROWS", 2)
 
 

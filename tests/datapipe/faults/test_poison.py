@@ -5,7 +5,7 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
-from datapipe.line.watch import Bounds
+from datapipe.line.worker import Bounds
 from tests.datapipe.fast_line import calls, contents, work
 
 COUNT = 60

@@ -11,7 +11,7 @@ import pytest
 
 from datapipe.errors import UserError
 from datapipe.line.cluster import pools
-from datapipe.line.executor import RayLine
+from datapipe.line.line import RayLine
 from datapipe.record import Sample, Source
 from datapipe.stage import Resources
 

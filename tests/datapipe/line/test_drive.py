@@ -10,10 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.files import Folder
-from datapipe.line.drive import drive
-from datapipe.line.executor import LocalLine
-from datapipe.line.recorder import Recorder
-from datapipe.line.todo import Todo
+from datapipe.line.drive import Recorder, Todo, drive
+from datapipe.line.line import LocalLine
 from datapipe.run.ledger import Ledger
 from tests.datapipe.fast_line import LABELS, numbers
 

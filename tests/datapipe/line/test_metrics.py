@@ -16,11 +16,9 @@ from datapipe.errors import BadSample
 from datapipe.files import Folder
 from datapipe.gpu import Busy, Turns, busy, waited
 from datapipe.line.cluster import worker_logs
-from datapipe.line.drive import drive
-from datapipe.line.executor import RayLine
+from datapipe.line.drive import Recorder, Todo, drive
+from datapipe.line.line import RayLine
 from datapipe.line.metrics import COUNTERS, IN_LINE, SECONDS
-from datapipe.line.recorder import Recorder
-from datapipe.line.todo import Todo
 from datapipe.record import Sample, Scores, Source
 from datapipe.run.info import open_run
 from datapipe.run.ledger import Ledger

@@ -4,7 +4,7 @@ import pytest
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.line.recorder import ERRORS_SEEN, Recorder
+from datapipe.line.drive import ERRORS_SEEN, Recorder
 from datapipe.record import Sample, Source
 from datapipe.run.ledger import Ledger
 

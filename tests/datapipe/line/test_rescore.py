@@ -7,13 +7,13 @@ import pytest
 
 from datapipe.errors import UserError
 from datapipe.line import rescore
-from datapipe.line.executor import LocalLine
-from datapipe.pack.scored import Columns, batches
+from datapipe.line.line import LocalLine
 from datapipe.record import Scores
 from datapipe.run.info import Scoring, load_info
 from datapipe.run.ledger import Ledger
 from datapipe.run.tables import tables
 from datapipe.stage import Resources
+from dataset.judged import Columns, batches
 from tests.datapipe.runs import TinyRun
 
 OTHER = {"aesthetic_scorer": "other", "recogniser": "none", "pose_estimator": "none"}

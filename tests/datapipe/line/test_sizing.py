@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipe.errors import UserError
-from datapipe.line.sizing import gpus_held, plan_pools
+from datapipe.line.cluster import gpus_held, plan_pools
 from datapipe.stage import Resources
 
 

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from datapipe.line.watch import Bounds
+from datapipe.line.worker import Bounds
 
 PROGRAM = """
 import ctypes, sys, time
-from datapipe.line import watch
+from datapipe.line import worker as watch
 watch.GRACE = 0.5
 def tell(keys, reason):
     print(*keys, reason, flush=True)

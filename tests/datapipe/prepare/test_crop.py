@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datapipe.prepare.crop import FACE_CENTRE, FACE_SHARE, LEAST_MARGIN, cut, portrait_square
+from datapipe.prepare.frontal import FACE_CENTRE, FACE_SHARE, LEAST_MARGIN, cut, portrait_square
 
 SIDES = st.integers(16, 4096)
 PLACES = st.floats(-200, 4096)

@@ -12,9 +12,9 @@ import pytest
 from datapipe import tar
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
-from datapipe.pack.manifest import load_manifest
-from datapipe.pack.pack import AppliedRules, Limits, pack
 from datapipe.prepare.video import Decoder
+from dataset.pack.manifest import load_manifest
+from dataset.pack.pack import AppliedRules, Limits, pack
 from harmoview.encode.buckets import Bucket
 from harmoview.encode.clip import Frames
 from harmoview.encode.packed import checked, prepare, samples

@@ -12,8 +12,8 @@ import torch
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.pack.pack import Limits, pack
-from datapipe.pack.scored import AppliedRules
+from dataset.judged import AppliedRules
+from dataset.pack.pack import Limits, pack
 from harmoview.data.encoded import EncodedShards
 from harmoview.encode.encoder import Encoder
 from harmoview.encode.manifest import load_encoded

@@ -5,14 +5,14 @@ from __future__ import annotations
 import tiny
 import torch
 
-from harmoview.model import modulation
+from harmoview.model import block
 
 
 @torch.no_grad()
 def embed(timestep, kind):
     embedder = tiny.harmoview().condition_embedder
     text = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
-    return modulation.embed(embedder, timestep, text, None, kind)
+    return block.embed(embedder, timestep, text, None, kind)
 
 
 def test_no_tensor_grows_with_the_tokens():
@@ -37,9 +37,9 @@ def test_the_references_row_is_the_level_it_says():
 def test_output_rows_are_wans():
     """Shift and scale of the output norm, for [B, D] and [B, L, D]."""
     table, temb = torch.randn(1, 2, 8), torch.randn(3, 8)
-    shift, scale = modulation.output_rows(table, temb)
+    shift, scale = block.output_rows(table, temb)
     wan_shift, wan_scale = (table + temb.unsqueeze(1)).chunk(2, dim=1)
     assert torch.equal(shift, wan_shift)
     assert torch.equal(scale, wan_scale)
-    per_token = modulation.output_rows(table, temb[:, None].expand(3, 5, 8))
+    per_token = block.output_rows(table, temb[:, None].expand(3, 5, 8))
     assert torch.equal(per_token[0], shift.expand(3, 5, 8))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harmoview.curriculum import PHASES
-from harmoview.train.legs import legs
+from harmoview.train.expert_phase import legs
 from harmoview.train.settings import TrainSettings, selected, variant
 
 

@@ -28,7 +28,7 @@ from harmoview.train.settings import TrainSettings
 from harmoview.train.state import checkpoints
 from harmoview.train.train import train
 from harmoview.weights import from_wan
-from lora_engine.training import parallel
+from training import parallel
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from datapipe.record import YAWS
 from lora_engine.flux import prompts
 from lora_engine.flux.adapter import AdapterHeader, add_lora, save_adapter
 from lora_engine.flux.base import find_base
-from lora_engine.flux.choices import TARGETS
+from lora_engine.flux.options import TARGETS
 from lora_engine.flux.prompts import encode_prompts, save_prompts
 from lora_engine.flux.settings import TrainSettings
 from lora_engine.flux.train import begin, train

@@ -15,7 +15,7 @@ from lora_engine.flux.adapter import (
     lora_parameters,
     read_header,
 )
-from lora_engine.flux.choices import TARGETS
+from lora_engine.flux.options import TARGETS
 
 
 @pytest.fixture

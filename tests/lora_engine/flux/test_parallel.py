@@ -4,8 +4,8 @@ import torch
 from diffusers import FluxTransformer2DModel
 
 from lora_engine.flux.adapter import add_lora, lora_parameters
-from lora_engine.flux.choices import TARGETS
-from lora_engine.training import parallel
+from lora_engine.flux.options import TARGETS
+from training import parallel
 
 
 def process(rank, base, rendezvous, found):

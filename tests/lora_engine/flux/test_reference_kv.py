@@ -4,7 +4,7 @@ from diffusers import FluxTransformer2DModel
 
 from lora_engine.flux import vae
 from lora_engine.flux.adapter import add_lora, lora_parameters
-from lora_engine.flux.choices import TARGETS
+from lora_engine.flux.options import TARGETS
 from lora_engine.flux.reference_kv import USE, ReferenceKV
 
 SIDE, TEXT = 4, 8

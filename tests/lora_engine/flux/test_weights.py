@@ -6,10 +6,9 @@ import pytest
 from diffusers import FluxTransformer2DModel
 
 from datapipe.errors import UserError
-from lora_engine.flux.base import WEIGHTS, find_base
-from lora_engine.flux.choices import TARGETS
+from lora_engine.flux.base import WEIGHTS, base_shapes, check_targets, find_base
+from lora_engine.flux.options import TARGETS
 from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
-from lora_engine.flux.weights import base_shapes, check_targets
 
 
 @pytest.fixture

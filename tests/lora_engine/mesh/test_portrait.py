@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datapipe.prepare.crop import cut, portrait_square
+from datapipe.prepare.frontal import cut, portrait_square
 from datapipe.record import Pose
 from lora_engine.mesh.framing import cut_square
 from lora_engine.mesh.render import Sensor, Shot, render

@@ -1,0 +1,225 @@
+"""The line on Ray Data, or in this process: samples in, finished samples out, in any order."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import pickle
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import reduce
+from typing import Any, Protocol
+
+from datapipe.errors import UserError
+from datapipe.line.metrics import Metrics
+from datapipe.line.source import MOST, Pace
+from datapipe.line.worker import Bounds, Worker
+from datapipe.record import Sample
+from datapipe.stage import Stage, apply
+
+RETRIES = 1
+"""How often Ray runs a block again whose worker died; the last try is made apart (see `retry`)."""
+
+Listing = Callable[[], Iterable[Sample]]
+"""Picklable; lists the samples to do, the same ones each time it is called."""
+
+
+class Line(Protocol):
+    """Runs the stages over a listing."""
+
+    ended: dict[str, str]
+    """Samples whose worker was ended on purpose, by key: `timed_out` or `out_of_memory`."""
+
+    def run(self, listing: Listing) -> Iterator[Sample]:
+        """Every sample of the listing that was not lost with its worker, in any order."""
+
+    def retry(self, listing: Listing) -> Iterator[Sample]:
+        """The last try for lost samples."""
+
+    def gave_up(self, sample: Sample) -> None:
+        """Hear of a sample that was lost for good."""
+
+    def gpu_share(self) -> float | None:
+        """Of the time in which workers held a GPU, how much it was at work."""
+
+
+class LocalLine:
+    """The line in this process, one sample after the other: for debugging, and as the oracle."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = stages
+        self.ended: dict[str, str] = {}
+
+    def run(self, listing: Listing) -> Iterator[Sample]:
+        for stage in self.stages:
+            stage.setup()
+        for sample in listing():
+            yield reduce(lambda done, stage: apply(stage, done), self.stages, sample)
+
+    def retry(self, listing: Listing) -> Iterator[Sample]:
+        return self.run(listing)
+
+    def gave_up(self, sample: Sample) -> None:
+        raise RuntimeError("a line in this process loses no sample")
+
+    def gpu_share(self) -> None:
+        return None
+
+
+class RayLine:
+    """The line on a Ray cluster: actor pools (see `datapipe.line.cluster`) that follow its size.
+
+    A block, one row of Ray Data, holds a few samples: half a second of work (see
+    `datapipe.line.source`). It is Ray's unit of retry and of loss. A block whose worker died too
+    often is dropped by Ray without a trace: the caller finds the missing keys and hands them to
+    `retry`, where each sample is a block of its own.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        address: str | None = None,
+        workers: int | None = None,
+        wait: float = 45.0,
+        bounds: Bounds | None = None,
+        name: str = "",
+    ) -> None:
+        """Connect to `address`, to the cluster this process runs in, or start a local one.
+
+        `name` is the run's in the metrics. A worker whose sample takes more than `bounds` is ended.
+
+        Raises UserError when the cluster lacks what a stage needs, after `wait` seconds in which
+        nodes may join one that is not local.
+        """
+        from datapipe.line.cluster import LOCAL, connect, pools, worker_logs
+
+        self.ended: dict[str, str] = {}
+        self.bounds = bounds or Bounds()
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        where = connect(address, job_config=worker_logs(), **quiet)
+        self.pools = pools(stages, workers, 0.0 if where == LOCAL else wait)
+        self.metrics = Metrics(name)
+
+    def run(self, listing: Listing) -> Iterator[Sample]:
+        """Every sample that was not lost with its worker."""
+        return self._stream(listing, RETRIES, MOST)
+
+    def retry(self, listing: Listing) -> Iterator[Sample]:
+        """The last try for lost samples: no retries, and no other sample waits at the worker."""
+        return self._stream(listing, 0, 1)
+
+    def gave_up(self, sample: Sample) -> None:
+        self.metrics.add([sample])
+        self.metrics.flush()
+
+    def gpu_share(self) -> float | None:
+        return self.metrics.gpu_share()
+
+    def _stream(self, listing: Listing, retries: int, most: int) -> Iterator[Sample]:
+        import ray
+        from ray.data import ActorPoolStrategy
+
+        from datapipe.line.source import CorpusSource
+
+        _configure()
+        # a worker that was starting again when the stream before this one ended is held in a cycle
+        # of Ray Data's, and keeps its CPU from us until Python happens to collect it
+        gc.collect()
+        # beside the driver, so that no other node's loss takes the listing away; without CPUs, as
+        # the workers hold them all
+        node = ray.get_runtime_context().get_node_id()
+        beside = {"num_cpus": 0, "label_selector": {"ray.io/node-id": node}}
+        pace = ray.remote(Pace).options(**beside, max_restarts=-1, max_task_retries=-1).remote(most)
+        dataset = ray.data.read_datasource(
+            CorpusSource(listing, pace), override_num_blocks=1, **beside
+        )
+        for pool in self.pools:
+            threads = pool.resources.threads if retries else 1
+            slots = threads + 1 if retries else 1
+            bounds = replace(self.bounds, seconds=self.bounds.seconds * threads)
+            if pool.resources.num_gpus:  # whose models may come by way of any amount of memory
+                bounds = replace(bounds, gigabytes=float("inf"))
+            with warnings.catch_warnings():
+                # Ray 2.60 has no named parameter for this yet, hence the bound ray<2.64
+                warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
+                dataset = dataset.map(
+                    # in Ray's dashboard and metrics the pool has its stages' names
+                    type("_".join(stage.name for stage in pool.stages), (Worker,), {}),
+                    fn_constructor_args=(pool.stages, pace, slots, pool is self.pools[-1], bounds),
+                    compute=ActorPoolStrategy(
+                        min_size=pool.least,
+                        initial_size=pool.workers,
+                        max_size=pool.most,
+                        max_tasks_in_flight_per_actor=slots,
+                        max_concurrent_calls_per_actor=threads,
+                        enable_true_multi_threading=threads > 1,
+                    ),
+                    num_cpus=pool.resources.num_cpus,  # 0 for a GPU: unsaid, Ray starts it with 1
+                    num_gpus=pool.resources.num_gpus or None,
+                    max_task_retries=retries,
+                )
+        report = _Report(pace, self.metrics)
+        for batch in dataset.iter_batches(
+            batch_size=None, prefetch_batches=0, batch_format="pyarrow"
+        ):
+            for row in batch.to_pylist():
+                if row["failure"]:
+                    raise UserError(row["failure"])
+                samples = pickle.loads(row["samples"])
+                report.add(samples, row.get("gpu"))
+                yield from samples
+        report.close()
+        self.ended |= ray.get(pace.endings.remote())
+
+
+class _Report:
+    """Tells the pace and the metrics what came out, now and then."""
+
+    def __init__(self, pace: Any, metrics: Metrics) -> None:
+        self.pace, self.metrics = pace, metrics
+        self.samples, self.seconds, self.last = 0, 0.0, 0.0
+        self.asked: list[Any] = []
+
+    def add(self, samples: Sequence[Sample], gpu: bytes | None) -> None:
+        self.metrics.add(samples)
+        if gpu:
+            self.metrics.gpu(*pickle.loads(gpu))
+        self.samples += len(samples)
+        self.seconds += sum(sum(sample.seconds.values()) for sample in samples)
+        if time.monotonic() - self.last > 0.1:
+            self._tell()
+
+    def _tell(self) -> None:
+        import ray
+
+        self.last = time.monotonic()
+        self.metrics.flush()
+        answered, waiting = ray.wait(self.asked, timeout=0) if self.asked else ([], [])
+        if answered:
+            self.metrics.in_line(ray.get(answered[0]))
+        if not waiting:
+            self.asked = [self.pace.finished.remote(self.samples, self.seconds)]
+            self.samples, self.seconds = 0, 0.0
+
+    def close(self) -> None:
+        self.metrics.flush()
+        self.metrics.in_line(0)
+
+
+def _configure() -> None:
+    """Ray Data's settings for the line; each is measured or read in Ray 2.60."""
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = 1  # bytes: so that rows are never merged
+    context.target_min_block_size = 1
+    context.max_errored_blocks = -1  # a dropped block is found by its missing keys
+    context.execution_no_progress_timeout_s = -1  # slow samples are not a fault
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = False  # one slow sample must not hold up the rest
+    # a pool whose workers all have one block waiting takes one more worker where there is room
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.25
+    # what Ray would log as errors, lost blocks, becomes rows of the ledger
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -1,0 +1,200 @@
+"""What two sets of rules make different of the same scores: views, identities, samples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+
+from datapipe.files import Folder
+from datapipe.run.info import load_info
+from dataset.judged import AppliedRules, candidate_tables, check
+
+FORMAT = 1
+EXAMPLES = 5
+Row = Mapping[str, Any]
+
+
+@dataclass
+class Change:
+    """How many things pass by A and by B, and how many of them change sides."""
+
+    a: int = 0
+    b: int = 0
+    lost: int = 0
+    """By A and not by B."""
+    gained: int = 0
+    """By B and not by A."""
+
+    def add(self, count: int, a: bool, b: bool) -> None:
+        """So many things that pass by A or not, and by B or not."""
+        self.a += count * a
+        self.b += count * b
+        self.lost += count * (a and not b)
+        self.gained += count * (b and not a)
+
+
+@dataclass
+class YawChange:
+    """The views at one yaw."""
+
+    yaw: int
+    passed: Change = field(default_factory=Change)
+    """Views that no rule rejects."""
+    kept: Change = field(default_factory=Change)
+    """Those whose identity is kept, too: what goes into shards."""
+    lost_by: Counter[str] = field(default_factory=Counter)
+    """Of views that pass by A alone, the rule of B that they fail first."""
+    gained_from: Counter[str] = field(default_factory=Counter)
+    """Of views that pass by B alone, the rule of A that they fail first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedView:
+    """A view that changes sides, with all that was measured of its identity."""
+
+    key: str
+    identity: int
+    yaw: int
+    candidate: str
+    reference: Row
+    views: Sequence[Row]
+
+
+@dataclass
+class Diff:
+    """Everything `harmoview rules diff` knows."""
+
+    candidates: int = 0
+    yaws: dict[int, YawChange] = field(default_factory=dict)
+    identities: Change = field(default_factory=Change)
+    samples: Change = field(default_factory=Change)
+    lost_samples: list[str] = field(default_factory=list)
+    """The first keys."""
+    gained_samples: list[str] = field(default_factory=list)
+    changed_samples: int = 0
+    """Packed by both, with other views or identities."""
+    changed_examples: list[str] = field(default_factory=list)
+    lost: list[ChangedView] = field(default_factory=list)
+    """Drawn evenly from the views that leave; the same ones each time."""
+    gained: list[ChangedView] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON types; `docs/inspect.md` describes them."""
+        return {
+            "format": FORMAT,
+            "candidates": self.candidates,
+            "samples": {
+                **vars(self.samples),
+                "lost_examples": self.lost_samples,
+                "gained_examples": self.gained_samples,
+                "changed": self.changed_samples,
+                "changed_examples": self.changed_examples,
+            },
+            "identities": vars(self.identities),
+            "yaws": [
+                {
+                    "yaw": yaw,
+                    "passed": vars(change.passed),
+                    "kept": vars(change.kept),
+                    "lost_by": dict(change.lost_by.most_common()),
+                    "gained_from": dict(change.gained_from.most_common()),
+                }
+                for yaw, change in sorted(self.yaws.items())
+            ],
+        }
+
+
+def rules_diff(run: Folder, a: AppliedRules, b: AppliedRules, views: int) -> Diff:
+    """Judge a run's scores by both; `views` is the most that are drawn of each direction.
+
+    Raises UserError when the run cannot be read or lacks scores.
+    """
+    diff, info = Diff(), load_info(run)
+    with candidate_tables(run, info) as connection:
+        a.decide.compare(connection, b.decide)
+        check(connection, info)
+        _count_views(diff, connection)
+        _count_samples(diff, connection)
+        if views:
+            diff.lost, diff.gained = _drawn(connection, views)
+    return diff
+
+
+def _count_views(diff: Diff, connection: duckdb.DuckDBPyConnection) -> None:
+    query = "SELECT yaw, a, b, kept_a, kept_b, count(*) FROM both_views GROUP BY ALL ORDER BY ALL"
+    for yaw, a, b, kept_a, kept_b, count in connection.execute(query).fetchall():
+        change = diff.yaws.setdefault(yaw, YawChange(yaw))
+        change.passed.add(count, a is None, b is None)
+        change.kept.add(count, kept_a, kept_b)
+        if a is None and b is not None:
+            change.lost_by[b] += count
+        elif b is None and a is not None:
+            change.gained_from[a] += count
+
+
+def _count_samples(diff: Diff, connection: duckdb.DuckDBPyConnection) -> None:
+    (diff.candidates,) = connection.execute("SELECT count(*) FROM candidates").fetchone() or (0,)
+    identities = "SELECT count(*), a IS NULL, b IS NULL FROM both_identities GROUP BY ALL"
+    for row in connection.execute(identities).fetchall():
+        diff.identities.add(*row)
+    samples = f"""
+        SELECT count(*), a, b, a AND b AND key IN (
+                SELECT key FROM both_views WHERE kept_a <> kept_b) AS changed,
+            min(key, {EXAMPLES})
+        FROM (SELECT key, bool_or(a IS NULL) AS a, bool_or(b IS NULL) AS b
+            FROM both_identities GROUP BY key)
+        GROUP BY ALL"""
+    for count, a, b, changed, keys in connection.execute(samples).fetchall():
+        diff.samples.add(count, a, b)
+        if a and not b:
+            diff.lost_samples = keys
+        elif b and not a:
+            diff.gained_samples = keys
+        elif changed:
+            diff.changed_samples, diff.changed_examples = count, keys
+
+
+def _drawn(connection: duckdb.DuckDBPyConnection, most: int) -> list[list[ChangedView]]:
+    """Those that leave, then those that come, each by key, identity and yaw.
+
+    The ones whose hash is smallest; those that change sides themselves come before those that go
+    with their identity.
+    """
+    halves = []
+    for left, right in ("ab", "ba"):
+        halves.append(
+            f"""(SELECT key, identity, yaw, '{left}' AS side FROM both_views
+            WHERE kept_{left} AND NOT kept_{right} OR {left} IS NULL AND {right} IS NOT NULL
+            ORDER BY {right} IS NULL, md5(concat(key, ' ', identity, ' ', yaw)) LIMIT {most})"""
+        )
+    connection.execute(f"CREATE TEMP TABLE drawn AS {' UNION ALL '.join(halves)}")
+
+    def rows(query: str) -> list[Row]:
+        table = connection.sql(query).to_arrow_table()
+        return list(table.to_pylist())
+
+    labels = "aesthetic_scorer, recogniser, pose_estimator"
+    same = "SEMI JOIN drawn USING (key, identity)"
+    references = {
+        (row["key"], row["identity"]): row
+        for row in rows(f"SELECT * EXCLUDE (embedding, {labels}) FROM refs {same}")
+    }
+    views: dict[tuple[str, int], list[Row]] = {}
+    for row in rows(f"SELECT * EXCLUDE ({labels}) FROM views {same} ORDER BY yaw"):
+        views.setdefault((row["key"], row["identity"]), []).append(row)
+    found: dict[str, list[ChangedView]] = {"a": [], "b": []}
+    for row in rows(
+        "SELECT drawn.*, candidate FROM drawn JOIN ledger USING (key) "
+        "WHERE outcome = 'candidate' ORDER BY key, identity, yaw"
+    ):
+        key, identity = whose = row["key"], row["identity"]
+        found[row["side"]].append(
+            ChangedView(
+                key, identity, row["yaw"], row["candidate"], references[whose], views[whose]
+            )
+        )
+    return [found["a"], found["b"]]

@@ -1,0 +1,123 @@
+"""The members of a packed sample: the clip, its caption, its description and its pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import IO, Any
+
+from datapipe.corpus import open_source
+from datapipe.errors import BadSample
+from datapipe.pictures import reference_name, view_name
+from datapipe.record import Scores, Source
+from datapipe.run.store import Candidate, CandidateStore, DamagedCandidate
+from datapipe.shards import Member
+from dataset.judged import KeptIdentity, KeptSample, Row
+
+IN_MEMORY = 16 << 20
+"""Bytes of a clip that wait in memory for their turn; larger ones wait in a temporary file."""
+
+_LABELS = ("aesthetic_scorer", "recogniser", "pose_estimator")
+_SCORES = tuple(Scores.__dataclass_fields__)
+
+
+def load_payload(kept: KeptSample, store: CandidateStore) -> list[Member]:
+    """Everything of a sample, read and checked before a byte of it enters a shard.
+
+    Raises BadSample when the clip is gone or no longer the one that was prepared, and
+    DamagedCandidate when the candidate is gone, damaged, or does not hold what was scored.
+    """
+    return _members(kept, _candidate(kept, store), _clip(kept.source))
+
+
+def payload_bytes(kept: KeptSample, store: CandidateStore) -> int:
+    """What a sample takes in a shard; its clip is measured and not read. Raises as above."""
+    candidate = _candidate(kept, store)
+    with open_source(_whole(kept.source)) as (_, size):
+        members = _members(kept, candidate, (size, io.BytesIO()))
+    return sum(member.tar_size() for member in members)
+
+
+def _members(kept: KeptSample, candidate: Candidate, clip: tuple[int, IO[bytes]]) -> list[Member]:
+    key = kept.key
+    members = [
+        Member(f"{key}{kept.row['suffix']}", *clip),
+        Member.of(f"{key}.txt", kept.row["caption"].encode()),
+        Member.of(f"{key}.json", _description(kept, candidate.provenance).encode()),
+    ]
+    for index, identity in kept.identities.items():
+        pictures = candidate.pictures[index]
+        members.append(Member.of(f"{key}.{reference_name(index)}", pictures.reference))
+        members += [
+            Member.of(f"{key}.{view_name(index, yaw)}", pictures.views[yaw])
+            for yaw in identity.views
+        ]
+    return members
+
+
+def _candidate(kept: KeptSample, store: CandidateStore) -> Candidate:
+    name = kept.row["candidate"]
+    try:
+        candidate = store.read(name)
+    except FileNotFoundError as missing:
+        raise DamagedCandidate(f"{store.run.path(name)} is missing") from missing
+    stored = [set(pictures.views) for pictures in candidate.pictures]
+    for index, identity in kept.identities.items():
+        if index >= len(stored) or not stored[index].issuperset(identity.views):
+            raise DamagedCandidate(f"{store.run.path(name)} lacks views that the run has scored")
+    return candidate
+
+
+def _clip(source: Source) -> tuple[int, IO[bytes]]:
+    with open_source(_whole(source)) as (file, size):
+        if source.size is not None and size != source.size:
+            raise BadSample(
+                "unreadable", f"{source}: {size:,} bytes, but {source.size:,} when it was prepared"
+            )
+        spool = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, prefix="harmoview-")  # noqa: SIM115
+        shutil.copyfileobj(file, spool, 1 << 20)
+    spool.seek(0)
+    return size, spool
+
+
+def _whole(source: Source) -> Source:
+    """A whole file is measured again: it may have grown since it was prepared."""
+    return replace(source, size=None) if source.member is None else source
+
+
+def _description(kept: KeptSample, provenance: Mapping[str, Any]) -> str:
+    first = next(iter(kept.identities.values())).reference
+    description = {
+        "key": kept.key,
+        "identities": [_identity(index, one) for index, one in kept.identities.items()],
+        "others": kept.row["others"],
+        "scorers": {name: first[name] for name in _LABELS},
+        "provenance": provenance,
+    }
+    return json.dumps(description, indent=1, ensure_ascii=False) + "\n"
+
+
+def _identity(index: int, identity: KeptIdentity) -> dict[str, Any]:
+    reference = identity.reference
+    return {
+        "identity": index,
+        "yaws": list(identity.views),
+        "reference": {
+            "timestamp": reference["timestamp"],
+            "frame": reference["frame"],
+            "pose": {name: reference[f"frame_{name}"] for name in ("yaw", "pitch", "roll")},
+            "scores": _scores(reference),
+        },
+        "views": {
+            str(yaw): {"seed": view["seed"], "scores": _scores(view)}
+            for yaw, view in identity.views.items()
+        },
+    }
+
+
+def _scores(row: Row) -> dict[str, Any]:
+    return {name: row[name] for name in _SCORES}

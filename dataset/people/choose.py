@@ -1,0 +1,148 @@
+"""Choosing samples by the people in them: the splits, the cap, the report of who comes twice."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from datapipe.files import Folder
+from datapipe.run.info import load_info
+from dataset.judged import AppliedRules
+from dataset.people.cap import over_cap, passing
+from dataset.people.clusters import Clusters, cluster
+from dataset.people.embeddings import Embeddings, embeddings
+from dataset.people.holdout import groups_of, validation
+from dataset.people.neighbours import Show
+from dataset.selection import ByPerson, Selection
+
+CHAINED = 0.1
+"""Share of the samples in one group above which the user is warned."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The selections by split, None where there are no splits, and what was found on the way."""
+
+    selections: Mapping[str | None, Selection]
+    described: Mapping[str, Any]
+    """Settings and findings, for the manifest; JSON types."""
+    report: bytes
+    """Whoever is in several videos: a line of JSON for each."""
+
+
+def choose(run: Folder, rules: AppliedRules, by: ByPerson, show: Show) -> Chosen:
+    """Who is who in the whole run, and what of it goes where.
+
+    Splits depend on the run alone: other rules never move a person from one side to the other.
+    """
+    info = load_info(run)
+    with embeddings(run, info) as embedded:
+        clusters = cluster(embedded.vectors, by.same_person, show)
+        held_out = None
+        if by.validation is not None:
+            held_out, clusters = validation(
+                embedded, clusters, by.validation, info.seed, by.same_person, show
+            )
+        over = np.zeros(len(embedded.keys), bool)
+        if by.most is not None:
+            passed = passing(run, info, rules.decide, embedded)
+            over = over_cap(embedded, clusters, passed, by.most, by.same_person)
+        found, report = _report(embedded, clusters, held_out, over)
+    settings: dict[str, Any] = {
+        "same_person": by.same_person,
+        "recogniser": info.scoring.labels.get("recogniser", ""),
+        "validation": by.validation,
+        "max_per_identity": by.most,
+        "seed": info.seed,
+    }
+    described = {**{k: v for k, v in settings.items() if v is not None}, **found}
+    if held_out is None:
+        whole = Selection(~over, int(over.sum()), described=described)
+        return Chosen({None: whole}, described, report)
+    sides = {"train": ~held_out, "validation": held_out}
+    selections: dict[str | None, Selection] = {
+        split: Selection(
+            chosen=side & ~over,
+            over_cap=int((side & over).sum()),
+            outside=int((~side).sum()),
+            split=split,
+            described=described,
+        )
+        for split, side in sides.items()
+    }
+    return Chosen(selections, described, report)
+
+
+def _report(
+    embedded: Embeddings, clusters: Clusters, held_out: Any, over: Any
+) -> tuple[dict[str, int], bytes]:
+    samples = len(embedded.keys)
+    groups = groups_of(embedded, clusters)
+    largest = int(np.bincount(groups, minlength=1).max())
+    if largest > max(10, CHAINED * samples):
+        log.warning(
+            "%d of %d samples hang together, by look-alikes or by videos of two people; if that is "
+            "a chain of look-alikes, raise --same-person (docs/pack.md)",
+            largest,
+            samples,
+        )
+    lines, people, videos = io.BytesIO(), 0, 0  # a large run has millions
+    for person in _people(embedded, clusters, held_out, over):
+        lines.write(json.dumps(person).encode() + b"\n")
+        people, videos = people + 1, videos + int(person["videos"])
+    described = {
+        "identities": len(embedded.sample),
+        "people_in_several_videos": people,
+        "videos_of_these": videos,
+        "largest_group": largest,
+    }
+    return described, lines.getvalue()
+
+
+def _people(
+    embedded: Embeddings, clusters: Clusters, held_out: Any, over: Any
+) -> Iterator[dict[str, Any]]:
+    """Whoever is in several videos, in the order of the first one's key."""
+    pairs, labels = clusters.pairs, clusters.labels
+    nearest = np.zeros(len(labels))
+    np.maximum.at(nearest, pairs.first, pairs.cosine)
+    np.maximum.at(nearest, pairs.second, pairs.cosine)
+    order = np.argsort(labels, kind="stable")
+    bounds = np.flatnonzero(np.diff(labels[order], prepend=-1, append=-1))
+    for begin, end in pairwise(bounds):
+        rows = order[begin:end]
+        at = embedded.sample[rows]
+        videos = len(np.unique(at))
+        if videos < 2:
+            continue
+        names = embedded.keys.take(at).to_pylist()
+        yield {
+            "videos": videos,
+            "identities": [
+                {
+                    "key": name,
+                    "identity": int(embedded.identity[row]),
+                    "nearest": round(float(nearest[row]), 4),
+                    **_place(int(sample), held_out, over),
+                }
+                for name, row, sample in zip(names, rows, at, strict=True)
+            ],
+        }
+
+
+def _place(sample: int, held_out: Any, over: Any) -> dict[str, Any]:
+    place: dict[str, Any] = {}
+    if held_out is not None:
+        place["split"] = "validation" if held_out[sample] else "train"
+    if over[sample]:
+        place["over_cap"] = True
+    return place

@@ -1,0 +1,329 @@
+"""What a whole corpus will give and cost: from the videos of a pilot, with intervals.
+
+What became of the videos of a pilot, from the run's tables and candidates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datapipe.errors import BadSample, UserError
+from datapipe.files import Folder
+from datapipe.run.info import RunInfo
+from datapipe.run.store import CandidateStore, DamagedCandidate
+from datapipe.run.tables import one_scoring, tables
+from dataset.inspect.ledger_stats import STAGES
+from dataset.judged import AppliedRules, Batch, KeptSample, kept_samples
+from dataset.pack.payload import payload_bytes
+from dataset.plan.intervals import (
+    LEVEL,
+    ZERO,
+    Estimate,
+    count_of,
+    share_of,
+    sum_of_amounts,
+    sum_of_counts,
+)
+from dataset.plan.pilot import untimed
+
+
+@dataclass
+class Video:
+    """What one video gave and took."""
+
+    outcome: str
+    reason: str | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Of a worker, by stage, for those that it reached."""
+    untimed: frozenset[str] = frozenset()
+    """Stages of which the seconds say nothing: see `dataset.plan.pilot.Timed`."""
+    identities: int = 0
+    made: Counter[int] = field(default_factory=Counter)
+    """Views by yaw."""
+    passed: Counter[int] = field(default_factory=Counter)
+    """Those that no rule rejects."""
+    packed_identities: int = 0
+    packed_views: Counter[int] = field(default_factory=Counter)
+    candidate_bytes: int = 0
+    packed_bytes: int = 0
+    """In a shard, with the clip; 0 where it is not packed."""
+
+
+def measure(run: Folder, info: RunInfo, rules: AppliedRules, keys: Sequence[str]) -> list[Video]:
+    """The videos with these keys, in the order of the keys; the rest of the run is not looked at.
+
+    Raises UserError when the run lacks one of them, or what belongs to it.
+    """
+    with tables(run, info) as connection:
+        one_scoring(connection)
+        connection.register("pilot", pa.table({"key": pa.array(keys, pa.string())}))
+        ledger, references, views = (
+            _rows(connection, table, order)
+            for table, order in (
+                ("ledger", "key"),
+                ("refs", "key, identity"),
+                ("views", "key, identity, yaw"),
+            )
+        )
+    warm = {stage: untimed(run, stage) for stage in STAGES}
+    videos = {row["key"]: _video(row, warm) for row in ledger.to_pylist()}
+    if len(videos) < len(set(keys)):
+        raise UserError(f"{run.url} lacks some of the pilot's videos; run the same command again")
+    candidates = ledger.filter(pc.equal(ledger["outcome"], "candidate"))
+    _count(run, info, rules, Batch(candidates, references, views), videos)
+    return [videos[key] for key in sorted(videos)]
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, table: str, order: str) -> pa.Table:
+    query = f"FROM {table} SEMI JOIN pilot USING (key) ORDER BY {order}"
+    return connection.sql(query).to_arrow_table()
+
+
+def _video(row: Mapping[str, object], warm: Mapping[str, frozenset[str]]) -> Video:
+    seconds = {stage: row[f"{stage}_seconds"] for stage in STAGES}
+    return Video(
+        outcome=str(row["outcome"]),
+        reason=None if row["reason"] is None else str(row["reason"]),
+        seconds={stage: float(str(took)) for stage, took in seconds.items() if took is not None},
+        untimed=frozenset(stage for stage in STAGES if row["key"] in warm[stage]),
+    )
+
+
+def _count(
+    run: Folder, info: RunInfo, rules: AppliedRules, batch: Batch, videos: Mapping[str, Video]
+) -> None:
+    store = CandidateStore(run, info.settings_hash)
+    verdicts = rules.decide(batch.references, batch.views)
+    for key in batch.references["key"].to_pylist():
+        videos[key].identities += 1
+    passed = pc.is_null(verdicts.views).to_pylist()
+    for view, passes in zip(batch.views.to_pylist(), passed, strict=True):
+        video = videos[view["key"]]
+        video.made[view["yaw"]] += 1
+        video.passed[view["yaw"]] += passes
+    for row in batch.candidates.to_pylist():
+        size = run.fs.size(run.path(row["candidate"]))
+        videos[row["key"]].candidate_bytes = size
+    for kept in kept_samples(batch, verdicts):
+        _pack(kept, store, videos[kept.key])
+
+
+def _pack(kept: KeptSample, store: CandidateStore, video: Video) -> None:
+    """A clip that has gone since is left out, as pack does."""
+    try:
+        video.packed_bytes = payload_bytes(kept, store)
+    except BadSample:
+        return
+    except DamagedCandidate as damaged:
+        raise UserError(f"{kept.key} cannot be packed: {damaged}") from damaged
+    video.packed_identities = len(kept.identities)
+    for identity in kept.identities.values():
+        video.packed_views.update(identity.views.keys())
+
+
+FORMAT = 1
+SHARD_SAMPLES, SHARD_BYTES = 1000, 1 << 30
+"""As `harmoview pack` cuts shards unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the work will run on, and what it costs."""
+
+    gpus: float | None = None
+    cpus: float | None = None
+    gpu_hour: float | None = None
+    cpu_hour: float | None = None
+    gb_month: float | None = None
+    """Of storage, for 10^9 bytes."""
+
+
+@dataclass(frozen=True)
+class YawPlan:
+    """The views at one yaw."""
+
+    yaw: int
+    made: int
+    """In the pilot."""
+    passed: int
+    share: Estimate | None
+    """The yield: passed over made. None where the pilot made none."""
+    packed: Estimate
+    """Views in the shards."""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage's work."""
+
+    stage: str
+    gpus: float
+    """That its worker holds; 0: it holds a CPU."""
+    videos: int
+    """Of the pilot, that reached it."""
+    timed: int
+    """Those of them whose seconds count."""
+    cold: bool
+    """Workers' first samples count too, as too few others are left: the hours come out long."""
+    hours: Estimate
+    """Of workers."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything `harmoview plan` knows."""
+
+    videos: int
+    sample: int
+    candidates: Estimate
+    identities: Estimate
+    packed: Estimate
+    packed_identities: Estimate
+    left_out: Estimate
+    """Candidates of which nothing is packed."""
+    outcomes: list[tuple[str, str | None, int, Estimate]]
+    """Other than candidates, by outcome and reason: how many in the pilot, how many in all."""
+    yaws: list[YawPlan]
+    stages: list[StagePlan]
+    candidate_bytes: Estimate
+    shard_bytes: Estimate
+    shards: Estimate
+    gpu_hours: Estimate
+    cpu_hours: Estimate
+    wall_hours: Estimate | None
+    """None where no cluster is given."""
+    bound_by: str | None
+    money: dict[str, Estimate]
+    """By what it is for, where a price is given."""
+    cluster: Cluster
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON types; docs/plan.md describes them."""
+        data = asdict(self)
+        data["outcomes"] = [
+            {"outcome": outcome, "reason": reason, "pilot": seen, "videos": asdict(count)}
+            for outcome, reason, seen, count in self.outcomes
+        ]
+        return {"format": FORMAT, "level": LEVEL, **data}
+
+
+def plan(
+    pilot: Sequence[Video],
+    videos: int,
+    yaws: Sequence[int],
+    gpus: Mapping[str, float],
+    cluster: Cluster,
+) -> Plan:
+    """Of a corpus of `videos`, of which `pilot` was drawn; `gpus` as in run.json."""
+    sample = len(pilot)
+    stages = [_stage(pilot, videos, stage, gpus.get(stage, 0.0)) for stage in STAGES]
+    gpu_hours = sum((s.hours * s.gpus for s in stages), start=ZERO)
+    cpu_hours = sum((s.hours for s in stages if not s.gpus), start=ZERO)
+    wall, bound_by = _wall(gpu_hours, cpu_hours, cluster)
+    candidate_bytes = _bytes([v.candidate_bytes for v in pilot], videos)
+    shard_bytes = _bytes([v.packed_bytes for v in pilot], videos)
+    kept = [v for v in pilot if v.packed_bytes]
+    packed = count_of(len(kept), sample, videos)
+    candidates = [v for v in pilot if v.outcome == "candidate"]
+    stopped = Counter((v.outcome, v.reason) for v in pilot if v.outcome != "candidate")
+    return Plan(
+        videos=videos,
+        sample=sample,
+        candidates=count_of(len(candidates), sample, videos),
+        identities=sum_of_counts([v.identities for v in pilot], videos),
+        packed=packed,
+        packed_identities=sum_of_counts([v.packed_identities for v in pilot], videos),
+        left_out=count_of(len(candidates) - len(kept), sample, videos),
+        outcomes=[
+            (outcome, reason, seen, count_of(seen, sample, videos))
+            for (outcome, reason), seen in sorted(stopped.items(), key=lambda e: (-e[1], str(e)))
+        ],
+        yaws=[_yaw(pilot, videos, yaw) for yaw in sorted(yaws)],
+        stages=stages,
+        candidate_bytes=candidate_bytes,
+        shard_bytes=shard_bytes,
+        shards=_shards(packed, shard_bytes),
+        gpu_hours=gpu_hours,
+        cpu_hours=cpu_hours,
+        wall_hours=wall,
+        bound_by=bound_by,
+        money=_money(gpu_hours, cpu_hours, wall, candidate_bytes + shard_bytes, cluster),
+        cluster=cluster,
+    )
+
+
+def _yaw(pilot: Sequence[Video], videos: int, yaw: int) -> YawPlan:
+    made, passed = sum(v.made[yaw] for v in pilot), sum(v.passed[yaw] for v in pilot)
+    with_it = sum(v.made[yaw] > 0 for v in pilot)
+    share = share_of(passed, made, with_it, len(pilot) / videos) if made else None
+    packed = sum_of_counts([v.packed_views[yaw] for v in pilot], videos)
+    return YawPlan(yaw, made, passed, share, packed)
+
+
+def _stage(pilot: Sequence[Video], videos: int, stage: str, gpus: float) -> StagePlan:
+    reached = [v for v in pilot if stage in v.seconds]
+    warm = [v.seconds[stage] for v in reached if stage not in v.untimed]
+    cold = 2 * len(warm) < len(reached)
+    timed = [v.seconds[stage] for v in reached] if cold else warm
+    seconds = sum_of_amounts(timed, len(reached), len(pilot), videos)
+    return StagePlan(stage, gpus, len(reached), len(timed), cold, seconds * (1 / 3600))
+
+
+def _bytes(sizes: Sequence[int], videos: int) -> Estimate:
+    found = [float(size) for size in sizes if size]
+    return sum_of_amounts(found, len(found), len(sizes), videos)
+
+
+def _shards(packed: Estimate, size: Estimate) -> Estimate:
+    """As many as samples or bytes call for; one cut by bytes lacks half a sample on average."""
+    room = SHARD_BYTES - (size.value / packed.value / 2 if packed.value else 0.0)
+
+    def needed(samples: float, of_bytes: float) -> float:
+        return float(math.ceil(max(samples / SHARD_SAMPLES, of_bytes / max(room, 1.0))))
+
+    high = None
+    if packed.high is not None and size.high is not None:
+        high = needed(packed.high, size.high)
+    return Estimate(needed(packed.value, size.value), needed(packed.low, size.low), high)
+
+
+def _wall(gpu: Estimate, cpu: Estimate, cluster: Cluster) -> tuple[Estimate | None, str | None]:
+    """Until the slower of GPUs and CPUs is done, none of which is ever idle meanwhile."""
+    parts = {"cpus": cpu * (1 / cluster.cpus)} if cluster.cpus else {}
+    if cluster.gpus and gpu.high != 0:
+        parts["gpus"] = gpu * (1 / cluster.gpus)
+    if not parts:
+        return None, None
+    highs = [part.high for part in parts.values()]
+    wall = Estimate(
+        max(part.value for part in parts.values()),
+        max(part.low for part in parts.values()),
+        None if None in highs else max(high for high in highs if high is not None),
+    )
+    return wall, max(parts, key=lambda name: parts[name].value)
+
+
+def _money(
+    gpu: Estimate, cpu: Estimate, wall: Estimate | None, stored: Estimate, cluster: Cluster
+) -> dict[str, Estimate]:
+    """A cluster is paid for as long as it stands, busy or not; without one, the hours of work."""
+    money = {}
+    for name, price, count, worked in (
+        ("gpus", cluster.gpu_hour, cluster.gpus, gpu),
+        ("cpus", cluster.cpu_hour, cluster.cpus, cpu),
+    ):
+        if price is not None and (count or worked.high != 0):
+            money[name] = (worked if wall is None else wall * (count or 0.0)) * price
+    if len(money) > 1:
+        money["compute"] = sum(money.values(), start=ZERO)
+    if cluster.gb_month is not None:
+        money["storage_month"] = stored * (cluster.gb_month / 1e9)
+    return money

@@ -1,0 +1,179 @@
+"""The people that a calibration compares: drawn from a run or from pairs, their views embedded."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datapipe.errors import UserError
+from datapipe.faces.base import FaceAnalyzer, Floats
+from datapipe.files import Folder
+from datapipe.pictures import decode_jpeg
+from datapipe.run.info import load_info
+from datapipe.run.store import CandidateStore, DamagedCandidate
+from datapipe.run.tables import one_scoring, tables
+from filters.calibrate.comparisons import Embedded
+from filters.score import subject
+
+Pictures = Mapping[int, bytes]
+"""JPEG bytes of one person by yaw."""
+Vectors = Mapping[int, Floats]
+"""Embeddings of one person by yaw, without the pictures in which no face was found."""
+Told = Callable[[Counter[str], int | None], None]
+COLUMNS = ("measured_yaw", "sharpness", "sharpness_ratio")
+
+_DRAWN = """
+SELECT key, identity, embedding FROM refs SEMI JOIN (
+    SELECT key FROM ledger WHERE outcome = 'candidate'
+) USING (key)
+WHERE len(embedding) > 0 ORDER BY md5(concat(key, ' ', identity)), key, identity LIMIT ?
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What was drawn, and what was measured of it."""
+
+    embedded: Embedded
+    lost: int
+    """Identities that could not be compared: no candidate, or no face in the reference."""
+    rendered: bool
+    """Whether all are virtual, so that their names say who they are."""
+    yaw: Any = None
+    """For each stored view the yaw asked for; None where no scores are stored."""
+    scores: Mapping[str, Any] | None = None
+    """`COLUMNS` of these views."""
+
+
+def from_run(run: Folder, faces: FaceAnalyzer, count: int, workers: int, told: Told) -> Drawn:
+    """The same identities each time: those whose key and number have the smallest hashes.
+
+    References are compared as the run's tables have them; views are embedded from the candidates.
+    Raises UserError where there are none.
+    """
+    info = load_info(run)
+    with tables(run, info) as connection:
+        one_scoring(connection)
+        rows = connection.sql(_DRAWN, params=[count]).to_arrow_table()
+        connection.register("drawn", rows.select(["key", "identity"]))
+        wanted = ", ".join(["yaw", *COLUMNS])
+        query = f"SELECT {wanted} FROM views SEMI JOIN drawn USING (key, identity) WHERE detected"
+        views = connection.sql(query).to_arrow_table()
+    people = list(zip(rows["key"].to_pylist(), rows["identity"].to_pylist(), strict=True))
+    references = np.array(rows["embedding"].to_pylist(), np.float32)
+    store = CandidateStore(run, info.settings_hash)
+
+    def pictures() -> Iterator[Pictures]:
+        for key, identity in people:
+            try:
+                yield store.read(store.name(key)).pictures[identity].views
+            except (FileNotFoundError, DamagedCandidate):
+                yield {}
+
+    found = _embedded(pictures(), len(people), faces, workers, told)
+    kept = [row for row, vectors in enumerate(found) if vectors]
+    if not kept:
+        raise UserError(f"{run.url} holds no candidates with faces to compare")
+    embedded = _together(_units(references[kept]), [found[row] for row in kept], None)
+    scores = {name: _floats(views[name]) for name in COLUMNS}
+    yaw = views["yaw"].to_numpy()
+    return Drawn(embedded, len(people) - len(kept), False, yaw, scores)
+
+
+def from_pictures(
+    people: Iterable[Pictures], count: int, faces: FaceAnalyzer, workers: int, told: Told
+) -> Drawn | None:
+    """Of `count` people whose frontal frame, at yaw 0, is the reference; None where no one has one.
+
+    Whether they are virtual is for the caller to say.
+    """
+    found = _embedded(people, count, faces, workers, told)
+    kept = [vectors for vectors in found if 0 in vectors]
+    if not kept:
+        return None
+    references = _units(np.stack([vectors[0] for vectors in kept]))
+    return Drawn(_together(references, kept, 0), len(found) - len(kept), rendered=False)
+
+
+def _together(references: Any, found: list[Vectors], reference_yaw: int | None) -> Embedded:
+    views = [
+        (owner, yaw, vector)
+        for owner, vectors in enumerate(found)
+        for yaw, vector in sorted(vectors.items())
+    ]
+    owner, yaw, vectors = zip(*views, strict=True)
+    return Embedded(
+        references, np.array(owner), np.array(yaw), _units(np.stack(vectors)), reference_yaw
+    )
+
+
+def _embedded(
+    people: Iterable[Pictures], count: int, faces: FaceAnalyzer, workers: int, told: Told
+) -> list[Vectors]:
+    """The embeddings of everyone, in order. Raises UserError, which concerns the whole."""
+    out: list[Vectors] = []
+    for vectors in _worked(people, faces, min(workers, count)):
+        out.append(vectors)
+        told(Counter(embedded=len(out)), count)
+    return out
+
+
+def _worked(people: Iterable[Pictures], faces: FaceAnalyzer, workers: int) -> Iterator[Vectors]:
+    if workers <= 1:
+        faces.setup()
+        yield from (embed(faces, pictures) for pictures in people)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _begin, (faces,)) as pool:
+        ahead: deque[Future[Vectors]] = deque()
+        try:
+            for pictures in people:
+                ahead.append(pool.submit(_work, pictures))
+                if len(ahead) > 2 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        except BrokenProcessPool as died:
+            raise UserError("a worker was killed, perhaps for memory: fewer --workers") from died
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_FACES: list[FaceAnalyzer] = []  # of a worker process
+
+
+def _begin(faces: FaceAnalyzer) -> None:
+    faces.setup()
+    _FACES.append(faces)
+
+
+def _work(pictures: Pictures) -> Vectors:
+    return embed(_FACES[0], pictures)
+
+
+def embed(faces: FaceAnalyzer, pictures: Pictures) -> Vectors:
+    """Of the face that the line would score; `faces` has been set up."""
+    images = {yaw: decode_jpeg(data) for yaw, data in pictures.items()}
+    found = faces.find(list(images.values()))
+    out = {}
+    for (yaw, image), some in zip(images.items(), found, strict=True):
+        face = subject(image, some)
+        if face is not None:
+            out[yaw] = faces.embed(image, [face])[0]
+    return out
+
+
+def _units(vectors: Any) -> Any:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _floats(column: pa.ChunkedArray) -> Any:
+    return column.to_numpy(zero_copy_only=False).astype(float)

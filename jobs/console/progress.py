@@ -1,0 +1,160 @@
+"""What long work shows while it runs.
+
+What work of one step, which cannot be counted, shows while it runs.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from datapipe.errors import UserError
+
+
+def busy(doing: str, *, quiet: bool) -> AbstractContextManager[object]:
+    """Within the block a terminal says what is being done, on stderr; a log is told nothing."""
+    return Console(stderr=True, quiet=quiet).status(doing)
+
+
+Show = Callable[[Counter[str], int | None], None]
+"""Told how many samples ended in which outcome, of how many (None while that is counted)."""
+Total = Callable[[], int | None]
+"""How many samples there are; None while they are counted, and where nobody wants to know."""
+LOG_SECONDS = 10.0
+"""Between two lines of progress where there is no terminal: a log is read, not watched."""
+
+_STYLES = {
+    **{"candidate": "green", "rejected": "yellow", "error": "red"},
+    **{"packed": "green", "left out": "yellow", "skipped": "red"},
+}
+
+
+@contextmanager
+def progress(title: str, *, quiet: bool) -> Iterator[Show]:
+    """Yields `show`; on a terminal a bar with the counts per outcome and the rate, else lines.
+
+    Both go to stderr.
+    """
+    if quiet:
+        yield lambda outcomes, total: None
+    elif sys.stderr.isatty():
+        with _bar(title) as show:
+            yield show
+    else:
+        with _lines(title) as show:
+            yield show
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Show]:
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[counts]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    with bar:
+        task = bar.add_task(title, total=None, counts="", rate="")
+
+        def show(outcomes: Counter[str], total: int | None) -> None:
+            done = outcomes.total()
+            elapsed = bar.tasks[task].elapsed or 0.0
+            rate = f"{60 * done / elapsed:.1f}/min" if done and elapsed else ""
+            counts = "  ".join(
+                f"[{_STYLES.get(name, 'default')}]{count} {name}[/]"
+                for name, count in sorted(outcomes.items())
+            )
+            bar.update(task, completed=done, total=total, counts=counts, rate=rate)
+
+        yield show
+
+
+@contextmanager
+def _lines(title: str) -> Iterator[Show]:
+    last: tuple[Counter[str], int | None] = (Counter(), None)
+    told = time.monotonic()
+
+    def show(outcomes: Counter[str], total: int | None) -> None:
+        nonlocal last, told
+        last = (Counter(outcomes), total)
+        if time.monotonic() - told >= LOG_SECONDS:
+            told = time.monotonic()
+            print(describe(title, *last), file=sys.stderr, flush=True)
+
+    yield show
+    print(describe(title, *last), file=sys.stderr, flush=True)
+
+
+_LINE = re.compile(r"\[(?P<title>[a-z -]+)\] (?P<done>\d+)(?: of (?P<total>\d+))?(?P<counts>.*)")
+_COUNT = re.compile(r", (\d+) ([a-z_ ]+)")
+
+
+def describe(title: str, outcomes: Counter[str], total: int | None) -> str:
+    """One line of progress; `parse` reads it back."""
+    counts = "".join(f", {count} {name}" for name, count in sorted(outcomes.items()))
+    of = "" if total is None else f" of {total}"
+    return f"[{title}] {outcomes.total()}{of}{counts}"
+
+
+def parse(line: str) -> tuple[str, Counter[str], int | None] | None:
+    """What `describe` was told; None where the line is none of its."""
+    found = _LINE.fullmatch(line.rstrip("\r"))
+    if found is None:
+        return None
+    outcomes = Counter({name: int(count) for count, name in _COUNT.findall(found["counts"])})
+    if (
+        describe(found["title"], outcomes, None)
+        != f"[{found['title']}] {found['done']}" + found["counts"]
+    ):
+        return None
+    return found["title"], outcomes, int(found["total"]) if found["total"] else None
+
+
+@contextmanager
+def counted(listing: Callable[[], Iterable[object]], *, quiet: bool) -> Iterator[Total]:
+    """Counts a listing in the background, so that the work need not wait for the total."""
+    total, over = None, threading.Event()
+
+    def count() -> None:
+        nonlocal total
+        number = 0
+        try:
+            for _ in listing():
+                number += 1
+                if over.is_set():
+                    return
+        except (UserError, OSError):
+            return  # what is wrong with the corpus is told by the work itself
+        except RuntimeError:
+            if over.is_set():
+                return  # Python is ending, and lets no thread be started any more
+            raise
+        total = number
+
+    if not quiet:
+        threading.Thread(target=count, daemon=True).start()
+    try:
+        yield lambda: total
+    finally:
+        over.set()

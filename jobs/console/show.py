@@ -1,0 +1,166 @@
+"""The story of one sample on the terminal, or as plain text in a pipe."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from dataset.inspect.sheet import Note
+from dataset.inspect.show import Clip, Packed, Story
+from jobs.console.output import plain
+
+PIPED_WIDTH = 200
+"""Columns where there is no terminal to ask; a longer rule goes on below."""
+INDENT = 13
+HASH = 12
+"""Letters of a SHA-256 that are shown; JSON has all."""
+_STYLES = {"candidate": "green", "rejected": "yellow", "error": "red"}
+_SCORES = (
+    ("yaw", "measured_yaw", "+z.1f", 7),
+    ("pitch", "measured_pitch", "+z.0f", 6),
+    ("roll", "measured_roll", "+z.0f", 6),
+    ("cosine", "identity_cosine", ".3f", 8),
+    ("sharp", "sharpness", ".3f", 7),
+    ("ratio", "sharpness_ratio", ".2f", 7),
+    ("aesthetic", "aesthetic", ".1f", 11),
+    ("face", "face_size", ".0f", 6),
+)
+"""Head, name in the tables, form, width."""
+
+
+def print_story(story: Story) -> None:
+    """Print everything; no character of the corpus steers the terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PIPED_WIDTH)
+    row = story.row
+    title = Text.assemble(
+        (plain(row["key"]), "bold"), "  ", (row["outcome"], _STYLES.get(row["outcome"], ""))
+    )
+    if row["reason"]:
+        title.append(f": {plain(row['reason'])}")
+    console.print(title)
+    for name, text in _facts(story):
+        width = max(console.width - INDENT, 20)
+        lines = [part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""]]
+        for label, line in zip([name, *[""] * len(lines)], lines, strict=False):
+            console.print(Text.assemble((f"  {label:<{INDENT - 2}}", "dim"), line), soft_wrap=True)
+    for index in range(len(story.notes)):
+        _print_identity(console, story, index)
+
+
+def _facts(story: Story) -> Iterator[tuple[str, str]]:
+    row = story.row
+    yield "source", plain(row["source"])
+    yield "clip", plain(_clip(story.clip))
+    if row["caption"]:
+        yield "caption", plain(row["caption"])
+    if row["detail"]:
+        yield "why", plain(row["detail"], lines=True)
+    stages = ("prepare", "synthesize", "score")
+    spent = {stage: row[f"{stage}_seconds"] for stage in stages}
+    yield "seconds", ", ".join(f"{k} {v:.2f}" for k, v in spent.items() if v is not None)
+    if row["others"]:
+        yield "others", f"{row['others']} more people were seen and not taken"
+    if row["candidate"]:
+        yield "candidate", plain(row["candidate"])
+    if story.problem:
+        yield "problem", plain(story.problem)
+    if story.candidate:
+        yield "made by", _provenance(story.candidate.provenance)
+    if row["candidate"]:
+        yield "scored by", _provenance(story.rows.info.scoring.scorers)
+    if story.notes:
+        yield "packed", _packed(story.packed)
+
+
+def _clip(clip: Clip) -> str:
+    if not clip.looked:
+        return "not looked at: it is on another storage than the run"
+    return clip.problem or f"{clip.bytes:,} bytes, can be read"
+
+
+def _packed(packed: Packed | None) -> str:
+    if packed is None:
+        return "RUN/shards holds no finished pack by these scorers"
+    return f"RUN/shards/{packed.shard}" if packed.shard else plain(packed.why_not or "")
+
+
+def _provenance(tree: Mapping[str, Any]) -> str:
+    """A line for each part: its values, hashes cut short."""
+    lines = []
+    for part, value in tree.items():
+        if isinstance(value, Mapping):
+            shown = ", ".join(f"{name} {_short(one)}" for name, one in _leaves(value))
+            lines.append(f"{part}: {shown}")
+        elif value is not None:
+            lines.append(f"{part}: {_short(value)}")
+    return plain("\n".join(lines), lines=True)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:HASH]}…" if len(text) == 64 and text.isalnum() else text
+
+
+def _print_identity(console: Console, story: Story, index: int) -> None:
+    notes, own = story.notes[index], story.rows.references[index]
+    kept = notes.verdict.reason is None
+    verdict = Text("kept", "green") if kept else Text(f"left out: {_why(notes.verdict)}", "red")
+    console.print(Text.assemble("\n", (f"identity {index}", "bold"), "  ", verdict))
+    for line in _cut(story, index):
+        console.print(Text(f"  {line}"))
+    heads = "".join(f"{name:>{width}}" for name, _, _, width in _SCORES)
+    console.print(Text(f"\n  {'':<9}{heads}", "dim"), soft_wrap=True)
+    _print_picture(console, "reference", own, notes.reference, kept)
+    views = sorted(story.views_of(index).items())
+    for yaw, view in views:
+        _print_picture(console, f"{yaw:+d}°" if yaw else "0°", view, notes.views[yaw], kept)
+    seeds = ", ".join(f"{view['seed']}" for _, view in views)
+    console.print(Text(f"  seeds    {seeds}", "dim"))
+
+
+def _cut(story: Story, index: int) -> Iterator[str]:
+    """Where the reference is from."""
+    own = story.rows.references[index]
+    yield (
+        f"reference: frame {own['frame']} at {own['timestamp']:.3f} s; "
+        f"this person was seen in {own['seen']} of the probed frames"
+    )
+    if story.candidate is not None:
+        stored = story.candidate.sample.identities[index].reference
+        face, square = ([round(edge) for edge in box] for box in (stored.box, stored.crop))
+        yield f"left, top, right, bottom there: face {face}, cut out {square} pixels"
+    pose = ", ".join(f"{name} {own[f'frame_{name}']:+z.1f}°" for name in ("yaw", "pitch", "roll"))
+    sure = f"detector {own['frame_score']:.2f}, sharpness {own['frame_sharpness']:.3f}"
+    yield f"before it was cut: {pose}, {sure}"
+
+
+def _print_picture(
+    console: Console, name: str, row: Mapping[str, Any], note: Note, kept: bool
+) -> None:
+    numbers = "".join(
+        f"{'–' if row[column] is None else format(row[column], form):>{width}}"
+        for _, column, form, width in _SCORES
+    )
+    colour = "red" if note.reason else "green" if kept else "yellow"
+    decision = Text(f"  {note.reason or 'passes'}", colour)
+    console.print(Text.assemble(f"  {name:<9}{numbers}", decision), soft_wrap=True)
+    if note.reason:
+        console.print(Text(f"  {'':<9}  {plain(note.detail)}", colour))
+
+
+def _why(note: Note) -> str:
+    return plain(f"{note.reason}: {note.detail}" if note.detail else str(note.reason))

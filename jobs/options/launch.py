@@ -1,0 +1,105 @@
+"""Several training processes on Ray, one a GPU, for both trainers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datapipe.errors import UserError
+from datapipe.line.cluster import LOCAL, connect, gpus_there
+
+
+@dataclass(frozen=True)
+class Launch:
+    """In how many processes a training runs, and where."""
+
+    workers: int = 1
+    """Processes; several run on Ray, each with a GPU of its own, which the cluster's autoscaler is
+    asked for. On CPUs with --device cpu, or where the cluster has no GPU and none is coming."""
+    address: str | None = None
+    """Ray cluster for several workers; the default is a local one."""
+    max_failures: int = 3
+    """Times that a run on Ray goes on from its latest checkpoint after losing a worker."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+        if self.address is not None and self.workers == 1:
+            raise ValueError("--address is for several --workers")
+        if self.max_failures < 0:
+            raise ValueError(f"--max-failures must not be negative, not {self.max_failures}")
+
+
+def on_ray(
+    launch: Launch, work: Callable[[], None], out: Path, device: str | None, *, quiet: bool
+) -> None:
+    """Run `work` in every worker, in this process's folder, with torch.distributed set up and the
+    worker's GPU current.
+
+    A worker that is lost takes the others along, and all are started again: `work` goes on from
+    its latest checkpoint. Ray's own notes go to out/ray. Raises the workers' UserError, and one
+    where the cluster has GPUs, or should have, but too few.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    where = connect(launch.address, log_to_driver=not quiet)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"work": work, "folder": Path.cwd()},
+        scaling_config=ScalingConfig(
+            num_workers=launch.workers, use_gpu=on_gpus(launch, device, where)
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=str(out.resolve()),
+            failure_config=FailureConfig(max_failures=launch.max_failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    except WorkerGroupError as failed:
+        for failure in failed.worker_failures.values():
+            cause = getattr(failure, "_base_exc", failure)  # Ray wraps what a worker raised
+            if isinstance(cause, UserError):
+                raise cause from failed
+        raise
+
+
+def on_gpus(launch: Launch, device: str | None, where: str) -> bool:
+    """Whether each worker gets a GPU of the cluster at `where`; waits for those on their way."""
+    if device == "cpu":
+        return False
+    there = gpus_there(launch.workers, where)
+    if there >= launch.workers:
+        return True
+    if there or device is not None:
+        raise UserError(
+            f"--workers {launch.workers}: each takes a GPU, the cluster has {there}, and no more "
+            "are on their way; give fewer workers, or --device cpu"
+        )
+    if where != LOCAL:
+        print("no GPU in the cluster and none on its way: training on CPUs", file=sys.stderr)
+    return False
+
+
+def _worker(config: dict[str, Any]) -> None:
+    from training.device import hush
+
+    hush()
+    enter(config["folder"])
+    config["work"]()
+
+
+def enter(folder: Path) -> None:
+    """Go from Ray's folder into the command's, from which relative paths are meant.
+
+    A node that lacks that one can only have been given absolute ones.
+    """
+    if folder.is_dir():
+        os.chdir(folder)

@@ -1,0 +1,184 @@
+"""The line of a run: which stages with which models, from the settings of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from datapipe.errors import UserError
+from datapipe.files import Folder
+from datapipe.line.cluster import gpus_held
+from datapipe.line.line import Line, LocalLine, RayLine
+from datapipe.line.stages import PrepareUnlessStored, Synthesize
+from datapipe.line.worker import Bounds
+from datapipe.prepare.prepare import Prepare, PrepareSettings
+from datapipe.record import YAWS
+from datapipe.run.info import RunInfo, Scoring, library_versions
+from datapipe.run.store import CandidateStore
+from datapipe.stage import Resources, Stage
+from filters.aesthetic import Aesthetic, load_aesthetic
+from filters.head_pose import SixDRepNet
+from filters.score import Score
+from jobs.options.engine import EngineOptions, FaceSettings
+
+Device = Literal["cpu", "cuda"]
+FLAT = tyro.conf.arg(name="")
+"""Options of a part without the part's name in front."""
+CPU = Resources(num_cpus=1.0)
+GPU = Resources(num_gpus=1.0, threads=3)
+"""Of a FLUX worker: while one sample is on the GPU, another's views are encoded and stored, and a
+third's reference is ready."""
+GPU_SHARE = Resources(num_gpus=0.25)
+"""Of a Score worker: face models and NIMA fill a small part of a GPU. After FLUX they share its
+worker, and measure one sample while the next is on the GPU."""
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What measures the views, besides the face models."""
+
+    aesthetic: Aesthetic = "auto"
+    """auto: NIMA where its package and weights are on this machine, else BRISQUE."""
+    nima_weights: Path | None = None
+    """NIMA's weights file."""
+    pose_model: Path | None = None
+    """ONNX export of a 6DRepNet-style head pose network; the default is the face models' own."""
+    device: Device = "cpu"
+    """Where buffalo_l, NIMA and the pose model measure views; prepare always works on the CPU."""
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """Which views are made."""
+
+    yaws: tuple[int, ...] = YAWS
+    """Degrees of the views; positive when the nose points to image right."""
+    seed: int = 0
+    """Of the run; every view's own seed is a hash of it, the key, the identity and the yaw."""
+
+    def __post_init__(self) -> None:
+        if not self.yaws or len(set(self.yaws)) != len(self.yaws):
+            raise ValueError(f"--yaws needs different yaws, not {self.yaws}")
+        if any(abs(yaw) > 90 for yaw in self.yaws):
+            raise ValueError(f"--yaws must lie between -90 and 90, not {self.yaws}")
+
+
+@dataclass(frozen=True)
+class LineSettings:
+    """Everything that shapes candidates and their scores."""
+
+    engine: Annotated[EngineOptions, FLAT] = field(default_factory=EngineOptions)
+    views: Annotated[ViewSettings, FLAT] = field(default_factory=ViewSettings)
+    faces: Annotated[FaceSettings, FLAT] = field(default_factory=FaceSettings)
+    score: Annotated[ScoreSettings, FLAT] = field(default_factory=ScoreSettings)
+    prepare: PrepareSettings = field(default_factory=PrepareSettings)
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Where the work runs."""
+
+    local: bool = False
+    """Run in this process, without Ray."""
+    address: str | None = None
+    """Ray cluster; the default is the one this process runs in, else a local one."""
+    workers: int | None = None
+    """CPU workers of all stages together; the default is one per CPU of the cluster."""
+    wait_for_nodes: float = 45.0
+    """Seconds that a cluster may lack what a stage needs, a GPU say. Nodes that an autoscaler is
+    already starting are waited for in any case."""
+    sample_seconds: float = 900.0
+    """What one sample may take at a worker, however it hangs; then the worker is ended and the
+    sample tried again, three times in all. Not with --local."""
+    worker_gigabytes: float = 8.0
+    """Memory that a CPU worker may hold before it is ended likewise. Not with --local."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+        if self.local and (self.address or self.workers):
+            raise ValueError("--local runs in one process: it takes no --address or --workers")
+        if self.wait_for_nodes < 0:
+            raise ValueError(f"--wait-for-nodes must not be negative, got {self.wait_for_nodes}")
+        for name in ("sample_seconds", "worker_gigabytes"):
+            if not getattr(self, name) > 0:
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} must be positive, not {getattr(self, name)}")
+
+
+def run_folder(out: str, corpus: str) -> tuple[Folder, str]:
+    """The run folder, and the corpus as run.json names it. Raises UserError."""
+    run, url = Folder(out), Folder(corpus).url
+    if f"{run.url}/".startswith(f"{url}/"):
+        raise UserError(
+            f"--out {out} lies in the corpus, which would take the run's own shards for videos; "
+            "choose a folder outside"
+        )
+    return run, url
+
+
+def start(settings: ClusterSettings, stages: Sequence[Stage], run: str = "") -> Line:
+    """The line, on the cluster or in this process; `run` is what the metrics name it."""
+    if settings.local:
+        return LocalLine(stages)
+    bounds = Bounds(settings.sample_seconds, settings.worker_gigabytes)
+    where = settings.address, settings.workers, settings.wait_for_nodes
+    return RayLine(stages, *where, bounds, run)
+
+
+def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage], RunInfo]:
+    """The three stages, not yet set up, and what run.json says of them."""
+    yaws, seed = settings.views.yaws, settings.views.seed
+    faces, engine = settings.faces.load("cpu"), settings.engine.load(yaws)
+    info = RunInfo(
+        corpus=corpus,
+        seed=seed,
+        settings={
+            "engine": engine.provenance(),
+            "yaws": list(yaws),
+            "faces": faces.provenance(),
+            "prepare": _shaping(settings.prepare),
+        },
+        scoring=Scoring(),
+        versions=library_versions(),
+    )
+    store = CandidateStore(run, info.settings_hash)
+    score = build_score(settings.faces, settings.score, store)
+    prepare = Prepare(settings.prepare, faces, resources=CPU)
+    synthesize = Synthesize(
+        engine,
+        store,
+        yaws=yaws,
+        run_seed=seed,
+        provenance=info.settings,
+        resources=CPU if settings.engine.engine == "mesh" else GPU,
+    )
+    stages: list[Stage] = [PrepareUnlessStored(prepare, store), synthesize, score]
+    return stages, replace(info, scoring=scoring_of(score), gpus=gpus_held(stages))
+
+
+def _shaping(settings: PrepareSettings) -> dict[str, Any]:
+    """Prepare's settings without the time limit, which may be raised when a run is continued."""
+    return {name: value for name, value in asdict(settings).items() if name != "request_seconds"}
+
+
+def build_score(faces: FaceSettings, settings: ScoreSettings, store: CandidateStore) -> Score:
+    """The Score stage, not yet set up."""
+    return Score(
+        store,
+        faces.load(settings.device),
+        load_aesthetic(
+            settings.aesthetic, nima_weights=settings.nima_weights, device=settings.device
+        ),
+        resources=CPU if settings.device == "cpu" else GPU_SHARE,
+        pose=SixDRepNet(settings.pose_model, settings.device) if settings.pose_model else None,
+    )
+
+
+def scoring_of(score: Score) -> Scoring:
+    """What run.json says of a Score stage."""
+    return Scoring(scorers=score.provenance(), labels=score.labels())

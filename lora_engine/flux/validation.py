@@ -1,0 +1,147 @@
+"""A validation during training: the learner's transformer makes views of held-out people.
+
+Validation: views of people the training never saw, measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+
+from datapipe.files import Folder
+from datapipe.pictures import encode_jpeg
+from datapipe.record import Image
+from lora_engine.flux.denoise import Denoiser
+from lora_engine.flux.learner import Learner
+from lora_engine.flux.prompts import PromptEmbeddings
+from lora_engine.flux.settings import Inputs, TrainSettings
+from lora_engine.flux.synthesizer import FluxSettings
+from lora_engine.views import Measured, Person, grid, summary
+from training import parallel
+
+Measure = Callable[[Image, Sequence[Image]], Sequence[Measured]]
+"""(reference, views) to one Measured for each view."""
+
+Synthesize = Callable[[Image, Sequence[int], Sequence[int]], Sequence[Image]]
+"""(reference, yaws, seeds) to one view for each yaw."""
+
+
+def validate(
+    people: Iterable[tuple[str, Image]],
+    yaws: Sequence[int],
+    synthesize: Synthesize,
+    measure: Measure,
+) -> list[Person]:
+    """Make and measure every person's views; the seeds depend on person and yaw alone."""
+    done = []
+    for key, reference in people:
+        views = synthesize(reference, yaws, [_seed(key, yaw) for yaw in yaws])
+        measured = measure(reference, views)
+        done.append(
+            Person(
+                key,
+                reference,
+                dict(zip(yaws, views, strict=True)),
+                dict(zip(yaws, measured, strict=True)),
+            )
+        )
+    return done
+
+
+def _seed(key: str, yaw: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"validation:{key}:{yaw}".encode()).digest()[:7])
+
+
+BASE = "base"
+
+
+class Trial:
+    """Each process takes its share of the people; the first writes pictures to `validation/`."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        inputs: Inputs,
+        learner: Learner,
+        embeddings: PromptEmbeddings,
+        measure: Measure,
+    ) -> None:
+        """Reads the held-out people's portraits."""
+        self._settings = settings
+        self._inputs = inputs
+        self._learner = learner
+        self._embeddings = embeddings
+        self._measure = measure
+        self._folder = Folder(settings.out).folder("validation")
+        self._off: dict[str, object] | None = None
+        if self._folder.exists(f"{BASE}.json"):
+            self._off = json.loads(self._folder.read_text(f"{BASE}.json"))
+        held = inputs.pairs.subjects("validation")
+        frontal = (one for one in held if 0 in one.yaws)
+        self._people = [
+            (one.key, one.frame(0).image()) for one in islice(frontal, settings.validation_people)
+        ]
+
+    def run(self, step: int) -> dict[str, object]:
+        """Figures with the adapter (averaged weights) and, from the first time on, without."""
+        with self._learner.averaged():
+            on = self._measured(adapter=True)
+        self._write(f"{step:06d}", on)
+        if self._off is None:
+            base = self._measured(adapter=False)
+            self._write(BASE, base)
+            self._off = summary(base)
+        return {"on": summary(on), "off": self._off}
+
+    def _write(self, name: str, people: list[Person]) -> None:
+        if parallel.rank() == 0:
+            self._folder.put(f"{name}.jpg", encode_jpeg(grid(people)))
+            self._folder.put(f"{name}.json", json.dumps(summary(people)).encode())
+
+    def _measured(self, adapter: bool) -> list[Person]:
+        """All processes' people. The base alone is stock Kontext, whatever the LoRA learns."""
+        with self._denoiser(adapter) as denoiser:
+            mine = parallel.own(self._people)
+            spare = self._people[: 1 if self._idle(len(mine)) else 0]
+            people = validate([*mine, *spare], self._settings.yaws, denoiser, self._measure)
+        parts = parallel.gathered(people[: len(mine)])
+        return [person for part in parts for person in part]
+
+    def _idle(self, own: int) -> bool:
+        """Whether this process has fewer people than others who need its part of the base."""
+        return self._settings.shard and own < -(-len(self._people) // parallel.processes())
+
+    @contextmanager
+    def _denoiser(self, adapter: bool) -> Iterator[Denoiser]:
+        """The VAE is in memory within the block only."""
+        path, transformer = self._inputs.base.path, self._learner.transformer
+        device, dtype = transformer.device, self._embeddings.tokens[0].dtype
+        autoencoder = AutoencoderKL.from_pretrained(
+            path / "vae", dtype=dtype, use_safetensors=True
+        ).to(device)
+        settings = FluxSettings(
+            base=str(path), yaws=self._settings.yaws, steps=self._settings.validation_steps,
+            # processes that share a base must make the same number of passes
+            micro_batch=1 if self._settings.shard else None,
+        )  # fmt: skip
+        transformer.eval()
+        if not adapter:
+            transformer.disable_adapters()
+        try:
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                yield Denoiser(
+                    settings, self._settings.resolution, transformer, autoencoder,
+                    FlowMatchEulerDiscreteScheduler.from_pretrained(path / "scheduler"),
+                    self._embeddings, self._learner.reference_kv if adapter else None,
+                )  # fmt: skip
+        finally:
+            transformer.enable_adapters()
+            transformer.train()
+            if self._learner.reference_kv is not None:
+                self._learner.reference_kv.clear()

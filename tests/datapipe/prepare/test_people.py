@@ -1,0 +1,96 @@
+"""Laws of grouping faces into people."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datapipe.faces.base import Face
+from datapipe.prepare.people import Sighting, attach, group, iou
+from datapipe.record import Pose
+
+POINTS = np.zeros((5, 2), np.float32)
+
+
+def sighting(frame: int, who: int, left: float, side: float = 100, yaw: float = 0) -> Sighting:
+    """A face whose detector score tells who it is."""
+    box = (left, 0.0, left + side, side)
+    return Sighting(frame, Face(box, POINTS, who / 10, Pose(yaw, 0, 0)))
+
+
+def embed(sightings) -> np.ndarray:
+    """Each person has a direction of their own."""
+    return np.stack([np.eye(10, dtype=np.float32)[round(s.face.score * 10)] for s in sightings])
+
+
+def never(one: int, other: int) -> bool:
+    return False
+
+
+def always(one: int, other: int) -> bool:
+    return True
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.integers(0, 4), max_size=5), max_size=10), st.booleans())
+def test_two_faces_of_one_frame_are_two_people_and_none_is_lost(frames, same_shot):
+    """Even faces that a recogniser takes for one person."""
+    probes = [
+        [sighting(index, who, 40.0 * place) for place, who in enumerate(people)]
+        for index, people in enumerate(frames)
+    ]
+    people = group(probes, always if same_shot else never, embed, 0.4)
+    for person in people:
+        indices = [s.frame for s in person.sightings]
+        assert len(indices) == len(set(indices))
+    assert sum(len(p.sightings) for p in people) == sum(map(len, probes))
+
+
+def test_a_face_that_moves_between_shots_is_known_by_its_embedding():
+    """Places change with every cut; faces do not."""
+    probes = [[sighting(n, n % 2, 300.0 * (n % 3))] for n in range(12)]
+    people = group(probes, never, embed, 0.4)
+    assert sorted(len(person.sightings) for person in people) == [6, 6]
+    for person in people:
+        assert len({s.face.score for s in person.sightings}) == 1
+
+
+def test_few_faces_of_a_track_are_embedded():
+    """A face that stays in its place costs two embeddings however often it is seen."""
+    count = 0
+
+    def counted(sightings):
+        nonlocal count
+        count += len(sightings)
+        return embed(sightings)
+
+    probes = [[sighting(n, 0, n), sighting(n, 1, 200 + n)] for n in range(16)]
+    assert len(group(probes, always, counted, 0.4)) == 2
+    assert count == 4
+
+
+def test_the_largest_and_longest_seen_comes_first():
+    """Prominence is size summed over time; who is only seen from the side comes last."""
+    probes = [
+        [sighting(n, 0, 0, side=50), sighting(n, 1, 200, side=90, yaw=80)]
+        + ([sighting(n, 2, 400, side=60)] if n < 8 else [])
+        for n in range(10)
+    ]
+    people = group(probes, always, embed, 0.4)
+    assert [round(p.sightings[0].face.score * 10) for p in people] == [0, 2, 1]
+
+
+def test_a_face_goes_to_the_best_overlap_and_to_one_person_only():
+    """Two people near each other each keep their own."""
+    people = group([[sighting(0, 0, 0), sighting(0, 1, 60)]], always, embed, 0.4)
+    later = [sighting(1, 1, 55), sighting(1, 0, 5)]
+    assert len(attach(people, later, always)) == 2
+    for person in people:
+        assert len({s.face.score for s in person.sightings}) == 1
+
+
+@given(*[st.tuples(*[st.floats(-50, 50)] * 2, *[st.floats(1, 50)] * 2)] * 2)
+def test_overlap_is_symmetric_and_between_0_and_1(a, b):
+    """And 1 for a box with itself."""
+    one, other = ((x, y, x + w, y + h) for x, y, w, h in (a, b))
+    assert 0 <= iou(one, other) == iou(other, one) <= 1
+    assert abs(iou(one, one) - 1) < 1e-9

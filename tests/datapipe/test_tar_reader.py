@@ -1,0 +1,105 @@
+"""The reader of untrusted tars: what tarfile writes it reads, what is hostile it refuses."""
+
+import contextlib
+import hashlib
+import io
+import resource
+import tarfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datapipe import tar
+from datapipe.tar import TarReader
+
+NAMES = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=150
+).filter(lambda name: name.strip("/ ") == name)
+
+
+def tar_of(members):
+    buffer = io.BytesIO()
+    with tar.open_writer(buffer) as writer:
+        for name, data in members:
+            tar.add(writer, name, data)
+    return buffer.getvalue()
+
+
+def read(data, limit=1 << 20):
+    reader = TarReader(io.BytesIO(data))
+    found = [(entry.name, entry.size, entry.data) for entry in reader.entries(".json", limit)]
+    return found, reader.finish()
+
+
+@given(members=st.lists(st.tuples(NAMES, st.binary(max_size=2000))))
+def test_what_is_written_is_read(members):
+    """Any names, long and in any script, any sizes, in order; and the hash of the whole file."""
+    data = tar_of(members)
+    found, (digest, size) = read(data)
+    assert [(name, length) for name, length, _ in found] == [(n, len(d)) for n, d in members]
+    assert (digest, size) == (hashlib.sha256(data).hexdigest(), len(data))
+
+
+def test_only_small_members_that_are_asked_for_are_held():
+    """JSON within the limit comes with its bytes; nothing else does."""
+    found, _ = read(tar_of([("a.json", b"12"), ("b.json", b"123"), ("c.jpg", b"1")]), limit=2)
+    assert [data for _, _, data in found] == [b"12", None, None]
+
+
+@given(data=st.binary(max_size=3000))
+def test_noise_is_refused_and_nothing_else_happens(data):
+    """Any bytes either read as a tar or raise ReadError."""
+    with contextlib.suppress(tarfile.ReadError):
+        read(data)
+
+
+@given(cut=st.integers(0, 4000), flip=st.integers(0, 4000), to=st.integers(0, 255))
+def test_damage_anywhere_is_survived(cut, flip, to):
+    """A tar cut short or with a changed byte reads or raises ReadError, never anything else."""
+    data = bytearray(tar_of([("n" * 120 + ".json", b"{}"), ("b.mp4", b"x" * 700)]))
+    data[flip % len(data)] = to
+    with contextlib.suppress(tarfile.ReadError):
+        read(bytes(data[: len(data) - cut]))
+
+
+def special(kind, **values):
+    info = tarfile.TarInfo("../../outside")
+    info.type = kind
+    for name, value in values.items():
+        setattr(info, name, value)
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE),
+        *(tarfile.GNUTYPE_SPARSE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE),
+    ],
+)
+def test_anything_but_plain_files_is_refused(kind):
+    """Links, devices, folders and sparse files have no place in a shard."""
+    with pytest.raises(tarfile.ReadError, match="not a plain file"):
+        read(special(kind) + bytes(1024))
+
+
+def test_an_extended_header_of_any_size_costs_no_memory():
+    """A header that claims 8 GB is refused before it is read."""
+    claim = special(tarfile.XHDTYPE, size=8 << 30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(tarfile.ReadError, match="extended header of 8589934592 bytes"):
+        read(claim + bytes(1024))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize("size", ["-5", "1e9", "٣", "9" * 30, "0x1"])
+def test_a_size_that_is_no_number_is_refused(size):
+    """The size in an extended header is text, and is checked as such."""
+    value = f"size={size}\n".encode()
+    record = f"{len(value) + 3} ".encode() + value
+    record = f"{len(record):02d} ".encode() + value
+    header = special(tarfile.XHDTYPE, size=len(record))
+    body = record + bytes(-len(record) % 512)
+    with pytest.raises(tarfile.ReadError, match="no valid size"):
+        read(header + body + special(tarfile.REGTYPE) + bytes(1024))

@@ -1,0 +1,184 @@
+"""The judge of tables says what the judge of rows says."""
+
+import random
+from dataclasses import asdict, replace
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datapipe.record import YAWS, Scores
+from filters.judge import Judge
+from filters.judge_sql import TableJudge
+from filters.rules import AestheticRule, IdentityRule, PoseRule, Rules, SharpnessRule
+from filters.rules_file import load_rules
+
+SFACE = load_rules(None, yaws=YAWS, recogniser="sface", aesthetic_scorer="brisque")
+BUFFALO = load_rules(None, yaws=YAWS, recogniser="w600k_r50", aesthetic_scorer="nima")
+NARROW = load_rules(None, yaws=(-10, 0, 10), recogniser="sface", aesthetic_scorer="brisque")
+LENIENT = replace(BUFFALO, reference_must_pass=False, minimum_views=1)
+
+
+def values(rules, yaw):
+    """For each score what often passes, what sits on a threshold or just under, and None."""
+    sharp, pose, cosine = rules.sharpness, rules.pose, rules.identity.threshold(yaw)
+    edges = {
+        "sharpness": (sharp.minimum, 1.0),
+        "sharpness_ratio": (sharp.ratio, 1.0),
+        "aesthetic": (rules.aesthetic.minimum, 100.0),
+        "identity_cosine": (cosine, 0.9),
+    }
+    found = {name: [None, at - 1e-4, at, good, good, good] for name, (at, good) in edges.items()}
+    for scores in found.values():
+        scores += [float("nan"), float("inf")]
+    found["aesthetic"] += [rules.aesthetic.reference, rules.aesthetic.reference - 1e-4]
+    turned = [0.0, 0.0, 0.0, pose.tolerance, -pose.tolerance - 1e-4, 60.0]
+    profile = [pose.profile_minimum, -pose.profile_minimum, pose.profile_minimum - 1e-4]
+    found["measured_yaw"] = [None, *(yaw + off for off in turned), *profile]
+    for name in ("pitch", "roll"):
+        most = getattr(pose, name)
+        found[f"measured_{name}"] = [None, 0.0, 0.0, 0.0, most, -most, most + 1e-4]
+    return found | {"detected": [True, True, True, True, False]}
+
+
+def some_rows(rules, seed):
+    """Some samples: for each identity the scores of its reference and of some of its views."""
+    pick = random.Random(seed)
+
+    def scores(yaw):
+        return asdict(Scores(**{k: pick.choice(v) for k, v in values(rules, yaw).items()}))
+
+    references, views = [], []
+    for sample in range(pick.randint(1, 5)):
+        for identity in range(pick.randint(1, 3)):
+            place = {"key": f"clip{sample}", "identity": identity}
+            references.append(place | scores(0))
+            for yaw in pick.sample(rules.yaws, pick.randint(0, len(rules.yaws))):
+                views.append(place | {"yaw": yaw} | scores(yaw))
+    pick.shuffle(references)
+    pick.shuffle(views)
+    return references, views
+
+
+SCHEMA = [("key", pa.string()), ("identity", pa.int32())]
+SCORES = [(n, pa.bool_() if n == "detected" else pa.float64()) for n in Scores.__annotations__]
+
+
+def tables(references, views):
+    return (
+        pa.Table.from_pylist(references, pa.schema(SCHEMA + SCORES)),
+        pa.Table.from_pylist(views, pa.schema([*SCHEMA, ("yaw", pa.int32()), *SCORES])),
+    )
+
+
+some_yaws = st.sets(st.integers(-90, 90), max_size=8).map(lambda yaws: {0} | yaws)
+
+
+@st.composite
+def any_rules(draw, yaws=None):
+    """Rules for any yaws, with any reach of the recogniser; 0 is always there to rest on."""
+    yaws = draw(some_yaws) if yaws is None else yaws
+    verified = draw(st.floats(0, 90))
+    angles = [0, *sorted(draw(st.sets(st.integers(1, 90), max_size=3)))]
+    score = st.floats(0, 1)
+    identity = IdentityRule(
+        "any",
+        curve=tuple((angle, draw(score)) for angle in angles),
+        verified_to=verified,
+        judged_to=draw(st.floats(verified, 90)),
+    )
+    return Rules(
+        yaws=tuple(sorted(yaws)),
+        minimum_views=draw(st.integers(1, len(yaws))),
+        reference_must_pass=draw(st.booleans()),
+        sharpness=SharpnessRule(draw(score), draw(score)),
+        aesthetic=AestheticRule("any", draw(score), draw(score)),
+        pose=PoseRule(
+            tolerance=draw(st.floats(0.1, 45)),
+            profile_minimum=draw(st.floats(45, 89)),
+            pitch=draw(st.floats(0.1, 90)),
+            roll=draw(st.floats(0.1, 180)),
+            level_to=draw(st.floats(0, 89)),
+        ),
+        identity=identity,
+    )
+
+
+@settings(max_examples=120)
+@given(
+    rules=st.sampled_from([SFACE, BUFFALO, NARROW, LENIENT]) | any_rules(),
+    seed=st.integers(0, 2**32),
+)
+def test_both_judges_agree_on_every_row(rules, seed):
+    """For any rules and samples the reasons, and what is kept, are those of the judge of rows."""
+    references, views = some_rows(rules, seed)
+    found = TableJudge(rules)(*tables(references, views))
+    wanted, kept = {}, set()
+    for key in {row["key"] for row in references}:
+        mine = ([row for row in table if row["key"] == key] for table in (references, views))
+        verdict = Judge(rules).rows(*mine)
+        for index, identity in enumerate(verdict.identities):
+            wanted[key, index] = identity.verdict.reason
+            for yaw, view in identity.views.items():
+                wanted[key, index, yaw] = view.reason
+                if identity.verdict.passed and view.passed:
+                    kept.add((key, index, yaw))
+    got = {
+        (row["key"], row["identity"], *([row["yaw"]] if "yaw" in row else [])): reason
+        for table, reasons in ((references, found.identities), (views, found.views))
+        for row, reason in zip(table, reasons.to_pylist(), strict=True)
+    }
+    assert got == wanted
+    places = [(row["key"], row["identity"], row["yaw"]) for row in views]
+    assert {
+        place for place, stays in zip(places, found.kept.to_pylist(), strict=True) if stays
+    } == kept
+
+
+two_rules = some_yaws.flatmap(lambda yaws: st.tuples(any_rules(yaws), any_rules(yaws)))
+
+
+@settings(max_examples=40)
+@given(two=st.tuples(st.just(SFACE), st.just(LENIENT)) | two_rules, seed=st.integers(0, 2**32))
+def test_two_judges_at_once_say_what_each_says_alone(two, seed):
+    """Of every identity and view, with what is kept, whatever order the rows have."""
+    a, b = (TableJudge(rules) for rules in two)
+    rows = references, views = tables(*some_rows(two[0], seed))
+    alone = [judge(*rows) for judge in (a, b)]
+    with duckdb.connect() as connection:
+        connection.register("refs", references)
+        connection.register("views", views)
+        a.compare(connection, b)
+        identities = connection.execute(
+            "SELECT key, identity, a, b FROM both_identities"
+        ).fetchall()
+        found = connection.execute(
+            "SELECT key, identity, yaw, a, b, kept_a, kept_b FROM both_views"
+        ).fetchall()
+    wanted = [column.to_pylist() for column in (references["key"], references["identity"])]
+    wanted += [verdicts.identities.to_pylist() for verdicts in alone]
+    assert sorted(identities, key=str) == sorted(zip(*wanted, strict=True), key=str)
+    wanted = [views[name].to_pylist() for name in ("key", "identity", "yaw")]
+    wanted += [verdicts.views.to_pylist() for verdicts in alone]
+    wanted += [verdicts.kept.to_pylist() for verdicts in alone]
+    assert sorted(found, key=str) == sorted(zip(*wanted, strict=True), key=str)
+
+
+def test_nothing_to_judge_is_no_error():
+    """Empty tables give empty verdicts."""
+    found = TableJudge(SFACE)(*tables([], []))
+    assert (len(found.identities), len(found.views)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("identity", "yaw", "message"), [(0, 45, "at another yaw"), (1, 30, "no reference")]
+)
+def test_rows_the_rules_do_not_cover_are_refused(identity, yaw, message):
+    """A yaw the rules are not for, or a view without a reference, is a fault, not a verdict."""
+    place = {"key": "clip", "identity": 0}
+    plain = asdict(Scores(detected=True))
+    view = {"key": "clip", "identity": identity, "yaw": yaw} | plain
+    with pytest.raises(ValueError, match=message):
+        TableJudge(SFACE)(*tables([place | plain], [view]))

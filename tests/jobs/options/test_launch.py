@@ -1,0 +1,107 @@
+"""Training processes on Ray: what they are given, and how their mistakes come back."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from datapipe.errors import UserError
+from datapipe.line.cluster import LOCAL
+from harmoview.encode.settings import EncodeSettings
+from jobs.encode import Settings, share_out
+from jobs.options.launch import Launch, on_gpus, on_ray
+from tests.datapipe.line.test_cluster import asked_for
+
+ENCODE = Settings("shards", "out", EncodeSettings(base="wan", vit="none"), workers=2)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_users_mistake_in_a_worker_comes_back_as_one(tmp_path, monkeypatch):
+    """Not as Ray's report of a failed worker; every worker knows its rank and the others.
+
+    Its relative paths are the command's.
+    """
+    import ray
+
+    monkeypatch.chdir(tmp_path)
+
+    def work() -> None:
+        from datapipe.errors import UserError
+        from training import parallel
+
+        Path(f"{parallel.rank()} of {parallel.processes()}").touch()
+        parallel.wait_for_all()
+        raise UserError("the checkpoint is of another model")
+
+    launch = Launch(workers=2, max_failures=0)
+    try:
+        with pytest.raises(UserError, match="of another model"):
+            on_ray(launch, work, Path(), "cpu", quiet=True)
+    finally:
+        ray.shutdown()
+    assert {path.name for path in tmp_path.glob("* of *")} == {"0 of 2", "1 of 2"}
+
+
+@pytest.mark.parametrize("bad", [{"workers": 0}, {"address": "auto"}, {"max_failures": -1}])
+def test_settings_that_cannot_be_are_refused(bad):
+    """No workers, a cluster for none, a negative number of losses."""
+    with pytest.raises(ValueError, match="--"):
+        Launch(**bad)
+
+
+@pytest.fixture
+def cluster():
+    """A head node without a GPU, and the driver joined to it."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    ray.init(made.address, log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_gpus_that_come_later_are_asked_and_waited_for(cluster):
+    """By training and by encoding: a cluster that has scaled its GPU nodes down has GPUs."""
+    with ThreadPoolExecutor() as pool:
+        training = pool.submit(on_gpus, Launch(workers=2), None, cluster.address)
+        encoding = pool.submit(share_out, ENCODE, cluster.address, 8)
+        asked_for(cluster.address, ["{'GPU': 1.0}"] * 2)
+        cluster.add_node(num_cpus=0, num_gpus=2)
+        assert training.result()
+        assert encoding.result() == (2, "cuda", {"num_gpus": 1.0})
+    asked_for(cluster.address, [])
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_cpus_are_taken_where_no_gpu_is_coming(cluster, monkeypatch, capsys):
+    """Which is said; it is a mistake where GPUs were asked for, or are too few."""
+    monkeypatch.setattr("datapipe.line.cluster.WAIT", 1.0)
+    assert not on_gpus(Launch(workers=2), None, cluster.address)
+    assert "training on CPUs" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"--workers 2: .* has 0"):
+        on_gpus(Launch(workers=2), "cuda", cluster.address)
+    with pytest.raises(UserError, match="--device cuda"):
+        share_out(replace(ENCODE, device="cuda"), cluster.address, 8)
+    cluster.add_node(num_cpus=0, num_gpus=1)
+    with pytest.raises(UserError, match=r"--workers 2: .* has 1"):
+        on_gpus(Launch(workers=2), None, cluster.address)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_nothing_is_waited_for_on_cpus(cluster, monkeypatch):
+    """Neither where CPUs were asked for nor on this machine's own cluster."""
+    monkeypatch.setattr("datapipe.line.cluster.WAIT", float("inf"))
+    assert not on_gpus(Launch(workers=2), "cpu", cluster.address)
+    assert not on_gpus(Launch(workers=2), None, LOCAL)
+    assert share_out(replace(ENCODE, device="cpu"), cluster.address, 8)[1] == "cpu"
+    assert share_out(ENCODE, LOCAL, 8)[1] == "cpu"

@@ -1,0 +1,106 @@
+"""What this machine's device does best: precision, attention kernel, compilation, batch size."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from typing import Any
+
+import torch
+
+from datapipe.errors import UserError
+from training.options import Precision
+
+_LIVE_FLOATS = 48
+"""Floats a token keeps alive at the peak of a block, in units of the model's width: queries, keys,
+values, the MLP's 4 + 1 widths twice over, residuals, and attention's workspace."""
+
+
+def hush() -> None:
+    """No bars and no advice from the model libraries; call it before they are imported."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    for noisy in ("torchao", "torch.utils._pytree", "bitsandbytes"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    of_diffusers.set_verbosity_error()
+    of_transformers.set_verbosity_error()
+    of_transformers.disable_progress_bar()
+    of_diffusers.disable_progress_bar()
+
+
+def device_named(name: str | None) -> torch.device:
+    """That device, or the best there is. Raises UserError when it is not there."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: torch sees no GPU here; leave it out or use cpu")
+    return device
+
+
+def precision_named(name: Precision | None, device: torch.device) -> torch.dtype:
+    """That dtype; bfloat16 on a GPU and float32 on a CPU where none is asked for."""
+    if name is None:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
+
+
+def forget(device: torch.device) -> None:
+    """Give the memory of dropped models back; sharded ones are in cycles."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def best_attention(device: torch.device, dtype: torch.dtype, *, learns: bool = False) -> str:
+    """Diffusers' name of the fastest installed attention that only rounds differently.
+
+    FlashAttention 3 is Hopper's, and has no backward pass as diffusers calls it; it and cuDNN's
+    take 16 bits only.
+    """
+    from diffusers.utils import is_flash_attn_3_available
+
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return "native"
+    generation = torch.cuda.get_device_capability(device)[0]
+    if generation == 9 and not learns and is_flash_attn_3_available():
+        return "_flash_3"
+    return "_native_cudnn" if generation >= 9 else "native"
+
+
+def check_attention(name: str) -> None:
+    """Raises UserError for a name that diffusers does not know."""
+    from diffusers.models.attention_dispatch import AttentionBackendName
+
+    known = sorted(backend.value for backend in AttentionBackendName)
+    if name.lower() not in known:
+        raise UserError(f"--attention {name}: must be one of {', '.join(known)}")
+
+
+def use_attention(transformer: Any, name: str) -> None:
+    """Set the kernel, after any change of processors. Raises UserError where it is not there.
+
+    Of this model only: diffusers also makes it the process's, and the stock pipeline beside it,
+    or an exact one, would no longer be what they are.
+    """
+    from diffusers.models.attention_dispatch import attention_backend
+
+    if name != "native":
+        try:
+            with attention_backend():  # which puts the process's back at its end
+                transformer.set_attention_backend(name)
+        except (ValueError, RuntimeError, ImportError) as wrong:
+            raise UserError(f"--attention {name}: {wrong}") from wrong
+
+
+def views_at_once(model: Any, tokens: int, views: int, device: torch.device) -> int:
+    """How many of `views` fit in the free memory together, at `tokens` tokens each."""
+    if device.type != "cuda":
+        return views
+    config = model.config
+    width = config.num_attention_heads * config.attention_head_dim
+    need = tokens * width * _LIVE_FLOATS * model.dtype.itemsize
+    free, _ = torch.cuda.mem_get_info(device)
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(min(views, max(1, (free + reserved) * 0.9 // need)))
