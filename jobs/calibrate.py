@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import md5
 from importlib.util import find_spec
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 import tyro
 
 from datapipe.faces.load import FACES
-from jobs import cli
+from jobs.cli import command
 
 if TYPE_CHECKING:
     from datapipe.faces.base import FaceAnalyzer
@@ -29,7 +28,7 @@ MOST_IDENTITIES = 3000
 
 
 @dataclass(frozen=True)
-class Settings:
+class CalibrateSettings:
     """Find the thresholds that a recogniser needs, per yaw, and write them as a rules file.
 
     Each identity's views are compared with its own reference and with everyone else's. From RUN
@@ -89,7 +88,7 @@ class Settings:
             raise ValueError(f"--plot must end in .png or .svg, not {self.plot}")
 
 
-def execute(settings: Settings) -> None:
+def execute(settings: CalibrateSettings) -> None:
     """Draw, compare, report, write."""
     from datapipe.errors import UserError, install
     from filters.calibrate.result import conclude, rules_file
@@ -121,7 +120,7 @@ def execute(settings: Settings) -> None:
         print(f"rules: {settings.out}")
 
 
-def _drawn(settings: Settings) -> tuple[Rules, FaceAnalyzer, Drawn]:
+def _drawn(settings: CalibrateSettings) -> tuple[Rules, FaceAnalyzer, Drawn]:
     """The rules to start from, the recogniser, and the people. Raises UserError."""
     from datapipe.errors import UserError
     from datapipe.files import Folder
@@ -139,7 +138,9 @@ def _drawn(settings: Settings) -> tuple[Rules, FaceAnalyzer, Drawn]:
         return read(settings, source, show)
 
 
-def _of_run(settings: Settings, run: Folder, told: Told) -> tuple[Rules, FaceAnalyzer, Drawn]:
+def _of_run(
+    settings: CalibrateSettings, run: Folder, told: Told
+) -> tuple[Rules, FaceAnalyzer, Drawn]:
     from datapipe.errors import UserError
     from datapipe.run.info import load_info
     from filters.calibrate.people import from_run
@@ -156,7 +157,9 @@ def _of_run(settings: Settings, run: Folder, told: Told) -> tuple[Rules, FaceAna
     return base, faces, from_run(run, faces, settings.identities, _workers(settings), told)
 
 
-def _of_pairs(settings: Settings, folder: Folder, told: Told) -> tuple[Rules, FaceAnalyzer, Drawn]:
+def _of_pairs(
+    settings: CalibrateSettings, folder: Folder, told: Told
+) -> tuple[Rules, FaceAnalyzer, Drawn]:
     from filters.rules_file import load_rules
     from lora_engine.pairs import Pairs
 
@@ -196,7 +199,7 @@ def from_pairs(pairs: Pairs, faces: FaceAnalyzer, count: int, workers: int, told
     return replace(drawn, rendered=rendered)
 
 
-def _faces(settings: Settings, default: str) -> FaceAnalyzer:
+def _faces(settings: CalibrateSettings, default: str) -> FaceAnalyzer:
     from datapipe.errors import UserError
     from datapipe.faces.load import face_analyzer
 
@@ -207,12 +210,12 @@ def _faces(settings: Settings, default: str) -> FaceAnalyzer:
     return face_analyzer(chosen, device=settings.device, folder=settings.faces_folder)
 
 
-def _workers(settings: Settings) -> int:
+def _workers(settings: CalibrateSettings) -> int:
     cpus = len(os.sched_getaffinity(0)) if settings.device == "cpu" else 1
     return settings.workers or cpus
 
 
-def _report(settings: Settings, result: Result) -> None:
+def _report(settings: CalibrateSettings, result: Result) -> None:
     if settings.json:
         import json
 
@@ -223,9 +226,4 @@ def _report(settings: Settings, result: Result) -> None:
         print_tables(result)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "calibrate")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, CalibrateSettings, execute)

@@ -1,56 +1,19 @@
-"""The console script `harmoview`: finds the command and runs it, importing nothing else.
-
-How every command starts: arguments, errors, exit status.
-"""
+"""The console script `harmoview`, and what every command shares: arguments, errors, exit status."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from datapipe.errors import UserError
-from jobs.console.output import plain
 
 Settings = TypeVar("Settings")
-
-
-def run(
-    settings: type[Settings],
-    execute: Callable[[Settings], int | None],
-    argv: Sequence[str] | None,
-    prog: str,
-) -> int:
-    """Parse `argv` into `settings` and execute; exit status 0 done, 1 failed, 2 wrong arguments.
-
-    A user's mistake ends in one message on stderr; an unexpected error keeps its traceback.
-    """
-    import tyro  # a third of a second that `harmoview --help` need not pay
-
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    flags = (tyro.conf.FlagCreatePairsOff,)
-    try:
-        try:
-            parsed = tyro.cli(settings, args=argv, prog=f"harmoview {prog}", config=flags)
-        except SystemExit as end:  # --help (0) or arguments that do not parse (2)
-            return end.code if isinstance(end.code, int) else 2
-        except ValueError as wrong:  # a settings class refused a value
-            print(f"harmoview {prog}: {wrong}", file=sys.stderr)
-            return 2
-        return execute(parsed) or 0
-    except UserError as wrong:  # may quote keys and paths of a corpus
-        print(f"harmoview {prog}: {plain(str(wrong), lines=True)}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # whoever reads the output has seen enough: `… | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print(f"harmoview {prog}: interrupted", file=sys.stderr)
-        return 130
-
 
 COMMANDS = {
     "subjects": "render virtual subjects turning their heads, with exact yaw per frame",
@@ -76,7 +39,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 2 where there is no such command."""
+    """Run one command, importing no other; 2 where there is no such command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
@@ -95,6 +58,61 @@ def _help() -> str:
     return "\n".join(
         ["usage: harmoview COMMAND …", "", *lines, "", "harmoview COMMAND --help explains each."]
     )
+
+
+def command(
+    module: str, settings: type[Settings], execute: Callable[[Settings], int | None]
+) -> Callable[[Sequence[str] | None], int]:
+    """`main` of a command, named after the file of `execute`; `module` is the caller's `__name__`.
+
+    Call it last in a module: where that is being run, as `python -m jobs.MODULE`, the command runs
+    at once, and the process ends with its exit status.
+    """
+    prog = Path(inspect.getfile(execute)).stem.replace("_", "-")
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run(settings, execute, argv, prog)
+
+    if module == "__main__":
+        sys.exit(main())
+    return main
+
+
+def run(
+    settings: type[Settings],
+    execute: Callable[[Settings], int | None],
+    argv: Sequence[str] | None,
+    prog: str,
+) -> int:
+    """Parse `argv` into `settings` and execute; exit status 0 done, 1 failed, 2 wrong arguments.
+
+    A user's mistake ends in one message on stderr; an unexpected error keeps its traceback.
+    """
+    import tyro  # a third of a second that `harmoview --help` need not pay
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    flags = (tyro.conf.FlagCreatePairsOff,)
+    try:
+        try:
+            parsed = tyro.cli(settings, args=argv, prog=f"harmoview {prog}", config=flags)
+        except SystemExit as end:  # --help (0) or arguments that do not parse (2)
+            return end.code if isinstance(end.code, int) else 2
+        except ValueError as wrong:  # a settings class refused a value
+            print(f"harmoview {prog}: {wrong}", file=sys.stderr)
+            return 2
+        return execute(parsed) or 0
+    except UserError as wrong:
+        from jobs.console.output import plain  # half a second, likewise
+
+        # it may quote keys and paths of a corpus
+        print(f"harmoview {prog}: {plain(str(wrong), lines=True)}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever reads the output has seen enough: `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"harmoview {prog}: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

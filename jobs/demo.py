@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datapipe.files import Folder
 from dataset.inspect.stats import run_stats
-from jobs import cli, demo_training, stats, subjects, synthesize
+from jobs import demo_training, stats, subjects, synthesize
+from jobs.cli import command
 from jobs.demo_training import step
 from jobs.options.run_rules import applied, run_rules
 from jobs.report import write_report
@@ -19,7 +18,7 @@ BLUR = 0.005
 
 
 @dataclass(frozen=True)
-class Settings:
+class DemoSettings:
     """Make a small corpus of head-turn clips and run the main job on it.
 
     Besides the clips of one person there are one of two people, one of nobody, one out of focus and
@@ -32,7 +31,7 @@ class Settings:
     """Clips of one person."""
 
 
-def execute(settings: Settings) -> int:
+def execute(settings: DemoSettings) -> int:
     """The commands a user would type, one after the other."""
     corpus, run = settings.out / "corpus", settings.out / "run"
     sheet, report = settings.out / "sheet.jpg", settings.out / "report.html"
@@ -82,9 +81,4 @@ def soft_copy(clip: Path, out: Path) -> None:
     out.write_bytes(encode(blurred, (width, height), fps))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "demo")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, DemoSettings, execute)

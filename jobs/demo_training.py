@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 
 import tyro
 
-from jobs import cli, encode, train
+from jobs import encode, train
+from jobs.cli import command
 
 TINY: dict[str, Any] = {
     "num_attention_heads": 4, "attention_head_dim": 24, "ffn_dim": 256, "num_layers": 2,
@@ -22,7 +22,7 @@ STEPS = 20
 
 
 @dataclass(frozen=True)
-class Settings:
+class DemoTrainingSettings:
     """Encode shards and train all four phases with tiny random models, in less than a minute.
 
     It shows that the parts fit together. Nothing that such a model makes is worth looking at.
@@ -34,7 +34,7 @@ class Settings:
     """Folder for the tiny Wan, the encoded shards and the run; an earlier one is replaced."""
 
 
-def execute(settings: Settings) -> int:
+def execute(settings: DemoTrainingSettings) -> int:
     """The commands a user would type, one after the other."""
     out = settings.out
     for part in ("wan", "vit", "encoded", "run"):
@@ -93,16 +93,11 @@ def _tiny_models(out: Path) -> None:
     tower().save_pretrained(out / "vit")
 
 
-def step(command: Callable[[Sequence[str]], int], name: str, *arguments: object) -> int:
+def step(main: Callable[[Sequence[str]], int], name: str, *arguments: object) -> int:
     """A command as a user would type it, shown first."""
     words = [str(word) for word in arguments]
     print(f"\n$ harmoview {name} {shlex.join(words)}", flush=True)
-    return command(words)
+    return main(words)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "demo-training")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, DemoTrainingSettings, execute)

@@ -14,7 +14,7 @@ import tyro
 from datapipe.errors import UserError
 from datapipe.line.cluster import LOCAL, connect, gpus_there
 from harmoview.encode.settings import EncodeSettings
-from jobs import cli
+from jobs.cli import command
 from jobs.console.progress import progress
 from jobs.options.engine import need_train
 from jobs.options.launch import enter
@@ -30,7 +30,7 @@ RETRIES = 2
 
 
 @dataclass(frozen=True)
-class Settings:
+class EncodeShardsSettings:
     """Encode packed shards once, so that training need not.
 
     Run again it continues: a shard is encoded when its index is there. Samples that cannot be
@@ -59,7 +59,7 @@ class Settings:
             raise ValueError(f"--workers must be at least 1, not {self.workers}")
 
 
-def execute(settings: Settings) -> None:
+def execute(settings: EncodeShardsSettings) -> None:
     """Check, encode, sum up."""
     need_train("encode")
     from datapipe.files import Folder
@@ -85,7 +85,7 @@ def execute(settings: Settings) -> None:
         print(f"encoded {manifest.samples:,} samples into {out.url}{left_out}")
 
 
-def on_ray(settings: Settings) -> Work:
+def on_ray(settings: EncodeShardsSettings) -> Work:
     """Work by Ray actors, one shard a task."""
 
     def work(shards: Sequence[Shard]) -> Iterable[str | None]:
@@ -125,7 +125,9 @@ def on_ray(settings: Settings) -> Work:
     return work
 
 
-def share_out(settings: Settings, where: str, shards: int) -> tuple[int, str, dict[str, float]]:
+def share_out(
+    settings: EncodeShardsSettings, where: str, shards: int
+) -> tuple[int, str, dict[str, float]]:
     """How many workers, on which device, and what of the cluster at `where` each one takes.
 
     Waits for GPUs that are on their way.
@@ -173,15 +175,10 @@ def _hand_out(workers: Sequence[Any], shards: deque[Shard]) -> Iterator[str | No
                 streams[stream] = worker
 
 
-def _device(settings: Settings) -> str:
+def _device(settings: EncodeShardsSettings) -> str:
     from training.device import device_named
 
     return str(device_named(None if settings.device == "auto" else settings.device))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "encode")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, EncodeShardsSettings, execute)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jobs import cli
+from jobs.cli import command
 
 if TYPE_CHECKING:
     from harmoview.load import Loaded
 
 
 @dataclass(frozen=True)
-class Settings:
+class GenerateSettings:
     """Make a video of one or two people from pictures of them and a prompt.
 
     What is left at None follows the makers of the base; the numbers used are in the JSON beside
@@ -84,7 +83,7 @@ class Settings:
                 raise ValueError(f"--{name} must be at least 1, got {value}")
 
 
-def execute(settings: Settings) -> None:
+def execute(settings: GenerateSettings) -> None:
     """Check, load, generate, write."""
     from harmoview.identity import decode, read_identity
     from harmoview.load import check_base, load_pipeline
@@ -135,7 +134,7 @@ def _hush() -> None:
         library.utils.logging.disable_progress_bar()
 
 
-def _device(settings: Settings) -> str:
+def _device(settings: GenerateSettings) -> str:
     import torch
 
     from datapipe.errors import UserError
@@ -149,7 +148,7 @@ def _device(settings: Settings) -> str:
     return device
 
 
-def _resolve(settings: Settings, loaded: Loaded) -> dict[str, Any]:
+def _resolve(settings: GenerateSettings, loaded: Loaded) -> dict[str, Any]:
     """The settings with every None filled in from the base's recipe."""
     from harmoview.recipes import NEGATIVE_PROMPT
 
@@ -169,7 +168,9 @@ def _resolve(settings: Settings, loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _check(settings: Settings, loaded: Loaded, views: list[Any], used: dict[str, Any]) -> None:
+def _check(
+    settings: GenerateSettings, loaded: Loaded, views: list[Any], used: dict[str, Any]
+) -> None:
     from datapipe.errors import UserError
     from harmoview.model.references import check_identities
 
@@ -185,7 +186,7 @@ def _check(settings: Settings, loaded: Loaded, views: list[Any], used: dict[str,
         raise UserError(str(wrong)) from wrong
 
 
-def _place(loaded: Loaded, settings: Settings, device: str, shift: float) -> None:
+def _place(loaded: Loaded, settings: GenerateSettings, device: str, shift: float) -> None:
     import torch
 
     from harmoview.attention import use_best_attention
@@ -209,7 +210,7 @@ def _place(loaded: Loaded, settings: Settings, device: str, shift: float) -> Non
 
 
 def _write(
-    settings: Settings, used: dict[str, Any], files: list[dict[int, bytes]], frames: Any
+    settings: GenerateSettings, used: dict[str, Any], files: list[dict[int, bytes]], frames: Any
 ) -> None:
     import hashlib
     import json
@@ -233,9 +234,4 @@ def _write(
     Folder(beside.parent).put(beside.name, text.encode())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "generate")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, GenerateSettings, execute)

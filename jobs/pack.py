@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from jobs import cli
+from jobs.cli import command
 
 if TYPE_CHECKING:
     from datapipe.files import Folder
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
+class PackSettings:
     """Apply the rules to the scores of a run and write what passes as WebDataset shards.
 
     Needs no model. The same run and rules give the same bytes; an earlier pack in the same folder
@@ -69,7 +68,7 @@ class Settings:
         return ByPerson(cosine, self.validation, self.max_per_identity)
 
 
-def execute(settings: Settings) -> None:
+def execute(settings: PackSettings) -> None:
     """Pack and say what came of it."""
     from datapipe.files import Folder
     from datapipe.run.lock import locked
@@ -110,7 +109,7 @@ def _same_person(run: Folder) -> float:
 
 
 def _packed(
-    settings: Settings,
+    settings: PackSettings,
     run: Folder,
     out: Folder,
     rules: AppliedRules,
@@ -159,9 +158,4 @@ def people(manifest: Manifest, where: str) -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "pack")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, PackSettings, execute)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from jobs import cli
+from jobs.cli import command
 from jobs.options.engine import FaceSettings
 from lora_engine.acquire.settings import AcquireSettings
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
+class PairsSettings:
     """Pick from each head-rotation clip the sharpest frame at every canonical yaw.
 
     Writes WebDataset shards of subjects, split by identity, for `harmoview train-lora`. Run again
@@ -56,7 +55,7 @@ class Settings:
             raise ValueError(f"--workers must be at least 1, not {self.workers}")
 
 
-def execute(settings: Settings) -> int:
+def execute(settings: PairsSettings) -> int:
     """Look at the clips, put the subjects together, write the shards, report."""
     from datapipe.corpus import corpus
     from datapipe.errors import UserError
@@ -86,7 +85,7 @@ def execute(settings: Settings) -> int:
     return 0
 
 
-def _look(settings: Settings, stage: Acquire, samples: Sequence[Sample]) -> list[Clip]:
+def _look(settings: PairsSettings, stage: Acquire, samples: Sequence[Sample]) -> list[Clip]:
     """What became of each clip, in the order of the corpus."""
     from jobs.console.progress import progress
     from lora_engine.acquire.clips import acquire
@@ -101,9 +100,4 @@ def _look(settings: Settings, stage: Acquire, samples: Sequence[Sample]) -> list
     return [stage.clip(done[sample.key]) for sample in samples]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "pairs")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, PairsSettings, execute)

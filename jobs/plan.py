@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from datapipe.run.lock import locked
 from datapipe.stage import Stage
 from dataset.plan.pilot import Pilot, PilotTodo, Timed, draw, load_pilot, save_pilot
 from dataset.plan.plan import Cluster, measure, plan
-from jobs import cli
+from jobs.cli import command
 from jobs.console.plan import print_plan
 from jobs.console.progress import progress
 from jobs.options.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
@@ -60,7 +59,7 @@ class PlannedCluster:
 
 
 @dataclass(frozen=True)
-class Settings:
+class PlanSettings:
     """Run the line over a few videos, drawn uniformly over the whole corpus, and estimate what all
     of them will give and cost, with intervals.
 
@@ -91,7 +90,7 @@ class Settings:
             raise ValueError(f"--samples must be at least 1, not {self.samples}")
 
 
-def execute(settings: Settings) -> None:
+def execute(settings: PlanSettings) -> None:
     """Draw, run what is left to do, judge, estimate, print."""
     run, corpus = run_folder(settings.out, settings.corpus)
     with locked(run):
@@ -119,7 +118,7 @@ def _check_gpus(planned: PlannedCluster, info: RunInfo) -> None:
         )
 
 
-def _pilot(settings: Settings, run: Folder, corpus: str) -> Pilot:
+def _pilot(settings: PlanSettings, run: Folder, corpus: str) -> Pilot:
     """As it was drawn before, or from the listing."""
     seed = settings.line.views.seed
     pilot = load_pilot(run, settings.samples, seed)
@@ -136,7 +135,7 @@ def _pilot(settings: Settings, run: Folder, corpus: str) -> Pilot:
 
 
 def _work(
-    settings: Settings, run: Folder, info: RunInfo, pilot: Pilot, stages: Sequence[Stage]
+    settings: PlanSettings, run: Folder, info: RunInfo, pilot: Pilot, stages: Sequence[Stage]
 ) -> None:
     """The line over what the ledger lacks of the pilot; where that is nothing, nothing starts."""
     ledger = Ledger(run)
@@ -153,9 +152,4 @@ def _work(
         drive(line, todo, recorder, lambda counts: show(counts, left))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "plan")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, PlanSettings, execute)

@@ -6,7 +6,6 @@ import cProfile
 import os
 import pstats
 import shutil
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from jobs import cli
+from jobs.cli import command
 from jobs.options.line import FLAT, LineSettings
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ WAITS = 0.7
 
 
 @dataclass(frozen=True)
-class Settings:
+class ProfileSettings:
     """Take a few samples through the line in this process, three times: to warm up, against the
     clock, and under Python's profiler. Tells seconds by stage, the costly functions, and which
     stage bounds the line on this machine or on a cluster of --cpus and --gpus.
@@ -64,7 +63,7 @@ class Settings:
                 raise ValueError(f"--{name} must be above 0, not {value}")
 
 
-def execute(settings: Settings) -> None:
+def execute(settings: ProfileSettings) -> None:
     """Measure, print, write the file."""
     from datapipe.corpus import corpus as listed
     from datapipe.errors import UserError
@@ -188,9 +187,4 @@ def _short(file: str) -> str:
     return str(Path(*parts[after:]))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "profile")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, ProfileSettings, execute)

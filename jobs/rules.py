@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from jobs import cli
+from jobs.cli import command
 
 if TYPE_CHECKING:
     from datapipe.files import Folder
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RulesDiffSettings:
     """Compare two rules files on the scores of a run: which views and samples change sides.
 
     `harmoview rules diff A.toml B.toml --run RUN` says what packing with B instead of A would
@@ -48,7 +46,7 @@ class Settings:
             raise ValueError(f"--sheet-views must be from 1 to 200, not {self.sheet_views}")
 
 
-def execute(settings: Settings) -> None:
+def execute(settings: RulesDiffSettings) -> None:
     """Judge by both, print, draw."""
     from datapipe.files import Folder
     from dataset.inspect.diff import rules_diff
@@ -108,9 +106,4 @@ def _changed(a: Rules, b: Rules) -> list[dict[str, Any]]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "rules")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, RulesDiffSettings, execute)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -14,14 +12,14 @@ from datapipe.line.rescore import begin, rescore
 from datapipe.run.info import load_info
 from datapipe.run.lock import locked
 from datapipe.run.store import CandidateStore
-from jobs import cli
+from jobs.cli import command
 from jobs.console.output import plain
 from jobs.console.progress import progress
 from jobs.options.engine import FaceSettings
 from jobs.options.line import (
     FLAT,
     ClusterSettings,
-    ScoreSettings,
+    ScorerSettings,
     build_score,
     scoring_of,
     start,
@@ -29,7 +27,7 @@ from jobs.options.line import (
 
 
 @dataclass(frozen=True)
-class Settings:
+class ScoreSettings:
     """Measure the stored views of a run again; nothing is synthesised.
 
     The new scores take the place of the old ones when every candidate has them. Candidates that
@@ -40,13 +38,13 @@ class Settings:
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """The run folder."""
     faces: Annotated[FaceSettings, FLAT] = field(default_factory=FaceSettings)
-    score: Annotated[ScoreSettings, FLAT] = field(default_factory=ScoreSettings)
+    score: Annotated[ScorerSettings, FLAT] = field(default_factory=ScorerSettings)
     cluster: Annotated[ClusterSettings, FLAT] = field(default_factory=ClusterSettings)
     quiet: bool = False
     """Show no progress."""
 
 
-def execute(settings: Settings) -> None:
+def execute(settings: ScoreSettings) -> None:
     """Score into a new generation, then switch to it."""
     run = Folder(settings.run)
     load_info(run)  # a folder that is no run gets no lock file
@@ -70,9 +68,4 @@ def execute(settings: Settings) -> None:
             )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "score")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, ScoreSettings, execute)

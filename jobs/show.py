@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from jobs import cli
+from jobs.cli import command
 
 
 @dataclass(frozen=True)
-class Settings:
+class ShowSettings:
     """Show one sample of a run: where it came from, what was made of it, and why it is kept or not.
 
     Judges the stored scores; needs no model and changes nothing.
@@ -34,7 +32,7 @@ class Settings:
     """Print JSON instead of text; docs/inspect.md describes it."""
 
 
-def execute(settings: Settings) -> None:
+def execute(settings: ShowSettings) -> None:
     """Look the sample up, print, draw."""
     from datapipe.errors import UserError
     from datapipe.files import Folder
@@ -62,9 +60,4 @@ def execute(settings: Settings) -> None:
             print(f"picture: {settings.image}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "show")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, ShowSettings, execute)

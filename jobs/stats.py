@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from jobs import cli
+from jobs.cli import command
 
 if TYPE_CHECKING:
     from datapipe.files import Folder
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
+class StatsSettings:
     """Show what became of a run: the way from videos to shards, views per yaw, reasons with
     examples, seconds per stage and sample, the slowest and most failing folders and tars.
 
@@ -47,7 +45,7 @@ class Settings:
             raise ValueError(f"--sheet-samples must be from 1 to 100, not {self.sheet_samples}")
 
 
-def execute(settings: Settings) -> None:
+def execute(settings: StatsSettings) -> None:
     """Count, print, draw."""
     from datapipe.files import Folder
     from dataset.inspect.stats import run_stats
@@ -88,9 +86,4 @@ def write_sheet(run: Folder, rules: Rules, path: Path, samples: int) -> None:
     write(path, contact_sheet(run, explained(rules), samples))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "stats")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, StatsSettings, execute)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+from jobs.cli import command
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,4 @@ def execute(settings: SubjectsSettings) -> None:
     print(f"{len(todo)} clips made, {kept} kept from before: {settings.out}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    from jobs.cli import run
-
-    return run(SubjectsSettings, execute, argv, "subjects")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, SubjectsSettings, execute)

@@ -12,7 +12,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,7 @@ from typing import Annotated, Any
 import tyro
 
 from datapipe.errors import UserError
-from jobs.cli import COMMANDS
-from jobs.cli import run as run_command
+from jobs.cli import COMMANDS, command
 from jobs.console.progress import Show, parse, progress
 
 
@@ -84,7 +83,7 @@ GIVE_UP = 300.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class SubmitSettings:
     """Submit a harmoview command as a Ray job, follow its log, and end with its exit status.
 
     harmoview submit --address http://HEAD:8265 -- synthesize s3://corpus --out s3://run
@@ -127,7 +126,7 @@ class Settings:
                 raise ValueError(f"--env {name}: there is no such variable here; give {name}=VALUE")
 
 
-def execute(settings: Settings) -> int:
+def execute(settings: SubmitSettings) -> int:
     """Submit, follow. The job's exit status; 130 when only the following was interrupted."""
     _use_token()
     from ray.exceptions import AuthenticationError
@@ -141,7 +140,7 @@ def execute(settings: Settings) -> int:
         ) from wrong
 
 
-def _execute(settings: Settings) -> int:
+def _execute(settings: SubmitSettings) -> int:
     client = _client(settings.address)
     if settings.attach:
         job = settings.attach
@@ -185,7 +184,7 @@ def _use_token() -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
-def _submit(client: Any, settings: Settings) -> str:
+def _submit(client: Any, settings: SubmitSettings) -> str:
     name, *arguments = settings.command
     module = f"jobs.{name.replace('-', '_')}"
     try:
@@ -201,7 +200,7 @@ def _submit(client: Any, settings: Settings) -> str:
         raise UserError(f"the cluster does not take the job: {wrong}") from wrong
 
 
-def _runtime_env(settings: Settings) -> dict[str, Any]:
+def _runtime_env(settings: SubmitSettings) -> dict[str, Any]:
     variables = dict(_variable(name) for name in settings.env)
     variables.setdefault("PYTHONUNBUFFERED", "1")
     env: dict[str, Any] = {"env_vars": variables}
@@ -280,9 +279,4 @@ def _exit_status(job: str, info: Mapping[str, Any]) -> int:
     return int(code) if code and code > 0 else 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_command(Settings, execute, argv, "submit")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, SubmitSettings, execute)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -13,12 +11,12 @@ from datapipe.line.drive import Recorder, Todo, drive
 from datapipe.run.info import open_run
 from datapipe.run.ledger import Ledger
 from datapipe.run.lock import locked
-from jobs.cli import run as run_command
+from jobs.cli import command
 from jobs.console.progress import counted, progress
 from jobs.options.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
-from jobs.pack import Settings as PackSettings
+from jobs.pack import PackSettings
 from jobs.pack import execute as pack
-from jobs.stats import Settings as StatsSettings
+from jobs.stats import StatsSettings
 from jobs.stats import execute as stats
 
 
@@ -75,9 +73,4 @@ def execute(settings: SynthesizeSettings) -> None:
             print(f"GPUs were at work in {share:.0%} of the time that workers held them.")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_command(SynthesizeSettings, execute, argv, "synthesize")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, SynthesizeSettings, execute)

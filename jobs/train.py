@@ -85,7 +85,7 @@ def encoded(settings: Settings) -> str:
     out = Folder(settings.train.out).folder("encoded").url
     how = EncodeSettings(base=settings.train.base, vit=settings.train.vit)
     encode.execute(
-        encode.Settings(
+        encode.EncodeShardsSettings(
             settings.shards,
             out,
             how,

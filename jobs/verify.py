@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
-from jobs import cli
+from jobs.cli import command
 
 
 @dataclass(frozen=True)
-class Settings:
+class VerifySettings:
     """Check shards against their manifest: hashes, sizes, members of each sample, counts.
 
     Names every mismatch; the exit status is 1 when there is one. Extracts nothing.
@@ -29,7 +28,7 @@ class Settings:
             raise ValueError("DIR must not be empty")
 
 
-def execute(settings: Settings) -> int:
+def execute(settings: VerifySettings) -> int:
     """Print each mismatch as it is found."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -59,9 +58,4 @@ def execute(settings: Settings) -> int:
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "verify")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, VerifySettings, execute)

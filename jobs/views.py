@@ -23,7 +23,7 @@ from datapipe.pictures import decode_jpeg, encode_jpeg
 from datapipe.prepare.frontal import cut, portrait_square
 from datapipe.record import YAWS, Image
 from filters.score import subject
-from jobs import cli
+from jobs.cli import command
 from jobs.options.engine import EngineOptions, FaceSettings
 from lora_engine.views import Measured, Person, grid
 
@@ -54,7 +54,7 @@ PORTRAIT_SIDE = 1024
 
 
 @dataclass(frozen=True)
-class Settings:
+class ViewsSettings:
     """Make views of the people in pictures: of each picture, the one with the largest face.
 
     Writes OUT/NAME/reference.jpg, OUT/NAME/yaw-90.jpg … yaw+90.jpg and views.json for every
@@ -84,7 +84,7 @@ class Settings:
             raise ValueError(f"--yaws needs different yaws, not {self.yaws}")
 
 
-def execute(settings: Settings) -> int:
+def execute(settings: ViewsSettings) -> int:
     """Cut the portraits, make the views, write them."""
     pictures = _named(settings.images)
     faces = settings.faces.load()
@@ -169,9 +169,4 @@ def _write(
     folder.put("views.json", json.dumps(about, indent=1).encode())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "views")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, ViewsSettings, execute)

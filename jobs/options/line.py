@@ -38,7 +38,7 @@ worker, and measure one sample while the next is on the GPU."""
 
 
 @dataclass(frozen=True)
-class ScoreSettings:
+class ScorerSettings:
     """What measures the views, besides the face models."""
 
     aesthetic: Aesthetic = "auto"
@@ -52,7 +52,7 @@ class ScoreSettings:
 
 
 @dataclass(frozen=True)
-class ViewSettings:
+class WantedViews:
     """Which views are made."""
 
     yaws: tuple[int, ...] = YAWS
@@ -72,9 +72,9 @@ class LineSettings:
     """Everything that shapes candidates and their scores."""
 
     engine: Annotated[EngineOptions, FLAT] = field(default_factory=EngineOptions)
-    views: Annotated[ViewSettings, FLAT] = field(default_factory=ViewSettings)
+    views: Annotated[WantedViews, FLAT] = field(default_factory=WantedViews)
     faces: Annotated[FaceSettings, FLAT] = field(default_factory=FaceSettings)
-    score: Annotated[ScoreSettings, FLAT] = field(default_factory=ScoreSettings)
+    score: Annotated[ScorerSettings, FLAT] = field(default_factory=ScorerSettings)
     prepare: PrepareSettings = field(default_factory=PrepareSettings)
 
 
@@ -166,7 +166,7 @@ def _shaping(settings: PrepareSettings) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if name != "request_seconds"}
 
 
-def build_score(faces: FaceSettings, settings: ScoreSettings, store: CandidateStore) -> Score:
+def build_score(faces: FaceSettings, settings: ScorerSettings, store: CandidateStore) -> Score:
     """The Score stage, not yet set up."""
     return Score(
         store,

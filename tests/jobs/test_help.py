@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
 import sys
 
 import pytest
@@ -42,3 +43,27 @@ def explained(text):
 
 def without_default(words):
     return re.sub(r"\((default: .*|required|optional)\)$", "", words.strip()).strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--help"], 0, "usage: harmoview verify"),
+        ([], 2, "harmoview verify"),
+        (["nowhere"], 1, "harmoview verify: "),
+    ],
+)
+def test_a_command_is_also_a_module(arguments, status, said, tmp_path):
+    """`python -m jobs.verify` is `harmoview verify`: a cluster runs commands so."""
+    command = [sys.executable, "-m", "jobs.verify", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status
+    assert said in done.stdout + done.stderr
+
+
+def test_help_imports_no_library():
+    """`harmoview --help` is instant: it reads nothing that the standard library does not have."""
+    code = "import sys; from jobs import cli; cli.main(['--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert not loaded & {"fsspec", "numpy", "pyarrow", "ray", "rich", "torch", "tyro"}
