@@ -1,0 +1,1 @@
+"""The human study: good, same or bad, judged blind side by side."""

@@ -1,0 +1,16 @@
+"""`harmoview bench gsb`: good, same or bad, judged blind by people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobs.bench import choose
+
+ACTIONS = {
+    "stats": "majority, win rates, intervals, tests, agreement, strengths",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one action; 2 where there is no such action."""
+    return choose("bench gsb", ACTIONS, "jobs.bench.gsb", list(argv))
