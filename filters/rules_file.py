@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from datapipe.errors import UserError
+from datapipe.nested import leaves
 from filters.rules import (
     PROFILE,
     AestheticRule,
@@ -118,12 +119,12 @@ class _Reader:
     def __init__(self, where: str, text: str) -> None:
         self.where = where
         try:
-            self.given = _flat(tomllib.loads(text))
+            self.given = leaves(tomllib.loads(text))
         except tomllib.TOMLDecodeError as wrong:
             raise UserError(f"{where} is not valid TOML: {wrong}") from wrong
         for key, value in self.given.items():
             self._check(key, value)
-        self.values = _flat(tomllib.loads(default_rules_text())) | self.given
+        self.values = leaves(tomllib.loads(default_rules_text())) | self.given
 
     def rules(self, yaws: tuple[int, ...], recogniser: str, scorer: str) -> Rules:
         half = half_spacing(yaws)
@@ -220,16 +221,6 @@ def _read(path: Path) -> str:
         raise UserError(f"cannot read the rules file {path}: {wrong.strerror}") from wrong
     except UnicodeDecodeError as wrong:
         raise UserError(f"{path} is not valid TOML: it is not UTF-8 text") from wrong
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Table:
-    out: Table = {}
-    for key, value in table.items():
-        if isinstance(value, dict):
-            out |= _flat(value, f"{prefix}{key}.")
-        else:
-            out[prefix + key] = value
-    return out
 
 
 def _fits(value: object, expected: type) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from datapipe.nested import leaves
+
 FILE = "metrics.jsonl"
 
 
@@ -47,7 +49,8 @@ class Metrics:
         """Append one step's record; it has the key "step"."""
         with self._path.open("a") as file:
             file.write(json.dumps(record) + "\n")
-        numbers = dict(_flat(record))
+        found = leaves(record, "/").items()
+        numbers = {name: float(value) for name, value in found if isinstance(value, int | float)}
         step = int(numbers.pop("step"))
         if self._writer is not None:
             for name, value in numbers.items():
@@ -60,13 +63,3 @@ class Metrics:
             self._writer.close()
         if self._wandb is not None:
             self._wandb.finish()
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float):  # names are for people
-            found.append((f"{prefix}{name}", float(value)))
-    return found

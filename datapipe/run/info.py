@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
+from datapipe.claim import check_same
 from datapipe.errors import UserError
 from datapipe.files import Folder
 
 FORMAT = 1
+FILE = "run.json"
 _LIBRARIES = ("decord", "insightface", "numpy", "onnxruntime", "opencv-python", "pyarrow", "ray")
 
 
@@ -73,7 +75,7 @@ def _installed(name: str) -> bool:
 def load_info(run: Folder) -> RunInfo:
     """Read run.json. Raises UserError when the folder is not a run, or is of another format."""
     try:
-        data = json.loads(run.read("run.json"))
+        data = json.loads(run.read(FILE))
         found = data.pop("format")
         if found != FORMAT:
             raise UserError(f"{run.url} is a run of format {found}; this version reads {FORMAT}")
@@ -83,55 +85,38 @@ def load_info(run: Folder) -> RunInfo:
         )
     except FileNotFoundError as missing:
         raise UserError(
-            f"{run.url} is not a run folder: it has no run.json; "
+            f"{run.url} is not a run folder: it has no {FILE}; "
             "`harmoview synthesize CORPUS --out RUN` makes one"
         ) from missing
     except (ValueError, KeyError, TypeError) as wrong:
-        raise UserError(f"{run.path('run.json')} is damaged: {wrong}") from wrong
+        raise UserError(f"{run.path(FILE)} is damaged: {wrong}") from wrong
 
 
 def save_info(run: Folder, info: RunInfo) -> None:
-    run.put("run.json", json.dumps(asdict(info), indent=1, sort_keys=True).encode())
+    run.put(FILE, json.dumps(asdict(info), indent=1, sort_keys=True).encode())
 
 
 def open_run(run: Folder, wanted: RunInfo) -> RunInfo:
-    """Start a run, or continue one made with the same settings.
+    """Start a run, or continue one made with the same settings. Raises UserError as `check_run`."""
+    info = check_run(run, wanted)
+    if not run.exists(FILE):
+        save_info(run, info)
+    return info
+
+
+def check_run(run: Folder, wanted: RunInfo) -> RunInfo:
+    """The run that is there, or the wanted one where there is none yet.
 
     Raises UserError naming each setting that differs.
     """
-    if not run.exists("run.json"):
-        save_info(run, wanted)
+    if not run.exists(FILE):
         return wanted
     found = load_info(run)
-    here, there = _flat(_essence(wanted)), _flat(_essence(found))
-    differ = sorted(name for name in here | there if here.get(name) != there.get(name))
-    if differ:
-        lines = [
-            f"  {name}: the run has {there.get(name, 'nothing')!s:.80}, "
-            f"asked for {here.get(name, 'nothing')!s:.80}"
-            for name in differ
-        ]
-        advice = "give another --out, or the settings the run was made with"
-        if all(name.startswith("scorers.") for name in differ):
-            advice = "continue with the run's own scorers, then `harmoview score RUN` for others"
-        raise UserError(
-            "\n".join([f"{run.url} was made with other settings:", *lines, f"To mend: {advice}."])
-        )
+    there, here = (
+        {"corpus": info.corpus, "seed": info.seed, **info.settings} for info in (found, wanted)
+    )
+    check_same(run, there, here)
+    there, here = ({"scorers": info.scoring.scorers} for info in (found, wanted))
+    remedy = "take the scorers it was made with, then `harmoview score RUN` for others"
+    check_same(run, there, here, remedy)
     return replace(found, versions=wanted.versions)
-
-
-def _essence(info: RunInfo) -> dict[str, Any]:
-    """What must agree for a run to be continued."""
-    settings = json.loads(json.dumps(info.settings))
-    scorers = json.loads(json.dumps(info.scoring.scorers))
-    return {"corpus": info.corpus, "seed": info.seed, **settings, "scorers": scorers}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            out |= _flat(value, f"{prefix}{name}.")
-        else:
-            out[f"{prefix}{name}"] = value
-    return out

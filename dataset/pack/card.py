@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from datapipe.models.catalogue import CATALOGUE, USER_MODELS
+from datapipe.nested import leaves
 from datapipe.run.info import RunInfo
 from dataset.pack.manifest import Manifest
 
@@ -173,23 +174,16 @@ def _members(manifests: Sequence[Manifest]) -> str:
 
 
 def _rules(rules: Mapping[str, Any]) -> str:
-    rows = [(code(name), code(value)) for name, value in _flat(rules)]
+    rows = [(code(name), code(json.dumps(value))) for name, value in leaves(rules).items()]
     return (
         "## Rules\n\nA view is in this set because its scores pass these thresholds, which are in\n"
         "`manifest.json` too.\n\n" + _table(("rule", "value"), rows)
     )
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", json.dumps(value, ensure_ascii=True)
-
-
 def _licences(info: RunInfo) -> str:
-    used = set(_leaves({**info.settings, "scorers": info.scoring.scorers}))
+    settings = leaves({**info.settings, "scorers": info.scoring.scorers}).items()
+    used = {(path.rpartition(".")[2], text) for path, text in settings if isinstance(text, str)}
     values = {value for _, value in used}
     names = {name for key, name in _LOADED_BY_NAME.items() if key in used}
     if info.scoring.scorers.get("pose") is not None:
@@ -207,15 +201,6 @@ def _licences(info: RunInfo) -> str:
         "`license` in the head of this file by what you may grant. Models that made or measured\n"
         "the views:\n\n" + _table(("model", "for", "licence"), rows)
     )
-
-
-def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Every (name, text) in nested settings."""
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _leaves(value, str(key))
-    elif isinstance(tree, str):
-        yield name, tree
 
 
 def _provenance(manifests: Mapping[str | None, Manifest]) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from datapipe.errors import UserError
+from datapipe.claim import check_not_foreign
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo
 from datapipe.shards import Shard
@@ -56,14 +56,9 @@ def plan_of(run: Folder, info: RunInfo, **chosen: Any) -> str:
 
 def check_ours(out: Folder) -> None:
     """Raises UserError when `out` holds anything that pack did not write."""
-    found = out.names("*")
-    if NAME in found:
+    check_not_foreign(out, "pack", NAME, PACKING)
+    if out.exists(NAME):
         read_manifest(out, KIND, SPLITS_KIND)
-    elif found and PACKING not in found:
-        raise UserError(
-            f"{out.url} holds files that `harmoview pack` did not write ({found[0]}, …); "
-            "choose another --out"
-        )
 
 
 def begin(out: Folder, plan: str) -> Finished:

@@ -6,12 +6,13 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 
+from datapipe.claim import Claim, check_not_foreign
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.shards import Shard
@@ -21,7 +22,7 @@ from harmoview.encode.manifest import SKIPPED, EncodedManifest, load_encoded, re
 from harmoview.encode.settings import EncodeSettings
 from harmoview.encode.shard import Models, encode_shard
 
-RUN = "encode.json"
+CLAIM = "encode.json"
 Show = Callable[[Counter[str], int], None]
 """Told how many samples are `encoded`, and skipped by reason; and of how many."""
 Work = Callable[[Sequence[Shard]], Iterable[str | None]]
@@ -36,11 +37,13 @@ def encode(source: Folder, out: Folder, settings: EncodeSettings, work: Work, sh
 ):  # fmt: skip
     """Encode what is not encoded yet, then write the manifest; run again, it continues.
 
-    Raises UserError where `source` holds no packed shards or `out` is of other settings.
+    `work` records the claim when its models are loaded. Raises UserError where `source` holds no
+    packed shards, or `out` something else.
     """
     manifest = packed_manifest(source)
-    about = {"source": _source(source, manifest), "settings": settings.described()}
-    _claim(out, about)
+    check_not_foreign(out, "encode", CLAIM)
+    claim = claim_for(source, manifest, out, settings)
+    claim.check()
     if out.exists(NAME):
         return load_encoded(out)
     counts, todo = Counter[str](), []
@@ -55,7 +58,7 @@ def encode(source: Folder, out: Folder, settings: EncodeSettings, work: Work, sh
         counts[skipped or DONE] += 1
         show(counts, total)
     _sweep(out)
-    encoded = _manifest(out, manifest, about["source"], settings)
+    encoded = _manifest(out, manifest, claim.inputs, settings)
     encoded.write(out)
     return encoded
 
@@ -107,7 +110,10 @@ class Worker:
     @cached_property
     def _models(self) -> Models:
         # not in the constructor: what an actor's constructor raises loses its type
-        models = Models(Encoder(self._settings, self._device), self._out, set())
+        encoder = Encoder(self._settings, self._device)
+        manifest = packed_manifest(self._source)
+        claim_for(self._source, manifest, self._out, self._settings).record()
+        models = Models(encoder, self._out, set())
         models.text("")
         return models
 
@@ -119,30 +125,11 @@ def _sweep(out: Folder) -> None:
             left.unlink(missing_ok=True)
 
 
-def _source(source: Folder, manifest: Manifest) -> dict[str, Any]:
+def claim_for(source: Folder, manifest: Manifest, out: Folder, settings: EncodeSettings) -> Claim:
+    """The claim of a folder for these shards, encoded in this way."""
     digest = hashlib.sha256(source.read(NAME)).hexdigest()
-    return {"manifest": digest, "samples": manifest.totals.samples}
-
-
-def _claim(out: Folder, about: dict[str, Any]) -> None:
-    if not out.exists(RUN):
-        if found := out.names("*"):
-            raise UserError(
-                f"{out.url} holds files that `harmoview encode` did not write ({found[0]}, …); "
-                "choose another --out"
-            )
-        out.put(RUN, (json.dumps(about, indent=1) + "\n").encode())
-        return
-    before = json.loads(out.read(RUN))
-    if before["source"] != about["source"]:
-        raise UserError(f"{out.url} was encoded from other shards; choose another --out")
-    old, new = before["settings"], about["settings"]
-    if changed := [name for name in new if old.get(name) != new[name]]:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        raise UserError(
-            f"{out.url} was encoded with another value of {options}; use the same, or choose "
-            "another --out"
-        )
+    inputs = {"manifest": digest, "samples": manifest.totals.samples}
+    return Claim(out, CLAIM, settings.described(), inputs=inputs)
 
 
 def _done(out: Folder, shard: Shard) -> Counter[str] | None:
@@ -154,7 +141,7 @@ def _done(out: Folder, shard: Shard) -> Counter[str] | None:
 
 
 def _manifest(
-    out: Folder, packed: Manifest, source: dict[str, Any], settings: EncodeSettings
+    out: Folder, packed: Manifest, source: Mapping[str, Any], settings: EncodeSettings
 ) -> EncodedManifest:
     shards: list[Shard] = []
     skipped: list[dict[str, str]] = []

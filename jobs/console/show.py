@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from datapipe.nested import leaves
 from dataset.inspect.sheet import Note
 from dataset.inspect.show import Clip, Packed, Story
 from jobs.console.output import plain
@@ -95,19 +96,11 @@ def _provenance(tree: Mapping[str, Any]) -> str:
     lines = []
     for part, value in tree.items():
         if isinstance(value, Mapping):
-            shown = ", ".join(f"{name} {_short(one)}" for name, one in _leaves(value))
+            shown = ", ".join(f"{name} {_short(one)}" for name, one in leaves(value).items())
             lines.append(f"{part}: {shown}")
         elif value is not None:
             lines.append(f"{part}: {_short(value)}")
     return plain("\n".join(lines), lines=True)
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _short(value: Any) -> str:

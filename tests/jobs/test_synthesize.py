@@ -150,7 +150,7 @@ def test_running_again_does_nothing_and_changes_nothing(corpus, local):
 def test_other_settings_are_refused_by_name(corpus, local, capsys):
     """Candidates of two settings are never mixed in one run."""
     assert run(corpus, local, "--local", "--seed", "7") == 1
-    assert "seed: the run has 0, asked for 7" in capsys.readouterr().err
+    assert "seed: made with 0, asked for 7" in capsys.readouterr().err
 
 
 def test_a_second_run_on_the_same_folder_is_refused(corpus, local, capsys):

@@ -33,11 +33,11 @@ def test_the_same_settings_continue_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        (replace(INFO, seed=1), "seed: the run has 0, asked for 1"),
-        (replace(INFO, corpus="x"), "corpus: the run has clips, asked for x"),
+        (replace(INFO, seed=1), "seed: made with 0, asked for 1"),
+        (replace(INFO, corpus="x"), "corpus: made with clips, asked for x"),
         (
             replace(INFO, settings={"engine": {"name": "mesh", "size": 256}, "yaws": [-90, 0, 90]}),
-            "engine.size: the run has 512, asked for 256",
+            "engine.size: made with 512, asked for 256",
         ),
         (replace(INFO, scoring=Scoring(0, {"aesthetic": {"name": "nima"}})), "harmoview score RUN"),
     ],

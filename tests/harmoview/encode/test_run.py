@@ -171,3 +171,11 @@ def test_sizes_that_do_not_divide_are_refused(models):
         settings = EncodeSettings.of({**models.described(), **wrong})
         with pytest.raises(UserError, match="multiple"):
             Encoder(settings, torch.device("cpu"))
+
+
+def test_a_mistaken_setting_does_not_bind_the_folder(packed, tmp_path, models):
+    """What shows only when the models are loaded is corrected in the same folder."""
+    out = Folder(tmp_path / "out")
+    with pytest.raises(UserError, match="multiple"):
+        encoded(packed, out, replace(models, buckets=("5x20x32",)))
+    assert encoded(packed, out, models).samples == 3
