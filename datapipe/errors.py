@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from typing import ClassVar, Literal
 
 Reason = Literal[
@@ -24,6 +26,38 @@ class UserError(Exception):
 def install(extra: str) -> str:
     """What to do where an optional dependency is missing, for messages."""
     return f"pip install -e '.[{extra}]' in HarmoView's folder"
+
+
+def check_range(
+    settings: object,
+    *names: str,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    under: float | None = None,
+    option: str = "--",
+) -> None:
+    """Raises ValueError where a field of some settings is not None and out of its range.
+
+    `option` goes before the field's name to make the option's: "--prepare." for the options of a
+    part, "" for a field that is no option.
+    """
+    bounds = [
+        (text, holds, bound)
+        for text, holds, bound in (
+            ("at least {}", operator.ge, least),
+            ("above {}", operator.gt, above),
+            ("at most {}", operator.le, most),
+            ("finite" if under == math.inf else "under {}", operator.lt, under),
+        )
+        if bound is not None
+    ]
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not all(holds(value, bound) for _, holds, bound in bounds):
+            wanted = " and ".join(text.format(bound) for text, _, bound in bounds)
+            shown = option + name.replace("_", "-") if option else name
+            raise ValueError(f"{shown} must be {wanted}, not {value}")
 
 
 class BadSample(Exception):
