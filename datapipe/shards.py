@@ -42,7 +42,7 @@ class Member:
         info = tarfile.TarInfo(self.name)
         info.size = self.size
         header = info.tobuf(tarfile.PAX_FORMAT)
-        return len(header) + -(-self.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        return len(header) + tar.padded(self.size)
 
 
 class ShardWriter:
@@ -109,9 +109,8 @@ class _OpenShard:
         self.samples += 1
 
     def size_with(self, more: int) -> int:
-        """Bytes of the finished tar: two zero blocks follow the members, filled to a record."""
-        size = self._file.tell() + more + 2 * tarfile.BLOCKSIZE
-        return -(-size // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+        """Bytes of the finished shard, were a sample of `more` bytes its last."""
+        return tar.closed(self._file.tell() + more)
 
     def finish(self) -> Shard:
         self._tar.close()

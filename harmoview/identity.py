@@ -11,6 +11,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.pictures import decode_jpeg, parse_name
 from datapipe.record import Image
+from datapipe.tar import TarReader
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 _YAW = re.compile(r"(?:^|[._-])yaw([+-]?\d{1,2})$")
@@ -111,10 +112,10 @@ def _sample(where: str, key: str) -> dict[str, bytes]:
 
 def _members(folder: Folder, shard: str, key: str) -> dict[str, bytes]:
     members = {}
-    with folder.open(shard) as file, tarfile.open(fileobj=file, mode="r|") as tar:
-        for info in tar:
-            owner, _, name = Path(info.name).name.partition(".")
+    with folder.open(shard) as file:
+        reader = TarReader(file)
+        for member in reader:
+            owner, _, name = Path(member.name).name.partition(".")
             if owner == key and name.endswith(".jpg"):
-                content = tar.extractfile(info)
-                members[name] = b"" if content is None else content.read()
+                members[name] = reader.read()
     return members

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -84,19 +83,13 @@ class CandidateStore:
         The bytes are a function of the arguments: a second writer of the same key writes the same.
         """
         name = self.name(sample.key)
-        pictures = tuple(
-            Pictures(identity.portrait, made)
-            for identity, made in zip(sample.identities, views, strict=True)
-        )
-        buffer = io.BytesIO()
-        with tar.open_writer(buffer) as writer:
-            text = json.dumps(self._describe(sample, provenance), indent=1, sort_keys=True)
-            tar.add(writer, f"{sample.key}.json", text.encode())
-            for index, picture in enumerate(pictures):
-                tar.add(writer, f"{sample.key}.{reference_name(index)}", picture.reference)
-                for yaw in sorted(picture.views):
-                    tar.add(writer, f"{sample.key}.{view_name(index, yaw)}", picture.views[yaw])
-        self.run.put_new(name, buffer.getvalue())  # an earlier writer's stays, were it to differ
+        text = json.dumps(self._describe(sample, provenance), indent=1, sort_keys=True)
+        parts = {"json": text.encode()}
+        for index, (identity, made) in enumerate(zip(sample.identities, views, strict=True)):
+            parts[reference_name(index)] = identity.portrait
+            parts |= {view_name(index, yaw): made[yaw] for yaw in sorted(made)}
+        whole = tar.tar_of({f"{sample.key}.{part}": data for part, data in parts.items()})
+        self.run.put_new(name, whole)  # an earlier writer's stays, were it to differ
         lean = tuple(replace(identity, portrait=b"") for identity in sample.identities)
         return replace(sample, identities=lean, candidate=name)
 

@@ -22,6 +22,7 @@ from datapipe.run.info import RunInfo, load_info
 from datapipe.run.ledger import ledger_segments
 from datapipe.run.store import Candidate, CandidateStore, DamagedCandidate
 from datapipe.run.tables import parquet, tables
+from datapipe.tar import TarReader
 from dataset.inspect.sheet import Explain, IdentityNotes, Note, SheetLine, draw_sheet, jpeg
 from dataset.pack.manifest import Manifest
 
@@ -162,9 +163,9 @@ def _last_from(shards: Folder, names: list[str], key: str) -> str | None:
 def _keys(shards: Folder, name: str) -> Iterator[str]:
     """Of every member of a shard, in its order."""
     try:
-        with shards.open(name) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                yield member.name.split(".", 1)[0]
+        with shards.open(name) as file:
+            for member in TarReader(file):
+                yield member.name.partition(".")[0]
     except (OSError, tarfile.TarError) as wrong:
         raise UserError(
             f"{shards.path(name)} cannot be read: {wrong}; `harmoview verify {shards.url}` "

@@ -99,7 +99,7 @@ class ShardCheck:
         """Everything that is wrong; the first `NAMED` one by one."""
         shard, more = self.shard, 0
         with folder.open(shard.name) as file:
-            reader = TarReader(file)
+            reader = TarReader(file, hashed=True)
             for number, what in enumerate(self._contents(reader)):
                 if number < NAMED:
                     yield Mismatch(shard.name, what)
@@ -119,19 +119,20 @@ class ShardCheck:
     def _contents(self, reader: TarReader) -> Iterator[str]:
         key = None
         try:
-            for entry in reader.entries(".json", _DESCRIPTION):
-                self.bytes += entry.size
-                found, _, name = entry.name.partition(".")
+            for member in reader:
+                self.bytes += member.size
+                found, _, name = member.name.partition(".")
                 if found != key:
                     yield from self._sample(key)
                     key, self._names = found, {}
-                shown = repr(entry.name[:200])
-                if not key or "/" in entry.name or "\\" in entry.name:
+                shown = repr(member.name[:200])
+                if not key or "/" in member.name or "\\" in member.name:
                     yield f"{shown} is not the name of a member"
                 elif name in self._names:
                     yield f"{shown} is there twice"
                 elif len(self._names) < _MOST_MEMBERS:
-                    self._names[name] = entry.data if name == "json" else None
+                    described = name == "json" and member.size <= _DESCRIPTION
+                    self._names[name] = reader.read() if described else None
         except tarfile.ReadError as broken:
             yield f"is not a whole tar: {broken}"
         yield from self._sample(key)

@@ -10,6 +10,8 @@ import tarfile
 import torch
 from torch import Tensor
 
+from datapipe.tar import TarReader
+
 HEAD = 16 << 10
 """Bytes in which the first member's header is, with the extended one that a long name needs."""
 DTYPES = {
@@ -27,11 +29,10 @@ def tensors_of(span: Tensor) -> dict[str, Tensor]:
     Raises ValueError where it is not what `harmoview encode` writes.
     """
     try:
-        with tarfile.open(fileobj=io.BytesIO(_bytes(span, 0, HEAD)), mode="r:") as tar:
-            info = tar.next()
-        if info is None or not info.name.endswith(".safetensors"):
+        first = next(iter(TarReader(io.BytesIO(_bytes(span, 0, HEAD)))), None)
+        if first is None or not first.name.endswith(".safetensors"):
             raise ValueError("the first member holds no tensors")
-        start, end = info.offset_data, info.offset_data + info.size
+        start, end = first.begin, first.begin + first.size
         if end > len(span):
             raise ValueError("the tensors are cut off")
         body = start + 8 + int.from_bytes(_bytes(span, start, start + 8), "little")
@@ -45,11 +46,11 @@ def tensors_of(span: Tensor) -> dict[str, Tensor]:
 def description_of(span: Tensor) -> dict[str, str]:
     """The JSON beside the tensors. Raises ValueError."""
     try:
-        with tarfile.open(fileobj=io.BytesIO(_bytes(span, 0, len(span))), mode="r:") as tar:
-            for info in tar:
-                if info.name.endswith(".json") and (file := tar.extractfile(info)) is not None:
-                    found: dict[str, str] = json.load(file)
-                    return found
+        reader = TarReader(io.BytesIO(_bytes(span, 0, len(span))))
+        for member in reader:
+            if member.name.endswith(".json"):
+                found: dict[str, str] = json.loads(reader.read())
+                return found
     except tarfile.TarError as wrong:
         raise ValueError(f"it is no encoded sample: {wrong!r}") from wrong
     raise ValueError("it has no description")

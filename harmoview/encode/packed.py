@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from datapipe.pictures import decode_jpeg, reference_name, view_name
 from datapipe.prepare.video import Decoder
 from datapipe.record import Image
 from datapipe.shards import Shard
+from datapipe.tar import TarReader
 from harmoview.encode.buckets import Bucket
 from harmoview.encode.clip import Frames
 from harmoview.model.layout import ReferenceLayout
@@ -75,14 +77,18 @@ def checked(source: Folder, shard: Shard) -> Iterator[Path]:
 
 def samples(path: Path) -> Iterator[tuple[str, Members]]:
     """Keys and members. Raises UserError where it is no tar of samples."""
-    from webdataset.tariterators import group_by_keys, tar_file_expander
-
     with path.open("rb") as file:
+        reader = TarReader(file)
         try:
-            for sample in group_by_keys(tar_file_expander([{"url": path.name, "stream": file}])):
-                members = {n: data for n, data in sample.items() if not n.startswith("__")}
-                yield sample["__key__"], members
-        except (tarfile.TarError, ValueError) as broken:
+            for key, members in groupby(reader, lambda member: member.name.partition(".")[0]):
+                sample: dict[str, bytes] = {}
+                for member in members:
+                    name = member.name.partition(".")[2]
+                    if name in sample:
+                        raise tarfile.ReadError(f"{member.name!r} is there twice")
+                    sample[name] = reader.read()
+                yield key, sample
+        except tarfile.ReadError as broken:
             raise UserError(f"{path} is no WebDataset shard: {broken}") from broken
 
 

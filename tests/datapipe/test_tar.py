@@ -1,6 +1,5 @@
 """The reader of untrusted tars: what tarfile writes it reads, what is hostile it refuses."""
 
-import contextlib
 import hashlib
 import io
 import resource
@@ -26,10 +25,13 @@ def tar_of(members):
     return buffer.getvalue()
 
 
-def read(data, limit=1 << 20):
-    reader = TarReader(io.BytesIO(data))
-    found = [(entry.name, entry.size, entry.data) for entry in reader.entries(".json", limit)]
-    return found, reader.finish()
+def read(data, hashed=True, most=1 << 20):
+    reader = TarReader(io.BytesIO(data), hashed=hashed)
+    found = [
+        (member.name, member.size, reader.read() if member.size <= most else None)
+        for member in reader
+    ]
+    return found, reader.finish() if hashed else None
 
 
 @given(members=st.lists(st.tuples(NAMES, st.binary(max_size=2000))))
@@ -37,30 +39,46 @@ def test_what_is_written_is_read(members):
     """Any names, long and in any script, any sizes, in order; and the hash of the whole file."""
     data = tar_of(members)
     found, (digest, size) = read(data)
-    assert [(name, length) for name, length, _ in found] == [(n, len(d)) for n, d in members]
+    assert found == [(name, len(part), part) for name, part in members]
     assert (digest, size) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert tar.read_members(data) == dict(members)
 
 
-def test_only_small_members_that_are_asked_for_are_held():
-    """JSON within the limit comes with its bytes; nothing else does."""
-    found, _ = read(tar_of([("a.json", b"12"), ("b.json", b"123"), ("c.jpg", b"1")]), limit=2)
-    assert [data for _, _, data in found] == [b"12", None, None]
+@given(members=st.lists(st.tuples(NAMES, st.binary(max_size=2000))), most=st.integers(0, 2000))
+def test_what_is_passed_over_changes_nothing(members, most):
+    """Whether bytes are read or not, hashed or not, every member is found where it is."""
+    data = tar_of(members)
+    assert read(data, hashed=False, most=most) == (read(data, most=most)[0], None)
+    places = [(member.begin, member.size) for member in TarReader(io.BytesIO(data))]
+    assert [data[begin : begin + size] for begin, size in places] == [part for _, part in members]
+
+
+def outcome(data, **how):
+    """What is found, or why nothing is."""
+    try:
+        return read(data, **how)[0]
+    except tarfile.ReadError as refused:
+        return str(refused)
 
 
 @given(data=st.binary(max_size=3000))
 def test_noise_is_refused_and_nothing_else_happens(data):
-    """Any bytes either read as a tar or raise ReadError."""
-    with contextlib.suppress(tarfile.ReadError):
-        read(data)
+    """Any bytes either read as a tar or raise ReadError, whichever way they are read."""
+    assert outcome(data, hashed=False) == outcome(data)
 
 
-@given(cut=st.integers(0, 4000), flip=st.integers(0, 4000), to=st.integers(0, 255))
-def test_damage_anywhere_is_survived(cut, flip, to):
+@given(
+    cut=st.integers(0, 4000),
+    flip=st.integers(0, 4000),
+    to=st.integers(0, 255),
+    most=st.sampled_from([0, 1 << 20]),
+)
+def test_damage_anywhere_is_survived(cut, flip, to, most):
     """A tar cut short or with a changed byte reads or raises ReadError, never anything else."""
     data = bytearray(tar_of([("n" * 120 + ".json", b"{}"), ("b.mp4", b"x" * 700)]))
     data[flip % len(data)] = to
-    with contextlib.suppress(tarfile.ReadError):
-        read(bytes(data[: len(data) - cut]))
+    data = bytes(data[: len(data) - cut])
+    assert outcome(data, hashed=False, most=most) == outcome(data, most=most)
 
 
 def special(kind, **values):
