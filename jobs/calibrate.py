@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import md5
@@ -211,8 +210,9 @@ def _faces(settings: CalibrateSettings, default: str) -> FaceAnalyzer:
 
 
 def _workers(settings: CalibrateSettings) -> int:
-    cpus = len(os.sched_getaffinity(0)) if settings.device == "cpu" else 1
-    return settings.workers or cpus
+    from datapipe.concurrent import cores
+
+    return settings.workers or (cores() if settings.device == "cpu" else 1)
 
 
 def _report(settings: CalibrateSettings, result: Result) -> None:

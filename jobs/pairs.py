@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -87,11 +86,12 @@ def execute(settings: PairsSettings) -> int:
 
 def _look(settings: PairsSettings, stage: Acquire, samples: Sequence[Sample]) -> list[Clip]:
     """What became of each clip, in the order of the corpus."""
+    from datapipe.concurrent import cores
     from jobs.console.progress import progress
     from lora_engine.acquire.clips import acquire
 
     done, counts = {}, Counter[str]()
-    workers = settings.workers or len(os.sched_getaffinity(0))
+    workers = settings.workers or cores()
     with progress("clips", quiet=settings.quiet) as show:
         for sample in acquire(stage, samples, workers):
             done[sample.key] = sample

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import cProfile
-import os
 import pstats
 import shutil
 import tempfile
@@ -65,6 +64,7 @@ class ProfileSettings:
 
 def execute(settings: ProfileSettings) -> None:
     """Measure, print, write the file."""
+    from datapipe.concurrent import cores
     from datapipe.corpus import corpus as listed
     from datapipe.errors import UserError
     from datapipe.files import Folder
@@ -85,7 +85,7 @@ def execute(settings: ProfileSettings) -> None:
             stage.setup()
         loaded = time.monotonic() - begin
         profile, functions = _passes(stages, samples, Path(scratch), quiet=settings.quiet)
-    cpus = settings.cpus or float(len(os.sched_getaffinity(0)))
+    cpus = settings.cpus or float(cores())
     found = sides(profile, stages, cpus, gpus)
     functions.dump_stats(settings.out / "functions.pstats")
     _show(profile, found, functions, loaded)

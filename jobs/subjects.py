@@ -58,10 +58,11 @@ def execute(settings: SubjectsSettings) -> None:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    from datapipe.concurrent import cores
     from datapipe.files import Folder
     from datapipe.models import model_path
     from lora_engine.subjects.clip import Format
-    from lora_engine.subjects.write import cores, missing, tasks, write_clips
+    from lora_engine.subjects.write import missing, tasks, write_clips
 
     for name in ("mpfb2", "face-landmarker", "portraits", "yunet", "3ddfa", "sface"):
         model_path(name)  # says what is missing before any worker starts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 import duckdb
 import pyarrow as pa
 
+from datapipe.concurrent import cores
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo
@@ -39,7 +39,7 @@ def tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConnection]:
         spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="harmoview-"))
         connection = stack.enter_context(duckdb.connect())
         connection.execute(f"SET memory_limit = '{MEMORY}'")
-        connection.execute(f"SET threads = {min(THREADS, len(os.sched_getaffinity(0)))}")
+        connection.execute(f"SET threads = {min(THREADS, cores())}")
         connection.execute("SET temp_directory = ?", [spill])
         connection.execute("SET preserve_insertion_order = false")
         if run.local is None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from datapipe.concurrent import in_processes
 from datapipe.errors import UserError
 from datapipe.faces.base import FaceAnalyzer, Floats
 from datapipe.files import Folder
@@ -120,43 +119,15 @@ def _embedded(
 ) -> list[Vectors]:
     """The embeddings of everyone, in order. Raises UserError, which concerns the whole."""
     out: list[Vectors] = []
-    for vectors in _worked(people, faces, min(workers, count)):
+    for vectors in in_processes(partial(_started, faces), people, min(workers, count)):
         out.append(vectors)
         told(Counter(embedded=len(out)), count)
     return out
 
 
-def _worked(people: Iterable[Pictures], faces: FaceAnalyzer, workers: int) -> Iterator[Vectors]:
-    if workers <= 1:
-        faces.setup()
-        yield from (embed(faces, pictures) for pictures in people)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (faces,)) as pool:
-        ahead: deque[Future[Vectors]] = deque()
-        try:
-            for pictures in people:
-                ahead.append(pool.submit(_work, pictures))
-                if len(ahead) > 2 * workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        except BrokenProcessPool as died:
-            raise UserError("a worker was killed, perhaps for memory: fewer --workers") from died
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-_FACES: list[FaceAnalyzer] = []  # of a worker process
-
-
-def _begin(faces: FaceAnalyzer) -> None:
+def _started(faces: FaceAnalyzer) -> Callable[[Pictures], Vectors]:
     faces.setup()
-    _FACES.append(faces)
-
-
-def _work(pictures: Pictures) -> Vectors:
-    return embed(_FACES[0], pictures)
+    return partial(embed, faces)
 
 
 def embed(faces: FaceAnalyzer, pictures: Pictures) -> Vectors:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -15,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import default_collate
 
+from datapipe.concurrent import read_ahead
 from datapipe.errors import UserError
 from harmoview.data.encoded import (
     TRIES,
@@ -101,17 +100,9 @@ class Reader:
     def __call__(self, batches: Iterable[MicroBatch]) -> Iterator[Batch]:
         """A stage of a `wds.DataPipeline`; reads ahead, keeps the order."""
         ahead = AHEAD_FAR if self._data.folder.local is None else AHEAD
-        pool, own = ThreadPoolExecutor(ahead, "read"), _OfThread()
-        waiting: deque[Future[Batch]] = deque()
-        try:
-            for batch in batches:
-                waiting.append(pool.submit(self.read, batch, own))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        own = _OfThread()
+        for _, batch in read_ahead(lambda batch: self.read(batch, own), batches, ahead):
+            yield batch.result()
 
     def read(self, batch: MicroBatch, own: _OfThread | None = None) -> Batch:
         """Raises UserError where nothing near a damaged sample can be read."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tarfile
 import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -17,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from datapipe import tar
+from datapipe.concurrent import read_ahead
 from datapipe.errors import BadSample
 from datapipe.files import Folder
 from datapipe.prepare.video import Decoder, DecoderDied, DecodeTimeout
@@ -89,7 +87,8 @@ def _prepared(
 ) -> Iterator[tuple[str, Prepared | Skipped]]:
     """Samples decoded, in their order and some ahead: the models need not wait for pictures."""
 
-    def one(key: str, members: Members) -> Prepared | Skipped:
+    def one(sample: tuple[str, Members]) -> Prepared | Skipped:
+        key, members = sample
         try:
             return prepare(key, members, decoder, encoder.frames, encoder.layout)
         except BadSample as bad:
@@ -97,14 +96,8 @@ def _prepared(
         except (DecoderDied, DecodeTimeout) as bad:
             return Skipped(key, "decoder_died", str(bad))
 
-    waiting: deque[tuple[str, Future[Prepared | Skipped]]] = deque()
-    with Decoder() as decoder, ThreadPoolExecutor(1, "prepare") as pool:
-        for key, members in found:
-            waiting.append((key, pool.submit(one, key, members)))
-            if len(waiting) > AHEAD:
-                key, sample = waiting.popleft()
-                yield key, sample.result()
-        for key, sample in waiting:
+    with Decoder() as decoder:
+        for (key, _), sample in read_ahead(one, found, threads=1, ahead=AHEAD):
             yield key, sample.result()
 
 
@@ -167,9 +160,7 @@ class FragmentWriter:
 
     def finish(self) -> tuple[str, int]:
         """Close the tar; its SHA-256 and size."""
-        end = self._position + 2 * tarfile.BLOCKSIZE
-        whole = -(-end // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
-        self._write(bytes(whole - self._position))
+        self._write(bytes(tar.closed(self._position) - self._position))
         return self._sha256.hexdigest(), self._position
 
     def _write(self, data: bytes) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from datapipe import tar
+from datapipe.concurrent import in_processes
 from datapipe.corpus import local_copy
 from datapipe.errors import UserError
 from datapipe.faces.base import FaceAnalyzer
@@ -99,10 +97,10 @@ class Acquire:
         self.settings, self.faces = settings, faces
         self.resources = Resources(num_cpus=1)
         self._folder = Folder(folder)
+        self._decoder = Decoder()
 
     def setup(self) -> None:
         self.faces.setup()
-        self._decoder = Decoder()
 
     def close(self) -> None:
         """End the decoding process."""
@@ -120,7 +118,7 @@ class Acquire:
         """Write down why a clip was rejected, so that it is not looked at again."""
         if sample.stopped is not None and sample.stopped.outcome == "rejected":
             verdict = {"mark": self.mark(sample), "stopped": asdict(sample.stopped)}
-            self._folder.put(f"{sample.key}.tar", _tar({"clip.json": _json(verdict)}))
+            self._folder.put(f"{sample.key}.tar", tar.tar_of({"clip.json": _json(verdict)}))
 
     def kept(self, sample: Sample) -> Sample | None:
         """The sample as it left this stage in an earlier run with the same settings and files."""
@@ -165,7 +163,7 @@ class Acquire:
 
 
 def acquire(stage: Acquire, samples: Sequence[Sample], workers: int) -> Iterator[Sample]:
-    """Every sample, as it is done, in any order; those of an earlier run first.
+    """Every sample, as it is done; those of an earlier run first, the others in order.
 
     What happens to a sample is on it (`stopped`). Raises UserError, which concerns the run.
     """
@@ -176,70 +174,37 @@ def acquire(stage: Acquire, samples: Sequence[Sample], workers: int) -> Iterator
             todo.append(sample)
         else:
             yield done
-    if workers == 1 or len(todo) < 2:
-        if todo:
-            yield from _here(stage, todo)
-        return
-    context = multiprocessing.get_context("spawn")
-    start = (min(workers, len(todo)), context, _begin, (stage,))
-    with ProcessPoolExecutor(*start) as pool:
-        jobs = [pool.submit(_work, sample) for sample in todo]
+    if todo:
         try:
-            for job in as_completed(jobs):
-                yield job.result()
-        except BrokenProcessPool as died:
-            raise UserError(
-                "a worker was killed, perhaps for memory: run the same command again, with fewer "
-                "--workers; it continues"
-            ) from died
+            start, most = partial(_started, stage), min(workers, len(todo))
+            yield from in_processes(start, todo, most, ahead=len(todo))
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            stage.close()
 
 
-def _here(stage: Acquire, todo: Sequence[Sample]) -> Iterator[Sample]:
+def _started(stage: Acquire) -> Callable[[Sample], Sample]:
+    """What a worker does with a clip; it is set up here."""
     stage.setup()
-    try:
-        for sample in todo:
-            done = apply(stage, sample)
-            stage.keep(done)
-            yield done
-    finally:
-        stage.close()
 
+    def look(sample: Sample) -> Sample:
+        done = apply(stage, sample)
+        stage.keep(done)
+        return done
 
-_STAGE: list[Acquire] = []  # of a worker process
-
-
-def _begin(stage: Acquire) -> None:
-    stage.setup()
-    _STAGE.append(stage)
-
-
-def _work(sample: Sample) -> Sample:
-    done = apply(_STAGE[0], sample)
-    _STAGE[0].keep(done)
-    return done
+    return look
 
 
 def _to_tar(picked: Picked, mark: str) -> bytes:
     frames = [{k: v for k, v in asdict(f).items() if k != "picture"} for f in picked.frames]
     facts = {**asdict(replace(picked, frames=())), "frames": frames, "mark": mark}
     pictures = {f"{frame.yaw:+03d}.jpg": frame.picture for frame in picked.frames}
-    return _tar({"clip.json": _json(facts), **pictures})
+    return tar.tar_of({"clip.json": _json(facts), **pictures})
 
 
 def _from_tar(data: bytes) -> Picked:
     facts: dict[str, Any] = json.loads(tar.read_members(data)["clip.json"])
     frames = [Frame(picture=b"", **f) for f in facts["frames"]]
     return Picked(tuple(frames), tuple(facts["embedding"]), facts["looked"], facts["total"])
-
-
-def _tar(members: Mapping[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with tar.open_writer(file) as writer:
-        for name, data in members.items():
-            tar.add(writer, name, data)
-    return file.getvalue()
 
 
 def _json(data: object) -> bytes:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
+from datapipe.concurrent import in_processes
 from datapipe.files import Folder
 from lora_engine.subjects.clip import Format, as_json, empty_clip, portrait_clip
 from lora_engine.subjects.gallery import Gallery
@@ -43,21 +41,11 @@ def missing(folder: Folder, wanted: Sequence[Task]) -> list[Task]:
 
 def write_clips(out: str, todo: Sequence[Task], kind: Format, workers: int) -> Iterator[str]:
     """Make the clips; yields the name of each when it is written. One worker works in-process."""
-    if workers == 1 or len(todo) <= 1:
-        for task in todo:
-            yield write_clip(out, task, kind)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
-        jobs = [pool.submit(write_clip, out, task, kind) for task in todo]
-        try:
-            for job in jobs:
-                yield job.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    start = partial(partial, write_clip, out, kind)
+    yield from in_processes(start, todo, min(workers, len(todo)), ahead=len(todo))
 
 
-def write_clip(out: str, task: Task, kind: Format) -> str:
+def write_clip(out: str, kind: Format, task: Task) -> str:
     """Make one clip with its caption and truth; the same task gives the same bytes."""
     if task.people:
         clip = portrait_clip(_gallery(), task.people, kind, task.seed)
@@ -68,11 +56,6 @@ def write_clip(out: str, task: Task, kind: Format) -> str:
     folder.put(f"{task.name}.txt", clip.caption.encode())
     folder.put(f"{task.name}.mp4", clip.video)
     return task.name
-
-
-def cores() -> int:
-    """CPUs this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 @cache
