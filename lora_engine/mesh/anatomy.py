@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from lora_engine.mesh.raster import Array
-from lora_engine.mesh.surface import averaging, normals, smoothed, subdivision, triangles_of
+from lora_engine.mesh.geometry import Array, averaging, normals, smoothed, subdivision, triangles_of
 
 BUST_DEPTH = 1.75  # how far below the neck joint the bust ends
 SOFT_ROUNDS = 8  # of averaging the normals that light is computed with

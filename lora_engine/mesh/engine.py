@@ -50,12 +50,12 @@ class MeshSynthesizer:
     def setup(self) -> None:
         """Raises UserError when a data file is missing."""
         from datapipe.faces.light import LightFaces
-        from lora_engine.mesh.studio import studio
+        from lora_engine.mesh.studio import Studio
 
         cv2.setNumThreads(1)
         self._faces = self.faces or LightFaces()
         self._faces.setup()
-        self._studio = studio(model_path("mpfb2"), model_path("face-landmarker"))
+        self._studio = Studio(model_path("mpfb2"), model_path("face-landmarker"))
 
     def provenance(self) -> dict[str, object]:
         from datapipe.faces.light import LightFaces
@@ -74,9 +74,8 @@ class MeshSynthesizer:
 
         Raises BadSample("engine_refused", …) when the reference shows no usable frontal face.
         """
-        from lora_engine.mesh.framing import background, cut_square, frame
         from lora_engine.mesh.render import Sensor, Shot, render
-        from lora_engine.mesh.studio import person
+        from lora_engine.mesh.studio import background, cut_square, frame, person
 
         face = self._face(reference)
         square, face = cut_square(reference, face)

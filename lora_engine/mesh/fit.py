@@ -15,9 +15,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from lora_engine.mesh.anatomy import Anatomy, Phenotype
-from lora_engine.mesh.landmarks import IRISES, SIDE, SURFACE, Landmarker
-from lora_engine.mesh.raster import Array, buffers, interpolate, triangles
-from lora_engine.mesh.surface import normals, triangles_of
+from lora_engine.mesh.geometry import Array, buffers, interpolate, normals, triangles, triangles_of
+from lora_engine.mesh.portrait import IRISES, SIDE, SURFACE, Landmarker
 
 DISTANCE = 12.0  # of the portrait's camera, decimetres: an arm's length or a little more
 DEPTH_TRUST = 0.35  # weight of the landmarks' depth against their place in the picture

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lora_engine.mesh.anatomy import Anatomy, shading_normals
-from lora_engine.mesh.atlas import Atlas, wrapped
+from lora_engine.mesh.geometry import Array, normals
 from lora_engine.mesh.hair import Hair
-from lora_engine.mesh.raster import Array
-from lora_engine.mesh.surface import normals
+from lora_engine.mesh.texture import Atlas, wrapped
 
 PATCH = 64  # texels across an eyeball seen from the front
 CLOTH = 0.045  # how far cloth stands off the skin

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from lora_engine.mesh.raster import Array
+from lora_engine.mesh.geometry import Array
 
 STIFFNESS = 0.02  # keeps the light even where the portrait says little
 RANGE = (0.3, 1.7)  # of the shading, times the mean

@@ -1,129 +1,267 @@
-"""One portrait lifted to a head: fit, texture, eyes, clothes, and hair in the portrait's manner."""
+"""Reading a portrait: the landmarks of its face, and where it shows the person, skin and hair.
+
+The landmarks are MediaPipe's 478, without MediaPipe: its network looks at a square around the face.
+"""
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from datapipe.faces.base import Face
 from datapipe.record import Image
-from lora_engine.mesh.anatomy import Anatomy, Phenotype
-from lora_engine.mesh.atlas import Atlas
-from lora_engine.mesh.fit import Fit, LandmarkMap, fit
-from lora_engine.mesh.hair import Style
-from lora_engine.mesh.hair_style import hair_palette, hair_style
-from lora_engine.mesh.head import PATCH, eye_centre
-from lora_engine.mesh.landmarks import CHIN, EYELIDS, IRISES, OVAL, Landmarker
-from lora_engine.mesh.masks import Masks, masks
-from lora_engine.mesh.paint import Skin, paint
-from lora_engine.mesh.raster import Array
+from lora_engine.mesh.geometry import Array
 
-UNSEEN_CLOTH = np.array([92.0, 98.0, 108.0])  # where the portrait ends at the neck
-COLLAR = 0.4  # of the face's height below the chin: from there on people wear something
-WORN = 0.2  # share of the chest; where less of it is unlike skin, the cloth has the skin's colour
-TEXTURE = 1024  # longest side of the portrait that is looked at
+SURFACE = 468  # landmarks of the skin; the last ten are the irises
+OVAL = np.array(
+    [
+        *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
+        *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
+    ]
+)
+IRISES = (468, 473)  # centres; the four that follow each lie on its rim
+NOSE_TIP, MOUTH_CORNERS = 4, (61, 291)
+EYELIDS = (  # around each eye's opening, from image left
+    np.array([33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7]),
+    np.array([362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382]),
+)
+FOREHEAD, CHIN, CHEEKS = 10, 152, (50, 280)
+LIPS_INNER = (13, 14)  # upper, lower
+
+SIDE = 256  # of the network's input
+MARGIN = 1.5  # the square's side over the face's longer side, as in MediaPipe's graph
+PRESENT = 0.5  # probability of a face below which there is none
+
+
+class Landmarker:
+    """Finds the landmarks of one face, given roughly where it is."""
+
+    def __init__(self, task: Path) -> None:
+        """`task` is MediaPipe's face_landmarker_v2.task, a zip of networks."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        with zipfile.ZipFile(task) as files:
+            self._model = files.read("face_landmarks_detector.tflite")
+        self._net = Interpreter(model_content=self._model, num_threads=1)
+        self._net.allocate_tensors()
+        self._input = self._net.get_input_details()[0]["index"]
+        self._outputs = [item["index"] for item in self._net.get_output_details()]
+
+    def __call__(
+        self,
+        image: Image,
+        box: tuple[float, float, float, float],
+        eyes: Array,
+        mirror: Array,
+    ) -> Array:
+        """(478, 3): x right, y up, z towards the viewer, all in pixels.
+
+        `box` is the detector's (left, top, right, bottom), `eyes` (2, 2) from image left; `mirror`
+        is the landmark on the other side of each. The first result places the square of the second,
+        so that the detector's habits do not matter; each is the mean over the square and its mirror
+        image. Raises ValueError when the network sees no face.
+        """
+        centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2
+        side = MARGIN * max(box[2] - box[0], box[3] - box[1])
+        angle = _angle(*eyes)
+        for _ in range(2):
+            crop, back = _square(image, centre, side, angle)
+            points = self.square(crop)
+            other = self.square(np.ascontiguousarray(crop[:, ::-1]))[mirror]
+            other[:, 0] = SIDE - 1 - other[:, 0]
+            points = (points + other) / 2
+            flat = (points[:, :2] - back[:, 2]) @ np.linalg.inv(back[:, :2]).T
+            low, high = flat[:SURFACE].min(axis=0), flat[:SURFACE].max(axis=0)
+            depth = -points[:, 2] * side / SIDE
+            centre, side = (low + high) / 2, MARGIN * float((high - low).max())
+            angle = _angle(*flat[list(IRISES)])
+        return np.column_stack([flat * [1, -1], depth])
+
+    def square(self, crop: Image) -> Array:
+        """(478, 3) in pixels of a 256 x 256 picture, y down. Raises ValueError without a face."""
+        self._net.set_tensor(self._input, crop[None].astype(np.float32) / 255)
+        self._net.invoke()
+        points, presence, _ = (self._net.get_tensor(index).ravel() for index in self._outputs)
+        if 1 / (1 + np.exp(-float(presence[0]))) < PRESENT:
+            raise ValueError("no face")
+        return np.array(points, float).reshape(-1, 3)
+
+
+def _square(image: Image, centre: Array, side: float, angle: float) -> tuple[Image, Array]:
+    """The turned square as the network wants it, and the matrix that led to it."""
+    ways = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    matrix = np.zeros((2, 3))
+    matrix[:, :2] = ways * SIDE / side
+    matrix[:, 2] = (SIDE - 1) / 2 - matrix[:, :2] @ centre
+    crop = cv2.warpAffine(image, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+    return crop, matrix
+
+
+def _angle(left: Array, right: Array) -> float:
+    """Of the line between the eyes against the picture's rows, radians."""
+    x, y = np.asarray(right, float) - np.asarray(left, float)
+    return float(np.arctan2(y, x))
+
+
+WORK = 288  # longest side the masks are computed at
+SKIN_RANGE = 30.0  # Lab distance up to which a pixel may still be skin
+# What is above the forehead is bare skin if it is within all three; see `_bald`.
+COLOUR = 14.0  # Lab distance from the cheeks
+HUE = 4.0  # Lab distance from the line on which the skin's light and shade lie
+STRANDS = 3.7  # fine contrast, as a multiple of the face's
 
 
 @dataclass(frozen=True)
-class Lifted:
-    """Everything one portrait says about its person."""
+class Masks:
+    """Soft masks in 0..1 of the portrait's size, and the colours they come from (RGB)."""
 
-    photo: Image
-    fit: Fit
-    masks: Masks
-    skin: Skin
-    style: Style
-    palette: Array  # (m, 3) colours of the hair
-    iris: Array
-    eyes: Array  # (2, PATCH, PATCH, 4) RGB and trust of the eyeballs
-    cloth: Array
+    person: Array
+    skin: Array
+    hair: Array
+    oval: Array
+    skin_colour: Array
+    hair_colour: Array
+    bald: bool
 
 
-class Lifter:
-    """Holds the mesh and the landmarker; lifts portraits."""
-
-    def __init__(self, anatomy: Anatomy, where: LandmarkMap, find: Landmarker) -> None:
-        self.anatomy = anatomy
-        self.where = where
-        self.find = find
-        self.atlas = Atlas(anatomy)
-
-    def __call__(self, portrait: Image, face: Face, who: Phenotype | None = None) -> Lifted:
-        """Raises ValueError when the face cannot be used."""
-        photo, scale = _shrunk(portrait)
-        left, top, right, bottom = (side * scale for side in face.box)
-        eyes = np.asarray(face.points[:2], float) * scale
-        points = self.find(photo, (left, top, right, bottom), eyes, self.where.mirror)
-        fitted = fit(self.anatomy, self.where, points, who or Phenotype())
-        mask = masks(photo, fitted.landmarks)
-        return Lifted(
-            photo=photo,
-            fit=fitted,
-            masks=mask,
-            skin=paint(photo, mask, fitted, self.anatomy, self.atlas),
-            style=hair_style(photo, mask, fitted),
-            palette=hair_palette(photo, mask, fitted),
-            iris=_iris(photo, fitted.landmarks),
-            eyes=_eyes(photo, fitted, self.anatomy),
-            cloth=_cloth(photo, mask, fitted.landmarks),
-        )
+def masks(photo: Image, points: Array) -> Masks:
+    """Split the portrait; `points` (478, 2) are its landmarks in pixels."""
+    scale = WORK / max(photo.shape[:2])
+    small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    where = points * scale
+    oval = _oval(small.shape[:2], where)
+    person = _person(small, where, oval)
+    lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    cheeks, above = _discs(small.shape[:2], where), _above_forehead(small.shape[:2], where)
+    above &= person > 0.5
+    skin = np.median(lab[cheeks], axis=0)
+    hair = np.median(lab[above], axis=0) if above.sum() > 30 else np.array([10.0, 0, 0])
+    to_skin, to_hair = _distance(lab, skin), _distance(lab, hair)
+    is_skin = person * (to_skin < to_hair) * (to_skin < SKIN_RANGE)
+    bald = bool(np.linalg.norm(skin - hair) < COLOUR) and _bald(lab, where, cheeks, above)
+    is_hair = person * (to_hair <= to_skin) * (to_hair < 45) * (1 - oval) * (not bald)
+    return Masks(
+        person=_soften(person, photo.shape),
+        skin=_soften(is_skin, photo.shape),
+        hair=_soften(is_hair, photo.shape),
+        oval=_resize(oval, photo.shape),
+        skin_colour=np.median(small[cheeks], axis=0).astype(float),
+        hair_colour=_rgb(hair),
+        bald=bald,
+    )
 
 
-def _shrunk(image: Image) -> tuple[Image, float]:
-    scale = min(1.0, TEXTURE / max(image.shape[:2]))
-    if scale == 1.0:
-        return image, scale
-    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), scale
+def _bald(lab: Array, points: Array, cheeks: Array, above: Array) -> bool:
+    """Whether what is `above` the forehead has the cheeks' hue and is as smooth as the face.
 
-
-def _iris(photo: Image, points: Array) -> Array:
-    """The iris's colour, from its lower half: the upper lies in the lid's shade."""
-    angles = np.radians(np.arange(20, 161, 20))
-    found = []
-    for first in IRISES:
-        centre = points[first]
-        radius = np.linalg.norm(points[first + 1 : first + 5] - centre, axis=1).mean()
-        ring = centre + 0.68 * radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        column, row = (
-            np.clip(np.rint(ring[:, k]).astype(int), 0, photo.shape[1 - k] - 1) for k in (0, 1)
-        )
-        found.append(photo[row, column])
-    return np.asarray(np.median(np.concatenate(found), axis=0), float)
-
-
-def _eyes(photo: Image, fitted: Fit, anatomy: Anatomy) -> Array:
-    """The eyeballs as the portrait shows them between the lids."""
-    line = (np.arange(PATCH) + 0.5) / PATCH * 2 - 1
-    x, y = np.meshgrid(line, -line)
-    z = np.sqrt(np.clip(1 - x * x - y * y, 0, 1))
-    sphere = np.stack([x, y, z], axis=2).reshape(-1, 3)
-    patches = []
-    for eye, lids in zip(anatomy.eyes, EYELIDS, strict=True):
-        centre, radius = eye_centre(fitted.aligned[eye])
-        places = fitted.camera.to_pixels(centre + radius * sphere)[:, :2]
-        grid = places.reshape(PATCH, PATCH, 2).astype(np.float32)
-        colour = cv2.remap(photo.astype(np.float32), grid, None, cv2.INTER_LINEAR)
-        opening = np.rint(fitted.landmarks[lids] * 16).astype(np.int32)
-        mask = np.zeros(photo.shape[:2], np.uint8)
-        cv2.fillPoly(mask, [opening], 255, cv2.LINE_AA, 4)
-        shown = cv2.remap(mask, grid, None, cv2.INTER_LINEAR).astype(np.float32) / 255
-        patches.append(np.dstack([colour, cv2.GaussianBlur(shown, (0, 0), 1.0)]))
-    return np.stack(patches)
-
-
-def _cloth(photo: Image, mask: Masks, points: Array) -> Array:
-    """The middle colour of what the person wears: below the neck, where it is not bare skin.
-
-    Not by the person's mask: where the wall behind has the shirt's colour, that loses the shirt.
+    Blond hair may be as bright as skin, but is yellower: light and shade make a colour stronger or
+    weaker, they do not turn it. Hair of the skin's very hue still shows its strands.
     """
-    tall, wide = np.ptp(points[OVAL, 1]), np.ptp(points[OVAL, 0])
-    x, y = points[OVAL, 0].mean(), points[CHIN, 1] + COLLAR * tall
-    part = slice(int(y), None), slice(max(0, int(x - 0.6 * wide)), max(0, int(x + 0.6 * wide)))
-    chest, worn = photo[part].reshape(-1, 3), mask.skin[part].ravel() <= 0.1
-    if len(chest) < 100:
-        return UNSEEN_CLOTH
-    if worn.mean() < WORN:
-        worn[:] = True
-    return np.asarray(np.clip(np.median(chest[worn], axis=0), 18, 235), float)
+    wide, tall = float(np.ptp(points[OVAL, 0])), float(np.ptp(points[OVAL, 1]))
+    near = 2 * int(0.04 * wide) + 1  # the head's outline is no texture
+    inside = cv2.erode(above.astype(np.uint8), np.ones((near, near), np.uint8)) > 0
+    if inside.sum() < 30:
+        return True
+    skin, found = np.median(lab[cheeks], axis=0), np.median(lab[inside], axis=0)
+    across = np.array([-skin[2], skin[1]]) / max(1.0, float(np.hypot(*skin[1:])))
+    if abs(across @ found[1:]) > HUE:
+        return False
+    bright = lab[..., 0]
+    fine = abs(bright - cv2.GaussianBlur(bright, (0, 0), 0.015 * wide))
+    x, y = points[FOREHEAD]
+    forehead = _box(lab.shape, x, 0.2 * wide, y + 0.06 * tall, y + 0.2 * tall)
+    here, *bare = (
+        np.median(fine[part]) / max(1.0, float(np.median(bright[part])))
+        for part in (inside, forehead, cheeks)
+    )
+    return bool(here < STRANDS * min(bare))
+
+
+def _rgb(lab: Array) -> Array:
+    pixel = cv2.cvtColor(lab[None, None].astype(np.float32), cv2.COLOR_LAB2RGB)
+    return np.asarray(pixel[0, 0] * 255, float)
+
+
+def _oval(shape: tuple[int, ...], points: Array) -> Array:
+    """The face oval with a soft edge: the whole jaw, but not the hairline above the brows."""
+    outline = points[OVAL]
+    centre = outline.mean(axis=0)
+    wide = float(np.ptp(outline[:, 0]))
+    jaw = np.clip((outline[:, 1:] - points[list(IRISES), 1].mean()) / (0.25 * wide), 0, 1)
+    shrunk = np.array([[0.86, 0.93]]) * (1 - jaw) + np.array([[0.97, 0.98]]) * jaw
+    mask = np.zeros(shape, np.float32)
+    cv2.fillPoly(mask, [np.rint(centre + (outline - centre) * shrunk).astype(np.int32)], 1)
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), wide * 0.025))
+
+
+def _person(image: Image, points: Array, oval: Array) -> Array:
+    """GrabCut, started from the face oval and a generous ellipse around it."""
+    outline = points[OVAL]
+    x, y = outline.mean(axis=0)
+    wide, tall = float(np.ptp(outline[:, 0])), float(np.ptp(outline[:, 1]))
+    state = np.full(image.shape[:2], cv2.GC_BGD, np.uint8)
+    cv2.ellipse(state, ((x, y - 0.1 * tall), (3.4 * wide, 2.6 * tall), 0), cv2.GC_PR_BGD, -1)
+    cv2.ellipse(state, ((x, y - 0.12 * tall), (1.6 * wide, 1.7 * tall), 0), cv2.GC_PR_FGD, -1)
+    state[(state == cv2.GC_PR_BGD) & _like_hair(image, points)] = cv2.GC_PR_FGD
+    state[int(y + 0.6 * tall) :, max(0, int(x - wide)) : int(x + wide)] = cv2.GC_PR_FGD
+    state[int(y + 0.9 * tall) :, : max(0, int(x - wide))] = cv2.GC_PR_BGD
+    state[int(y + 0.9 * tall) :, int(x + wide) :] = cv2.GC_PR_BGD
+    state[oval > 0.8] = cv2.GC_FGD
+    cv2.setRNGSeed(0)
+    back, front = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(image, state, (0, 0, 1, 1), back, front, 3, cv2.GC_INIT_WITH_MASK)
+    inside = np.isin(state, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    _, labels = cv2.connectedComponents(inside)
+    return np.asarray(labels == labels[int(y), int(x)], np.float32)
+
+
+def _like_hair(image: Image, points: Array) -> Array:
+    """Pixels nearer to the colour above the forehead than to the colours at the upper sides."""
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    tall, wide = image.shape[:2]
+    edge = max(2, wide // 60)
+    sides = np.concatenate([lab[: tall // 2, :edge], lab[: tall // 2, -edge:]], axis=1)
+    behind = np.median(sides.reshape(-1, 3), axis=0)
+    hair = np.median(lab[_above_forehead(image.shape[:2], points)], axis=0)
+    return _distance(lab, hair) < 0.6 * _distance(lab, behind)
+
+
+def _discs(shape: tuple[int, ...], points: Array) -> Array:
+    """Small discs on the cheeks: surely skin."""
+    mask = np.zeros(shape, np.uint8)
+    radius = max(2, int(np.ptp(points[OVAL, 0]) * 0.08))
+    for cheek in CHEEKS:
+        cv2.circle(mask, (int(points[cheek][0]), int(points[cheek][1])), radius, 1, -1)
+    return mask > 0
+
+
+def _above_forehead(shape: tuple[int, ...], points: Array) -> Array:
+    """A box above the top landmark: most likely hair."""
+    x, y = points[FOREHEAD]
+    wide, tall = float(np.ptp(points[OVAL, 0])), float(np.ptp(points[OVAL, 1]))
+    return _box(shape, x, 0.25 * wide, y - 0.35 * tall, y - 0.12 * tall)
+
+
+def _box(shape: tuple[int, ...], x: float, half: float, top: float, bottom: float) -> Array:
+    """From `top` to `bottom`, `half` to either side of `x`."""
+    mask = np.zeros(shape[:2], bool)
+    rows = slice(int(max(0, top)), int(max(1, bottom)))
+    mask[rows, max(0, int(x - half)) : int(x + half)] = True
+    return mask
+
+
+def _distance(lab: Array, colour: Array) -> Array:
+    return np.asarray(np.linalg.norm((lab - colour) * [0.6, 1, 1], axis=2))
+
+
+def _soften(mask: Array, shape: tuple[int, ...]) -> Array:
+    clean = cv2.medianBlur((mask * 255).astype(np.uint8), 5).astype(np.float32) / 255
+    return _resize(cv2.GaussianBlur(clean, (0, 0), 1.2), shape)
+
+
+def _resize(mask: Array, shape: tuple[int, ...]) -> Array:
+    size = (shape[1], shape[0])
+    return np.asarray(cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR))

@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 
 from datapipe.record import Image, Pose
+from lora_engine.mesh.geometry import Array
 from lora_engine.mesh.head import Head
-from lora_engine.mesh.raster import Array
 from lora_engine.mesh.render import Camera, Sensor, Shot, Turn, render, rotations
 from lora_engine.mesh.studio import build
 from lora_engine.subjects.gallery import Gallery

@@ -13,10 +13,9 @@ import numpy as np
 from datapipe.faces.light import LightFaces
 from datapipe.models import model_path
 from lora_engine.mesh.anatomy import Phenotype
-from lora_engine.mesh.atlas import HEIGHT, WIDTH
-from lora_engine.mesh.raster import Array
-from lora_engine.mesh.studio import Studio, studio
-from lora_engine.mesh.surface import smoothstep
+from lora_engine.mesh.geometry import Array, smoothstep
+from lora_engine.mesh.studio import Studio
+from lora_engine.mesh.texture import HEIGHT, WIDTH
 
 SIDE = 768  # pixels at which the portraits are looked at
 COARSE = 5.0  # sigma in texels between what is mixed and what is taken from one portrait
@@ -41,7 +40,7 @@ class Gallery:
         """Raises UserError when a data file is missing."""
         cv2.setNumThreads(1)
         self._folder = model_path("portraits")
-        self.studio: Studio = studio(model_path("mpfb2"), model_path("face-landmarker"))
+        self.studio = Studio(model_path("mpfb2"), model_path("face-landmarker"))
         self._faces = LightFaces()
         self._faces.setup()
         self._sitters: dict[str, Sitter] = {}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lora_engine.mesh.anatomy import DIRECTIONS, Phenotype
+from lora_engine.mesh.geometry import Array
 from lora_engine.mesh.head import Look
-from lora_engine.mesh.raster import Array
 from lora_engine.mesh.studio import Person
 from lora_engine.subjects.gallery import Gallery, Sitter, enlarged
 from lora_engine.subjects.wardrobe import CLOTH, HAIR, IRIS, SKIN, Named, hair_palette, hairstyle

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from lora_engine.mesh.geometry import Array
 from lora_engine.mesh.light import Light
-from lora_engine.mesh.raster import Array
 
 HIGH = 288  # rows of a background picture: it is out of focus
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lora_engine.mesh.geometry import Array
 from lora_engine.mesh.hair import Style
-from lora_engine.mesh.raster import Array
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ import pytest
 
 from datapipe.models import model_path
 from lora_engine.mesh.engine import MeshSettings, MeshSynthesizer
-from lora_engine.mesh.studio import studio
+from lora_engine.mesh.studio import Studio
 
 
 @pytest.fixture(scope="session")
 def base():
-    return studio(model_path("mpfb2"), model_path("face-landmarker"))
+    return Studio(model_path("mpfb2"), model_path("face-landmarker"))
 
 
 @pytest.fixture(scope="session")

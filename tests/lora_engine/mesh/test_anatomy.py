@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lora_engine.mesh.anatomy import Phenotype, shading_normals
-from lora_engine.mesh.atlas import HEIGHT, WIDTH
+from lora_engine.mesh.texture import HEIGHT, WIDTH
 
 pytestmark = pytest.mark.weights
 FLIP = np.array([-1, 1, 1])

@@ -1,4 +1,4 @@
-"""Laws of reading clothes off a portrait, on invented people whose clothes are known."""
+"""Laws of telling hair from skin, on invented people whose hair is known."""
 
 from dataclasses import replace
 
@@ -6,19 +6,22 @@ import cv2
 import numpy as np
 import pytest
 
-from datapipe.prepare.frontal import cut, portrait_square
 from datapipe.record import Pose
-from lora_engine.mesh.framing import cut_square
+from lora_engine.mesh.hair import Style
+from lora_engine.mesh.light import Light
 from lora_engine.mesh.render import Sensor, Shot, render
-from lora_engine.mesh.studio import build
+from lora_engine.mesh.studio import build, cut_square
 from lora_engine.subjects.clip import camera_for
 from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import invent
-from lora_engine.subjects.scene import scene
-from lora_engine.subjects.wardrobe import CLOTH
+from lora_engine.subjects.wardrobe import HAIR, LONG, hair_palette
 
 pytestmark = pytest.mark.weights
 SIZE = 384
+TURNED = (-90, -60, 60, 90)
+LIGHT = Light.from_direction(np.array([0.2, 0.4, 0.8]), key=0.3)
+GREY = np.full((64, 64, 3), 100, np.float32)
+BLOND = next(colour.rgb for colour in HAIR if colour.name == "blond")
 
 
 @pytest.fixture(scope="module")
@@ -26,53 +29,72 @@ def gallery():
     return Gallery()
 
 
-def reference(who, gallery, index):
-    """Their portrait as the main job cuts it from a clip, and the median colour behind them."""
-    rng = np.random.default_rng([3, index])
-    place = scene(1.0, rng)
-    head = build(who, gallery.studio, index)
-    shot = Shot(head, Pose(0, 0, 0), camera_for(head, 0, 1, rng), place.light)
-    frame = Sensor()(render([shot], (SIZE, SIZE), place.background), rng)
-    square = portrait_square(gallery._faces.find([frame])[0][0].box, SIZE, SIZE)
-    return cut(frame, square, SIZE), np.median(place.background.reshape(-1, 3), axis=0)
+@pytest.fixture(scope="module", params=(8, 10))
+def somebody(gallery, request):
+    """An invented person in grey."""
+    who = invent(gallery, np.random.default_rng([7, request.param])).person
+    return replace(who, look=replace(who.look, cloth=np.full(3, 90.0)))
 
 
-def far(one, other):
-    """Between two RGB colours in Lab."""
-    pair = np.stack([one, other])[None].astype(np.float32) / 255
-    return np.linalg.norm(np.subtract(*cv2.cvtColor(pair, cv2.COLOR_RGB2LAB)[0]))
+def with_hair(who, colour):
+    return replace(who, style=LONG, palette=hair_palette(colour, np.random.default_rng(0)))
 
 
-def invented(gallery, index, **look):
-    who = invent(gallery, np.random.default_rng([3, index])).person
-    return replace(who, look=replace(who.look, **look))
+def without_hair(who):
+    return replace(who, style=Style(length=0.0, density=0.0), scalp=0 * who.scalp)
 
 
-def mistakes(engine, gallery, index, who):
-    """How far the colour found is from the true one, the skin's and the one behind them, in Lab."""
-    photo, behind = reference(who, gallery, index)
-    read = engine._studio.lift(*cut_square(photo, engine._face(photo)))
-    return [far(read.cloth, other) for other in (who.look.cloth, read.masks.skin_colour, behind)]
+def picture(who, gallery, yaw=0):
+    """As a camera sees them, turned by `yaw`, in front of a grey wall."""
+    head = build(who, gallery.studio, 0)
+    shot = Shot(head, Pose(yaw, 0, 0), camera_for(head, 0, 1, np.random.default_rng(0)), LIGHT)
+    return Sensor()(render([shot], (SIZE, SIZE), GREY), np.random.default_rng(0))
 
 
-def test_a_shirt_of_any_colour_keeps_it_in_the_main_jobs_crop(engine, gallery):
-    """Twelve people, twelve shirts: what is found is the shirt's colour, no skin and no wall."""
-    for index, colour in enumerate(CLOTH):
-        who = invented(gallery, index, cloth=colour.rgb)
-        true, *others = mistakes(engine, gallery, index, who)
-        assert true < min(8, *others), colour.name
+def lifted(engine, photo):
+    return engine._studio.lift(*cut_square(photo, engine._face(photo)))
 
 
-@pytest.mark.parametrize("index", [1, 3, 7])
-def test_a_shirt_of_the_skins_own_colour_is_a_shirt(engine, gallery, index):
-    """Below the neck people wear something, even where it looks like skin."""
-    skin = np.median(invented(gallery, index).albedo[gallery.cheeks], axis=0)
-    assert mistakes(engine, gallery, index, invented(gallery, index, cloth=skin, vee=0.0))[0] < 8
+def lab(photo):
+    return cv2.cvtColor(photo.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
 
 
-@pytest.mark.parametrize("index", [1, 4, 11])
-def test_bare_skin_in_a_low_neckline_does_not_colour_the_shirt(engine, gallery, index):
-    """Of a chest that is part skin and part cloth, the cloth is taken."""
-    who = invented(gallery, index, neckline=-0.2, vee=0.6)
-    true, skin, _ = mistakes(engine, gallery, index, who)
-    assert true < 8 < skin
+def share(photo, hair, skin):
+    """Of pixels whose hue is the hair's rather than the skin's or grey."""
+    hues = lab(photo)[..., 1:]
+    far = [np.linalg.norm(hues - hue, axis=2) for hue in (hair, skin, np.zeros(2))]
+    return (np.argmin(far, axis=0) == 0).mean()
+
+
+def test_blond_hair_as_bright_as_the_skin_stays_in_every_view(engine, gallery, somebody):
+    """Turned views have at least 60 % of the blond pixels that the person has when they turn."""
+    skin = np.median(somebody.albedo[gallery.cheeks], axis=0)
+    blond = with_hair(somebody, BLOND * skin.mean() / BLOND.mean())
+    bare = without_hair(somebody)
+    front, bald = picture(blond, gallery), picture(bare, gallery)
+    where = np.abs(front.astype(int) - bald).sum(axis=2) > 60
+    hair = np.median(lab(front)[where], axis=0)[1:]
+    skin = np.median(lab(bald)[where & (lab(bald)[..., 1] > 6)], axis=0)[1:]
+    views = engine(front, TURNED, range(len(TURNED)))
+    for yaw, view in zip(TURNED, views, strict=True):
+        true = share(picture(blond, gallery, yaw), hair, skin)
+        assert true > 0.05
+        assert share(view, hair, skin) > 0.6 * true
+        assert share(picture(bare, gallery, yaw), hair, skin) < 0.2 * true
+
+
+def test_hair_of_the_skins_own_colour_is_told_by_its_strands(engine, gallery, somebody):
+    """Neither brighter nor of another hue, it still is no bare skin."""
+    skin = np.median(somebody.albedo[gallery.cheeks], axis=0)
+    found = lifted(engine, picture(with_hair(somebody, 1.1 * skin), gallery)).masks
+    near = lab(np.rint(np.stack([found.skin_colour, found.hair_colour])[None]))[0]
+    assert np.linalg.norm(near[0] - near[1]) < 14
+    assert not found.bald
+
+
+def test_bald_people_stay_bald(engine, gallery, somebody):
+    """Without hair in the portrait there is none on the head."""
+    found = lifted(engine, picture(without_hair(somebody), gallery))
+    assert found.masks.bald
+    assert found.style.density == 0
+    assert found.skin.scalp.max() == 0
