@@ -1,26 +1,25 @@
-"""The judge for whole tables: the decisions of `filters.judge` as SQL, for duckdb to run.
+"""The judge for whole tables: the checks of `filters.checks` as SQL, for duckdb to run.
 
-`filters.judge` is the definition and has the sentences; this gives the same reason codes for
-millions of rows a second. A test holds the two together on every kind of row.
+It gives the reasons that `filters.judge` gives, for millions of rows a second and without the
+sentences. A test holds the two together on every kind of row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from filters.judge import Limits, ViewReason, limits_at
+from filters.checks import VIEW_REASONS, compile_rules, reference_reason
 from filters.rules import Rules
 
-_VIEW = {name: code for code, name in enumerate(get_args(ViewReason), 1)}
-"""Less than 8, so that a verdict and a yaw share two bytes."""
-_REFERENCE = {name: f"'reference_{name}'" for name in _VIEW}
+_FAULTS = {reason: code for code, reason in enumerate(VIEW_REASONS, 1)}
+"""A passing view has the fault 0."""
+_BASE = 1 + len(_FAULTS)
+"""A yaw and a fault share two bytes: (yaw + 90) * _BASE + fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +34,46 @@ class Verdicts:
     """For each row of `views`, whether it passes and its identity is kept."""
 
 
+def _settled(view: str, lent: str, needs: str) -> str:
+    """What a view fails at last: on its own, or for what its identity's nearer views lend."""
+    return f"""CASE WHEN {view} % {_BASE} = 0 AND {lent} & {needs} <> {needs}
+        THEN {_FAULTS["identity_neighbours"]} ELSE {view} % {_BASE} END"""
+
+
+def _reason(fault: str) -> str:
+    """Its name, null for 0: duckdb counts from 1."""
+    return f"{list(_FAULTS)}[{fault}]"
+
+
+def _passes(score: str, low: str, high: str) -> str:
+    """False for a score that is null, and for NaN, which duckdb takes for more than infinity.
+
+    True where the bounds are null: nothing is asked.
+    """
+    return f"coalesce({score}::DOUBLE BETWEEN {low} AND {high}, {low} IS NULL)"
+
+
+def _number(value: float | None) -> str:
+    """To the last digit."""
+    if value is None:
+        return "NULL::DOUBLE"
+    return f"{value}" if isinstance(value, int) else f"'{value!r}'::DOUBLE"
+
+
 class TableJudge:
     """The rules of a run, made ready for its tables."""
 
     def __init__(self, rules: Rules) -> None:
-        self.rules = rules
-        self._limits = {yaw: limits_at(yaw, rules) for yaw in rules.yaws}
-        self._bits = _bits(self._limits)
+        self.checks = compile_rules(rules)
+        views = self.checks.views.values()
+        tests = {(check.reason, check.column) for view in views for check in view.own}
+        self._tests = sorted(tests, key=lambda test: (_FAULTS[test[0]], test[1]))
+        """What is tested at one yaw or another: reasons in their order, and scores."""
+        self._lent = {check.column for view in views for check in view.nearer}
+        """The scores of nearer views that others rest on."""
+        nearer = sorted({check.yaw for view in views for check in view.nearer})
+        self._bits = {yaw: 1 << index for index, yaw in enumerate(nearer)}
+        """A bit for each of these views: four at most, two reaches on two sides."""
 
     def __call__(self, references: pa.Table, views: pa.Table) -> Verdicts:
         """Judge whole identities.
@@ -69,67 +101,26 @@ class TableJudge:
         return Verdicts(*(column.combine_chunks() for column in (*own.columns, *found.columns)))
 
     def judge(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """See `dataset.judged.Decide`.
+        """Make of the tables `refs` and `views` a table `identities` and a view `judged`.
 
-        The views are read once: their verdicts travel with their identity, two bytes each.
+        `identities` has key, identity, the number of its views as `made`, and as `reason` why it
+        is left out; `judged` has key, identity, yaw, as `reason` the first check that the view
+        fails, and as `kept` whether it passes and its identity is kept. No reason is null. The
+        views are read once: their verdicts travel with their identity, two bytes each.
+        Raises duckdb.InvalidInputException for a view at a yaw that the rules are not for, when
+        the rows are read.
         """
-        connection.execute(f"CREATE TEMP TABLE limits AS {self._limits_table()}")
+        connection.execute(f"CREATE TEMP TABLE limits AS {self._limits()}")
         connection.execute(f"CREATE TEMP VIEW alone AS {self._alone()}")
         connection.execute(f"CREATE TEMP TABLE identities AS {self._identities()}")
-        connection.execute(f"CREATE TEMP VIEW judged AS {self._judged()}")
-
-    def _limits_table(self) -> str:
-        """The rules at each yaw. Its bit is what a view's identity `lends`, and others' `needs`."""
-        rows = [
-            f"({yaw}, {_sql(at.low)}, {_sql(at.high)}, {at.level}, {_sql(at.cosine)}, "
-            f"{self._bits.get(yaw, 0)}, {self._needs(yaw)})"
-            for yaw, at in self._limits.items()
-        ]
-        columns = "yaw, low, high, level, cosine, lends, needs"
-        return f"FROM (VALUES {', '.join(rows)}) AS rows({columns})"
-
-    def _needs(self, yaw: int) -> int:
-        """The bits of all the nearer views that identity at this yaw rests on."""
-        nearer = self._limits[yaw].rests_on
-        return 0 if nearer is None else self._bits[nearer] | self._needs(nearer)
-
-    def _alone(self) -> str:
-        """The views with what their own scores say: `fault`, and `own`, the test of identity."""
-        rules = self.rules
-        level = (
-            f"{_between('measured_pitch', -rules.pose.pitch, rules.pose.pitch)} AND "
-            f"{_between('measured_roll', -rules.pose.roll, rules.pose.roll)}"
-        )
-        return f"""
-            SELECT key, identity, views.yaw, lends, needs,
-                cosine IS NULL OR {_reaches("identity_cosine", "cosine")} AS own,
-                CASE WHEN lends IS NULL THEN error('a view at another yaw (' || views.yaw ||
-                        ') than {rules.yaws}, which the rules are for')
-                    {self._quality(rules.sharpness.ratio, rules.aesthetic.minimum, _VIEW)}
-                    WHEN NOT ({_between("measured_yaw", "low", "high")}
-                        AND (NOT level OR {level})) THEN {_VIEW["pose"]}
-                    WHEN NOT own THEN {_VIEW["identity"]} ELSE 0 END AS fault
-            FROM views LEFT JOIN limits ON views.yaw = limits.yaw"""
-
-    def _identities(self) -> str:
-        """Views pass for certain once it is known what the identity's nearer views lend."""
-        needed = sorted({self._needs(yaw) for yaw in self._limits})
-        counts = [f"count(*) FILTER (fault = 0 AND needs = {n}) AS fit{n}" for n in needed]
-        passing = " + ".join(f"CASE WHEN lent & {n} = {n} THEN fit{n} ELSE 0 END" for n in needed)
-        reference = ""
-        if self.rules.reference_must_pass:
-            reference = self._quality(None, self.rules.aesthetic.reference, _REFERENCE)
-        return f"""
-            SELECT key, identity, views, len(views) AS made, lent, CASE {reference}
-                WHEN views IS NULL OR {passing} < {self.rules.minimum_views}
-                THEN 'too_few_views' END AS reason
-            FROM refs LEFT JOIN (
-                SELECT key, identity, list(((yaw + 90) * 8 + fault)::SMALLINT) AS views,
-                    bit_or(CASE WHEN own THEN lends ELSE 0 END) AS lent, {", ".join(counts)}
-                FROM alone GROUP BY key, identity) USING (key, identity)"""
+        connection.execute(f"CREATE TEMP VIEW judged AS {_JUDGED}")
 
     def compare(self, connection: duckdb.DuckDBPyConnection, other: Self) -> None:
-        """See `dataset.judged.Decide`."""
+        """Judge by these rules, A, and by others, B; leaves what B's `judge` leaves, and two more.
+
+        `both_identities` has key, identity, and as `a` and `b` the reasons by each; `both_views`
+        has key, identity, yaw, `a`, `b`, and as `kept_a` and `kept_b` what `judged` has as `kept`.
+        """
         self.judge(connection)
         connection.execute("DROP VIEW judged; DROP VIEW alone")
         for table in ("identities", "limits"):
@@ -144,36 +135,66 @@ class TableJudge:
         connection.execute("DROP TABLE own_identities")
         connection.execute(f"CREATE TEMP VIEW both_views AS {_BOTH}")
 
-    def _judged(self) -> str:
+    def _limits(self) -> str:
+        """A row for each yaw: the bounds of every test, null where there is none; what a view there
+        `lends`, its bit; and the bits it `needs`, of all the nearer views that it rests on."""
+        rows = []
+        for yaw, view in self.checks.views.items():
+            found = {(check.reason, check.column): check.bounds for check in view.own}
+            bounds = [bound for test in self._tests for bound in found.get(test, (None, None))]
+            cells = map(_number, (yaw, self._bits.get(yaw, 0), self._needs(yaw), *bounds))
+            rows.append(f"({', '.join(cells)})")
+        names = (f"low{index}, high{index}" for index in range(len(self._tests)))
+        columns = f"yaw, lends, needs, {', '.join(names)}"
+        return f"FROM (VALUES {', '.join(rows)}) AS rows({columns})"
+
+    def _needs(self, yaw: int) -> int:
+        return sum(self._bits[check.yaw] for check in self.checks.views[yaw].nearer)
+
+    def _alone(self) -> str:
+        """The views with what their own scores say: their `fault`, and the bit that they lend."""
+        passes = {
+            test: _passes(test[1], f"low{index}", f"high{index}")
+            for index, test in enumerate(self._tests)
+        }
+        lends = " AND ".join(passes[test] for test in self._tests if test[1] in self._lent)
+        faults = (f"WHEN NOT {passes[test]} THEN {_FAULTS[test[0]]}" for test in self._tests)
         return f"""
-            SELECT key, identity, yaw, {_reason("fault")} AS reason,
-                fault = 0 AND left_out IS NULL AS kept
-            FROM (SELECT key, identity, yaw, left_out, {_settled("view", "lent", "needs")} AS fault
-                FROM (SELECT key, identity, lent, reason AS left_out, unnest(views) AS view
-                    FROM identities)
-                JOIN limits ON view // 8 - 90 = yaw)"""
+            SELECT key, identity, views.yaw, needs,
+                CASE WHEN {lends or "false"} THEN lends ELSE 0 END AS lends,
+                CASE WHEN needs IS NULL THEN error('a view at another yaw (' || views.yaw ||
+                        ') than {(*self.checks.views,)}, which the rules are for')
+                    {" ".join(faults)} ELSE 0 END AS fault
+            FROM views LEFT JOIN limits ON views.yaw = limits.yaw"""
 
-    def _quality(self, ratio: float | None, beauty: float, codes: Mapping[str, Any]) -> str:
-        """When a picture fails, and how, the first rule first."""
-        sharp = _reaches("sharpness", self.rules.sharpness.minimum)
-        if ratio is not None:
-            sharp += f" AND {_reaches('sharpness_ratio', ratio)}"
+    def _identities(self) -> str:
+        """Views pass for certain once it is known what the identity's nearer views lend."""
+        needed = sorted({self._needs(yaw) for yaw in self.checks.views})
+        counts = [f"count(*) FILTER (fault = 0 AND needs = {n}) AS fit{n}" for n in needed]
+        passing = " + ".join(f"CASE WHEN lent & {n} = {n} THEN fit{n} ELSE 0 END" for n in needed)
+        failing = [
+            f"WHEN NOT {_passes(check.column, *map(_number, check.bounds))} "
+            f"THEN '{reference_reason(check.reason)}'"
+            for check in self.checks.reference
+        ]
+        reference = " ".join(failing) if self.checks.reference_must_pass else ""
         return f"""
-            WHEN NOT detected THEN {codes["not_detected"]}
-            WHEN NOT ({sharp}) THEN {codes["blurred"]}
-            WHEN NOT {_reaches("aesthetic", beauty)} THEN {codes["aesthetic"]}"""
+            SELECT key, identity, views, len(views) AS made, lent, CASE {reference}
+                WHEN views IS NULL OR {passing} < {self.checks.minimum_views}
+                THEN 'too_few_views' END AS reason
+            FROM refs LEFT JOIN (
+                SELECT key, identity, list(((yaw + 90) * {_BASE} + fault)::SMALLINT) AS views,
+                    bit_or(lends) AS lent, {", ".join(counts)}
+                FROM alone GROUP BY key, identity) USING (key, identity)"""
 
 
-def _settled(view: str, lent: str, needs: str) -> str:
-    """What a view fails at last: on its own, or for what its identity's nearer views lend."""
-    return f"""CASE WHEN {view} % 8 = 0 AND {lent} & {needs} <> {needs}
-        THEN {_VIEW["identity_neighbours"]} ELSE {view} % 8 END"""
-
-
-def _reason(fault: str) -> str:
-    """Its name, null for 0: duckdb counts from 1."""
-    return f"{list(_VIEW)}[{fault}]"
-
+_JUDGED = f"""
+    SELECT key, identity, yaw, {_reason("fault")} AS reason,
+        fault = 0 AND left_out IS NULL AS kept
+    FROM (SELECT key, identity, yaw, left_out, {_settled("view", "lent", "needs")} AS fault
+        FROM (SELECT key, identity, lent, reason AS left_out, unnest(views) AS view
+            FROM identities)
+        JOIN limits ON view // {_BASE} - 90 = yaw)"""
 
 _BOTH = f"""
     SELECT key, identity, yaw, {_reason("fault_a")} AS a, {_reason("fault_b")} AS b,
@@ -184,28 +205,6 @@ _BOTH = f"""
         FROM (SELECT key, identity, a AS left_a, b AS left_b, lent_a, lent_b,
                 unnest(list_sort(views_a)) AS view_a, unnest(list_sort(views_b)) AS view_b
             FROM both_identities)
-        JOIN own_limits AS own ON view_a // 8 - 90 = own.yaw
+        JOIN own_limits AS own ON view_a // {_BASE} - 90 = own.yaw
         JOIN limits AS other ON other.yaw = own.yaw)"""
-"""Sorted, both lists of an identity have its yaws in the same order."""
-
-
-def _bits(limits: Mapping[int, Limits]) -> dict[int, int]:
-    """A bit for each yaw that another rests on: four at most, two reaches on two sides."""
-    nearer = sorted({at.rests_on for at in limits.values() if at.rests_on is not None})
-    return {yaw: 1 << index for index, yaw in enumerate(nearer)}
-
-
-def _reaches(score: str, least: float | str) -> str:
-    return _between(score, least, inf)
-
-
-def _between(score: str, least: float | str, most: float | str) -> str:
-    """False for what is null, and for NaN, which duckdb takes for more than infinity."""
-    return f"coalesce({score} BETWEEN {_sql(least)} AND {_sql(most)}, false)"
-
-
-def _sql(value: float | str | None) -> str:
-    """A number to the last digit, or the name of a column."""
-    if value is None:
-        return "NULL::DOUBLE"
-    return value if isinstance(value, str) else f"'{float(value)!r}'::DOUBLE"
+"""Both lists of an identity are sorted, so that their views are at the same yaws in turn."""

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from datapipe.record import YAWS, Scores
 from filters.judge import Judge
 from filters.judge_sql import TableJudge
-from filters.rules import AestheticRule, IdentityRule, PoseRule, Rules, SharpnessRule
 from filters.rules_file import load_rules
+from tests.filters.test_checks import any_rules, some_yaws
 
 SFACE = load_rules(None, yaws=YAWS, recogniser="sface", aesthetic_scorer="brisque")
 BUFFALO = load_rules(None, yaws=YAWS, recogniser="w600k_r50", aesthetic_scorer="nima")
@@ -70,39 +70,6 @@ def tables(references, views):
     return (
         pa.Table.from_pylist(references, pa.schema(SCHEMA + SCORES)),
         pa.Table.from_pylist(views, pa.schema([*SCHEMA, ("yaw", pa.int32()), *SCORES])),
-    )
-
-
-some_yaws = st.sets(st.integers(-90, 90), max_size=8).map(lambda yaws: {0} | yaws)
-
-
-@st.composite
-def any_rules(draw, yaws=None):
-    """Rules for any yaws, with any reach of the recogniser; 0 is always there to rest on."""
-    yaws = draw(some_yaws) if yaws is None else yaws
-    verified = draw(st.floats(0, 90))
-    angles = [0, *sorted(draw(st.sets(st.integers(1, 90), max_size=3)))]
-    score = st.floats(0, 1)
-    identity = IdentityRule(
-        "any",
-        curve=tuple((angle, draw(score)) for angle in angles),
-        verified_to=verified,
-        judged_to=draw(st.floats(verified, 90)),
-    )
-    return Rules(
-        yaws=tuple(sorted(yaws)),
-        minimum_views=draw(st.integers(1, len(yaws))),
-        reference_must_pass=draw(st.booleans()),
-        sharpness=SharpnessRule(draw(score), draw(score)),
-        aesthetic=AestheticRule("any", draw(score), draw(score)),
-        pose=PoseRule(
-            tolerance=draw(st.floats(0.1, 45)),
-            profile_minimum=draw(st.floats(45, 89)),
-            pitch=draw(st.floats(0.1, 90)),
-            roll=draw(st.floats(0.1, 180)),
-            level_to=draw(st.floats(0, 89)),
-        ),
-        identity=identity,
     )
 
 

@@ -1,0 +1,258 @@
+"""The rules of a run, compiled once: for every picture, the checks that decide on it, in order.
+
+Nothing else knows what the rules ask. `filters.judge` interprets the checks in Python and puts
+them into words, `filters.judge_sql` does so in SQL for whole tables, and the report draws them and
+moves their thresholds. So a new check is added here and works everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Literal, get_args
+
+from filters.rules import PROFILE, Rules, half_spacing
+
+ViewReason = Literal[
+    "not_detected",  # no face was found in the view
+    "blurred",  # under the sharpness floor, or too far below the reference
+    "aesthetic",  # under the aesthetic minimum
+    "pose",  # the measured pose is not the one asked for
+    "identity",  # the cosine to the reference is under the curve
+    "identity_neighbours",  # a nearer view that this one's identity rests on has failed
+]
+IdentityReason = Literal[
+    "reference_not_detected", "reference_blurred", "reference_aesthetic", "too_few_views"
+]
+SampleReason = Literal["no_identity_left"]
+VIEW_REASONS: tuple[ViewReason, ...] = get_args(ViewReason)
+
+Comparison = Literal["at_least", "at_most", "around", "beyond"]
+"""How a score x of a view at some yaw passes a threshold t: x >= t; |x| <= t; |x - yaw| <= t;
+x >= t on the yaw's side of 0."""
+
+
+def reference_reason(reason: str) -> str:
+    """What an identity is left out for when its reference fails for `reason`."""
+    return f"reference_{reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """One number of the rules, and what whoever moves it needs to know."""
+
+    key: str
+    """Its dotted key in a rules file."""
+    value: float
+    comparison: Comparison
+    section: str
+    title: str
+    unit: str = ""
+    angle: int | None = None
+    """The |yaw| of a point of the identity curve, whose points share one key."""
+    least: float = -inf
+    most: float = inf
+    """The range that a rules file may give."""
+    decimals: int = 6
+    """How finely the rules hold it."""
+    steps: int = 24
+    """About how many values are worth trying; fewer than 29."""
+
+    @property
+    def rejects_upwards(self) -> bool:
+        """Whether a larger threshold rejects more."""
+        return self.comparison in ("at_least", "beyond")
+
+    def bounds(self, yaw: int, value: float) -> tuple[float, float]:
+        """The least and the largest score that passes at a yaw, were this the threshold's value.
+
+        Whatever passes a stricter value passes a looser one too.
+        """
+        match self.comparison:
+            case "at_least":
+                return value, inf
+            case "at_most":
+                return -value, value
+            case "around":
+                return yaw - value, yaw + value
+            case "beyond":
+                return (value, inf) if yaw > 0 else (-inf, -value)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One test of one score of a picture."""
+
+    reason: ViewReason
+    column: str
+    """The score, a field of `datapipe.record.Scores`."""
+    name: str
+    """What a sentence calls the score."""
+    threshold: Threshold | None = None
+    """None where the score is a yes or a no; yes passes."""
+    yaw: int = 0
+    """The yaw of the view whose score is tested; 0 for a reference."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest score that passes; a score that is missing never does."""
+        if self.threshold is None:
+            return 1.0, inf
+        return self.threshold.bounds(self.yaw, self.threshold.value)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewChecks:
+    """What decides on a view. The first check that fails gives the reason."""
+
+    own: tuple[Check, ...]
+    """The checks of its own scores."""
+    nearer: tuple[Check, ...]
+    """Then, those of the nearer views that its identity rests on, beginning with the outermost;
+    each is also among the own checks of its view. All of them fail as `identity_neighbours`, as
+    does a nearer view that was not made."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleChecks:
+    """The rules of a run as checks."""
+
+    reference: tuple[Check, ...]
+    views: Mapping[int, ViewChecks]
+    """By rising yaw."""
+    minimum_views: int
+    """Least passing views of an identity that is kept."""
+    reference_must_pass: bool
+    """Whether an identity whose reference fails is left out, whatever its views."""
+
+    @property
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """Every number that some check compares with, once: from the frontal views outwards."""
+        outwards = sorted(self.views, key=abs)
+        checks = [check for yaw in outwards for check in self.views[yaw].own]
+        found = [check.threshold for check in (*checks, *self.reference)]
+        return tuple(dict.fromkeys(threshold for threshold in found if threshold is not None))
+
+
+def compile_rules(rules: Rules) -> RuleChecks:
+    """The checks of a run's references and views.
+
+    Raises ValueError when identity at some yaw rests on a nearer view and the run has none.
+    """
+    return RuleChecks(
+        reference=tuple(_reference_checks(rules)),
+        views={
+            yaw: ViewChecks(tuple(_view_checks(rules, yaw)), tuple(_nearer_checks(rules, yaw)))
+            for yaw in sorted(rules.yaws)
+        },
+        minimum_views=rules.minimum_views,
+        reference_must_pass=rules.reference_must_pass,
+    )
+
+
+def _reference_checks(rules: Rules) -> Iterator[Check]:
+    yield _DETECTED
+    yield _sharpness_check(rules)
+    beauty = rules.aesthetic
+    minimum = Threshold(
+        f"aesthetic.{beauty.scorer}.reference",
+        beauty.reference,
+        *("at_least", "Picture", "Aesthetic of references"),
+    )
+    yield Check("aesthetic", "aesthetic", beauty.scorer, minimum)
+
+
+def _view_checks(rules: Rules, yaw: int) -> Iterator[Check]:
+    for check in _quality_checks(rules):
+        yield replace(check, yaw=yaw)
+    yield from _pose_checks(rules, yaw)
+    if abs(yaw) <= rules.identity.judged_to:
+        yield _identity_check(rules, yaw)
+
+
+def _nearer_checks(rules: Rules, yaw: int) -> Iterator[Check]:
+    nearer = rules.identity.rests_on(yaw, rules.yaws)
+    while nearer is not None:
+        yield replace(_identity_check(rules, nearer), reason="identity_neighbours")
+        nearer = rules.identity.rests_on(nearer, rules.yaws)
+
+
+_DETECTED = Check("not_detected", "detected", "face")
+
+
+def _sharpness_check(rules: Rules) -> Check:
+    minimum = Threshold(
+        "sharpness.minimum",
+        rules.sharpness.minimum,
+        *("at_least", "Picture", "Sharpness"),
+        least=0.0,
+    )
+    return Check("blurred", "sharpness", "sharpness", minimum)
+
+
+def _quality_checks(rules: Rules) -> Iterator[Check]:
+    yield _DETECTED
+    yield _sharpness_check(rules)
+    ratio = Threshold(
+        "sharpness.ratio",
+        rules.sharpness.ratio,
+        *("at_least", "Picture", "Sharpness over reference"),
+        least=0.0,
+        steps=12,
+    )
+    yield Check("blurred", "sharpness_ratio", "sharpness over the reference's", ratio)
+    beauty = rules.aesthetic
+    minimum = Threshold(
+        f"aesthetic.{beauty.scorer}.minimum",
+        beauty.minimum,
+        *("at_least", "Picture", f"Aesthetic ({beauty.scorer})"),
+    )
+    yield Check("aesthetic", "aesthetic", beauty.scorer, minimum)
+
+
+def _pose_checks(rules: Rules, yaw: int) -> Iterator[Check]:
+    pose, half = rules.pose, min(45.0, half_spacing(rules.yaws))
+    if abs(yaw) < PROFILE:
+        off = Threshold(
+            "pose.tolerance",
+            pose.tolerance,
+            *("around", "Pose", "Pose tolerance", "°"),
+            least=1,
+            most=half,
+        )
+    else:  # estimators end here, so that what they read beyond is 90 or less
+        off = Threshold(
+            "pose.profile_minimum",
+            pose.profile_minimum,
+            *("beyond", "Pose", "Least |yaw| at ±90°", "°"),
+            least=max(45.0, PROFILE - half),
+            most=89.0,
+        )
+    yield Check("pose", "measured_yaw", "pose", off, yaw)
+    if abs(yaw) <= pose.level_to:
+        for name, value, most in (("pitch", pose.pitch, 90), ("roll", pose.roll, 180)):
+            within = Threshold(
+                f"pose.{name}",
+                value,
+                *("at_most", "Pose", f"{name.capitalize()} within", "°"),
+                least=1,
+                most=most,
+                steps=6,
+            )
+            yield Check("pose", f"measured_{name}", name, within, yaw)
+
+
+def _identity_check(rules: Rules, yaw: int) -> Check:
+    rule, angle = rules.identity, abs(yaw)
+    least = Threshold(
+        f"identity.{rule.recogniser}.curve",
+        rule.threshold(angle),
+        *("at_least", "Identity", f"Identity at {'±' if angle else ''}{angle}°", "cosine"),
+        angle=angle,
+        least=-1.0,
+        most=1.0,
+        decimals=4,  # `IdentityRule.threshold` rounds to so many
+    )
+    name = f"{rule.recogniser} cosine to the reference"
+    return Check("identity", "identity_cosine", name, least, yaw)
