@@ -23,9 +23,9 @@ from safetensors.torch import load, save
 
 from datapipe.files import Folder
 from datapipe.shards import Shard
-from harmoview.data.choose import plan_of
 from harmoview.data.encoded import EncodedShards
 from harmoview.data.loader import batches
+from harmoview.data.plan import plan_of
 from harmoview.encode.manifest import EncodedManifest, write_index
 from harmoview.encode.settings import EncodeSettings
 from harmoview.encode.shard import NO_TEXT, FragmentWriter, text_file

@@ -25,10 +25,9 @@ from datapipe.record import YAWS, Image, Pose
 from lora_engine.mesh.engine import MeshSettings, MeshSynthesizer
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build
-from lora_engine.subjects.clip import camera_for
+from lora_engine.subjects.clip import camera_for, scene
 from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import invent
-from lora_engine.subjects.scene import scene
 
 SHEET_PORTRAITS, SHEET_PEOPLE, CELL = (0, 2, 3, 6), 5, (160, 160)
 Vectors = NDArray[np.float32]

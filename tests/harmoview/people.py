@@ -16,10 +16,9 @@ from dataset.judged import AppliedRules
 from dataset.pack.pack import Limits, pack
 from lora_engine.mesh.render import Shot, render
 from lora_engine.mesh.studio import build
-from lora_engine.subjects.clip import camera_for, encode
+from lora_engine.subjects.clip import camera_for, encode, scene
 from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import invent
-from lora_engine.subjects.scene import scene
 from tests.datapipe.runs import DECIDE, LABELS, REFERENCE, REFERENCE_SCORES, good
 
 SIDE = 64

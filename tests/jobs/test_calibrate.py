@@ -22,10 +22,9 @@ from jobs.options.run_rules import run_rules
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build
 from lora_engine.pairs import Frame, Subject, write_pairs
-from lora_engine.subjects.clip import camera_for
+from lora_engine.subjects.clip import camera_for, scene
 from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import invent
-from lora_engine.subjects.scene import scene
 from tests.datapipe.runs import REFERENCE, TinyRun
 
 SIZE = 320

@@ -16,9 +16,9 @@ import ray
 
 from datapipe.files import Folder
 from dataset.pack.pack import AppliedRules, Limits, pack
-from harmoview.data.choose import plan_of
 from harmoview.data.encoded import EncodedShards
 from harmoview.data.loader import batches
+from harmoview.data.plan import plan_of
 from harmoview.tiny import save_base, tower
 from jobs import encode
 from lora_engine.subjects.clip import encode as mp4

@@ -9,12 +9,19 @@ import pytest
 
 from datapipe.faces.light import LightFaces
 from datapipe.files import Folder
-from lora_engine.subjects.clip import Format, as_json, empty_clip, encode, portrait_clip
+from lora_engine.subjects.clip import (
+    HIGH,
+    SIDE,
+    Format,
+    as_json,
+    empty_clip,
+    encode,
+    head_turn,
+    portrait_clip,
+    scene,
+)
 from lora_engine.subjects.gallery import Gallery
-from lora_engine.subjects.motion import SIDE, head_turn
-from lora_engine.subjects.people import invent
-from lora_engine.subjects.scene import HIGH, scene
-from lora_engine.subjects.wardrobe import hairstyle
+from lora_engine.subjects.people import hairstyle, invent
 from lora_engine.subjects.write import missing, tasks
 
 weights = pytest.mark.weights

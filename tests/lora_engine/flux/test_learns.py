@@ -24,10 +24,9 @@ from lora_engine.flux.train import begin, train
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build
 from lora_engine.pairs import Frame, Subject, write_pairs
-from lora_engine.subjects.clip import camera_for
+from lora_engine.subjects.clip import camera_for, scene
 from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import invent
-from lora_engine.subjects.scene import scene
 
 SIDE, WORDS = 64, 32
 VAE_STEPS, BASE_STEPS, LORA_STEPS = 1000, 2000, 1000

@@ -13,8 +13,7 @@ from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build, cut_square
 from lora_engine.subjects.clip import camera_for
 from lora_engine.subjects.gallery import Gallery
-from lora_engine.subjects.people import invent
-from lora_engine.subjects.wardrobe import HAIR, LONG, hair_palette
+from lora_engine.subjects.people import HAIR, LONG, hair_palette, invent
 
 pytestmark = pytest.mark.weights
 SIZE = 384

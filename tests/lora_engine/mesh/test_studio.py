@@ -10,11 +10,9 @@ from datapipe.prepare.frontal import cut, portrait_square
 from datapipe.record import Pose
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build, cut_square
-from lora_engine.subjects.clip import camera_for
+from lora_engine.subjects.clip import camera_for, scene
 from lora_engine.subjects.gallery import Gallery
-from lora_engine.subjects.people import invent
-from lora_engine.subjects.scene import scene
-from lora_engine.subjects.wardrobe import CLOTH
+from lora_engine.subjects.people import CLOTH, invent
 
 pytestmark = pytest.mark.weights
 SIZE = 384
