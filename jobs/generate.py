@@ -219,7 +219,7 @@ def _write(
 
     from datapipe.files import Folder
     from datapipe.run.info import library_versions
-    from harmoview.video_file import write_mp4
+    from harmoview.media import write_mp4
 
     write_mp4(settings.out, np.asarray(np.rint(frames * 255), dtype=np.uint8), used["fps"])
     pictures = [

@@ -14,9 +14,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from datapipe.errors import UserError
-from harmoview.encode.buckets import Bucket, default_buckets
-from harmoview.encode.clip import Frames
-from harmoview.encode.settings import EncodeSettings
+from harmoview.encode.packed import Frames
+from harmoview.encode.settings import Bucket, EncodeSettings, default_buckets
 from harmoview.load import check_base, load_frontal_encoder, pipeline_index
 from harmoview.model.layout import ReferenceLayout
 from harmoview.model.references import Views, encode_references, normalized_latents

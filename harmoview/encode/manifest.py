@@ -24,6 +24,9 @@ SKIPPED = "skipped.jsonl"
 """One line for each sample that was left out: key, reason, detail."""
 READERS = 16
 
+SCORES = ("sharpness", "aesthetic", "identity_cosine")
+"""The scores of a view that are kept, by which the curated phase chooses."""
+
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -37,9 +40,7 @@ SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("identities", pa.int8()),
         ("views", pa.int8()),
-        ("sharpness", pa.float64()),
-        ("aesthetic", pa.float64()),
-        ("identity_cosine", pa.float64()),
+        *((score, pa.float64()) for score in SCORES),
     ]
 )
 """One row a sample. The tar members of a sample are the bytes `offset`, `size` of its shard, with

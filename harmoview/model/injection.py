@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from datapipe.record import Image
-from harmoview.pictures import square
+from harmoview.media import square
 
 QWEN_LAYER = 15
 """The block of Qwen2.5-VL's vision tower after which features are taken, of 32.

@@ -1,8 +1,8 @@
-"""Pictures of identities, made into what the transformer takes: latents, presence, features."""
+"""Pictures of identities, made into what the transformer takes; and what stands in their slots."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from datapipe.record import Image
+from harmoview.media import square
 from harmoview.model.injection import FrontalEncoder
 from harmoview.model.layout import ReferenceLayout
-from harmoview.pictures import square
 
 Views = Mapping[int, Image]
 """The pictures of one identity by yaw in degrees; 0 is the frontal reference. Any subset."""
@@ -125,3 +125,30 @@ def _features(encoder: FrontalEncoder, identities: Sequence[Views]) -> Tensor | 
     features: Tensor = found.new_zeros(len(identities), *found.shape[1:])
     features[frontal] = found
     return features[None]
+
+
+def blank_absent(latents: Tensor, mask: Tensor) -> Tensor:
+    """Zero the latents of absent slots, whatever they hold: a NaN there must not reach a gradient.
+
+    `latents` [B, I, V, C, h, w], `mask` [B, I, V], True where the view is present.
+    """
+    return latents.masked_fill(~mask[..., None, None, None], 0.0)
+
+
+def fill_gray(latents: Tensor, mask: Tensor, gray: Sequence[float]) -> Tensor:
+    """Put the latent of mid-grey, one number a channel, into every place of an absent slot."""
+    color = torch.tensor(gray, dtype=latents.dtype, device=latents.device)[:, None, None]
+    return torch.where(mask[..., None, None, None], latents, color)
+
+
+def patchify(latents: Tensor, patch_embedding: Callable[[Tensor], Tensor]) -> Tensor:
+    """Embed every view as a clip of one frame: [B, I, V, C, h, w] -> [B, I, V, patches, D]."""
+    slots = latents.shape[:3]
+    embedded = patch_embedding(latents.flatten(0, 2).unsqueeze(2))  # [B*I*V, D, 1, h', w']
+    tokens = embedded.flatten(2).transpose(1, 2)
+    return tokens.reshape(*slots, *tokens.shape[1:])
+
+
+def fill_proxy(tokens: Tensor, mask: Tensor, proxy: Tensor) -> Tensor:
+    """Replicate the proxy token [D] over every patch of an absent slot (paper, 3.1.2)."""
+    return torch.where(mask[..., None, None], tokens, proxy.to(tokens.dtype))

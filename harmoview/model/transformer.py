@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from datapipe.record import YAWS
 from harmoview import sharding
-from harmoview.model import injection, new_parts, proxy
+from harmoview.model import injection, new_parts
 from harmoview.model.block import HarmoViewBlock, ReferenceTimestep, embed, output_rows
 from harmoview.model.layout import (
     IDENTITY_GAP,
@@ -27,6 +27,7 @@ from harmoview.model.layout import (
     ReferenceLayout,
     check_absent_views,
 )
+from harmoview.model.references import blank_absent, fill_gray, fill_proxy, patchify
 from harmoview.model.rope import JumpRotaryPosEmbed, ReferenceGrid
 
 
@@ -231,13 +232,13 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
 
     def _reference_tokens(self, latents: Tensor, mask: Tensor) -> tuple[Tensor, ReferenceGrid]:
         """The tokens of all slots, [B, R, D], and where they are."""
-        latents = proxy.blank_absent(latents, mask)
+        latents = blank_absent(latents, mask)
         if self.config.absent_views == "gray":
-            latents = proxy.fill_gray(latents, mask, self.config.gray_latent)
-        tokens = proxy.patchify(latents, self.patch_embedding)
+            latents = fill_gray(latents, mask, self.config.gray_latent)
+        tokens = patchify(latents, self.patch_embedding)
         views = [tokens.shape[2]] * tokens.shape[1]
         if self.config.absent_views == "proxy":
-            tokens = proxy.fill_proxy(tokens, mask, self.proxy_token)
+            tokens = fill_proxy(tokens, mask, self.proxy_token)
         elif self.config.absent_views == "sequential":
             views = mask[0].sum(dim=1).tolist()
             tokens = tokens[mask][None, None]  # a batch of one: the present views, in order

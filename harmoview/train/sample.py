@@ -14,13 +14,13 @@ from harmoview.attention import use_best_attention
 from harmoview.checkpoint import is_trained, load_expert
 from harmoview.data.loader import Batch
 from harmoview.load import boundary_of, stock
+from harmoview.media import write_mp4
 from harmoview.model.references import References
 from harmoview.pipeline import HarmoViewPipeline
 from harmoview.recipes import Recipe
 from harmoview.train.expert_phase import MODELS, Leg
 from harmoview.train.settings import TrainSettings
 from harmoview.train.sharded import shard
-from harmoview.video_file import write_mp4
 from training import parallel
 from training.device import forget
 

@@ -15,10 +15,9 @@ from torch import distributed
 from torch.distributed import HashStore  # type: ignore[attr-defined]  # torch hides it
 
 from datapipe.errors import UserError
-from harmoview.data.choose import chosen, held_out, plan_of
 from harmoview.data.encoded import EncodedShards, padded
 from harmoview.data.loader import Batch, Reader, batches
-from harmoview.data.plan import MicroBatch
+from harmoview.data.plan import MicroBatch, chosen, held_out, plan_of
 from harmoview.encode.encoder import base_recipe
 from harmoview.load import boundary_of
 from harmoview.train.begin import check

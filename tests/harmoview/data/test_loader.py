@@ -12,9 +12,9 @@ import webdataset as wds
 from encoded import TEXT, write_encoded
 
 from datapipe.errors import UserError
-from harmoview.data.choose import plan_of
 from harmoview.data.encoded import DamagedSample, EncodedShards
 from harmoview.data.loader import batches
+from harmoview.data.plan import plan_of
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmoview.encode.buckets import Bucket, choose, default_buckets
+from harmoview.encode.settings import Bucket, choose_bucket, default_buckets
 from harmoview.recipes import A14B, TI2V_5B
 
 BUCKETS = default_buckets(A14B, 16)
@@ -19,18 +19,18 @@ BUCKETS = default_buckets(A14B, 16)
 )  # fmt: skip
 def test_a_clip_goes_to_the_longest_bucket_it_fills_of_its_shape(height, width, seconds, expected):
     """Wide, tall, square; just long enough and just too short for 81 frames at 16 a second."""
-    assert str(choose(BUCKETS, height, width, seconds, 16)) == expected
+    assert str(choose_bucket(BUCKETS, height, width, seconds, 16)) == expected
 
 
 def test_a_clip_shorter_than_every_bucket_has_none():
     """40 intervals at 16 a second are 2.5 seconds."""
-    assert choose(BUCKETS, 480, 832, 2.49, 16) is None
+    assert choose_bucket(BUCKETS, 480, 832, 2.49, 16) is None
 
 
 @given(st.integers(64, 4000), st.integers(64, 4000), st.floats(2.5, 60))
 def test_the_order_of_the_buckets_does_not_matter(height, width, seconds):
     """For any clip."""
-    assert choose(BUCKETS, height, width, seconds, 16) == choose(
+    assert choose_bucket(BUCKETS, height, width, seconds, 16) == choose_bucket(
         BUCKETS[::-1], height, width, seconds, 16
     )
 

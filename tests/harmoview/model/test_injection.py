@@ -6,8 +6,8 @@ import pytest
 import tiny
 import torch
 
+from harmoview.media import square
 from harmoview.model.injection import FrontalEncoder, join
-from harmoview.pictures import square
 
 
 def test_features_are_those_of_the_block_asked_for():
