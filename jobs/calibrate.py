@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from filters.calibrate.people import Drawn, Told
     from filters.calibrate.result import Result
     from filters.rules import Rules
-    from lora_engine.pairs import Pairs
+    from lora_engine.pairs import PairsFolder
 
 MOST_IDENTITIES = 3000
 """Everyone is compared with everyone: 18 million cosines for both sides of one yaw."""
@@ -160,9 +160,9 @@ def _of_pairs(
     settings: CalibrateSettings, folder: Folder, told: Told
 ) -> tuple[Rules, FaceAnalyzer, Drawn]:
     from filters.rules_file import load_rules
-    from lora_engine.pairs import Pairs
+    from lora_engine.pairs import PairsFolder
 
-    pairs = Pairs(folder)
+    pairs = PairsFolder(folder)
     faces = _faces(settings, str(pairs.settings.get("faces", "light")))
     base = load_rules(
         settings.rules, yaws=pairs.yaws, recogniser=faces.recogniser, aesthetic_scorer="brisque"
@@ -170,7 +170,9 @@ def _of_pairs(
     return base, faces, from_pairs(pairs, faces, settings.identities, _workers(settings), told)
 
 
-def from_pairs(pairs: Pairs, faces: FaceAnalyzer, count: int, workers: int, told: Told) -> Drawn:
+def from_pairs(
+    pairs: PairsFolder, faces: FaceAnalyzer, count: int, workers: int, told: Told
+) -> Drawn:
     """Draw the same people each time: those whose keys have the smallest hashes.
 
     The frontal frame is the reference. Raises UserError where there are none.

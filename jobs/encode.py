@@ -91,9 +91,9 @@ def on_ray(settings: EncodeShardsSettings) -> Work:
     def work(shards: Sequence[Shard]) -> Iterable[str | None]:
         import ray
 
-        from harmoview.encode.run import Worker
+        from harmoview.encode.run import EncodeWorker
 
-        class Entered(Worker):
+        class Entered(EncodeWorker):
             """In the command's folder, wherever Ray starts it."""
 
             def __init__(self, folder: Path, *told: Any) -> None:

@@ -15,7 +15,7 @@ from lora_engine.acquire.settings import AcquireSettings
 
 if TYPE_CHECKING:
     from datapipe.record import Sample
-    from lora_engine.acquire.clips import Acquire, Clip
+    from lora_engine.acquire.clips import Acquire, ClipResult
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def execute(settings: PairsSettings) -> int:
     return 0
 
 
-def _look(settings: PairsSettings, stage: Acquire, samples: Sequence[Sample]) -> list[Clip]:
+def _look(settings: PairsSettings, stage: Acquire, samples: Sequence[Sample]) -> list[ClipResult]:
     """What became of each clip, in the order of the corpus."""
     from datapipe.concurrent import cores
     from jobs.console.progress import progress

@@ -61,14 +61,14 @@ def execute(settings: SubjectsSettings) -> None:
     from datapipe.concurrent import cores
     from datapipe.files import Folder
     from datapipe.models import model_path
-    from lora_engine.subjects.clip import Format
+    from lora_engine.subjects.clip import ClipFormat
     from lora_engine.subjects.write import missing, tasks, write_clips
 
     for name in ("mpfb2", "face-landmarker", "portraits", "yunet", "3ddfa", "sface"):
         model_path(name)  # says what is missing before any worker starts
     wanted = tasks(settings.count, settings.two_person, settings.faceless, settings.seed)
     todo = missing(Folder(settings.out), wanted)
-    kind = Format(settings.seconds, settings.fps, settings.size)
+    kind = ClipFormat(settings.seconds, settings.fps, settings.size)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=settings.quiet) as bar:
         task = bar.add_task("clips", total=len(wanted), completed=len(wanted) - len(todo))

@@ -25,10 +25,12 @@ from datapipe.record import YAWS, Image
 from filters.score import subject
 from jobs.cli import command
 from jobs.options.engine import EngineOptions, FaceSettings
-from lora_engine.views import Measured, Person, grid
+from lora_engine.views import MeasuredView, PersonViews, grid
 
 
-def measure_views(faces: FaceAnalyzer, reference: Image, views: Sequence[Image]) -> list[Measured]:
+def measure_views(
+    faces: FaceAnalyzer, reference: Image, views: Sequence[Image]
+) -> list[MeasuredView]:
     """Yaw and identity cosine of each view, on the face that the line would score.
 
     `faces` has been set up.
@@ -41,7 +43,7 @@ def measure_views(faces: FaceAnalyzer, reference: Image, views: Sequence[Image])
     ]
     anchor = vectors[0]
     return [
-        Measured(
+        MeasuredView(
             None if face is None or face.pose is None else face.pose.yaw,
             None if anchor is None or vector is None else float(anchor @ vector),
         )
@@ -102,7 +104,7 @@ def execute(settings: ViewsSettings) -> int:
             print(f"harmoview views: {name}: {bad}", file=sys.stderr)
             continue
         measured = measure_views(faces, reference, views)
-        person = Person(
+        person = PersonViews(
             name,
             reference,
             dict(zip(settings.yaws, views, strict=True)),
@@ -148,7 +150,7 @@ def _portrait(faces: FaceAnalyzer, picture: Image) -> Image:
 
 
 def _write(
-    folder: Folder, person: Person, seeds: Sequence[int], made_by: dict[str, object]
+    folder: Folder, person: PersonViews, seeds: Sequence[int], made_by: dict[str, object]
 ) -> None:
     folder.put("reference.jpg", encode_jpeg(person.reference))
     rows = []

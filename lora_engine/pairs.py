@@ -30,7 +30,7 @@ _SHARD_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class SubjectFrame:
     """One picture of a subject."""
 
     yaw: int
@@ -61,7 +61,7 @@ class Subject:
     """Unique in the pairs; safe as a file name, free of dots."""
     clip: str
     """Key of the clip that the frames are of; file names may come twice."""
-    frames: tuple[Frame, ...]
+    frames: tuple[SubjectFrame, ...]
 
     def __post_init__(self) -> None:
         if "." in self.key or "/" in self.key:
@@ -74,7 +74,7 @@ class Subject:
     def yaws(self) -> tuple[int, ...]:
         return tuple(sorted(frame.yaw for frame in self.frames))
 
-    def frame(self, yaw: int) -> Frame:
+    def frame(self, yaw: int) -> SubjectFrame:
         """Raises KeyError where the subject has none."""
         return {frame.yaw: frame for frame in self.frames}[yaw]
 
@@ -90,7 +90,7 @@ def write_pairs(
     subjects: Iterable[tuple[Split, Subject]],
     yaws: Iterable[int],
     settings: Mapping[str, object],
-) -> Pairs:
+) -> PairsFolder:
     """Write shards, then the manifest. Raises ValueError for a person seen twice.
 
     `settings` (how the frames were picked; JSON) goes into the manifest. The same subjects in the
@@ -120,7 +120,7 @@ def write_pairs(
         },
     }
     folder.put(MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
-    return Pairs(folder)
+    return PairsFolder(folder)
 
 
 def _members(split: Split, subject: Subject) -> list[Member]:
@@ -140,7 +140,7 @@ def _name(key: str, yaw: int) -> str:
     return f"{key}.yaw{yaw:+03d}.jpg"
 
 
-class Pairs:
+class PairsFolder:
     """A folder that `write_pairs` wrote."""
 
     def __init__(self, folder: Folder) -> None:
@@ -193,6 +193,7 @@ class Pairs:
 def _subject(facts: dict[str, Any], members: Mapping[str, bytes]) -> Subject:
     key = facts["subject"]
     frames = [
-        Frame(picture=members[_name(key, frame["yaw"])], **frame) for frame in facts["frames"]
+        SubjectFrame(picture=members[_name(key, frame["yaw"])], **frame)
+        for frame in facts["frames"]
     ]
     return Subject(key, facts["clip"], tuple(frames))

@@ -19,14 +19,14 @@ _GAP = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class SheetCell:
     """One picture of a sheet."""
 
     image: Image
     text: str = ""
 
 
-def contact_sheet(rows: Sequence[Sequence[Cell]], side: int = 192) -> Image:
+def contact_sheet(rows: Sequence[Sequence[SheetCell]], side: int = 192) -> Image:
     """The rows as one picture on white; every cell is `side` pixels wide."""
     size = max(11, side // 14)
     font = ImageFont.load_default(size)
@@ -45,7 +45,7 @@ def contact_sheet(rows: Sequence[Sequence[Cell]], side: int = 192) -> Image:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredView:
     """What was measured on one view; None where no face was found."""
 
     yaw: float | None
@@ -55,23 +55,23 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class PersonViews:
     """One person's reference and views, by the yaw that was asked for."""
 
     key: str
     reference: Image
     views: Mapping[int, Image]
-    measured: Mapping[int, Measured]
+    measured: Mapping[int, MeasuredView]
 
 
-def summary(people: Sequence[Person]) -> dict[str, object]:
+def summary(people: Sequence[PersonViews]) -> dict[str, object]:
     """Yaw MAE, identity cosine and share of measured views, overall and per yaw; None for none."""
     yaws = sorted({yaw for person in people for yaw in person.measured})
     per_yaw = {f"{yaw:+03d}": _figures(people, (yaw,)) for yaw in yaws}
     return {**_figures(people, yaws), "per_yaw": per_yaw}
 
 
-def _figures(people: Sequence[Person], yaws: Sequence[int]) -> dict[str, float | None]:
+def _figures(people: Sequence[PersonViews], yaws: Sequence[int]) -> dict[str, float | None]:
     found = [(yaw, person.measured[yaw]) for person in people for yaw in yaws]
     errors = [abs(m.yaw - yaw) for yaw, m in found if m.yaw is not None]
     cosines = [m.cosine for _, m in found if m.cosine is not None]
@@ -82,16 +82,16 @@ def _figures(people: Sequence[Person], yaws: Sequence[int]) -> dict[str, float |
     }
 
 
-def grid(people: Sequence[Person]) -> Image:
+def grid(people: Sequence[PersonViews]) -> Image:
     """Rows people, columns yaws; under each the yaw asked for, the measured one, the cosine."""
     return contact_sheet([_row(person) for person in people])
 
 
-def _row(person: Person) -> list[Cell]:
-    row = [Cell(person.reference, "reference")]
+def _row(person: PersonViews) -> list[SheetCell]:
+    row = [SheetCell(person.reference, "reference")]
     for yaw, view in sorted(person.views.items()):
         measured = person.measured[yaw]
         got = "no face" if measured.yaw is None else f"{round(measured.yaw):+d}°"
         cosine = "" if measured.cosine is None else f", cos {measured.cosine:.2f}"
-        row.append(Cell(view, f"{yaw:+d}°: {got}{cosine}"))
+        row.append(SheetCell(view, f"{yaw:+d}°: {got}{cosine}"))
     return row

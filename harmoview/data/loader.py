@@ -23,7 +23,7 @@ from harmoview.data.encoded import (
     Memory,
     padded,
 )
-from harmoview.data.plan import MicroBatch, Plan
+from harmoview.data.plan import BatchPlan, MicroBatch
 
 AHEAD, AHEAD_FAR = 2, 8
 """Micro-batches that a loader reads at the same time, from a disk and from an object store, which
@@ -31,7 +31,7 @@ answers late but many at once. Reading and checking need no interpreter lock."""
 
 
 @dataclass(frozen=True)
-class Batch:
+class EncodedBatch:
     """Samples of one group, ready for the model."""
 
     epoch: int
@@ -60,7 +60,7 @@ class Batch:
         """[B, text_length, D]."""
         return pad(self.text, (0, 0, 0, self.text_length - self.text.shape[1]))
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
+    def to(self, device: torch.device, dtype: torch.dtype) -> EncodedBatch:
         """On the device; numbers in `dtype`, but the video in float32 for the loss; whole texts."""
 
         def moved(tensor: Tensor, kind: torch.dtype) -> Tensor:
@@ -89,22 +89,22 @@ class _OfThread(threading.local):
         return self._places[:count]
 
 
-class Reader:
+class BatchReader:
     """Reads micro-batches; picklable, for worker processes."""
 
-    def __init__(self, data: EncodedShards, plan: Plan, features: bool) -> None:
+    def __init__(self, data: EncodedShards, plan: BatchPlan, features: bool) -> None:
         """`features`: whether the model takes them."""
         self._data, self._plan, self._features = data, plan, features
         self._members = plan.members()
 
-    def __call__(self, batches: Iterable[MicroBatch]) -> Iterator[Batch]:
+    def __call__(self, batches: Iterable[MicroBatch]) -> Iterator[EncodedBatch]:
         """A stage of a `wds.DataPipeline`; reads ahead, keeps the order."""
         ahead = AHEAD_FAR if self._data.folder.local is None else AHEAD
         own = _OfThread()
         for _, batch in read_ahead(lambda batch: self.read(batch, own), batches, ahead):
             yield batch.result()
 
-    def read(self, batch: MicroBatch, own: _OfThread | None = None) -> Batch:
+    def read(self, batch: MicroBatch, own: _OfThread | None = None) -> EncodedBatch:
         """Raises UserError where nothing near a damaged sample can be read."""
         samples, weights, damaged = [], [], []
         for number, memory in zip(
@@ -119,7 +119,7 @@ class Reader:
                 weights.append(0.0)
         texts = [sample.text for sample in samples]
         # default_collate is a stack, in a worker process in memory that the trainer shares
-        return Batch(
+        return EncodedBatch(
             batch.epoch,
             tuple(sample.key for sample in samples),
             default_collate([sample.video for sample in samples]),
@@ -147,10 +147,10 @@ class Reader:
         )
 
 
-class Share:
+class RankShare:
     """A rank's micro-batches from a start on; the source of a `wds.DataPipeline`."""
 
-    def __init__(self, plan: Plan, start: int, rank: int, ranks: int) -> None:
+    def __init__(self, plan: BatchPlan, start: int, rank: int, ranks: int) -> None:
         self._plan, self._start, self._rank, self._ranks = plan, start, rank, ranks
 
     def __call__(self) -> Iterator[MicroBatch]:
@@ -159,14 +159,14 @@ class Share:
 
 def batches(
     data: EncodedShards,
-    plan: Plan,
+    plan: BatchPlan,
     *,
     start: int = 0,
     rank: int = 0,
     ranks: int = 1,
     workers: int = 0,
     features: bool = True,
-) -> Iterator[Batch]:
+) -> Iterator[EncodedBatch]:
     """A rank's batches from micro-batch `start` of the plan on, without an end.
 
     Rank r of R has every R-th micro-batch, and so have a rank's worker processes among them; a
@@ -174,7 +174,7 @@ def batches(
     their number.
     """
     pipeline = wds.DataPipeline(
-        Share(plan, start, rank, ranks), wds.split_by_worker, Reader(data, plan, features)
+        RankShare(plan, start, rank, ranks), wds.split_by_worker, BatchReader(data, plan, features)
     )
     context = "spawn" if workers else None  # a fork of a process with threads and CUDA may hang
     loader = wds.WebLoader(

@@ -56,15 +56,15 @@ def best(data: EncodedShards, numbers: Sequence[int], share: float) -> list[int]
     return sorted(numbers[int(k)] for k in kept)
 
 
-def plan_of(data: EncodedShards, numbers: Sequence[int], size: int, seed: int) -> Plan:
+def plan_of(data: EncodedShards, numbers: Sequence[int], size: int, seed: int) -> BatchPlan:
     """The plan of these samples."""
     columns = [data.column(name).tolist() for name in ("frames", "height", "width", "identities")]
     groups = list(zip(*columns, strict=True))
     keys = data.keys
-    return Plan({n: keys[n] for n in numbers}, {n: groups[n] for n in numbers}, size, seed)
+    return BatchPlan({n: keys[n] for n in numbers}, {n: groups[n] for n in numbers}, size, seed)
 
 
-Group = tuple[int, int, int, int]
+BatchGroup = tuple[int, int, int, int]
 """Samples that fit in one batch: frames, height, width, identities."""
 
 
@@ -78,7 +78,7 @@ class MicroBatch:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """Every sample once an epoch, shuffled across all shards, in micro-batches of one group.
 
     The order depends on keys, seed and epoch alone, not on who reads it: micro-batch n is the same
@@ -88,7 +88,7 @@ class Plan:
 
     keys: Mapping[int, str]
     """The samples of the plan by number."""
-    groups: Mapping[int, Group]
+    groups: Mapping[int, BatchGroup]
     size: int
     """Samples in a micro-batch."""
     seed: int
@@ -103,9 +103,9 @@ class Plan:
         """Micro-batches in an epoch."""
         return sum(-(-len(members) // self.size) for members in self.members().values())
 
-    def members(self) -> dict[Group, list[int]]:
+    def members(self) -> dict[BatchGroup, list[int]]:
         """The samples of each group."""
-        found: dict[Group, list[int]] = {}
+        found: dict[BatchGroup, list[int]] = {}
         for number in self.keys:
             found.setdefault(self.groups[number], []).append(number)
         return found
@@ -115,7 +115,7 @@ class Plan:
         order = sorted(
             self.keys, key=lambda number: (self._draw(epoch, self.keys[number]), self.keys[number])
         )
-        waiting: dict[Group, list[int]] = {}
+        waiting: dict[BatchGroup, list[int]] = {}
         done: list[MicroBatch] = []
         for number in order:
             batch = waiting.setdefault(self.groups[number], [])

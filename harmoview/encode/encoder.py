@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from datapipe.errors import UserError
-from harmoview.encode.packed import Frames
+from harmoview.encode.packed import ClipReader
 from harmoview.encode.settings import Bucket, EncodeSettings, default_buckets
 from harmoview.load import check_base, load_frontal_encoder, pipeline_index
 from harmoview.model.layout import ReferenceLayout
@@ -26,7 +26,7 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 @dataclass(frozen=True)
-class Pictures:
+class EncodedPictures:
     """The identities of one sample, encoded."""
 
     latents: Tensor
@@ -52,7 +52,7 @@ class Encoder:
             settings.base, subfolder="vae", dtype=torch.float32
         ).to(device)
         buckets = self._checked_buckets(recipe)
-        self.frames = Frames(buckets, settings.fps or recipe.fps, settings.enlarged)
+        self.frames = ClipReader(buckets, settings.fps or recipe.fps, settings.enlarged)
         self._text = WanPipeline(
             tokenizer=AutoTokenizer.from_pretrained(settings.base, subfolder="tokenizer"),
             text_encoder=UMT5EncoderModel.from_pretrained(
@@ -80,7 +80,7 @@ class Encoder:
         return latents[0].to("cpu", self._stored)
 
     @torch.no_grad()
-    def pictures(self, identities: Sequence[Views]) -> Pictures:
+    def pictures(self, identities: Sequence[Views]) -> EncodedPictures:
         """Encode references and views. Raises ValueError where they do not fit the slots."""
         size = self.settings.reference_size
         done = encode_references(self._vae, None, identities, self.layout, size, self.device)
@@ -88,7 +88,7 @@ class Encoder:
         if self._tower is not None:
             features = self._tower([views[0] for views in identities]).to("cpu", self._stored)
         latents = done.latents[0].to("cpu", self._stored)
-        return Pictures(latents, done.mask[0].cpu(), features)
+        return EncodedPictures(latents, done.mask[0].cpu(), features)
 
     @torch.no_grad()
     def text(self, caption: str) -> Tensor:

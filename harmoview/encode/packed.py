@@ -94,7 +94,7 @@ def samples(path: Path) -> Iterator[tuple[str, Members]]:
 
 
 def prepare(
-    key: str, members: Members, decoder: Decoder, frames: Frames, layout: ReferenceLayout
+    key: str, members: Members, decoder: Decoder, frames: ClipReader, layout: ReferenceLayout
 ) -> Prepared:
     """Raises BadSample where it is not what pack writes; DecoderDied, DecodeTimeout."""
     if not key or "/" in key or key.startswith(".") or not key.isprintable():
@@ -139,7 +139,7 @@ def _lowest(identities: Sequence[Mapping[str, Any]], name: str) -> float | None:
 
 
 @dataclass(frozen=True)
-class Frames:
+class ClipReader:
     """Which frames are taken of a clip, and at what size."""
 
     buckets: Sequence[Bucket]

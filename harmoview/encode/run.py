@@ -85,14 +85,14 @@ def encode_here(source: Folder, out: Folder, settings: EncodeSettings, device: s
 
     def work(shards: Sequence[Shard]) -> Iterable[str | None]:
         if shards:
-            worker = Worker(source.url, out.url, settings, device)
+            worker = EncodeWorker(source.url, out.url, settings, device)
             for shard in shards:
                 yield from worker.encode(shard)
 
     return work
 
 
-class Worker:
+class EncodeWorker:
     """Holds the models and encodes one shard after the other; also what a Ray actor is."""
 
     def __init__(self, source: str, out: str, settings: EncodeSettings, device: str) -> None:

@@ -12,7 +12,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from harmoview.attention import use_best_attention
-from harmoview.data.loader import Batch
+from harmoview.data.loader import EncodedBatch
 from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.expert_phase import Leg
@@ -60,7 +60,7 @@ class Learner:
         self.ema = EMAModel(self.parameters, decay=settings.ema) if settings.ema else None
 
     def step(
-        self, batches: Sequence[Batch], draws: Sequence[Draws], no_text: Tensor
+        self, batches: Sequence[EncodedBatch], draws: Sequence[Draws], no_text: Tensor
     ) -> dict[str, float]:
         """One optimiser step on this worker's batches. Returns the loss and more."""
         weight = sum_over_workers(sum(float(batch.weight.sum()) for batch in batches), self.device)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harmoview import flow
 from harmoview.curriculum import Phase, shown
-from harmoview.data.loader import Batch
+from harmoview.data.loader import EncodedBatch
 from harmoview.flow import NoiseSchedule
 
 
@@ -29,7 +29,7 @@ class Draws:
     """As the video."""
 
 
-def draw(batch: Batch, phase: Phase, noise: NoiseSchedule, frontal: int, seed: int) -> Draws:
+def draw(batch: EncodedBatch, phase: Phase, noise: NoiseSchedule, frontal: int, seed: int) -> Draws:
     """The choices for a batch that is still on the CPU.
 
     They depend on seed, key and epoch of each sample only: not on who computes it, nor when.
@@ -54,7 +54,7 @@ def seeded(*what: object) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def loss(model: Any, batch: Batch, draws: Draws, no_text: Tensor) -> Tensor:
+def loss(model: Any, batch: EncodedBatch, draws: Draws, no_text: Tensor) -> Tensor:
     """Mean squared error of the velocity, a number a sample, [B].
 
     `batch` and `no_text` [1, T, D] are on the model's device, in its dtype.

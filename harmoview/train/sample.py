@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harmoview.attention import use_best_attention
 from harmoview.checkpoint import is_trained, load_expert
-from harmoview.data.loader import Batch
+from harmoview.data.loader import EncodedBatch
 from harmoview.load import boundary_of, stock
 from harmoview.media import write_mp4
 from harmoview.model.references import References
@@ -38,7 +38,7 @@ class Sampler:
         settings: TrainSettings,
         exported: Path,
         recipe: Recipe,
-        batch: Batch,
+        batch: EncodedBatch,
         no_text: Tensor,
         fps: int,
     ) -> None:

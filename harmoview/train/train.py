@@ -16,7 +16,7 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]  # torch h
 
 from datapipe.errors import UserError
 from harmoview.data.encoded import EncodedShards, padded
-from harmoview.data.loader import Batch, Reader, batches
+from harmoview.data.loader import BatchReader, EncodedBatch, batches
 from harmoview.data.plan import MicroBatch, chosen, held_out, plan_of
 from harmoview.encode.encoder import base_recipe
 from harmoview.load import boundary_of
@@ -138,7 +138,7 @@ class Run:
         if stopped or _due(done, settings.checkpoint_every, ended):
             save_state(self.checkpoints, done, learner, {"leg": [leg.model, leg.number]})
 
-    def _batches(self, leg: Leg, steps: int) -> Iterator[Batch]:
+    def _batches(self, leg: Leg, steps: int) -> Iterator[EncodedBatch]:
         """This worker's batches of a leg after `steps` of its steps."""
         settings = self.settings
         numbers = chosen(self.data, leg.phase.data, settings.curated)
@@ -158,13 +158,13 @@ class Run:
             features=settings.mfi,
         )
 
-    def _validation_batches(self) -> list[Batch]:
+    def _validation_batches(self) -> list[EncodedBatch]:
         if not self._held_out or (
             not self.settings.validate_every and not (self.settings.samples_every)
         ):
             return []
         numbers = sorted(self._held_out)
-        reader = Reader(self.data, plan_of(self.data, numbers, 1, 0), self.settings.mfi)
+        reader = BatchReader(self.data, plan_of(self.data, numbers, 1, 0), self.settings.mfi)
         return [reader.read(MicroBatch(0, (number,))) for number in numbers]
 
     def _make_sampler(self) -> Sampler | None:
@@ -195,7 +195,7 @@ class Run:
         text = f"{self.settings.seed} {leg.model} {leg.number}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big")
 
-    def _count_damaged(self, mine: list[Batch]) -> int:
+    def _count_damaged(self, mine: list[EncodedBatch]) -> int:
         for what in (text for batch in mine for text in batch.damaged):
             log.warning("skipped: %s", what)
         count = sum(len(batch.damaged) for batch in mine)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harmoview.curriculum import ViewDropout, choose_views
-from harmoview.data.loader import Batch
+from harmoview.data.loader import EncodedBatch
 from harmoview.flow import NoiseSchedule, shifted
 from harmoview.train.objective import Draws, loss, seeded
 from harmoview.train.sharded import sum_over_workers
@@ -24,7 +24,7 @@ VIEWS = (1, 4, 7)
 
 def validate(
     model: Any,
-    batches: Sequence[Batch],
+    batches: Sequence[EncodedBatch],
     noise: NoiseSchedule,
     frontal: int,
     device: torch.device,
@@ -66,8 +66,8 @@ def levels(noise: NoiseSchedule) -> list[float]:
 
 
 def _cases(
-    batches: Sequence[Batch], noise: NoiseSchedule, frontal: int
-) -> Iterator[tuple[Batch, tuple[str, ...], Draws, str]]:
+    batches: Sequence[EncodedBatch], noise: NoiseSchedule, frontal: int
+) -> Iterator[tuple[EncodedBatch, tuple[str, ...], Draws, str]]:
     """Each forward pass with the names of the means that it enters."""
     for index, batch in enumerate(batches):
         other = _next_alike(batches, index)
@@ -89,7 +89,7 @@ def _cases(
                 yield swapped, ("references/other",), draws, at
 
 
-def _draws(batch: Batch, level: float, count: int, frontal: int) -> Draws:
+def _draws(batch: EncodedBatch, level: float, count: int, frontal: int) -> Draws:
     key = batch.keys[0]
     mask = torch.zeros_like(batch.present)
     if count:
@@ -103,7 +103,7 @@ def _draws(batch: Batch, level: float, count: int, frontal: int) -> Draws:
     return Draws(mask, torch.ones(1, dtype=torch.bool), torch.tensor([level]), noise)
 
 
-def _next_alike(batches: Sequence[Batch], index: int) -> Batch | None:
+def _next_alike(batches: Sequence[EncodedBatch], index: int) -> EncodedBatch | None:
     shape = batches[index].references.shape
     for step in range(1, len(batches)):
         other = batches[(index + step) % len(batches)]

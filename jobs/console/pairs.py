@@ -10,17 +10,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from lora_engine.acquire.clips import Clip
+from lora_engine.acquire.clips import ClipResult
 from lora_engine.acquire.people import merge
-from lora_engine.pairs import SPLITS, Frame, Split, Subject
+from lora_engine.pairs import SPLITS, Split, Subject, SubjectFrame
 
 
-def rows(clips: Sequence[Clip]) -> bytes:
+def rows(clips: Sequence[ClipResult]) -> bytes:
     """A line of JSON for each clip: its outcome, why, and the frames that were picked."""
     return b"".join(json.dumps(_row(clip), sort_keys=True).encode() + b"\n" for clip in clips)
 
 
-def _row(clip: Clip) -> dict[str, object]:
+def _row(clip: ClipResult) -> dict[str, object]:
     row: dict[str, object] = {
         "key": clip.key,
         "clip": clip.name,
@@ -37,8 +37,8 @@ def _row(clip: Clip) -> dict[str, object]:
 
 
 def report(
-    clips: Sequence[Clip],
-    people: Mapping[str, Sequence[Clip]],
+    clips: Sequence[ClipResult],
+    people: Mapping[str, Sequence[ClipResult]],
     where: Mapping[str, Split],
     yaws: Sequence[int],
 ) -> None:
@@ -54,7 +54,7 @@ def report(
         console.print(_errors(known, yaws))
 
 
-def _left_out(clips: Sequence[Clip]) -> Table:
+def _left_out(clips: Sequence[ClipResult]) -> Table:
     """Clips without a subject, by reason, with one as an example."""
     bad = [clip for clip in clips if clip.picked is None]
     table = Table("clips", "reason", "for example", title="Clips left out")
@@ -83,7 +83,7 @@ def _coverage(subjects: Sequence[tuple[Split, Subject]], yaws: Sequence[int]) ->
     return table
 
 
-def _errors(frames: Sequence[Frame], yaws: Sequence[int]) -> Table:
+def _errors(frames: Sequence[SubjectFrame], yaws: Sequence[int]) -> Table:
     """True yaw against the yaw asked for and the yaw measured, degrees, away from the front."""
     title = "Yaw error in degrees, positive when turned farther (mean ± spread, largest)"
     table = Table("yaw", "frames", "truth - asked", "measured - truth", title=title)

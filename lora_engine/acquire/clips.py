@@ -19,15 +19,15 @@ from datapipe.files import Folder, place
 from datapipe.prepare.video import Decoder
 from datapipe.record import Sample
 from datapipe.stage import Resources, apply
-from lora_engine.acquire.pick import Picked, pick
+from lora_engine.acquire.pick import PickedFrames, pick
 from lora_engine.acquire.settings import AcquireSettings
-from lora_engine.pairs import Frame
+from lora_engine.pairs import SubjectFrame
 
 _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class ClipResult:
     """What became of one clip."""
 
     key: str
@@ -38,12 +38,12 @@ class Clip:
     outcome: Literal["candidate", "rejected", "error"]
     reason: str = ""
     detail: str = ""
-    picked: Picked | None = None
+    picked: PickedFrames | None = None
     """Frames, of a candidate; without their pictures, which `Acquire.pictures` reads."""
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ClipFacts:
     """What the .json beside a clip says."""
 
     subject: str | None = None
@@ -51,14 +51,14 @@ class Facts:
     """Yaw by frame, in degrees; only of clips of one person."""
 
 
-def facts_of(sample: Sample) -> Facts:
+def facts_of(sample: Sample) -> ClipFacts:
     """Read the .json beside a clip; nothing where there is none, or in a tar.
 
     Raises UserError when the file is no JSON object or its `subject` no text.
     """
     text = _beside(sample)
     if text is None:
-        return Facts()
+        return ClipFacts()
     where = f"the .json beside {sample.source}"
     try:
         data = json.loads(text)
@@ -67,7 +67,7 @@ def facts_of(sample: Sample) -> Facts:
     subject = data.get("subject") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(subject, str | None):
         raise UserError(f"{where}: `subject` must be the name of the person, as text")
-    return Facts(subject or None, _yaws(data.get("people")))
+    return ClipFacts(subject or None, _yaws(data.get("people")))
 
 
 def _yaws(people: Any) -> dict[int, float]:
@@ -131,15 +131,15 @@ class Acquire:
             return None
         return sample.stop(**data["stopped"]) if "stopped" in data else sample
 
-    def clip(self, sample: Sample) -> Clip:
+    def clip(self, sample: Sample) -> ClipResult:
         """What became of a sample that this stage is done with."""
         name = PurePosixPath(sample.source.member or sample.source.path).name
         if sample.stopped is not None:
             reason, detail = sample.stopped.reason, sample.stopped.detail
             subject = None
-            return Clip(sample.key, name, subject, sample.stopped.outcome, reason, detail)
+            return ClipResult(sample.key, name, subject, sample.stopped.outcome, reason, detail)
         picked = _from_tar(self._folder.read(f"{sample.key}.tar"))
-        return Clip(sample.key, name, facts_of(sample).subject, "candidate", picked=picked)
+        return ClipResult(sample.key, name, facts_of(sample).subject, "candidate", picked=picked)
 
     def pictures(self, key: str) -> dict[int, bytes]:
         """The pictures of a clip, JPEG by yaw."""
@@ -194,17 +194,17 @@ def _started(stage: Acquire) -> Callable[[Sample], Sample]:
     return look
 
 
-def _to_tar(picked: Picked, mark: str) -> bytes:
+def _to_tar(picked: PickedFrames, mark: str) -> bytes:
     frames = [{k: v for k, v in asdict(f).items() if k != "picture"} for f in picked.frames]
     facts = {**asdict(replace(picked, frames=())), "frames": frames, "mark": mark}
     pictures = {f"{frame.yaw:+03d}.jpg": frame.picture for frame in picked.frames}
     return tar.tar_of({"clip.json": _json(facts), **pictures})
 
 
-def _from_tar(data: bytes) -> Picked:
+def _from_tar(data: bytes) -> PickedFrames:
     facts: dict[str, Any] = json.loads(tar.read_members(data)["clip.json"])
-    frames = [Frame(picture=b"", **f) for f in facts["frames"]]
-    return Picked(tuple(frames), tuple(facts["embedding"]), facts["looked"], facts["total"])
+    frames = [SubjectFrame(picture=b"", **f) for f in facts["frames"]]
+    return PickedFrames(tuple(frames), tuple(facts["embedding"]), facts["looked"], facts["total"])
 
 
 def _json(data: object) -> bytes:

@@ -10,16 +10,25 @@ import numpy as np
 
 from datapipe.corpus.keys import row_key
 from datapipe.files import Folder
-from lora_engine.acquire.clips import Clip
-from lora_engine.pairs import MANIFEST, SPLITS, Frame, Pairs, Split, Subject, split_of, write_pairs
+from lora_engine.acquire.clips import ClipResult
+from lora_engine.pairs import (
+    MANIFEST,
+    SPLITS,
+    PairsFolder,
+    Split,
+    Subject,
+    SubjectFrame,
+    split_of,
+    write_pairs,
+)
 
 
-def subjects(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
+def subjects(clips: Iterable[ClipResult]) -> dict[str, list[ClipResult]]:
     """The candidates of each subject by key, the one with the most yaws first.
 
     A clip without a name is a subject of its own, under the clip's key.
     """
-    found: dict[str, list[Clip]] = defaultdict(list)
+    found: dict[str, list[ClipResult]] = defaultdict(list)
     for clip in clips:
         if clip.picked is not None:
             key = clip.key if clip.subject is None else row_key(clip.subject, clip.subject)
@@ -27,14 +36,14 @@ def subjects(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
     return {key: sorted(some, key=_rank) for key, some in sorted(found.items())}
 
 
-def _rank(clip: Clip) -> tuple[int, str]:
+def _rank(clip: ClipResult) -> tuple[int, str]:
     assert clip.picked is not None
     return -len(clip.picked.frames), clip.key
 
 
-def merge(key: str, clips: Sequence[Clip]) -> Subject:
+def merge(key: str, clips: Sequence[ClipResult]) -> Subject:
     """One subject of its clips: the first gives its frames, the others the yaws that it lacks."""
-    frames: dict[int, Frame] = {}
+    frames: dict[int, SubjectFrame] = {}
     for clip in clips:
         assert clip.picked is not None
         for frame in clip.picked.frames:
@@ -45,12 +54,12 @@ def merge(key: str, clips: Sequence[Clip]) -> Subject:
 
 def write(
     folder: Folder,
-    people: Mapping[str, Sequence[Clip]],
+    people: Mapping[str, Sequence[ClipResult]],
     where: Mapping[str, Split],
     pictures: Callable[[str], Mapping[int, bytes]],
     settings: Mapping[str, object],
     yaws: Sequence[int],
-) -> Pairs:
+) -> PairsFolder:
     """Write the subjects of each split; `pictures` reads those of a clip, by its key."""
     folder.delete(MANIFEST)
     for split in SPLITS:  # an earlier run may have had more shards
@@ -68,7 +77,7 @@ def write(
 
 
 def _filled(
-    subject: Subject, clips: Sequence[Clip], pictures: Callable[[str], Mapping[int, bytes]]
+    subject: Subject, clips: Sequence[ClipResult], pictures: Callable[[str], Mapping[int, bytes]]
 ) -> Subject:
     """The subject with its pictures."""
     of = {None if clip is clips[0] else clip.key: pictures(clip.key) for clip in clips}
@@ -77,7 +86,7 @@ def _filled(
 
 
 def splits(
-    people: Mapping[str, Sequence[Clip]], validation: float, same_person: float, seed: int
+    people: Mapping[str, Sequence[ClipResult]], validation: float, same_person: float, seed: int
 ) -> dict[str, Split]:
     """The split of each subject; nobody, under whatever name, is in both.
 
@@ -101,7 +110,7 @@ def splits(
     return {key: "validation" if key in held else "train" for key in people}
 
 
-def _groups(people: Mapping[str, Sequence[Clip]], same_person: float) -> list[list[str]]:
+def _groups(people: Mapping[str, Sequence[ClipResult]], same_person: float) -> list[list[str]]:
     """Keys of the subjects who may be one person, sorted."""
     known = [
         (key, clip.picked.embedding)

@@ -1,4 +1,4 @@
-"""From the look at a clip to its pictures: the sharpest frame for each yaw, cut to one square."""
+"""From the search of a clip to its pictures: the sharpest frame for each yaw, cut to one square."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from datapipe.prepare.video import Decoder
 from datapipe.record import Image
 from lora_engine.acquire import yaw_geometry
 from lora_engine.acquire.settings import AcquireSettings
-from lora_engine.acquire.subject_search import BOUND, Look
-from lora_engine.pairs import Frame
+from lora_engine.acquire.subject_search import BOUND, SubjectSearch
+from lora_engine.pairs import SubjectFrame
 
 MIN_FRAMES = 8
 """A clip with fewer is too short."""
@@ -34,10 +34,10 @@ UNKNOWN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
+class PickedFrames:
     """The frames of one clip."""
 
-    frames: tuple[Frame, ...]
+    frames: tuple[SubjectFrame, ...]
     embedding: tuple[float, ...]
     """Of the frontal frame; unit length."""
     looked: int
@@ -67,7 +67,7 @@ def pick(
     settings: AcquireSettings,
     path: Path,
     truth: Mapping[int, float],
-) -> Picked:
+) -> PickedFrames:
     """The best frame of a clip for each yaw it shows.
 
     `truth` is the yaw by frame, where it is known. Raises BadSample: `unreadable`, `no_video`,
@@ -77,46 +77,48 @@ def pick(
     info = decoder.probe(path)
     if info.frames < MIN_FRAMES:
         raise BadSample("too_short", f"{info.frames} frames, at least {MIN_FRAMES} are needed")
-    look = Look(decoder, faces, settings, path, info, truth if settings.truth else {})
-    subject = look.subject()
-    frontal = _frontal(look, subject, settings)
+    search = SubjectSearch(decoder, faces, settings, path, info, truth if settings.truth else {})
+    subject = search.subject()
+    frontal = _frontal(search, subject, settings)
     side = yaw_geometry.square_side(frontal.face.size, info.width, info.height)
     frames = []
     for yaw in sorted(settings.yaws):
-        best = frontal if yaw == 0 else _best(look, subject, settings, yaw, frontal)
+        best = frontal if yaw == 0 else _best(search, subject, settings, yaw, frontal)
         if best is None:
             continue
         square = _square(best, frontal, side)
         frames.append(
-            Frame(
+            SubjectFrame(
                 yaw=yaw,
                 picture=encode_jpeg(_sized(cut(best.image, square, settings.side), settings.side)),
                 measured_yaw=None
                 if best.face.pose is None
                 else yaw_geometry.yaw_of(best.face.pose),
-                timestamp=look.times[best.frame],
+                timestamp=search.times[best.frame],
                 true_yaw=truth.get(best.frame),
                 sharpness=best.sharp,
             )
         )
     vector = faces.embed(frontal.image, [frontal.face])[0]
-    return Picked(tuple(frames), tuple(float(x) for x in vector), len(look.times), info.frames)
+    return PickedFrames(
+        tuple(frames), tuple(float(x) for x in vector), len(search.times), info.frames
+    )
 
 
-def _frontal(look: Look, subject: Person, settings: AcquireSettings) -> _Choice:
+def _frontal(search: SubjectSearch, subject: Person, settings: AcquireSettings) -> _Choice:
     """The reference, by which all other frames are cut. Raises BadSample."""
-    hits = look.hits(subject, 0)
+    hits = search.hits(subject, 0)
     if not hits:
-        nearest = min(abs(look.yaw(s.frame, s.face)) for s in subject.sightings)
+        nearest = min(abs(search.yaw(s.frame, s.face)) for s in subject.sightings)
         detail = (
             f"the straightest of {len(subject.sightings)} faces has a yaw of {nearest:.0f}°; "
             f"{settings.tolerance:g}° and a pitch of {BOUND.max_pitch:g}° are allowed"
         )
         raise BadSample("no_frontal", detail)
-    best = _best(look, subject, settings, 0, None)
+    best = _best(search, subject, settings, 0, None)
     if best is not None:
         return best
-    size = max(s.face.size for s in hits) / look.scale
+    size = max(s.face.size for s in hits) / search.scale
     if size < FACE_SIZE:
         detail = f"face of {size:.0f} pixels, at least {FACE_SIZE} are needed"
         raise BadSample("too_small", detail)
@@ -126,21 +128,25 @@ def _frontal(look: Look, subject: Person, settings: AcquireSettings) -> _Choice:
 
 
 def _best(
-    look: Look, subject: Person, settings: AcquireSettings, yaw: int, frontal: _Choice | None
+    search: SubjectSearch,
+    subject: Person,
+    settings: AcquireSettings,
+    yaw: int,
+    frontal: _Choice | None,
 ) -> _Choice | None:
     """The frame of greatest merit for a yaw, measured at full size."""
-    hits = look.hits(subject, yaw)
-    rough = {s.frame: _merit(look.image(s.frame), s.face, look.others(s), yaw)[1] for s in hits}
+    hits = search.hits(subject, yaw)
+    rough = {s.frame: _merit(search.image(s.frame), s.face, search.others(s), yaw)[1] for s in hits}
     ranked = sorted(hits, key=lambda s: (-rough[s.frame], s.frame))[: settings.choices]
     choices = []
-    for sighting, image, others in look.full(ranked):
+    for sighting, image, others in search.full(ranked):
         face = sighting.face
         sharp, merit = _merit(image, face, others, yaw)
-        whole = _whole(face, image) and look.shows(sighting.frame, face, yaw)
+        whole = _whole(face, image) and search.shows(sighting.frame, face, yaw)
         if yaw == 0 and sharp is None:
             continue  # too small for a reference; a profile is smaller than its frontal face
         if whole and (sharp is None or sharp >= BOUND.min_sharpness):
-            at = look.yaw(sighting.frame, face)
+            at = search.yaw(sighting.frame, face)
             choices.append(_Choice(sighting.frame, image, face, at, sharp, merit))
     return max(choices, key=lambda c: (c.merit, -c.frame), default=None)
 

@@ -31,7 +31,7 @@ SAME_PERSON = 0.4
 """Cosine from which two faces of one clip are one person."""
 
 
-class Look:
+class SubjectSearch:
     """Finds the subject of a clip and the frames that show each yaw."""
 
     def __init__(

@@ -13,7 +13,7 @@ from datapipe.files import Folder
 from datapipe.record import YAWS
 from lora_engine.flux.base import WEIGHTS, Base, find_base
 from lora_engine.flux.options import TARGETS, Quantize, ReferenceMode
-from lora_engine.pairs import Pairs
+from lora_engine.pairs import PairsFolder
 from training.options import Precision
 
 MAX_TEXT = 512
@@ -129,7 +129,7 @@ class Inputs:
     """A run's inputs, found and checked."""
 
     base: Base
-    pairs: Pairs
+    pairs: PairsFolder
     coverage: dict[str, tuple[int, ...]]
     """Subjects of the training split and the yaws they have."""
 
@@ -158,11 +158,11 @@ def check(settings: TrainSettings, processes: int) -> Inputs:
     if Folder(settings.out).local is None:
         raise UserError(f"--out {settings.out}: must be a folder on a disk that all processes see")
     _check_packages(settings)
-    pairs = Pairs(Folder(settings.pairs))
+    pairs = PairsFolder(Folder(settings.pairs))
     return Inputs(base, pairs, _check_pairs(settings, pairs))
 
 
-def _check_pairs(settings: TrainSettings, pairs: Pairs) -> dict[str, tuple[int, ...]]:
+def _check_pairs(settings: TrainSettings, pairs: PairsFolder) -> dict[str, tuple[int, ...]]:
     coverage = {
         key: tuple(yaw for yaw in yaws if yaw in settings.yaws)
         for key, yaws in pairs.coverage("train").items()

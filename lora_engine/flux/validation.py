@@ -22,11 +22,11 @@ from lora_engine.flux.learner import Learner
 from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.settings import Inputs, TrainSettings
 from lora_engine.flux.synthesizer import FluxSettings
-from lora_engine.views import Measured, Person, grid, summary
+from lora_engine.views import MeasuredView, PersonViews, grid, summary
 from training import parallel
 
-Measure = Callable[[Image, Sequence[Image]], Sequence[Measured]]
-"""(reference, views) to one Measured for each view."""
+Measure = Callable[[Image, Sequence[Image]], Sequence[MeasuredView]]
+"""(reference, views) to one MeasuredView for each view."""
 
 Synthesize = Callable[[Image, Sequence[int], Sequence[int]], Sequence[Image]]
 """(reference, yaws, seeds) to one view for each yaw."""
@@ -37,14 +37,14 @@ def validate(
     yaws: Sequence[int],
     synthesize: Synthesize,
     measure: Measure,
-) -> list[Person]:
+) -> list[PersonViews]:
     """Make and measure every person's views; the seeds depend on person and yaw alone."""
     done = []
     for key, reference in people:
         views = synthesize(reference, yaws, [_seed(key, yaw) for yaw in yaws])
         measured = measure(reference, views)
         done.append(
-            Person(
+            PersonViews(
                 key,
                 reference,
                 dict(zip(yaws, views, strict=True)),
@@ -99,12 +99,12 @@ class Trial:
             self._off = summary(base)
         return {"on": summary(on), "off": self._off}
 
-    def _write(self, name: str, people: list[Person]) -> None:
+    def _write(self, name: str, people: list[PersonViews]) -> None:
         if parallel.rank() == 0:
             self._folder.put(f"{name}.jpg", encode_jpeg(grid(people)))
             self._folder.put(f"{name}.json", json.dumps(summary(people)).encode())
 
-    def _measured(self, adapter: bool) -> list[Person]:
+    def _measured(self, adapter: bool) -> list[PersonViews]:
         """All processes' people. The base alone is stock Kontext, whatever the LoRA learns."""
         with self._denoiser(adapter) as denoiser:
             mine = parallel.own(self._people)

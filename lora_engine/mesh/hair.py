@@ -27,7 +27,7 @@ NAPE, SIDES, EARS = 1.75, 0.75, 1.3  # depths below the crown, decimetres
 
 
 @dataclass(frozen=True)
-class Style:
+class HairStyle:
     """How hair is worn; lengths in decimetres."""
 
     length: float = 0.6
@@ -87,7 +87,7 @@ def bald() -> Hair:
 
 
 def grow(
-    vertices: Array, anatomy: Anatomy, scalp: Array, style: Style, palette: Array, seed: int
+    vertices: Array, anatomy: Anatomy, scalp: Array, style: HairStyle, palette: Array, seed: int
 ) -> Hair:
     """Strands on fine vertices where `scalp` (n,) says; colours are drawn from `palette` (m, 3)."""
     rng = np.random.default_rng(seed)
@@ -139,7 +139,7 @@ def _comb(
     start: Array,
     layer: Array,
     length: Array,
-    style: Style,
+    style: HairStyle,
 ) -> tuple[Array, Array]:
     """Paths (s, k, 3) that follow the comb at their own height, and the way out of the head."""
     tree = cKDTree(vertices)
@@ -169,7 +169,7 @@ def _comb(
     return np.stack(path, axis=1), np.stack(away, axis=1)
 
 
-def _combed(place: Array, normal: Array, style: Style) -> Array:
+def _combed(place: Array, normal: Array, style: HairStyle) -> Array:
     """The comb's direction along the scalp: the sweep on top of the head, the fall on its sides."""
     top = np.clip((normal[:, 1:2] - 0.25) / 0.5, 0, 1)
     sweep, fall = (np.tile(way, (len(place), 1)) for way in (style.sweep, style.fall))
@@ -181,7 +181,9 @@ def _combed(place: Array, normal: Array, style: Style) -> Array:
     return np.asarray(comb - 0.9 * (comb * normal).sum(axis=1, keepdims=True) * normal)
 
 
-def _curl(path: Array, away: Array, length: Array, style: Style, rng: np.random.Generator) -> Array:
+def _curl(
+    path: Array, away: Array, length: Array, style: HairStyle, rng: np.random.Generator
+) -> Array:
     """Turns each path into a helix around itself; neighbours curl alike, but not quite."""
     tangent = _unit(np.gradient(path, axis=1))
     side = _unit(np.cross(tangent, away))
@@ -206,10 +208,10 @@ BUN = 0.12  # hair this much higher than it is wide is worn on top of the head
 CURLY = (0.62, 0.4)  # coherence of the hair's texture: straight, curly
 
 
-def hair_style(photo: Image, mask: Masks, fitted: Fit) -> Style:
+def read_hair_style(photo: Image, mask: Masks, fitted: Fit) -> HairStyle:
     """Volume, length and curl of the hair as the portrait shows it."""
     if mask.bald:
-        return Style(length=0.0, density=0.0)
+        return HairStyle(length=0.0, density=0.0)
     unit = 1 / fitted.camera.scale  # pixels per decimetre
     points = fitted.landmarks
     volume = _stands_off(mask.person, fitted, unit)
@@ -220,12 +222,14 @@ def hair_style(photo: Image, mask: Masks, fitted: Fit) -> Style:
     if below > 0.15:
         length = 2.3 + below
         if curly > 0.5:
-            return Style(
+            return HairStyle(
                 length, 0.9 * volume, 0.09, 0.3, 0.55, (1, -0.3, -0.3), (0.3, -1, -0.1), 0.0
             )
-        return Style(length, 0.8 * volume, 0.02, 1.5, 0.9, (1, -0.3, -0.2), (0.2, -1, -0.1), 0.0)
+        return HairStyle(
+            length, 0.8 * volume, 0.02, 1.5, 0.9, (1, -0.3, -0.2), (0.2, -1, -0.1), 0.0
+        )
     if curly > 0.5:
-        return Style(
+        return HairStyle(
             0.06 + 0.9 * volume,
             0.8 * volume,
             0.045 + 0.08 * volume,
@@ -234,7 +238,7 @@ def hair_style(photo: Image, mask: Masks, fitted: Fit) -> Style:
             density=0.55,
             taper=0.25,
         )
-    return Style(1.2, 0.9 * volume, 0.01, 1.0, 0.95, taper=0.5)
+    return HairStyle(1.2, 0.9 * volume, 0.01, 1.0, 0.95, taper=0.5)
 
 
 def _stands_off(person: Array, fitted: Fit, unit: float) -> float:
@@ -290,7 +294,7 @@ def _curliness(photo: Image, sure: Array, unit: float) -> float:
     return float(np.clip((CURLY[0] - mean) / (CURLY[0] - CURLY[1]), 0, 1))
 
 
-def hair_palette(photo: Image, mask: Masks, fitted: Fit) -> Array:
+def read_hair_palette(photo: Image, mask: Masks, fitted: Fit) -> Array:
     """(m, 3) colours of the hair, smoothed a little so that noise is not among them."""
     soft = cv2.GaussianBlur(photo, (0, 0), 1.5)
     found = soft[crown(mask, fitted)]

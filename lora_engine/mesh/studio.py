@@ -18,7 +18,7 @@ from datapipe.record import Image
 from lora_engine.mesh.anatomy import Anatomy, Phenotype
 from lora_engine.mesh.fit import Fit, fit, map_landmarks
 from lora_engine.mesh.geometry import Array
-from lora_engine.mesh.hair import Style, grow, hair_palette, hair_style
+from lora_engine.mesh.hair import HairStyle, grow, read_hair_palette, read_hair_style
 from lora_engine.mesh.head import PATCH, Head, Look, assemble, eye_centre
 from lora_engine.mesh.portrait import (
     CHIN,
@@ -48,7 +48,7 @@ class Lifted:
     fit: Fit
     masks: Masks
     skin: Skin
-    style: Style
+    style: HairStyle
     palette: Array  # (m, 3) colours of the hair
     iris: Array
     eyes: Array  # (2, PATCH, PATCH, 4) RGB and trust of the eyeballs
@@ -78,8 +78,8 @@ class Studio:
             fit=fitted,
             masks=mask,
             skin=paint(photo, mask, fitted, self.anatomy, self.atlas),
-            style=hair_style(photo, mask, fitted),
-            palette=hair_palette(photo, mask, fitted),
+            style=read_hair_style(photo, mask, fitted),
+            palette=read_hair_palette(photo, mask, fitted),
             iris=_iris(photo, fitted.landmarks),
             eyes=_eyes(photo, fitted, self.anatomy),
             cloth=_cloth(photo, mask, fitted.landmarks),
@@ -149,14 +149,14 @@ ROOT_SHADE = 0.55  # brightness of the hair near its roots
 
 
 @dataclass(frozen=True)
-class Person:
+class HeadParts:
     """Everything that makes a head, before it is put together."""
 
     shape: Array  # coarse vertices
     albedo: Array
     scalp: Array
     seen: Array
-    style: Style
+    style: HairStyle
     palette: Array
     look: Look
 
@@ -165,7 +165,7 @@ def person(lifted: Lifted, base: Studio) -> Head:
     """The portrait's person as a head."""
     skin, look = lifted.skin, Look(lifted.iris, lifted.cloth, lifted.eyes)
     return build(
-        Person(
+        HeadParts(
             lifted.fit.shape, skin.albedo, skin.scalp, skin.seen, lifted.style, lifted.palette, look
         ),
         base,
@@ -173,7 +173,7 @@ def person(lifted: Lifted, base: Studio) -> Head:
     )
 
 
-def build(who: Person, base: Studio, seed: int) -> Head:
+def build(who: HeadParts, base: Studio, seed: int) -> Head:
     """A head; `seed` places its single hairs."""
     anatomy = base.anatomy
     fine = anatomy.refine(who.shape)

@@ -130,7 +130,7 @@ PAIR_ASPECT = 16 / 9
 
 
 @dataclass(frozen=True)
-class Format:
+class ClipFormat:
     """Of every clip."""
 
     seconds: float = 4.0
@@ -150,7 +150,7 @@ class Format:
 
 
 @dataclass(frozen=True)
-class Clip:
+class RenderedClip:
     """A finished clip."""
 
     video: bytes
@@ -158,7 +158,9 @@ class Clip:
     truth: dict[str, Any]
 
 
-def portrait_clip(gallery: Gallery, names: Sequence[str], kind: Format, seed: int) -> Clip:
+def portrait_clip(
+    gallery: Gallery, names: Sequence[str], kind: ClipFormat, seed: int
+) -> RenderedClip:
     """One or two people side by side, each turning their head in their own time."""
     rng = np.random.default_rng(seed)
     aspect = 1.0 if len(names) == 1 else PAIR_ASPECT
@@ -186,10 +188,10 @@ def portrait_clip(gallery: Gallery, names: Sequence[str], kind: Format, seed: in
             ]
             yield sensor(render(shots, size, place.background), rng)
 
-    return Clip(encode(frames(), size, kind.fps), caption, truth)
+    return RenderedClip(encode(frames(), size, kind.fps), caption, truth)
 
 
-def empty_clip(kind: Format, seed: int) -> Clip:
+def empty_clip(kind: ClipFormat, seed: int) -> RenderedClip:
     """A place without people; the camera moves slowly."""
     rng = np.random.default_rng(seed)
     place = scene(1.4, rng)
@@ -205,7 +207,7 @@ def empty_clip(kind: Format, seed: int) -> Clip:
 
     caption = f"The camera moves past {place.name}; nobody is there."
     truth = {"caption": caption, "fps": kind.fps, "size": list(size), "people": []}
-    return Clip(encode(frames(), size, kind.fps), caption, truth)
+    return RenderedClip(encode(frames(), size, kind.fps), caption, truth)
 
 
 def encode(frames: Iterator[Image], size: tuple[int, int], fps: int) -> bytes:

@@ -8,14 +8,14 @@ import numpy as np
 
 from lora_engine.mesh.anatomy import DIRECTIONS, Phenotype
 from lora_engine.mesh.geometry import Array
-from lora_engine.mesh.hair import Style
+from lora_engine.mesh.hair import HairStyle
 from lora_engine.mesh.head import Look
-from lora_engine.mesh.studio import Person
+from lora_engine.mesh.studio import HeadParts
 from lora_engine.subjects.gallery import Gallery, Sitter, enlarged
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedColour:
     """A colour with a word for captions."""
 
     name: str
@@ -28,11 +28,11 @@ class NamedStyle:
     """A way to wear hair, with a word for captions."""
 
     name: str
-    style: Style
+    style: HairStyle
 
 
-def _colours(*rows: tuple[str, tuple[int, int, int], float]) -> tuple[Named, ...]:
-    return tuple(Named(name, np.array(rgb, float), often) for name, rgb, often in rows)
+def _colours(*rows: tuple[str, tuple[int, int, int], float]) -> tuple[NamedColour, ...]:
+    return tuple(NamedColour(name, np.array(rgb, float), often) for name, rgb, often in rows)
 
 
 # Skin in even light, from fair to dark.
@@ -74,36 +74,36 @@ CLOTH = _colours(
     ("violet", (104, 82, 142), 1),
 )
 
-LONG = Style(3.2, 0.14, 0.02, 1.5, 0.92, (1, -0.3, -0.2), (0.2, -1, -0.1), 0.0)
+LONG = HairStyle(3.2, 0.14, 0.02, 1.5, 0.92, (1, -0.3, -0.2), (0.2, -1, -0.1), 0.0)
 WOMEN = (
     NamedStyle("long straight", LONG),
     NamedStyle("long wavy", replace(LONG, volume=0.24, curl=0.06, coil=0.9, lie=0.85)),
     NamedStyle("long curly", replace(LONG, length=2.8, volume=0.4, curl=0.09, coil=0.35, lie=0.7)),
     NamedStyle("chin-length", replace(LONG, length=1.7, volume=0.18)),
-    NamedStyle("slicked-back", Style(1.5, 0.08, 0.01, 1.0, 0.95)),
-    NamedStyle("short curly", Style(0.38, 0.26, 0.055, 0.15, 0.2, taper=0.4)),
-    NamedStyle("big curly", Style(0.6, 0.45, 0.07, 0.18, 0.2, taper=0.3)),
+    NamedStyle("slicked-back", HairStyle(1.5, 0.08, 0.01, 1.0, 0.95)),
+    NamedStyle("short curly", HairStyle(0.38, 0.26, 0.055, 0.15, 0.2, taper=0.4)),
+    NamedStyle("big curly", HairStyle(0.6, 0.45, 0.07, 0.18, 0.2, taper=0.3)),
 )
 MEN = (
     NamedStyle(
-        "short", Style(0.5, 0.14, 0.01, 1.0, 0.75, (0.7, -0.1, 0.5), (0, -0.9, -0.4), taper=0.6)
+        "short", HairStyle(0.5, 0.14, 0.01, 1.0, 0.75, (0.7, -0.1, 0.5), (0, -0.9, -0.4), taper=0.6)
     ),
     NamedStyle(
         "side-parted",
-        Style(0.8, 0.2, 0.02, 1.2, 0.88, (1, -0.1, 0.1), (0.1, -1, -0.3), -0.3, taper=0.7),
+        HairStyle(0.8, 0.2, 0.02, 1.2, 0.88, (1, -0.1, 0.1), (0.1, -1, -0.3), -0.3, taper=0.7),
     ),
-    NamedStyle("cropped", Style(0.1, 0.05, 0.0, 1.0, 0.3, taper=0.5)),
-    NamedStyle("slicked-back", Style(1.1, 0.1, 0.01, 1.0, 0.95, taper=0.5)),
-    NamedStyle("short curly", Style(0.3, 0.22, 0.05, 0.14, 0.2, taper=0.6)),
-    NamedStyle("big curly", Style(0.55, 0.4, 0.07, 0.18, 0.2, taper=0.4)),
+    NamedStyle("cropped", HairStyle(0.1, 0.05, 0.0, 1.0, 0.3, taper=0.5)),
+    NamedStyle("slicked-back", HairStyle(1.1, 0.1, 0.01, 1.0, 0.95, taper=0.5)),
+    NamedStyle("short curly", HairStyle(0.3, 0.22, 0.05, 0.14, 0.2, taper=0.6)),
+    NamedStyle("big curly", HairStyle(0.55, 0.4, 0.07, 0.18, 0.2, taper=0.4)),
     NamedStyle("long straight", LONG),
     NamedStyle(
-        "thin", Style(0.3, 0.06, 0, 1.0, 0.7, (0.3, -0.2, 0.6), (0, -0.9, -0.4), None, 0.4, 0.5)
+        "thin", HairStyle(0.3, 0.06, 0, 1.0, 0.7, (0.3, -0.2, 0.6), (0, -0.9, -0.4), None, 0.4, 0.5)
     ),
 )
 
 
-def hairstyle(male: bool, rng: np.random.Generator) -> NamedStyle:
+def random_hair_style(male: bool, rng: np.random.Generator) -> NamedStyle:
     """One of the styles, a little longer or shorter, fuller or flatter."""
     styles = MEN if male else WOMEN
     chosen = styles[int(rng.integers(len(styles)))]
@@ -117,7 +117,7 @@ def hairstyle(male: bool, rng: np.random.Generator) -> NamedStyle:
     return NamedStyle(chosen.name, style)
 
 
-def hair_palette(colour: Array, rng: np.random.Generator) -> Array:
+def random_hair_palette(colour: Array, rng: np.random.Generator) -> Array:
     """(400, 3): the colour as single hairs have it."""
     bright = np.exp(rng.normal(0, 0.2, (400, 1)))
     return np.asarray(np.clip(colour * bright * np.exp(rng.normal(0, 0.04, (400, 3))), 4, 245))
@@ -134,7 +134,7 @@ TIRED = 0.06  # portraits with a smaller share are left out
 class Invented:
     """A person, and how a caption would describe them."""
 
-    person: Person
+    person: HeadParts
     male: bool
     hair: str
     cloth: str
@@ -152,7 +152,7 @@ def invent(gallery: Gallery, rng: np.random.Generator) -> Invented:
     sitters = {name: gallery[name] for name in used}
     shape = _shape(gallery, mixes, sitters, male, rng)
     depth = rng.uniform()  # of the skin's tone: 0 fair, 1 dark
-    style = hairstyle(male, rng)
+    style = random_hair_style(male, rng)
     tone = _between(SKIN, depth) * np.exp(rng.normal(0, 0.04) + rng.normal(0, 0.012, 3))
     colour = _pick(HAIR, rng, skip=0 if depth < 0.55 else 5)
     albedo = _albedo(gallery, mixes, sitters, tone, colour.rgb, rng)
@@ -165,13 +165,13 @@ def invent(gallery: Gallery, rng: np.random.Generator) -> Invented:
         neckline=rng.uniform(-0.12, 0.05),
         vee=float(rng.choice([0.0, 0.0, 0.45])),
     )
-    person = Person(
+    person = HeadParts(
         shape,
         albedo,
         scalp,
         sitters[used[0]].seen,
         style.style,
-        hair_palette(colour.rgb, rng),
+        random_hair_palette(colour.rgb, rng),
         look,
     )
     return Invented(person, male, f"{style.name} {colour.name} hair", f"a {worn.name} shirt")
@@ -244,7 +244,7 @@ def _between(anchors: Array, place: float) -> Array:
     return np.stack([np.interp(place, at, anchors[:, k]) for k in range(3)])
 
 
-def _pick(choices: tuple[Named, ...], rng: np.random.Generator, skip: int = 0) -> Named:
+def _pick(choices: tuple[NamedColour, ...], rng: np.random.Generator, skip: int = 0) -> NamedColour:
     """One of the choices; `skip` leaves out so many of the last ones."""
     kept = choices[: len(choices) - skip]
     weight = np.array([choice.often for choice in kept])

@@ -9,12 +9,12 @@ from functools import cache, partial
 
 from datapipe.concurrent import in_processes
 from datapipe.files import Folder
-from lora_engine.subjects.clip import Format, as_json, empty_clip, portrait_clip
+from lora_engine.subjects.clip import ClipFormat, as_json, empty_clip, portrait_clip
 from lora_engine.subjects.gallery import Gallery
 
 
 @dataclass(frozen=True)
-class Task:
+class ClipTask:
     """One clip to be made: its name, who is in it, and its seed."""
 
     name: str
@@ -22,7 +22,7 @@ class Task:
     seed: int
 
 
-def tasks(count: int, pairs: int, empty: int, seed: int) -> list[Task]:
+def tasks(count: int, pairs: int, empty: int, seed: int) -> list[ClipTask]:
     """All clips; the people of two-person clips appear in no other clip."""
     named: list[tuple[str, tuple[str, ...]]] = []
     for name in (f"subject-{index:06d}" for index in range(count)):
@@ -30,22 +30,24 @@ def tasks(count: int, pairs: int, empty: int, seed: int) -> list[Task]:
     for name in (f"pair-{index:06d}" for index in range(pairs)):
         named.append((name, (f"{name}-left", f"{name}-right")))
     named += [(f"empty-{index:06d}", ()) for index in range(empty)]
-    return [Task(name, people, _seed(seed, name)) for name, people in named]
+    return [ClipTask(name, people, _seed(seed, name)) for name, people in named]
 
 
-def missing(folder: Folder, wanted: Sequence[Task]) -> list[Task]:
+def missing(folder: Folder, wanted: Sequence[ClipTask]) -> list[ClipTask]:
     """Clips that are not there yet; the video is written last, so it stands for all its files."""
     there = set(folder.names("*.mp4"))
     return [task for task in wanted if f"{task.name}.mp4" not in there]
 
 
-def write_clips(out: str, todo: Sequence[Task], kind: Format, workers: int) -> Iterator[str]:
+def write_clips(
+    out: str, todo: Sequence[ClipTask], kind: ClipFormat, workers: int
+) -> Iterator[str]:
     """Make the clips; yields the name of each when it is written. One worker works in-process."""
     start = partial(partial, write_clip, out, kind)
     yield from in_processes(start, todo, min(workers, len(todo)), ahead=len(todo))
 
 
-def write_clip(out: str, kind: Format, task: Task) -> str:
+def write_clip(out: str, kind: ClipFormat, task: ClipTask) -> str:
     """Make one clip with its caption and truth; the same task gives the same bytes."""
     if task.people:
         clip = portrait_clip(_gallery(), task.people, kind, task.seed)

@@ -21,7 +21,7 @@ from jobs import calibrate, pack
 from jobs.options.run_rules import run_rules
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build
-from lora_engine.pairs import Frame, Subject, write_pairs
+from lora_engine.pairs import Subject, SubjectFrame, write_pairs
 from lora_engine.subjects.clip import camera_for, scene
 from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import invent
@@ -55,7 +55,9 @@ def pairs_of(folder, crowd):
         Subject(
             f"subject-{index:03d}",
             f"clip-{index:03d}.mp4",
-            tuple(Frame(yaw, made, float(yaw), 0.0, true_yaw=yaw) for yaw, made in some.items()),
+            tuple(
+                SubjectFrame(yaw, made, float(yaw), 0.0, true_yaw=yaw) for yaw, made in some.items()
+            ),
         )
         for index, some in enumerate(crowd)
     ]

@@ -13,7 +13,7 @@ import ray
 from datapipe.files import Folder
 from datapipe.record import YAWS
 from jobs import pairs, subjects, synthesize, train_lora, views
-from lora_engine.pairs import Pairs
+from lora_engine.pairs import PairsFolder
 
 FLUX = Path(__file__).parents[1] / "lora_engine/flux"
 
@@ -43,7 +43,7 @@ def test_from_virtual_subjects_to_views_of_a_video(tmp_path):
     assert train_lora.main([made, "--base", str(base), "--out", lora, *tiny]) == 0
 
     flux = ["--engine", "flux", "--base", str(base), "--lora", lora, "--denoising-steps", "1"]
-    held = next(iter(Pairs(Folder(made)).subjects("validation")))
+    held = next(iter(PairsFolder(Folder(made)).subjects("validation")))
     portrait = tmp_path / "portrait.png"
     cv2.imwrite(str(portrait), held.frame(0).image()[..., ::-1])
     assert views.main([str(portrait), *flux, "--out", str(tmp_path / "views"), "--quiet"]) == 0

@@ -10,7 +10,7 @@ import pytest
 from datapipe.files import Folder
 from jobs import pairs, subjects
 from lora_engine.flux.settings import TrainSettings, check
-from lora_engine.pairs import Pairs
+from lora_engine.pairs import PairsFolder
 
 YAWS = ("--yaws", "-30", "0", "30")
 
@@ -41,7 +41,7 @@ def test_pairs_of_virtual_subjects_can_be_trained_on(clips, tmp_path, capsys):
     told = capsys.readouterr().out
     assert all(word in told for word in ("unreadable", "broken.mp4", "validation", "measured"))
 
-    made = Pairs(Folder(out))
+    made = PairsFolder(Folder(out))
     people = {s.key: s for split in ("train", "validation") for s in made.subjects(split)}
     assert sorted(people) == ["subject-000000", "subject-000001"]
     for subject in people.values():

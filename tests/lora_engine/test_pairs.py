@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.pictures import encode_jpeg
-from lora_engine.pairs import Frame, Pairs, Subject, split_of, write_pairs
+from lora_engine.pairs import PairsFolder, Subject, SubjectFrame, split_of, write_pairs
 
 
 def subject(key, yaws=(-30, 0, 30)):
     def frame(i, yaw):
         picture = np.full((32, 32, 3), 40 * i + 10, np.uint8)
-        return Frame(yaw, encode_jpeg(picture), yaw + 0.25, i / 10, float(yaw))
+        return SubjectFrame(yaw, encode_jpeg(picture), yaw + 0.25, i / 10, float(yaw))
 
     return Subject(key, f"{key}.mp4", tuple(frame(i, yaw) for i, yaw in enumerate(yaws)))
 
@@ -36,7 +36,7 @@ def written(tmp_path):
 
 def test_what_was_written_is_read(written):
     """Subjects come back as they went in, in their split."""
-    pairs = Pairs(Folder(written))
+    pairs = PairsFolder(Folder(written))
     assert pairs.yaws == (-30, 0, 30)
     assert list(pairs.subjects("train")) == [PEOPLE[0][1], PEOPLE[2][1]]
     assert list(pairs.subjects("validation")) == [PEOPLE[1][1]]
@@ -49,7 +49,7 @@ def test_same_subjects_give_the_same_bytes(written, tmp_path):
     files = sorted(f.relative_to(written) for f in written.rglob("*") if f.is_file())
     assert len(files) == 3
     assert all((written / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
-    assert again.sha256 == Pairs(Folder(written)).sha256
+    assert again.sha256 == PairsFolder(Folder(written)).sha256
 
 
 def test_stock_webdataset_reads_the_shards(written):
@@ -71,7 +71,7 @@ def test_manifest_is_bound_to_the_shards(written):
     data[600] ^= 1
     shard.write_bytes(data)
     with pytest.raises(UserError, match="damaged"):
-        list(Pairs(Folder(written)).subjects("train"))
+        list(PairsFolder(Folder(written)).subjects("train"))
 
 
 def test_no_person_is_in_both_splits(tmp_path):
@@ -80,7 +80,7 @@ def test_no_person_is_in_both_splits(tmp_path):
     with pytest.raises(ValueError, match="twice"):
         write_pairs(Folder(tmp_path), twice, (0,), {})
     with pytest.raises(UserError, match="no manifest"):
-        Pairs(Folder(tmp_path))
+        PairsFolder(Folder(tmp_path))
 
 
 @given(st.text(), st.integers(0), st.floats(0, 1), st.floats(0, 1))

@@ -1,12 +1,12 @@
 import numpy as np
 
-from lora_engine.views import Cell, contact_sheet
+from lora_engine.views import SheetCell, contact_sheet
 
 
 def test_pictures_stand_in_their_rows_and_columns():
     """Each cell shows its picture, and text is written under it."""
     red, blue = (np.full((8, 8, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
-    sheet = contact_sheet([[Cell(red), Cell(blue)], [Cell(blue, "text")]], side=64)
+    sheet = contact_sheet([[SheetCell(red), SheetCell(blue)], [SheetCell(blue, "text")]], side=64)
     height = sheet.shape[0] // 2
     assert tuple(sheet[36, 36]) == (255, 0, 0)
     assert tuple(sheet[36, 36 + 68]) == (0, 0, 255)

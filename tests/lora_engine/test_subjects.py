@@ -12,7 +12,7 @@ from datapipe.files import Folder
 from lora_engine.subjects.clip import (
     HIGH,
     SIDE,
-    Format,
+    ClipFormat,
     as_json,
     empty_clip,
     encode,
@@ -21,11 +21,11 @@ from lora_engine.subjects.clip import (
     scene,
 )
 from lora_engine.subjects.gallery import Gallery
-from lora_engine.subjects.people import hairstyle, invent
+from lora_engine.subjects.people import invent, random_hair_style
 from lora_engine.subjects.write import missing, tasks
 
 weights = pytest.mark.weights
-SHORT = Format(seconds=1.0, fps=8, size=192)
+SHORT = ClipFormat(seconds=1.0, fps=8, size=192)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_head_turns_from_the_front_to_both_profiles_and_back(seed):
 def test_bad_formats_are_refused(bad):
     """Settings out of range are an error where they are written."""
     with pytest.raises(ValueError, match=r"size|frames"):
-        Format(**bad)
+        ClipFormat(**bad)
 
 
 def test_more_clips_change_nothing_about_the_first():
@@ -107,7 +107,9 @@ def test_scenes_are_pictures_of_the_asked_shape(seed):
 def test_hair_is_worn_in_many_ways():
     """A hundred draws give every style of either sex, all of them valid."""
     rng = np.random.default_rng(0)
-    names = {male: {hairstyle(male, rng).name for _ in range(100)} for male in (False, True)}
+    names = {
+        male: {random_hair_style(male, rng).name for _ in range(100)} for male in (False, True)
+    }
     assert len(names[False]) >= 6
     assert len(names[True]) >= 7
 

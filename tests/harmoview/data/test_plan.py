@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmoview.data.encoded import EncodedShards
-from harmoview.data.plan import Plan, best, chosen, held_out, plan_of
+from harmoview.data.plan import BatchPlan, best, chosen, held_out, plan_of
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_plan_keeps_the_groups_of_the_index(data):
 
 def plan(groups, size=2, seed=0):
     keys = {number: f"key-{number}" for number in range(len(groups))}
-    return Plan(keys, {n: (9, 8, 8, group) for n, group in enumerate(groups)}, size, seed)
+    return BatchPlan(keys, {n: (9, 8, 8, group) for n, group in enumerate(groups)}, size, seed)
 
 
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=40), st.integers(1, 5), st.integers(0, 9))

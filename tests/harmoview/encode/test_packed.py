@@ -17,14 +17,14 @@ from datapipe.files import Folder
 from datapipe.prepare.video import Decoder, VideoInfo
 from dataset.pack.manifest import load_manifest
 from dataset.pack.pack import AppliedRules, Limits, pack
-from harmoview.encode.packed import Frames, checked, fit, frame_indices, prepare, samples
+from harmoview.encode.packed import ClipReader, checked, fit, frame_indices, prepare, samples
 from harmoview.encode.run import packed_manifest
 from harmoview.encode.settings import Bucket
 from harmoview.model.layout import ReferenceLayout
 from lora_engine.subjects.clip import encode as mp4
 from tests.datapipe.runs import DECIDE, TinyRun
 
-FRAMES = Frames((Bucket(5, 32, 32),), 8, 2.0)
+FRAMES = ClipReader((Bucket(5, 32, 32),), 8, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def written(tmp_path, frames, size=(64, 48), fps=8):
 def test_a_clip_gives_the_middle_of_its_longest_bucket(tmp_path, frames, expected, first, last):
     """Exactly long enough, longer, one frame short of the long bucket, and the shortest."""
     with Decoder() as decoder:
-        bucket, found = Frames(BUCKETS, 8, 2.0).read(decoder, written(tmp_path, frames))
+        bucket, found = ClipReader(BUCKETS, 8, 2.0).read(decoder, written(tmp_path, frames))
     assert (bucket.frames, len(found)) == (expected, expected)
     levels = found.mean(axis=(1, 2, 3)) / 5
     assert abs(levels[0] - first) < 1
@@ -202,5 +202,5 @@ def test_a_clip_gives_the_middle_of_its_longest_bucket(tmp_path, frames, expecte
 def test_what_would_have_to_be_invented_is_refused(tmp_path, frames, size, reason):
     """Too few frames for the shortest bucket; pixels enlarged more than twice."""
     with Decoder() as decoder, pytest.raises(BadSample) as refused:
-        Frames(BUCKETS, 8, 2.0).read(decoder, written(tmp_path, frames, size))
+        ClipReader(BUCKETS, 8, 2.0).read(decoder, written(tmp_path, frames, size))
     assert refused.value.reason == reason

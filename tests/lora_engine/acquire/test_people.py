@@ -8,17 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.files import Folder
-from lora_engine.acquire.clips import Clip
+from lora_engine.acquire.clips import ClipResult
 from lora_engine.acquire.people import merge, splits, subjects, write
-from lora_engine.acquire.pick import Picked
-from lora_engine.pairs import Frame, Pairs
+from lora_engine.acquire.pick import PickedFrames
+from lora_engine.pairs import PairsFolder, SubjectFrame
 
 
 def clip(key, face, subject=None, yaws=(-30, 0, 30), truth=None):
     vector = np.asarray(face, float)
-    frames = tuple(Frame(yaw, b"", float(yaw), 0.0, truth) for yaw in yaws)
+    frames = tuple(SubjectFrame(yaw, b"", float(yaw), 0.0, truth) for yaw in yaws)
     embedding = tuple(vector / np.linalg.norm(vector))
-    return Clip(key, f"{key}.mp4", subject, "candidate", picked=Picked(frames, embedding, 9, 99))
+    return ClipResult(
+        key, f"{key}.mp4", subject, "candidate", picked=PickedFrames(frames, embedding, 9, 99)
+    )
 
 
 def strangers(count):
@@ -119,6 +121,6 @@ def test_shards_of_an_earlier_run_are_gone(tmp_path):
     where = splits(people, 0.1, 0.6, 0)
     write(folder, people, where, lambda key: dict.fromkeys((-30, 0, 30), b"jpeg"), {}, (-30, 0, 30))
     assert folder.names("train/*.tar") == ["train/000000.tar"]
-    everyone = [s for split in ("train", "validation") for s in Pairs(folder).subjects(split)]
+    everyone = [s for split in ("train", "validation") for s in PairsFolder(folder).subjects(split)]
     assert sorted(s.key for s in everyone) == sorted(people)
     assert everyone[0].frame(0).picture == b"jpeg"

@@ -5,7 +5,7 @@ import numpy as np
 from datapipe.files import Folder
 from datapipe.pictures import encode_jpeg
 from datapipe.record import YAWS
-from lora_engine.pairs import Frame, Subject, write_pairs
+from lora_engine.pairs import Subject, SubjectFrame, write_pairs
 
 
 def picture(colour, yaw, side=64):
@@ -19,7 +19,7 @@ def picture(colour, yaw, side=64):
 
 
 def subject(key, colour, yaws=YAWS):
-    frames = [Frame(yaw, encode_jpeg(picture(colour, yaw)), float(yaw), 0.1) for yaw in yaws]
+    frames = [SubjectFrame(yaw, encode_jpeg(picture(colour, yaw)), float(yaw), 0.1) for yaw in yaws]
     return Subject(key, f"{key}.mp4", tuple(frames))
 
 

@@ -23,7 +23,7 @@ from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
 from lora_engine.flux.train import begin, train
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build
-from lora_engine.pairs import Frame, Subject, write_pairs
+from lora_engine.pairs import Subject, SubjectFrame, write_pairs
 from lora_engine.subjects.clip import camera_for, scene
 from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import invent
@@ -154,7 +154,8 @@ def test_the_yaw_asked_for_is_the_yaw_made_of_the_person_shown(tiny, heads, tmp_
     train_base(base, autoencoder, picture, people)
     subjects = [
         ("train", Subject(f"p{k}", f"p{k}.mp4", tuple(
-            Frame(yaw, encode_jpeg(heads[k][i]), float(yaw), 0.1) for i, yaw in enumerate(YAWS)
+            SubjectFrame(yaw, encode_jpeg(heads[k][i]), float(yaw), 0.1)
+            for i, yaw in enumerate(YAWS)
         )))
         for k in range(FITTED)
     ]  # fmt: skip

@@ -20,7 +20,7 @@ from lora_engine.flux.adapter import adapter_file, load_adapter, read_header
 from lora_engine.flux.settings import TrainSettings
 from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
 from lora_engine.flux.train import begin, train
-from lora_engine.views import Measured
+from lora_engine.views import MeasuredView
 
 
 def state(folder, step):
@@ -125,7 +125,7 @@ def measure(reference, views):
     found = []
     for view in views:
         left, right = np.hsplit(view[..., 0].astype(float), 2)
-        found.append(Measured(float(right.mean() - left.mean()), 0.5))
+        found.append(MeasuredView(float(right.mean() - left.mean()), 0.5))
     return found
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from lora_engine.flux.validation import validate
-from lora_engine.views import Measured
+from lora_engine.views import MeasuredView
 
 YAWS = (-30, 0, 30)
 
@@ -17,7 +17,7 @@ def test_views_and_measurements_go_with_their_yaw():
         return [picture(100 + yaw) for yaw in yaws]
 
     def measure(reference, views):
-        return [Measured(float(view[0, 0, 0]) - 100, 0.5) for view in views]
+        return [MeasuredView(float(view[0, 0, 0]) - 100, 0.5) for view in views]
 
     people = validate([("a", picture(1)), ("b", picture(2))], YAWS, synthesize, measure)
     assert [person.key for person in people] == ["a", "b"]
@@ -33,7 +33,7 @@ def test_seeds_belong_to_person_and_yaw():
         return [picture(0) for _ in yaws]
 
     def measure(reference, views):
-        return [Measured(None, None) for _ in views]
+        return [MeasuredView(None, None) for _ in views]
 
     for people in (["a", "b"], ["b"]):
         validate([(key, picture(0)) for key in people], YAWS, synthesize, measure)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from datapipe.record import Pose
-from lora_engine.mesh.hair import Style
+from lora_engine.mesh.hair import HairStyle
 from lora_engine.mesh.light import Light
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build, cut_square
 from lora_engine.subjects.clip import camera_for
 from lora_engine.subjects.gallery import Gallery
-from lora_engine.subjects.people import HAIR, LONG, hair_palette, invent
+from lora_engine.subjects.people import HAIR, LONG, invent, random_hair_palette
 
 pytestmark = pytest.mark.weights
 SIZE = 384
@@ -36,11 +36,11 @@ def somebody(gallery, request):
 
 
 def with_hair(who, colour):
-    return replace(who, style=LONG, palette=hair_palette(colour, np.random.default_rng(0)))
+    return replace(who, style=LONG, palette=random_hair_palette(colour, np.random.default_rng(0)))
 
 
 def without_hair(who):
-    return replace(who, style=Style(length=0.0, density=0.0), scalp=0 * who.scalp)
+    return replace(who, style=HairStyle(length=0.0, density=0.0), scalp=0 * who.scalp)
 
 
 def picture(who, gallery, yaw=0):
