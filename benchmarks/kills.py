@@ -132,7 +132,7 @@ class Campaign:
                 while not done:
                     made, done = attempt(run, kills - tally.kills)
                     tally.kills += made
-                    if done and (lost := Ledger(Folder(run)).forget_errors()):
+                    if done and (lost := Ledger(Folder(run)).drop_errors()):
                         tally.errors += lost
                         done = False
                 self._compare(run, tally)

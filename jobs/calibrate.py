@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import tyro
 
-from datapipe.faces.load import FACES
+from datapipe.errors import check_range
+from datapipe.faces.base import FACES
 from jobs.cli import command
 
 if TYPE_CHECKING:
@@ -67,10 +68,10 @@ class CalibrateSettings:
     def __post_init__(self) -> None:
         from filters.calibrate.intervals import people_needed
 
-        if not 0 < self.far <= 0.5:
-            raise ValueError(f"--far must be above 0 and at most 0.5, not {self.far:g}")
-        if not 0 <= self.least_tar <= 1:
-            raise ValueError(f"--least-tar must be from 0 to 1, not {self.least_tar:g}")
+        check_range(self, "far", above=0, most=0.5)
+        check_range(self, "least_tar", least=0, most=1)
+        check_range(self, "same_person", above=0, most=1)
+        check_range(self, "workers", least=1)
         least = people_needed(self.far)
         if least > MOST_IDENTITIES:
             raise ValueError(f"--far {self.far:g} needs {least:,} people; {MOST_IDENTITIES:,} fit")
@@ -79,10 +80,6 @@ class CalibrateSettings:
                 f"--identities must be from {least} (for --far {self.far:g}) to {MOST_IDENTITIES}, "
                 f"not {self.identities}"
             )
-        if self.same_person is not None and not 0 < self.same_person <= 1:
-            raise ValueError(f"--same-person must be above 0, at most 1, not {self.same_person:g}")
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"--workers must be at least 1, not {self.workers}")
         if self.plot is not None and self.plot.suffix not in (".png", ".svg"):
             raise ValueError(f"--plot must end in .png or .svg, not {self.plot}")
 
@@ -202,7 +199,7 @@ def from_pairs(
 
 def _faces(settings: CalibrateSettings, default: str) -> FaceAnalyzer:
     from datapipe.errors import UserError
-    from datapipe.faces.load import face_analyzer
+    from datapipe.faces.base import face_analyzer
 
     name = settings.faces or default
     if name not in get_args(FACES):
@@ -223,9 +220,9 @@ def _report(settings: CalibrateSettings, result: Result) -> None:
 
         print(json.dumps(result.as_dict(), indent=1))
     elif not settings.quiet:
-        from jobs.console.calibrate import print_tables
+        from jobs.console.calibrate import print_calibration
 
-        print_tables(result)
+        print_calibration(result)
 
 
 main = command(__name__, CalibrateSettings, execute)

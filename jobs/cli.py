@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,25 +41,29 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command, importing no other; 2 where there is no such command."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Run one command; exit status 2 where there is no such command."""
+    return choose("", COMMANDS, "jobs", list(sys.argv[1:] if argv is None else argv))
+
+
+def choose(prog: str, actions: Mapping[str, str], package: str, arguments: Sequence[str]) -> int:
+    """Hand over to the module that is named first, importing no other, or list what there is.
+
+    `prog` is the command whose actions these are, "" for the commands themselves.
+    """
+    own, kind = f"harmoview {prog}".strip(), "action" if prog else "command"
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help())
+        width = max(map(len, actions))
+        lines = [f"  {name:<{width}}  {does}" for name, does in actions.items()]
+        form = f"{own} {kind.upper()}"
+        print("\n".join([f"usage: {form} …", "", *lines, "", f"{form} --help explains each."]))
         return 0
     name, *rest = arguments
-    if name not in COMMANDS:
-        print(f"harmoview: there is no command {name!r}; see harmoview --help", file=sys.stderr)
+    if name not in actions:
+        near = difflib.get_close_matches(name, actions, 1)
+        hint = f"did you mean {near[0]}?" if near else f"see {own} --help"
+        print(f"{own}: there is no {kind} {name!r}; {hint}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"jobs.{name.replace('-', '_')}")
-    return int(module.main(rest))
-
-
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {does}" for name, does in COMMANDS.items()]
-    return "\n".join(
-        ["usage: harmoview COMMAND …", "", *lines, "", "harmoview COMMAND --help explains each."]
-    )
+    return int(importlib.import_module(f"{package}.{name.replace('-', '_')}").main(rest))
 
 
 def command(
@@ -69,7 +74,8 @@ def command(
     Call it last in a module: where that is being run, as `python -m jobs.MODULE`, the command runs
     at once, and the process ends with its exit status.
     """
-    prog = Path(inspect.getfile(execute)).stem.replace("_", "-")
+    file = Path(inspect.getfile(execute)).relative_to(Path(__file__).parent)
+    prog = " ".join(file.with_suffix("").parts).replace("_", "-")
 
     def main(argv: Sequence[str] | None = None) -> int:
         return run(settings, execute, argv, prog)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from datapipe.line.cluster import LOCAL, connect, gpus_there
 from harmoview.encode.settings import EncodeSettings
 from jobs.cli import command
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from harmoview.encode.run import Work
 
 POLL = 5.0
-"""Most seconds between two looks at the workers."""
+"""Seconds between two looks at the workers, at most."""
 RETRIES = 2
-"""Times that a shard whose worker died is begun again."""
+"""How often a shard whose worker died is begun again."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class EncodeShardsSettings:
     """Folder of the encoded shards, local or on an object store."""
     encode: tyro.conf.OmitArgPrefixes[EncodeSettings]
     local: bool = False
-    """In this process, without Ray."""
+    """Encode in this process, without Ray."""
     workers: int | None = None
-    """Ray actors; the default is one a GPU, or one for every four CPUs where there is none. The
-    cluster's autoscaler is asked for GPUs that are missing: for one by default."""
+    """Processes on Ray; the default is one a GPU, or one for every four CPUs where there is none.
+    The cluster's autoscaler is asked for GPUs that are missing: for one by default."""
     address: str | None = None
     """Ray cluster; the default is a local one."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -55,8 +55,7 @@ class EncodeShardsSettings:
     """Show no progress and no summary."""
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+        check_range(self, "workers", least=1)
 
 
 def execute(settings: EncodeShardsSettings) -> None:
@@ -86,7 +85,7 @@ def execute(settings: EncodeShardsSettings) -> None:
 
 
 def on_ray(settings: EncodeShardsSettings) -> Work:
-    """Work by Ray actors, one shard a task."""
+    """The work done by actors on Ray, a shard at a time."""
 
     def work(shards: Sequence[Shard]) -> Iterable[str | None]:
         import ray
@@ -94,7 +93,7 @@ def on_ray(settings: EncodeShardsSettings) -> Work:
         from harmoview.encode.run import EncodeWorker
 
         class Entered(EncodeWorker):
-            """In the command's folder, wherever Ray starts it."""
+            """Works in the command's folder, wherever Ray starts it."""
 
             def __init__(self, folder: Path, *told: Any) -> None:
                 enter(folder)
@@ -128,9 +127,10 @@ def on_ray(settings: EncodeShardsSettings) -> Work:
 def share_out(
     settings: EncodeShardsSettings, where: str, shards: int
 ) -> tuple[int, str, dict[str, float]]:
-    """How many workers, on which device, and what of the cluster at `where` each one takes.
+    """How many workers there are, on which device, and what of the cluster at `where` each takes.
 
-    Waits for GPUs that are on their way.
+    Waits for GPUs that are on their way. Raises UserError where there are none and --device wants
+    them.
     """
     import ray
 
@@ -149,7 +149,7 @@ def share_out(
 
 
 def _hand_out(workers: Sequence[Any], shards: deque[Shard]) -> Iterator[str | None]:
-    """A shard to each worker as soon as it has loaded its models, then one after the other.
+    """Give each worker a shard as soon as it has loaded its models, then one after the other.
 
     A worker for which the cluster has no room yet holds nothing that the others would wait for.
     """

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from datapipe.errors import check_range
 from jobs.cli import command
 
 if TYPE_CHECKING:
@@ -74,13 +75,10 @@ class GenerateSettings:
 
     def __post_init__(self) -> None:
         if self.out.suffix != ".mp4":
-            raise ValueError(f"--out must end in .mp4, got {self.out}")
+            raise ValueError(f"--out must end in .mp4, not {self.out}")
         if not 1 <= len(self.identity) <= 2:
-            raise ValueError(f"--identity takes one or two, got {len(self.identity)}")
-        for name in ("height", "width", "frames", "fps", "steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name} must be at least 1, got {value}")
+            raise ValueError(f"--identity takes one or two, not {len(self.identity)}")
+        check_range(self, "height", "width", "frames", "fps", "steps", least=1)
 
 
 def execute(settings: GenerateSettings) -> None:

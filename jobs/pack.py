@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from datapipe.errors import check_range
 from jobs.cli import command
 
 if TYPE_CHECKING:
@@ -52,10 +53,7 @@ class PackSettings:
     """Show no progress and no summary."""
 
     def __post_init__(self) -> None:
-        for name in ("shard_samples", "shard_bytes"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least 1, not {getattr(self, name)}")
+        check_range(self, "shard_samples", "shard_bytes", least=1)
         self.by_person(lambda: 0.5)
 
     def by_person(self, default: Callable[[], float]) -> ByPerson | None:
@@ -69,10 +67,11 @@ class PackSettings:
 
 
 def execute(settings: PackSettings) -> None:
-    """Pack and say what came of it."""
+    """Pack, into one folder or into one for each split, and say what came of it."""
     from datapipe.files import Folder
     from datapipe.run.lock import locked
     from dataset.pack.pack import Limits
+    from jobs.console.pack import print_packed, print_people
     from jobs.options.run_rules import applied, run_rules
 
     run = Folder(settings.run)
@@ -84,13 +83,14 @@ def execute(settings: PackSettings) -> None:
         manifests = _packed(settings, run, out, applied(rules), limits, by)
     if not settings.quiet:
         for split, manifest in manifests.items():
-            print(summary(manifest, f"{out.url}/{split}" if split else out.url))
+            print_packed(manifest, f"{out.url}/{split}" if split else out.url)
         if by is not None:
-            print(people(next(iter(manifests.values())), out.url))
+            print_people(next(iter(manifests.values())), out.url)
 
 
 def _same_person(run: Folder) -> float:
-    """Of the run alone: by a rules file's own, other rules would move people to the other split.
+    """The default of --same-person. It is the package's own, whatever rules are applied: other
+    rules must not move people from one split to the other.
 
     Raises UserError where the package knows no threshold of the recogniser.
     """
@@ -132,30 +132,6 @@ def _packed(
         chosen = choose(run, rules, by, lambda what, done, of: show(Counter({what: done}), of))
     with progress("pack", quiet=quiet) as show:
         return pack_chosen(run, out, rules, limits, chosen, show, skip_damaged=damaged)
-
-
-def summary(manifest: Manifest, where: str) -> str:
-    """What was packed, in a sentence or two."""
-    totals = manifest.totals
-    text = (
-        f"packed {totals.samples:,} of {totals.candidates:,} candidates into {where}: "
-        f"identities {totals.identities:,}, views {sum(totals.views.values()):,}, "
-        f"shards {len(manifest.shards):,}, {totals.bytes / 1e6:,.1f} MB"
-    )
-    if totals.over_cap:
-        text += f"\nleft out as too many of a person: {totals.over_cap:,}"
-    skipped = ", ".join(f"{count:,} for their {what}" for what, count in totals.skipped.items())
-    return f"{text}\nskipped: {skipped}" if skipped else text
-
-
-def people(manifest: Manifest, where: str) -> str:
-    """Who is in several videos, in a sentence."""
-    found = manifest.selection
-    return (
-        f"of {found['identities']:,} identities, {found['people_in_several_videos']:,} people are "
-        f"in several videos ({found['videos_of_these']:,} videos; cosine "
-        f"{found['same_person']:g} by {found['recogniser']}): {where}/identities.jsonl"
-    )
 
 
 main = command(__name__, PackSettings, execute)

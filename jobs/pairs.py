@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from datapipe.errors import check_range
 from jobs.cli import command
 from jobs.options.engine import FaceSettings
 from lora_engine.acquire.settings import AcquireSettings
@@ -46,12 +47,9 @@ class PairsSettings:
     """Show neither progress nor tables."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.validation < 1:
-            raise ValueError(f"--validation must be at least 0 and under 1, not {self.validation}")
-        if not 0 < self.same_person <= 1:
-            raise ValueError(f"--same-person must be above 0, at most 1, not {self.same_person}")
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+        check_range(self, "validation", least=0, under=1)
+        check_range(self, "same_person", above=0, most=1)
+        check_range(self, "workers", least=1)
 
 
 def execute(settings: PairsSettings) -> int:
@@ -85,7 +83,7 @@ def execute(settings: PairsSettings) -> int:
 
 
 def _look(settings: PairsSettings, stage: Acquire, samples: Sequence[Sample]) -> list[ClipResult]:
-    """What became of each clip, in the order of the corpus."""
+    """Look at every clip; what became of each, in the order of the corpus."""
     from datapipe.concurrent import cores
     from jobs.console.progress import progress
     from lora_engine.acquire.clips import acquire

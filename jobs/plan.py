@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,14 +12,13 @@ from typing import Annotated
 import tyro
 
 from datapipe.corpus import corpus as listed
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
-from datapipe.line.drive import Recorder, drive
+from datapipe.line.drive import drive, recorder
 from datapipe.run.info import RunInfo, open_run
-from datapipe.run.ledger import Ledger
 from datapipe.run.lock import locked
 from datapipe.stage import Stage
-from dataset.plan.pilot import Pilot, PilotTodo, Timed, draw, load_pilot, save_pilot
+from dataset.plan.pilot import Pilot, PilotRemaining, Timed, draw, load_pilot, save_pilot
 from dataset.plan.plan import Cluster, measure, plan
 from jobs.cli import command
 from jobs.console.plan import print_plan
@@ -43,18 +43,13 @@ class PlannedCluster:
     """Price of a gigabyte of storage for a month."""
 
     def __post_init__(self) -> None:
-        for name in ("gpus", "cpus"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"--{name} must be above 0, not {value}")
-        for name in ("gpu_hour", "cpu_hour", "gb_month"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise ValueError(f"--{name.replace('_', '-')} must not be negative, got {value}")
+        check_range(self, "gpus", "cpus", above=0, under=math.inf)
+        check_range(self, "gpu_hour", "cpu_hour", "gb_month", least=0, under=math.inf)
         if self.gpus is not None and self.cpus is None:
             raise ValueError("--gpus needs --cpus too: videos are always prepared on CPUs")
 
     def cluster(self) -> Cluster:
+        """The same for `dataset.plan`."""
         return Cluster(self.gpus, self.cpus, self.gpu_hour, self.cpu_hour, self.gb_month)
 
 
@@ -86,8 +81,7 @@ class PlanSettings:
     """Show no progress."""
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"--samples must be at least 1, not {self.samples}")
+        check_range(self, "samples", least=1)
 
 
 def execute(settings: PlanSettings) -> None:
@@ -110,6 +104,7 @@ def execute(settings: PlanSettings) -> None:
 
 
 def _check_gpus(planned: PlannedCluster, info: RunInfo) -> None:
+    """Raises UserError where the line needs GPUs and the planned cluster has none."""
     on_gpu = [stage for stage, held in info.gpus.items() if held]
     if on_gpu and planned.cpus is not None and planned.gpus is None:
         raise UserError(
@@ -119,7 +114,7 @@ def _check_gpus(planned: PlannedCluster, info: RunInfo) -> None:
 
 
 def _pilot(settings: PlanSettings, run: Folder, corpus: str) -> Pilot:
-    """As it was drawn before, or from the listing."""
+    """The pilot that was drawn before, or a new one from the listing."""
     seed = settings.line.views.seed
     pilot = load_pilot(run, settings.samples, seed)
     if pilot is None:
@@ -137,19 +132,16 @@ def _pilot(settings: PlanSettings, run: Folder, corpus: str) -> Pilot:
 def _work(
     settings: PlanSettings, run: Folder, info: RunInfo, pilot: Pilot, stages: Sequence[Stage]
 ) -> None:
-    """The line over what the ledger lacks of the pilot; where that is nothing, nothing starts."""
-    ledger = Ledger(run)
-    ledger.recover(info.scoring.generation)
-    if settings.retry_errors:
-        ledger.forget_errors()
-    todo = PilotTodo(info.corpus, run.url, ledger.segments, chosen=pilot.samples)
-    left = sum(1 for _ in todo.left())
+    """Run the line over what the ledger lacks of the pilot; start nothing where that is nothing."""
+    into = recorder(run, info, retry_errors=settings.retry_errors)
+    segments = into.ledger.segments
+    remaining = PilotRemaining(info.corpus, run.url, segments, chosen=pilot.samples)
+    left = sum(1 for _ in remaining.left())
     if not left:
         return
-    recorder = Recorder(ledger, info.scoring.labels, info.scoring.generation)
     with progress("pilot", quiet=settings.quiet) as show:
         line = start(settings.cluster, [Timed(stage, run) for stage in stages], run.url)
-        drive(line, todo, recorder, lambda counts: show(counts, left))
+        drive(line, remaining, into, lambda counts: show(counts, left))
 
 
 main = command(__name__, PlanSettings, execute)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cProfile
+import math
 import pstats
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from datapipe.errors import check_range
 from jobs.cli import command
 from jobs.options.line import FLAT, LineSettings
 
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
     from datapipe.stage import Stage
 
 FUNCTIONS = 8
-"""That are shown; the file has all."""
-WAITS = 0.7
-"""Less of the time computing than this is worth a word."""
+"""Functions that are shown; the file has all."""
+COMPUTING = 0.7
+"""Share of the time below which it is worth a word that so little was spent computing."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,8 @@ class ProfileSettings:
     """Show no progress."""
 
     def __post_init__(self) -> None:
-        if self.limit < 1:
-            raise ValueError(f"--limit must be at least 1, not {self.limit}")
-        for name in ("cpus", "gpus"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"--{name} must be above 0, not {value}")
+        check_range(self, "limit", least=1)
+        check_range(self, "cpus", "gpus", above=0, under=math.inf)
 
 
 def execute(settings: ProfileSettings) -> None:
@@ -95,7 +93,9 @@ def execute(settings: ProfileSettings) -> None:
 def _passes(
     stages: Sequence[Stage], samples: Sequence[Sample], scratch: Path, *, quiet: bool
 ) -> tuple[Profile, pstats.Stats]:
-    """The clock's pass and the profiler's, apart: a profiler makes Python code look slower."""
+    """What the clock says, and the profiler; in passes of their own, since a profiler makes Python
+    code look slower.
+    """
     from datapipe.line.profile import Profile, passed_through
     from jobs.console.progress import progress
 
@@ -111,30 +111,26 @@ def _passes(
             tell("to warm up")
             if sample.outcome == "candidate":  # it has been in every stage
                 break
-        _forget(scratch)
+        _delete_candidates(scratch)
         for _ in passed_through(stages, samples, profile):
             tell("timed")
-        _forget(scratch)
+        _delete_candidates(scratch)
         with profiler:
             for _ in passed_through(stages, samples, Profile()):
                 tell("profiled")
     return profile, pstats.Stats(profiler)
 
 
-def _forget(scratch: Path) -> None:
-    """The candidates, or the next pass would find them."""
+def _delete_candidates(scratch: Path) -> None:
+    """So that the next pass does not find them."""
     shutil.rmtree(scratch / "candidates", ignore_errors=True)
 
 
 def _show(profile: Profile, found: Sequence[Side], functions: pstats.Stats, loaded: float) -> None:
-    from rich.console import Console
-
     from datapipe.line.profile import sentence
-    from jobs.console.stats import PIPED_WIDTH
+    from jobs.console.output import screen
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPED_WIDTH)
+    console = screen()
     outcomes = ", ".join(f"{count} {name}" for name, count in sorted(profile.outcomes.items()))
     console.print(f"{profile.samples} samples ({outcomes}); models loaded in {loaded:.1f} s.")
     console.print(_stages(profile))
@@ -142,7 +138,7 @@ def _show(profile: Profile, found: Sequence[Side], functions: pstats.Stats, load
     console.print(sentence(found), soft_wrap=True)
     wall = sum(taken.wall for taken in profile.taken.values())
     worked = sum(taken.cpu + taken.gpu for taken in profile.taken.values())
-    if worked < WAITS * wall:
+    if worked < COMPUTING * wall:
         console.print(
             f"The samples took {wall:.1f} s, of which this process computed {worked:.1f} s: the "
             "rest it waited, for storage or because other programs kept the machine busy.",
@@ -151,7 +147,7 @@ def _show(profile: Profile, found: Sequence[Side], functions: pstats.Stats, load
 
 
 def _stages(profile: Profile) -> Table:
-    from jobs.console.stats import new_table
+    from jobs.console.output import new_table
 
     on_gpu = any(taken.gpu for taken in profile.taken.values())
     gpu = ["GPU s"] if on_gpu else []
@@ -166,9 +162,7 @@ def _stages(profile: Profile) -> Table:
 
 def _functions(functions: pstats.Stats) -> Table:
     """Those with the most seconds of their own."""
-    from rich.text import Text
-
-    from jobs.console.stats import new_table
+    from jobs.console.output import new_table, text
 
     table = new_table("Functions, by their own seconds", "function", "calls", "own s", "with calls")
     rows = functions.stats.items()  # type: ignore[attr-defined]  # which its stubs leave out
@@ -176,7 +170,7 @@ def _functions(functions: pstats.Stats) -> Table:
         :FUNCTIONS
     ]:
         place = "" if file == "~" else f"{_short(file)}:{line} "
-        table.add_row(Text(place + name), f"{calls:,}", f"{own:.2f}", f"{whole:.2f}")
+        table.add_row(text(place + name), f"{calls:,}", f"{own:.2f}", f"{whole:.2f}")
     return table
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from datapipe.errors import check_range
 from jobs.cli import command
 
 if TYPE_CHECKING:
@@ -35,15 +36,14 @@ class RulesDiffSettings:
     sheet: Path | None = None
     """Also write a contact sheet (JPEG) of views that change sides."""
     sheet_views: int = 24
-    """Most views on the sheet of those that leave, and of those that come."""
+    """Views on the sheet, at most: of those that leave, and as many of those that come."""
     json: bool = False
     """Print JSON instead of tables; docs/inspect.md describes it."""
     quiet: bool = False
     """Show no progress."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.sheet_views <= 200:
-            raise ValueError(f"--sheet-views must be from 1 to 200, not {self.sheet_views}")
+        check_range(self, "sheet_views", least=1, most=200)
 
 
 def execute(settings: RulesDiffSettings) -> None:

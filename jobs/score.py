@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from datapipe.files import Folder
-from datapipe.line.rescore import begin, rescore
+from datapipe.line.rescore import begin_scoring, rescore
 from datapipe.run.info import load_info
 from datapipe.run.lock import locked
 from datapipe.run.store import CandidateStore
@@ -52,10 +52,10 @@ def execute(settings: ScoreSettings) -> None:
         found = load_info(run)
         store = CandidateStore(run, found.settings_hash)
         stage = build_score(settings.faces, settings.score, store)
-        info = begin(run, found, scoring_of(stage))
+        info = begin_scoring(run, found, scoring_of(stage))
         with progress("score", quiet=settings.quiet) as show:
             line = start(settings.cluster, [stage], run.url)
-            done = rescore(run, info, line, lambda c: show(c, None))
+            done = rescore(run, info, line, lambda counts: show(counts, None))
     if not settings.quiet:
         print(
             f"{done.scored:,} candidates scored; `harmoview pack {settings.run}` applies the rules"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from datapipe.errors import check_range
 from jobs.cli import command
 
 if TYPE_CHECKING:
@@ -36,13 +37,12 @@ class StatsSettings:
     sheet: Path | None = None
     """Also write a contact sheet (JPEG): every view with what the rules say of it."""
     sheet_samples: int = 24
-    """Most candidates on the sheet."""
+    """Candidates on the sheet, at most."""
     quiet: bool = False
     """Show no progress."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.sheet_samples <= 100:
-            raise ValueError(f"--sheet-samples must be from 1 to 100, not {self.sheet_samples}")
+        check_range(self, "sheet_samples", least=1, most=100)
 
 
 def execute(settings: StatsSettings) -> None:
@@ -60,9 +60,9 @@ def execute(settings: StatsSettings) -> None:
     if settings.json:
         print(json.dumps(stats.as_dict(), indent=1))  # ASCII: keys cannot steer the terminal
     else:
-        from jobs.console.stats import print_tables
+        from jobs.console.stats import print_stats
 
-        print_tables(stats)
+        print_stats(stats)
     if settings.html:
         from jobs.report import write_report
 

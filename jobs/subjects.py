@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
+from datapipe.errors import check_range
 from jobs.cli import command
 
 
@@ -29,38 +31,32 @@ class SubjectsSettings:
     seconds: float = 4.0
     """Length of each clip."""
     fps: int = 24
-    """Frames per second."""
+    """Frames a second."""
     size: int = 512
-    """Height in pixels; clips of one person are square."""
+    """Height in pixels, even; clips of one person are square."""
     workers: int | None = None
     """Processes; the default is one per CPU."""
     quiet: bool = False
     """Show no progress."""
 
     def __post_init__(self) -> None:
-        for name in ("count", "two_person", "faceless"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name.replace('_', '-')} must not be negative")
+        check_range(self, "count", "two_person", "faceless", least=0)
+        check_range(self, "workers", least=1)
+        check_range(self, "size", least=64, most=2048)
+        check_range(self, "fps", least=1, most=120)
+        check_range(self, "seconds", least=0.5, most=600)
         if self.count + self.two_person + self.faceless == 0:
             raise ValueError("nothing to make: --count, --two-person and --faceless are all 0")
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"--workers must be at least 1, not {self.workers}")
-        if self.size % 2 or not 64 <= self.size <= 2048:
-            raise ValueError(f"--size must be even and within 64 and 2048, not {self.size}")
-        if not 1 <= self.fps <= 120:
-            raise ValueError(f"--fps must be within 1 and 120, not {self.fps}")
-        if not 0.5 <= self.seconds <= 600:
-            raise ValueError(f"--seconds must be within 0.5 and 600, not {self.seconds}")
+        if self.size % 2:
+            raise ValueError(f"--size must be even, not {self.size}")
 
 
 def execute(settings: SubjectsSettings) -> None:
-    """Make the missing clips on all cores."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
+    """Make the missing clips in several processes."""
     from datapipe.concurrent import cores
     from datapipe.files import Folder
     from datapipe.models import model_path
+    from jobs.console.progress import progress
     from lora_engine.subjects.clip import ClipFormat
     from lora_engine.subjects.write import missing, tasks, write_clips
 
@@ -69,13 +65,13 @@ def execute(settings: SubjectsSettings) -> None:
     wanted = tasks(settings.count, settings.two_person, settings.faceless, settings.seed)
     todo = missing(Folder(settings.out), wanted)
     kind = ClipFormat(settings.seconds, settings.fps, settings.size)
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=settings.quiet) as bar:
-        task = bar.add_task("clips", total=len(wanted), completed=len(wanted) - len(todo))
+    counts = Counter({"kept from before": len(wanted) - len(todo)})
+    with progress("clips", quiet=settings.quiet) as show:
+        show(counts, len(wanted))
         for _ in write_clips(settings.out, todo, kind, settings.workers or cores()):
-            bar.advance(task)
-    kept = len(wanted) - len(todo)
-    print(f"{len(todo)} clips made, {kept} kept from before: {settings.out}")
+            counts["made"] += 1
+            show(counts, len(wanted))
+    print(f"{counts['made']} clips made, {counts['kept from before']} kept: {settings.out}")
 
 
 main = command(__name__, SubjectsSettings, execute)

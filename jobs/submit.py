@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from jobs.cli import COMMANDS, command
 from jobs.console.progress import Show, parse, progress
 
@@ -115,8 +115,7 @@ class SubmitSettings:
             raise ValueError("submit takes a command after --, or --attach ID")
         if self.attach and (self.image or self.gpus or self.env or self.detach):
             raise ValueError("--attach only follows a job: of the other options it takes --address")
-        if self.gpus < 0:
-            raise ValueError(f"--gpus must not be negative, not {self.gpus}")
+        check_range(self, "gpus", least=0)
         if self.command and (self.command[0] not in COMMANDS or self.command[0] == "submit"):
             raise ValueError(f"there is no command {self.command[0]!r} to submit")
         if not re.match(r"https?://[^/]", self.address):

@@ -7,17 +7,20 @@ from typing import Annotated
 
 import tyro
 
-from datapipe.line.drive import Recorder, Todo, drive
+from datapipe.errors import check_range
+from datapipe.files import Folder
+from datapipe.line.drive import Remaining, drive, recorder
 from datapipe.run.info import open_run
-from datapipe.run.ledger import Ledger
 from datapipe.run.lock import locked
+from dataset.inspect.stats import run_stats
+from dataset.judged import AppliedRules
+from dataset.pack.pack import Limits, pack
 from jobs.cli import command
-from jobs.console.progress import counted, progress
+from jobs.console.pack import print_packed
+from jobs.console.progress import busy, counted, progress
+from jobs.console.stats import print_stats
 from jobs.options.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
-from jobs.pack import PackSettings
-from jobs.pack import execute as pack
-from jobs.stats import StatsSettings
-from jobs.stats import execute as stats
+from jobs.options.run_rules import applied, run_rules
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,7 @@ class SynthesizeSettings:
     """Show no progress."""
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"--limit must be at least 1, not {self.limit}")
+        check_range(self, "limit", least=1)
 
 
 def execute(settings: SynthesizeSettings) -> None:
@@ -54,23 +56,30 @@ def execute(settings: SynthesizeSettings) -> None:
     with locked(run):
         stages, wanted = build(settings.line, corpus, run)
         info = open_run(run, wanted)
-        ledger = Ledger(run)
-        ledger.recover(info.scoring.generation)
-        if settings.retry_errors:
-            ledger.forget_errors()
-        todo = Todo(corpus, run.url, ledger.segments, settings.limit)
-        recorder = Recorder(ledger, info.scoring.labels, info.scoring.generation)
+        rules = applied(run_rules(run, settings.rules))  # a mistake in them is told before the work
+        into = recorder(run, info, retry_errors=settings.retry_errors)
+        remaining = Remaining(corpus, run.url, into.ledger.segments, settings.limit)
         with (
             progress("synthesize", quiet=settings.quiet) as show,
-            counted(todo.left, quiet=settings.quiet) as total,
+            counted(remaining.left, quiet=settings.quiet) as total,
         ):
             line = start(settings.cluster, stages, run.url)
-            drive(line, todo, recorder, lambda counts: show(counts, total()))
-    pack(PackSettings(settings.out, rules=settings.rules, quiet=settings.quiet))
-    if not settings.quiet:
-        stats(StatsSettings(settings.out))
-        if (share := line.gpu_share()) is not None:
-            print(f"GPUs were at work in {share:.0%} of the time that workers held them.")
+            drive(line, remaining, into, lambda counts: show(counts, total()))
+    _pack(run, rules, quiet=settings.quiet)
+    if not settings.quiet and (share := line.gpu_share()) is not None:
+        print(f"GPUs were at work in {share:.0%} of the time that workers held them.")
+
+
+def _pack(run: Folder, rules: AppliedRules, *, quiet: bool) -> None:
+    """As `harmoview pack` and `harmoview stats` would with their defaults."""
+    out = run.folder("shards")
+    with locked(out), progress("pack", quiet=quiet) as show:
+        manifest = pack(run, out, rules, Limits(), show)
+    if not quiet:
+        print_packed(manifest, out.url)
+        with busy("judging the scores", quiet=quiet):
+            stats = run_stats(run, rules)
+        print_stats(stats)
 
 
 main = command(__name__, SynthesizeSettings, execute)

@@ -1,17 +1,21 @@
-"""What every face backend offers."""
+"""What every face backend offers, and the choice of one by name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datapipe.errors import UserError
 from datapipe.record import Image, Pose
 
 Floats = NDArray[np.float32]
+FACES = Literal["light", "buffalo_l"]
+"""The backends by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class FaceAnalyzer(Protocol):
     """Boxes, five points, score, pose; and embeddings, apart because they cost the most."""
 
     name: str
-    """The backend: "light" or "buffalo_l"."""
+    """The backend's, one of `FACES`."""
     recogniser: str
     """Which network embeds, for the rules: thresholds belong to one recogniser."""
 
@@ -53,3 +57,23 @@ class FaceAnalyzer(Protocol):
 
     def embed(self, image: Image, faces: Sequence[Face]) -> Floats:
         """(faces, dimensions), unit rows: their dot product is the identity cosine."""
+
+
+def face_analyzer(
+    name: FACES, *, device: Literal["cpu", "cuda"] = "cpu", folder: Path | None = None
+) -> FaceAnalyzer:
+    """A backend, not yet set up. `folder` is buffalo_l's model pack, by default insightface's.
+
+    Raises UserError when the backend does not run on the device or takes no folder.
+    """
+    match name:
+        case "light":
+            from datapipe.faces.light import LightFaces
+
+            if device != "cpu" or folder is not None:
+                raise UserError("the light face pack runs on the CPU, from harmoview's own files")
+            return LightFaces()
+        case "buffalo_l":
+            from datapipe.faces.insight import InsightFaces
+
+            return InsightFaces(device=device, folder=folder)

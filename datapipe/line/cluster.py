@@ -1,7 +1,4 @@
-"""The cluster that a line runs on: joining it, and what can be had of it.
-
-How many workers the line gets, from what the cluster has.
-"""
+"""The cluster that a line runs on: joining it, and dividing what it has into pools of workers."""
 
 from __future__ import annotations
 
@@ -16,6 +13,39 @@ from typing import Any, TypeVar
 from datapipe.errors import UserError
 from datapipe.stage import Resources, Stage
 
+T = TypeVar("T")
+LOCAL = "local"
+"""The address of a cluster that is this machine, made for this run alone."""
+WAIT = 45.0
+"""Seconds that GPUs may be neither there nor on their way, where no option says so."""
+
+
+def connect(address: str | None, **options: Any) -> str:
+    """Join the cluster at `address`, the one this process runs in, or a local one; returns which.
+
+    `options` are `ray.init`'s.
+    """
+    import ray
+
+    # "local" by name: without it Ray tries the address file of a cluster long dead first
+    where = address or os.environ.get("RAY_ADDRESS", LOCAL)
+    if not ray.is_initialized():
+        ray.init(address=where, include_dashboard=False, **options)
+    return where
+
+
+def worker_logs() -> Any:
+    """The configuration of a job whose workers log a JSON object a line.
+
+    The driver does not, as it would by `ray.init(logging_config=…)`: a person reads its log.
+    """
+    import ray
+    from ray.job_config import JobConfig
+
+    job = JobConfig()
+    job.set_py_logging_config(ray.LoggingConfig(encoding="JSON", log_level="INFO"))
+    return job
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -23,13 +53,26 @@ class Pool:
 
     stages: tuple[Stage, ...]
     workers: int
-    """When the line starts."""
+    """How many there are when the line starts."""
     least: int
-    """Never fewer, while the cluster has room for them."""
+    """There are never fewer, while the cluster has room for them."""
     most: int | None
-    """Never more, however the cluster grows; None: as many as find room."""
+    """There are never more, however the cluster grows; None: as many as find room."""
     resources: Resources
-    """Of one worker."""
+    """What one worker holds."""
+
+
+def pools(stages: Sequence[Stage], workers: int | None, wait: float) -> list[Pool]:
+    """The line's pools, planned with what the cluster has that this process has joined.
+
+    Where the cluster cannot hold one worker of each pool, its autoscaler is asked for the missing
+    nodes. Raises UserError when after `wait` seconds they are neither there nor on their way.
+    """
+
+    def plan(have: Mapping[str, float]) -> list[Pool]:
+        return plan_pools(stages, have.get("CPU", 0.0), have.get("GPU", 0.0), workers)
+
+    return _when_there(plan, _one_of_each(stages), wait)
 
 
 def plan_pools(
@@ -85,8 +128,10 @@ def _groups(stages: Sequence[Stage]) -> list[tuple[Stage, ...]]:
 
 
 def _held(group: Sequence[Stage]) -> float:
-    """GPUs that the stages of a worker share: what the largest of them needs, not the sum, which
-    Ray would refuse where it is above 1 and no whole number."""
+    """GPUs that the stages of a worker share: what the largest of them needs.
+
+    Ray would refuse their sum where it is above 1 and no whole number.
+    """
     return max(stage.resources.num_gpus for stage in group)
 
 
@@ -105,51 +150,6 @@ def _split(weights: Sequence[float], cpus: float, workers: int | None) -> tuple[
 
 def _on_gpu(stage: Stage) -> bool:
     return stage.resources.num_gpus > 0
-
-
-T = TypeVar("T")
-WAIT = 45.0
-"""Seconds that GPUs may be neither there nor on their way, where no option says so."""
-LOCAL = "local"
-"""The address of a cluster that is this machine, made for this run alone."""
-
-
-def connect(address: str | None, **options: Any) -> str:
-    """To `address`, to the cluster this process runs in, or to a local one; returns which.
-
-    `options` are `ray.init`'s.
-    """
-    import ray
-
-    # "local" by name: without it Ray tries the address file of a cluster long dead first
-    where = address or os.environ.get("RAY_ADDRESS", LOCAL)
-    if not ray.is_initialized():
-        ray.init(address=where, include_dashboard=False, **options)
-    return where
-
-
-def worker_logs() -> Any:
-    """The job's configuration by which its workers log a JSON object a line; its driver does not,
-    as it would by `ray.init(logging_config=…)`: a person reads that."""
-    import ray
-    from ray.job_config import JobConfig
-
-    job = JobConfig()
-    job.set_py_logging_config(ray.LoggingConfig(encoding="JSON", log_level="INFO"))
-    return job
-
-
-def pools(stages: Sequence[Stage], workers: int | None, wait: float) -> list[Pool]:
-    """The line's pools, planned with what the cluster has.
-
-    Where the cluster cannot hold one worker of each pool, its autoscaler is asked for the missing
-    nodes. Raises UserError when after `wait` seconds they are neither there nor on their way.
-    """
-
-    def plan(have: Mapping[str, float]) -> list[Pool]:
-        return plan_pools(stages, have.get("CPU", 0.0), have.get("GPU", 0.0), workers)
-
-    return _when_there(plan, _one_of_each(stages), wait)
 
 
 def gpus_there(wanted: int, where: str) -> int:
@@ -174,7 +174,11 @@ def gpus_there(wanted: int, where: str) -> int:
 def _when_there(
     plan: Callable[[Mapping[str, float]], T], bundles: list[dict[str, float]], wait: float
 ) -> T:
-    """`plan` of what the cluster has, once that raises no UserError; `bundles` are asked for."""
+    """What `plan` makes of the cluster's resources, as soon as it raises no UserError.
+
+    Meanwhile `bundles` are asked for. Raises the UserError after `wait` seconds, unless nodes are
+    coming.
+    """
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import pickle
 import time
 import warnings
@@ -13,14 +14,17 @@ from functools import reduce
 from typing import Any, Protocol
 
 from datapipe.errors import UserError
+from datapipe.line.cluster import LOCAL, Pool, connect, pools, worker_logs
 from datapipe.line.metrics import Metrics
-from datapipe.line.source import MOST, Pace
-from datapipe.line.worker import Bounds, Worker
+from datapipe.line.source import MOST, BlockSizer, corpus_source
+from datapipe.line.worker import SampleBounds, Worker
 from datapipe.record import Sample
 from datapipe.stage import Stage, apply
 
 RETRIES = 1
 """How often Ray runs a block again whose worker died; the last try is made apart (see `retry`)."""
+TELL = 0.1
+"""Seconds between two reports of what came out."""
 
 Listing = Callable[[], Iterable[Sample]]
 """Picklable; lists the samples to do, the same ones each time it is called."""
@@ -38,15 +42,15 @@ class Line(Protocol):
     def retry(self, listing: Listing) -> Iterator[Sample]:
         """The last try for lost samples."""
 
-    def gave_up(self, sample: Sample) -> None:
-        """Hear of a sample that was lost for good."""
+    def count_lost(self, sample: Sample) -> None:
+        """Count a sample that was lost for good among what came out."""
 
     def gpu_share(self) -> float | None:
-        """Of the time in which workers held a GPU, how much it was at work."""
+        """Of the time in which workers held a GPU, how much it was at work; None without one."""
 
 
 class LocalLine:
-    """The line in this process, one sample after the other: for debugging, and as the oracle."""
+    """The line in this process, one sample after the other: to debug, and to compare Ray's with."""
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         self.stages = stages
@@ -61,7 +65,7 @@ class LocalLine:
     def retry(self, listing: Listing) -> Iterator[Sample]:
         return self.run(listing)
 
-    def gave_up(self, sample: Sample) -> None:
+    def count_lost(self, sample: Sample) -> None:
         raise RuntimeError("a line in this process loses no sample")
 
     def gpu_share(self) -> None:
@@ -83,20 +87,19 @@ class RayLine:
         address: str | None = None,
         workers: int | None = None,
         wait: float = 45.0,
-        bounds: Bounds | None = None,
+        bounds: SampleBounds | None = None,
         name: str = "",
     ) -> None:
         """Connect to `address`, to the cluster this process runs in, or start a local one.
 
-        `name` is the run's in the metrics. A worker whose sample takes more than `bounds` is ended.
+        `workers` bounds the CPU workers of all pools together; without it there is one a CPU. A
+        worker whose sample takes more than `bounds` is ended. The metrics name the run `name`.
 
         Raises UserError when the cluster lacks what a stage needs, after `wait` seconds in which
         nodes may join one that is not local.
         """
-        from datapipe.line.cluster import LOCAL, connect, pools, worker_logs
-
         self.ended: dict[str, str] = {}
-        self.bounds = bounds or Bounds()
+        self.bounds = bounds or SampleBounds()
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         where = connect(address, job_config=worker_logs(), **quiet)
         self.pools = pools(stages, workers, 0.0 if where == LOCAL else wait)
@@ -110,7 +113,7 @@ class RayLine:
         """The last try for lost samples: no retries, and no other sample waits at the worker."""
         return self._stream(listing, 0, 1)
 
-    def gave_up(self, sample: Sample) -> None:
+    def count_lost(self, sample: Sample) -> None:
         self.metrics.add([sample])
         self.metrics.flush()
 
@@ -119,9 +122,6 @@ class RayLine:
 
     def _stream(self, listing: Listing, retries: int, most: int) -> Iterator[Sample]:
         import ray
-        from ray.data import ActorPoolStrategy
-
-        from datapipe.line.source import CorpusSource
 
         _configure()
         # a worker that was starting again when the stream before this one ended is held in a cycle
@@ -131,36 +131,13 @@ class RayLine:
         # the workers hold them all
         node = ray.get_runtime_context().get_node_id()
         beside = {"num_cpus": 0, "label_selector": {"ray.io/node-id": node}}
-        pace = ray.remote(Pace).options(**beside, max_restarts=-1, max_task_retries=-1).remote(most)
-        dataset = ray.data.read_datasource(
-            CorpusSource(listing, pace), override_num_blocks=1, **beside
-        )
+        keep = {"max_restarts": -1, "max_task_retries": -1}
+        sizer = ray.remote(BlockSizer).options(**beside, **keep).remote(most)
+        source = corpus_source(listing, sizer)
+        dataset = ray.data.read_datasource(source, override_num_blocks=1, **beside)
         for pool in self.pools:
-            threads = pool.resources.threads if retries else 1
-            slots = threads + 1 if retries else 1
-            bounds = replace(self.bounds, seconds=self.bounds.seconds * threads)
-            if pool.resources.num_gpus:  # whose models may come by way of any amount of memory
-                bounds = replace(bounds, gigabytes=float("inf"))
-            with warnings.catch_warnings():
-                # Ray 2.60 has no named parameter for this yet, hence the bound ray<2.64
-                warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
-                dataset = dataset.map(
-                    # in Ray's dashboard and metrics the pool has its stages' names
-                    type("_".join(stage.name for stage in pool.stages), (Worker,), {}),
-                    fn_constructor_args=(pool.stages, pace, slots, pool is self.pools[-1], bounds),
-                    compute=ActorPoolStrategy(
-                        min_size=pool.least,
-                        initial_size=pool.workers,
-                        max_size=pool.most,
-                        max_tasks_in_flight_per_actor=slots,
-                        max_concurrent_calls_per_actor=threads,
-                        enable_true_multi_threading=threads > 1,
-                    ),
-                    num_cpus=pool.resources.num_cpus,  # 0 for a GPU: unsaid, Ray starts it with 1
-                    num_gpus=pool.resources.num_gpus or None,
-                    max_task_retries=retries,
-                )
-        report = _Report(pace, self.metrics)
+            dataset = self._through(dataset, pool, sizer, retries)
+        report = _Report(sizer, self.metrics)
         for batch in dataset.iter_batches(
             batch_size=None, prefetch_batches=0, batch_format="pyarrow"
         ):
@@ -171,16 +148,46 @@ class RayLine:
                 report.add(samples, row.get("gpu"))
                 yield from samples
         report.close()
-        self.ended |= ray.get(pace.endings.remote())
+        self.ended |= ray.get(sizer.endings.remote())
+
+    def _through(self, dataset: Any, pool: Pool, sizer: Any, retries: int) -> Any:
+        """The blocks of a dataset after the stages of a pool."""
+        from ray.data import ActorPoolStrategy
+
+        threads = pool.resources.threads if retries else 1
+        slots = threads + 1 if retries else 1
+        bounds = replace(self.bounds, seconds=self.bounds.seconds * threads)
+        if pool.resources.num_gpus:  # whose models may come by way of any amount of memory
+            bounds = replace(bounds, gigabytes=math.inf)
+        with warnings.catch_warnings():
+            # Ray 2.60 has no named parameter for max_task_retries yet, hence the bound ray<2.64
+            warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
+            return dataset.map(
+                # in Ray's dashboard and metrics the pool has its stages' names
+                type("_".join(stage.name for stage in pool.stages), (Worker,), {}),
+                fn_constructor_args=(pool.stages, sizer, slots, pool is self.pools[-1], bounds),
+                compute=ActorPoolStrategy(
+                    min_size=pool.least,
+                    initial_size=pool.workers,
+                    max_size=pool.most,
+                    max_tasks_in_flight_per_actor=slots,
+                    max_concurrent_calls_per_actor=threads,
+                    enable_true_multi_threading=threads > 1,
+                ),
+                num_cpus=pool.resources.num_cpus,  # 0 for a GPU: unsaid, Ray starts it with 1
+                num_gpus=pool.resources.num_gpus or None,
+                max_task_retries=retries,
+            )
 
 
 class _Report:
-    """Tells the pace and the metrics what came out, now and then."""
+    """Tells the block sizer and the metrics what came out, now and then."""
 
-    def __init__(self, pace: Any, metrics: Metrics) -> None:
-        self.pace, self.metrics = pace, metrics
+    def __init__(self, sizer: Any, metrics: Metrics) -> None:
+        self.sizer, self.metrics = sizer, metrics
         self.samples, self.seconds, self.last = 0, 0.0, 0.0
         self.asked: list[Any] = []
+        """The sizer's answer that is on its way."""
 
     def add(self, samples: Sequence[Sample], gpu: bytes | None) -> None:
         self.metrics.add(samples)
@@ -188,7 +195,7 @@ class _Report:
             self.metrics.gpu(*pickle.loads(gpu))
         self.samples += len(samples)
         self.seconds += sum(sum(sample.seconds.values()) for sample in samples)
-        if time.monotonic() - self.last > 0.1:
+        if time.monotonic() - self.last > TELL:
             self._tell()
 
     def _tell(self) -> None:
@@ -200,7 +207,7 @@ class _Report:
         if answered:
             self.metrics.in_line(ray.get(answered[0]))
         if not waiting:
-            self.asked = [self.pace.finished.remote(self.samples, self.seconds)]
+            self.asked = [self.sizer.finished.remote(self.samples, self.seconds)]
             self.samples, self.seconds = 0, 0.0
 
     def close(self) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -14,17 +13,19 @@ import pyarrow.parquet as pq
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.line.drive import ERROR_SHARE, ERRORS_SEEN, RECENT, died
+from datapipe.line.drive import ERROR_SHARE, RecentErrors, give_up
 from datapipe.line.line import Line
 from datapipe.record import Sample, Source
 from datapipe.run.info import RunInfo, Scoring, save_info
-from datapipe.run.ledger import KeySet, append_scores, ledger_segments, score_segments
+from datapipe.run.ledger import KeySet, ledger_segments, put_scores, put_table, score_segments
 
 SEGMENT_ROWS = 512
+"""Candidates of a segment of scores."""
 PART = 1000
 """Ledger segments at a time, half a million rows: Ray Data keeps some 3 kB in the driver for each
 row."""
 Show = Callable[[Counter[str]], None]
+"""Told how many candidates have been scored, and how many could not be."""
 Failures = dict[str, tuple[str, str]]
 """Reason and detail by key."""
 
@@ -41,7 +42,7 @@ class Rescored:
 
 @dataclass(frozen=True)
 class Unscored:
-    """A listing for the executor: candidates of a part without scores of a generation."""
+    """A listing for the line: candidates of a part without scores of a generation."""
 
     run: str
     ledger: Sequence[str]
@@ -61,7 +62,7 @@ class Unscored:
                     yield Sample(row["key"], Source("", ""), candidate=row["candidate"])
 
 
-def begin(run: Folder, info: RunInfo, scoring: Scoring) -> RunInfo:
+def begin_scoring(run: Folder, info: RunInfo, scoring: Scoring) -> RunInfo:
     """Start a new generation, or continue the one under way if it has the same scorers."""
     current = info.scoring.generation
     wanted = replace(scoring, generation=current + 1)
@@ -81,16 +82,18 @@ def rescore(run: Folder, info: RunInfo, line: Line, show: Show) -> Rescored:
     """
     scoring = info.rescoring
     if scoring is None:
-        raise ValueError("begin() comes first")
+        raise ValueError("begin_scoring() comes first")
     progress = _Progress(run, scoring, show)
     ledger = ledger_segments(run)
     lost: Failures = {}
     for start in range(0, len(ledger), PART):
-        todo = progress.begin(ledger[start : start + PART])
+        progress.begin_part(ledger[start : start + PART])
         for stream in (line.run, line.retry):
-            if any(True for _ in todo()()):
-                progress.write(stream(todo()))
-        lost |= {s.key: progress.failed.get(s.key) or died(s, line) for s in todo()()}
+            unscored = progress.unscored()
+            if any(True for _ in unscored()):
+                progress.write(stream(unscored))
+        for sample in progress.unscored()():
+            lost[sample.key] = progress.failed.get(sample.key) or give_up(sample, line)
     if len(lost) > ERROR_SHARE * (len(lost) + progress.scored()):
         raise _too_many(lost, len(lost) + progress.scored())
     if lost:
@@ -107,19 +110,23 @@ class _Progress:
         self.run, self.scoring, self.show = run, scoring, show
         self.counts: Counter[str] = Counter()
         self.failed: Failures = {}
-        self._recent: deque[bool] = deque(maxlen=RECENT)
+        self._recent = RecentErrors()
         self._waiting: list[Sample] = []
         self._before = self._segments()  # of earlier calls; any part's candidates may be in them
         self._next = len(self._before)
+        self._ledger: Sequence[str] = ()
         self._written: list[str] = []
 
-    def begin(self, ledger: Sequence[str]) -> Callable[[], Unscored]:
-        """What makes the listings of a part: of what is left of it when the listing is made."""
-        self._written = []
-        return lambda: Unscored(self.run.url, ledger, (*self._before, *self._written))
+    def begin_part(self, ledger: Sequence[str]) -> None:
+        """Go on to the candidates of these ledger segments."""
+        self._ledger, self._written = ledger, []
+
+    def unscored(self) -> Unscored:
+        """A listing of what is left of the part now."""
+        return Unscored(self.run.url, self._ledger, (*self._before, *self._written))
 
     def scored(self) -> int:
-        """Candidates with scores, also by earlier calls."""
+        """How many candidates have scores, by earlier calls too."""
         return len(KeySet(_column(self.run, name) for name in self._segments()))
 
     def _segments(self) -> list[str]:
@@ -131,7 +138,6 @@ class _Progress:
         try:
             for sample in samples:
                 self.counts[sample.outcome] += 1
-                self._recent.append(sample.stopped is not None)
                 if sample.stopped is None:
                     self._waiting.append(sample)
                 else:
@@ -139,9 +145,8 @@ class _Progress:
                 if len(self._waiting) >= SEGMENT_ROWS:
                     self._flush()
                 self.show(self.counts)
-                seen, wrong = len(self._recent), sum(self._recent)
-                if seen >= ERRORS_SEEN and wrong > ERROR_SHARE * seen:
-                    raise _too_many(self.failed, seen)
+                if self._recent.add(sample.stopped is not None):
+                    raise _too_many(self.failed, self._recent.seen)
         finally:
             self._flush()
 
@@ -149,7 +154,7 @@ class _Progress:
         if self._waiting:
             # numbered apart from the segments that `synthesize` appends to the same generation
             name = f"g{self.scoring.generation:04d}-r{self._next:06d}.parquet"
-            append_scores(self.run, self._waiting, dict(self.scoring.labels), name)
+            put_scores(self.run, self._waiting, dict(self.scoring.labels), name)
             self._waiting = []
             self._written.append(f"references/{name}")
             self._next += 1
@@ -165,10 +170,7 @@ def _mark_errors(run: Folder, lost: Failures) -> None:
             for row in marked:
                 row["reason"], row["detail"] = lost[row["key"]]
                 row |= {"outcome": "error", "candidate": None, "identities": 0}
-            buffer = io.BytesIO()
-            whole = pa.Table.from_pylist(rows, schema=table.schema)  # with its times
-            pq.write_table(whole, buffer, compression="zstd")
-            run.put(name, buffer.getvalue())
+            put_table(run, name, pa.Table.from_pylist(rows, schema=table.schema))  # with its times
 
 
 def _too_many(failed: Failures, seen: int) -> UserError:

@@ -1,7 +1,4 @@
-"""The Synthesize stage: references in, stored candidates out.
-
-The line's entry: a sample that is already stored needs no decoding.
-"""
+"""The stages before Score: Prepare, unless the sample is stored already, and Synthesize."""
 
 from __future__ import annotations
 
@@ -18,7 +15,10 @@ from datapipe.stage import Resources, Stage, ViewSynthesizer
 
 
 class PrepareUnlessStored:
-    """Prepare, for samples without a stored candidate; the others go on with what is stored."""
+    """Prepares samples without a stored candidate; the others go on with what is stored.
+
+    So a run that is continued decodes no video again whose views are there.
+    """
 
     name = "prepare"
 
@@ -28,9 +28,11 @@ class PrepareUnlessStored:
         self.resources = prepare.resources
 
     def setup(self) -> None:
+        """Raises UserError as Prepare does."""
         self.prepare.setup()
 
     def __call__(self, sample: Sample) -> Sample:
+        """Raises DamagedCandidate, and what Prepare raises."""
         stored = self.store.find(sample.key)
         return self.prepare(sample) if stored is None else stored.sample
 
@@ -68,9 +70,11 @@ class Synthesize:
         self.resources = resources
 
     def setup(self) -> None:
+        """Raises UserError where the engine lacks a file."""
         self.engine.setup()
 
     def __call__(self, sample: Sample) -> Sample:
+        """Raises BadSample where the engine refuses every identity, and UserError."""
         if sample.candidate is not None:
             return sample
         kept: list[Identity] = []

@@ -1,13 +1,11 @@
 """The tables of a run: a row per video, per reference and per view, in Parquet segments.
 
 A segment of views and references is written before the ledger segment of the same number, so that
-a ledger row means "everything about this key is stored". One driver writes at a time (see the lock
-in `datapipe.run.info`); a segment appears whole or not at all.
+a ledger row means "everything about this key is stored". One driver writes at a time (see
+`datapipe.run.lock`); a segment appears whole or not at all.
 
-Which segments of a run's tables there are, also while a store's listing lags behind.
-
-A listing may miss the latest objects for a while; asking for one by its name does not. Segments are
-numbered without gaps, so the next names tell what a listing leaves out.
+Segments are numbered without gaps. A store's listing may miss the latest objects for a while, but
+asking for one by its name does not: the next names tell what a listing leaves out.
 """
 
 from __future__ import annotations
@@ -29,37 +27,9 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import Identity, Sample
 
-
-def ledger_segments(run: Folder) -> list[str]:
-    """`ledger/NNNNNN.parquet`, in order."""
-    return _from_zero(run, "ledger/")
-
-
-def score_segments(run: Folder, table: str, generation: int) -> list[str]:
-    """Of `table` (views, references) in a scoring generation: `score`'s, and the ledger's own."""
-    prefix = f"{table}/g{generation:04d}-"
-    own = set(run.names(f"{prefix}[0-9]*.parquet"))
-    number = len(ledger_segments(run)) - 1
-    while number >= 0 and (name := f"{prefix}{number:06d}.parquet") not in own and run.exists(name):
-        own.add(name)
-        number -= 1
-    return sorted({*own, *_from_zero(run, f"{prefix}r")})
-
-
-def _from_zero(run: Folder, prefix: str) -> list[str]:
-    found = set(run.names(f"{prefix}[0-9]*.parquet"))
-    last = max((int(name.removeprefix(prefix)[:-8]) for name in found), default=-1)
-    missed = [name for number in range(last) if (name := _name(prefix, number)) not in found]
-    found.update(name for name in missed if run.exists(name))
-    while run.exists(name := _name(prefix, last + 1)):
-        found.add(name)
-        last += 1
-    return sorted(found)
-
-
-def _name(prefix: str, number: int) -> str:
-    return f"{prefix}{number:06d}.parquet"
-
+STARTED, RECORDED = "harmoview.started", "harmoview.recorded"
+"""In the metadata of a ledger segment: when its writer began, and when it wrote the segment, in
+seconds since 1970. Rates come from them; nothing else does."""
 
 LEDGER = pa.schema(
     [
@@ -83,6 +53,9 @@ LEDGER = pa.schema(
     ]
 )
 
+_STAGES = ("prepare", "synthesize", "score")
+"""The stages whose seconds the ledger has."""
+
 _SCORES = [
     ("detected", pa.bool_()),
     ("sharpness", pa.float64()),
@@ -99,10 +72,6 @@ _JUDGES = [
     ("recogniser", pa.string()),
     ("pose_estimator", pa.string()),
 ]
-
-STARTED, RECORDED = "harmoview.started", "harmoview.recorded"
-"""In the metadata of a ledger segment: when its writer began, and when it wrote the segment, in
-seconds since 1970. Rates come from them; nothing else does."""
 
 VIEWS = pa.schema(
     [
@@ -151,7 +120,10 @@ class Ledger:
                     self.run.delete(name)
 
     def append(self, samples: Sequence[Sample], labels: dict[str, str], generation: int) -> None:
-        """Write one segment of finished samples; `labels` name the judges (see VIEWS)."""
+        """Write one segment of finished samples; `labels` name the judges (see VIEWS).
+
+        Raises UserError where another process has written that segment.
+        """
         segment = f"{self._next:06d}.parquet"
         if self.run.exists(f"ledger/{segment}"):
             raise self._overtaken(segment)
@@ -184,17 +156,17 @@ class Ledger:
                 with self.run.open(name) as file:
                     yield pq.read_table(file, columns=["key"])["key"].to_pylist()
 
-    def forget_errors(self) -> int:
+    def drop_errors(self) -> int:
         """Take the `error` rows out, so that their samples are done again; returns how many."""
-        forgotten = 0
+        dropped = 0
         for name in ledger_segments(self.run):
             with self.run.open(name) as file:
                 table = pq.read_table(file)
             kept = table.filter(pc.not_equal(table["outcome"], "error"))
             if len(kept) < len(table):
-                forgotten += len(table) - len(kept)
-                _put(self.run, name, kept)
-        return forgotten
+                dropped += len(table) - len(kept)
+                put_table(self.run, name, kept)
+        return dropped
 
 
 class KeySet:
@@ -214,7 +186,16 @@ class KeySet:
         return place < len(self._sorted) and bool(self._sorted[place] == wanted[0])
 
 
-def append_scores(
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode(), digest_size=16).digest()
+
+
+def put_table(run: Folder, name: str, table: pa.Table) -> None:
+    """Write a segment in the place of an earlier one."""
+    run.put(name, _parquet(table))
+
+
+def put_scores(
     run: Folder, samples: Sequence[Sample], labels: dict[str, str], segment: str
 ) -> None:
     """Write the views and references of scored samples as `views/<segment>` and the like."""
@@ -250,23 +231,6 @@ def _score_tables(samples: Sequence[Sample], labels: dict[str, str]) -> dict[str
         "views": _parquet(pa.Table.from_pylist(views, schema=VIEWS)),
         "references": _parquet(pa.Table.from_pylist(references, schema=REFERENCES)),
     }
-
-
-def _segment(name: str) -> str:
-    """`000012` of `ledger/000012.parquet` and of `views/g0000-000012.parquet`.
-
-    Segments of `datapipe.line.rescore` have none of the ledger: `r000012` of
-    `g0001-r000012.parquet`.
-    """
-    return name.rsplit("/", 1)[1].removesuffix(".parquet").rsplit("-", 1)[-1]
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.blake2b(key.encode(), digest_size=16).digest()
-
-
-def _put(run: Folder, name: str, table: pa.Table) -> None:
-    run.put(name, _parquet(table))
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -320,4 +284,43 @@ def _ledger_row(sample: Sample) -> dict[str, Any]:
     return {name: well_formed(v) if isinstance(v, str) else v for name, v in row.items()}
 
 
-_STAGES = ("prepare", "synthesize", "score")
+def ledger_segments(run: Folder) -> list[str]:
+    """`ledger/NNNNNN.parquet`, in order."""
+    return _from_zero(run, "ledger/")
+
+
+def score_segments(run: Folder, table: str, generation: int) -> list[str]:
+    """Segments of `table` (views, references) in a scoring generation: those that `harmoview score`
+    wrote, and those that belong to ledger segments.
+    """
+    prefix = f"{table}/g{generation:04d}-"
+    own = set(run.names(f"{prefix}[0-9]*.parquet"))
+    number = len(ledger_segments(run)) - 1
+    while number >= 0 and (name := f"{prefix}{number:06d}.parquet") not in own and run.exists(name):
+        own.add(name)
+        number -= 1
+    return sorted({*own, *_from_zero(run, f"{prefix}r")})
+
+
+def _from_zero(run: Folder, prefix: str) -> list[str]:
+    found = set(run.names(f"{prefix}[0-9]*.parquet"))
+    last = max((int(name.removeprefix(prefix)[:-8]) for name in found), default=-1)
+    missed = [name for number in range(last) if (name := _name(prefix, number)) not in found]
+    found.update(name for name in missed if run.exists(name))
+    while run.exists(name := _name(prefix, last + 1)):
+        found.add(name)
+        last += 1
+    return sorted(found)
+
+
+def _name(prefix: str, number: int) -> str:
+    return f"{prefix}{number:06d}.parquet"
+
+
+def _segment(name: str) -> str:
+    """`000012` of `ledger/000012.parquet` and of `views/g0000-000012.parquet`.
+
+    Segments of `datapipe.line.rescore` have none of the ledger: `r000012` of
+    `g0001-r000012.parquet`.
+    """
+    return name.rsplit("/", 1)[1].removesuffix(".parquet").rsplit("-", 1)[-1]

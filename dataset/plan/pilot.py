@@ -11,7 +11,7 @@ from typing import Any
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.line.drive import Todo
+from datapipe.line.drive import Remaining
 from datapipe.record import Sample, Source, Stopped
 from datapipe.stage import Stage
 
@@ -104,7 +104,7 @@ def _sample(row: dict[str, Any]) -> Sample:
 
 
 @dataclass(frozen=True)
-class PilotTodo(Todo):
+class PilotRemaining(Remaining):
     """What is left to do of a pilot."""
 
     chosen: tuple[Sample, ...] = ()

@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-from rich import box
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from filters.calibrate.bounds import Bound
 from filters.calibrate.intervals import Share
 from filters.calibrate.result import Result
+from jobs.console.output import new_table, number, numbers, screen, text
 
-PIPED_WIDTH = 160
 
-
-def print_tables(result: Result) -> None:
-    """Print everything."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPED_WIDTH)
+def print_calibration(result: Result) -> None:
+    """Print every table that has rows, with what to know of the first two below them."""
+    console = screen()
     for table in (_cosines(result), _thresholds(result)):
         console.print(table)
     for line in _notes(result):
-        console.print(Text(line))
+        console.print(text(line))
     for table in (_bounds(result), _changed(result)):
         if table.row_count:
             console.print(table)
 
 
-def _table(title: str, *columns: str, words: tuple[str, ...] = ()) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for index, column in enumerate(columns):
-        text = not index or column in words
-        table.add_column(column, justify="left" if text else "right", overflow="fold")
-    return table
-
-
 def _cosines(result: Result) -> Table:
     columns = ("people", "genuine", "impostor", "genuine 50 %", "impostor 99 %", "AUC")
-    table = _table(f"Comparisons by {result.recogniser}", "|yaw|", *columns)
+    table = new_table(f"Comparisons by {result.recogniser}", "|yaw|", *columns)
     for one in result.identity:
         table.add_row(
             f"{one.yaw}°",
-            *(f"{count:,}" for count in (one.people, one.genuine, one.impostors)),
-            _cosine(one.genuine_median),
-            _cosine(one.impostor_99),
+            *numbers(one.people, one.genuine, one.impostors),
+            number(one.genuine_median, 3),
+            number(one.impostor_99, 3),
             _share(one.auc, 3),
         )
     return table
@@ -53,7 +39,7 @@ def _cosines(result: Result) -> Table:
 def _thresholds(result: Result) -> Table:
     title = f"Thresholds for a false-accept rate (FAR) of {100 * result.far:g} %"
     columns = ("cosine", "FAR %", "TAR %", "identity is")
-    table = _table(title, "|yaw|", *columns, words=("identity is",))
+    table = new_table(title, "|yaw|", *columns, words=("identity is",))
     for one in result.identity:
         threshold = "–"
         if one.threshold is not None:
@@ -85,7 +71,7 @@ def _notes(result: Result) -> list[str]:
 
 def _bounds(result: Result) -> Table:
     by, columns = result.bounds, ("yaw error", "asks for", "within", "sharpness", "floor", "ratio")
-    table = _table("Pose and sharpness of the views", "|yaw|", "views", *columns, "floor")
+    table = new_table("Pose and sharpness of the views", "|yaw|", "views", *columns, "floor")
     at = {bound.yaw: bound for bound in (*by.pose, *([by.profile] if by.profile else []))}
     sharp = {bound.yaw: bound for bound in by.sharpness}
     ratio = {bound.yaw: bound for bound in by.ratio}
@@ -115,14 +101,10 @@ def _floor(bound: Bound | None) -> tuple[str, str]:
 
 
 def _changed(result: Result) -> Table:
-    table = _table("Rules", "rule", "before", "calibrated")
+    table = new_table("Rules", "rule", "before", "calibrated")
     for line in result.changed():
-        table.add_row(*(Text(str(line[name])) for name in ("key", "before", "after")))
+        table.add_row(*(text(line[name]) for name in ("key", "before", "after")))
     return table
-
-
-def _cosine(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _share(share: Share | None, digits: int, times: int = 1) -> str:

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from jobs.console.output import new_table, screen, text
 from lora_engine.acquire.clips import ClipResult
 from lora_engine.acquire.people import merge
 from lora_engine.pairs import SPLITS, Split, Subject, SubjectFrame
@@ -42,8 +42,8 @@ def report(
     where: Mapping[str, Split],
     yaws: Sequence[int],
 ) -> None:
-    """Print the tables."""
-    console = Console()
+    """Print what was left out, what there is at each yaw, and how far its yaw is off."""
+    console = screen()
     subjects = [(where[key], merge(key, some)) for key, some in people.items()]
     if any(clip.picked is None for clip in clips):
         console.print(_left_out(clips))
@@ -57,19 +57,17 @@ def report(
 def _left_out(clips: Sequence[ClipResult]) -> Table:
     """Clips without a subject, by reason, with one as an example."""
     bad = [clip for clip in clips if clip.picked is None]
-    table = Table("clips", "reason", "for example", title="Clips left out")
+    table = new_table("Clips left out", "reason", "clips", "for example", words=["for example"])
     for reason, count in Counter(clip.reason for clip in bad).most_common():
         example = next(clip for clip in bad if clip.reason == reason)
         last = example.detail.strip().splitlines()[-1]
-        table.add_row(str(count), reason, f"{example.name}: {last}")
+        table.add_row(reason, str(count), text(f"{example.name}: {last}"))
     return table
 
 
 def _coverage(subjects: Sequence[tuple[Split, Subject]], yaws: Sequence[int]) -> Table:
     """How many subjects of each split have a frame at each yaw, and how many have all."""
-    table = Table("yaw", *SPLITS, "share of all", title="Subjects with a frame")
-    for column in table.columns:
-        column.justify = "right"
+    table = new_table("Subjects with a frame", "yaw", *SPLITS, "share of all")
     wanted: list[tuple[str, set[int]]] = [(f"{yaw:+d}", {yaw}) for yaw in sorted(yaws)]
     for name, some in [*wanted, ("all yaws", set(yaws))]:
         having = [split for split, subject in subjects if some <= set(subject.yaws)]
@@ -86,9 +84,7 @@ def _coverage(subjects: Sequence[tuple[Split, Subject]], yaws: Sequence[int]) ->
 def _errors(frames: Sequence[SubjectFrame], yaws: Sequence[int]) -> Table:
     """True yaw against the yaw asked for and the yaw measured, degrees, away from the front."""
     title = "Yaw error in degrees, positive when turned farther (mean ± spread, largest)"
-    table = Table("yaw", "frames", "truth - asked", "measured - truth", title=title)
-    for column in table.columns:
-        column.justify = "right"
+    table = new_table(title, "yaw", "frames", "truth - asked", "measured - truth")
     for yaw in sorted(yaws):
         sign = -1 if yaw < 0 else 1
         some = [(f.true_yaw, f.measured_yaw) for f in frames if f.yaw == yaw]

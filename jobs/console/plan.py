@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from dataset.plan.intervals import LEVEL, Estimate
 from dataset.plan.plan import Plan
-from jobs.console.output import plain
-from jobs.console.stats import PIPED_WIDTH, new_table
+from jobs.console.output import degrees, new_table, number, screen, text
 
 Show = Callable[[float], str]
 
 
 def print_plan(plan: Plan) -> None:
-    """Print everything."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPED_WIDTH)
+    """Print every table that has rows, then what to know of them."""
+    console = screen()
     whole = "all of them" if plan.sample == plan.videos else f"drawn from {plan.videos:,}"
     console.print(
         f"Pilot of {plan.sample:,} videos, {whole}. Each interval holds with {LEVEL:.0%}."
@@ -36,8 +31,8 @@ def _counts(plan: Plan) -> Table:
     made = new_table("The whole corpus", "", "estimate", "from", "to", "in the pilot")
     made.add_row("videos", f"{plan.videos:,}", "", "", f"{plan.sample:,}")
     for outcome, reason, seen, count in plan.outcomes:
-        name = Text(f"  {outcome}: {plain(str(reason))}")
-        made.add_row(name, *_cells(count, _whole), f"{seen:,}")
+        name = text(f"  {outcome}: {reason}")
+        made.add_row(name, *_cells(count, number), f"{seen:,}")
     for title, count in (
         ("candidates", plan.candidates),
         ("  identities", plan.identities),
@@ -45,8 +40,8 @@ def _counts(plan: Plan) -> Table:
         ("samples packed", plan.packed),
         ("  identities", plan.packed_identities),
     ):
-        pilot = _whole(count.value * plan.sample / plan.videos)
-        made.add_row(title, *_cells(count, _whole), pilot)
+        pilot = number(count.value * plan.sample / plan.videos)
+        made.add_row(title, *_cells(count, number), pilot)
     return made
 
 
@@ -54,8 +49,7 @@ def _yaws(plan: Plan) -> Table:
     made = new_table("Views by yaw", "yaw", "yield", "from", "to", "packed", "from", "to")
     for found in plan.yaws:
         share = [*_cells(found.share, "{:.0%}".format)] if found.share else ["–"] * 3
-        yaw = f"{found.yaw:+d}°" if found.yaw else "0°"
-        made.add_row(yaw, *share, *_cells(found.packed, _whole))
+        made.add_row(degrees(found.yaw), *share, *_cells(found.packed, number))
     return made
 
 
@@ -72,7 +66,7 @@ def _work(plan: Plan) -> Table:
     rows += [
         ("candidates, GB", plan.candidate_bytes * 1e-9, _round),
         ("shards with clips, GB", plan.shard_bytes * 1e-9, _round),
-        ("shards", plan.shards, _whole),
+        ("shards", plan.shards, number),
     ]
     for name, found, show in rows:
         made.add_row(name, *_cells(found, show))
@@ -120,10 +114,6 @@ def _notes(plan: Plan) -> list[str]:
 def _cells(found: Estimate, show: Show) -> tuple[str, str, str]:
     high = "?" if found.high is None else show(found.high)
     return show(found.value), show(found.low), high
-
-
-def _whole(value: float) -> str:
-    return f"{value:,.0f}"
 
 
 def _price(value: float) -> str:

@@ -12,11 +12,10 @@ from rich.text import Text
 from datapipe.nested import leaves
 from dataset.inspect.sheet import Note
 from dataset.inspect.show import Clip, Packed, Story
-from jobs.console.output import plain
+from jobs.console.output import degrees, plain, screen
 
-PIPED_WIDTH = 200
-"""Columns where there is no terminal to ask; a longer rule goes on below."""
 INDENT = 13
+"""Columns before what is told of the sample."""
 HASH = 12
 """Letters of a SHA-256 that are shown; JSON has all."""
 _STYLES = {"candidate": "green", "rejected": "yellow", "error": "red"}
@@ -30,14 +29,12 @@ _SCORES = (
     ("aesthetic", "aesthetic", ".1f", 11),
     ("face", "face_size", ".0f", 6),
 )
-"""Head, name in the tables, form, width."""
+"""Of each score: the head of its column, its name in the tables, its form, its width."""
 
 
 def print_story(story: Story) -> None:
     """Print everything; no character of the corpus steers the terminal."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPED_WIDTH)
+    console = screen()
     row = story.row
     title = Text.assemble(
         (plain(row["key"]), "bold"), "  ", (row["outcome"], _STYLES.get(row["outcome"], ""))
@@ -120,7 +117,7 @@ def _print_identity(console: Console, story: Story, index: int) -> None:
     _print_picture(console, "reference", own, notes.reference, kept)
     views = sorted(story.views_of(index).items())
     for yaw, view in views:
-        _print_picture(console, f"{yaw:+d}°" if yaw else "0°", view, notes.views[yaw], kept)
+        _print_picture(console, degrees(yaw), view, notes.views[yaw], kept)
     seeds = ", ".join(f"{view['seed']}" for _, view in views)
     console.print(Text(f"  seeds    {seeds}", "dim"))
 

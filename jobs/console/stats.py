@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from dataset.inspect.ledger_stats import Clock, SourceStats
 from dataset.inspect.stats import Stats
-from jobs.console.output import plain
+from jobs.console.output import degrees, new_table, number, numbers, plain, screen, text
 
-PIPED_WIDTH = 160
-"""Columns where there is no terminal to ask: no line of ours is longer."""
 SOURCES = 5
-"""Of each kind; the JSON has more."""
+"""Sources of each kind that are shown; the JSON has more."""
 
 
-def print_tables(stats: Stats) -> None:
-    """Print everything."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPED_WIDTH)
+def print_stats(stats: Stats) -> None:
+    """Print every table that has rows, then the rate."""
+    console = screen()
     if not stats.videos:
         console.print("The run has recorded no video yet.")
         return
@@ -37,27 +31,17 @@ def print_tables(stats: Stats) -> None:
         console.print("RUN/shards was packed with other rules than those counted here.")
 
 
-def new_table(title: str, *columns: str, words: Sequence[str] = ()) -> Table:
-    """The first column and `words` are flush left, numbers flush right."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for index, column in enumerate(columns):
-        text = not index or column in words
-        justify, overflow = ("left" if text else "right"), "fold"
-        table.add_column(column, justify=justify, overflow=overflow, no_wrap=not index)  # type: ignore[arg-type]
-    return table
-
-
 def _funnel(stats: Stats) -> Table:
     table = new_table("From videos to shards", "", "videos", "of all", "identities", "views")
     made, passed, kept = (stats.views(what) for what in ("made", "passed", "kept"))
 
     def row(name: str, count: int, *others: int) -> None:
-        table.add_row(name, _number(count), f"{count / stats.videos:.1%}", *_numbers(*others))
+        table.add_row(name, number(count), f"{count / stats.videos:.1%}", *numbers(*others))
 
     row("corpus", stats.videos)
     row("prepared", stats.prepared)
     row("candidates", stats.candidates, stats.identities, made)
-    table.add_row("views that pass", "", "", "", _number(passed))
+    table.add_row("views that pass", "", "", "", number(passed))
     row("kept", stats.samples_kept, stats.identities_kept, kept)
     if stats.packed is not None:
         packed = stats.packed
@@ -70,10 +54,10 @@ def _yaws(stats: Stats) -> Table:
     columns = ("made", "detected", "passed", "yield", "kept", rejected)
     table = new_table("Views by yaw", "yaw", *columns, words=[rejected])
     for yaw, found in stats.yaws.items():
-        reasons = ", ".join(f"{_number(n)} {name}" for name, n in found.reasons.most_common())
+        reasons = ", ".join(f"{number(n)} {name}" for name, n in found.reasons.most_common())
         share = f"{found.share:.0%}"
-        counts = _numbers(found.made, found.detected, found.passed)
-        table.add_row(f"{yaw:+d}°" if yaw else "0°", *counts, share, _number(found.kept), reasons)
+        counts = numbers(found.made, found.detected, found.passed)
+        table.add_row(degrees(yaw), *counts, share, number(found.kept), reasons)
     return table
 
 
@@ -82,7 +66,7 @@ def _reasons(stats: Stats) -> Table:
     table = new_table("Why the rules reject", *columns, words=["reason", "for example"])
     for found in stats.reasons:
         what = {"identity": "identities", "view": "views"}[found.of]
-        table.add_row(what, found.reason, _number(found.count), _keys(found.examples))
+        table.add_row(what, found.reason, number(found.count), _keys(found.examples))
     return table
 
 
@@ -90,8 +74,8 @@ def _outcomes(stats: Stats) -> Table:
     columns = ("outcome", "reason", "videos", "for example")
     table = new_table("Videos by outcome", *columns, words=["reason", "for example"])
     for found in stats.outcomes:
-        reason = Text(plain(found.reason or ""))
-        table.add_row(found.outcome, reason, _number(found.videos), _keys(found.examples))
+        reason = text(found.reason or "")
+        table.add_row(found.outcome, reason, number(found.videos), _keys(found.examples))
     return table
 
 
@@ -102,17 +86,17 @@ def _seconds(stats: Stats) -> Table:
     table = new_table("Worker seconds", "stage", *columns, *gpu_columns)
     for stage in stats.seconds:
         times = (stage.total, stage.mean, stage.median, stage.p95, stats.per_sample(stage.total))
-        row = [_number(stage.videos), *map(_decimals, times)]
+        row = [number(stage.videos), *(number(seconds, 2) for seconds in times)]
         if on_gpu:
-            row += [f"{stage.gpus:g}", _decimals(stats.per_sample(stage.gpu_seconds))]
+            row += [f"{stage.gpus:g}", number(stats.per_sample(stage.gpu_seconds), 2)]
         table.add_row(stage.stage, *row)
     return table
 
 
 def _sources(stats: Stats) -> Table:
-    """Nothing where all videos are from one place."""
+    """No rows where all videos are from one place."""
     columns = ("videos", "candidates", "rejected", "errors", "s a video", "folder or tar")
-    title = f"Sources that deserve a look, of {_number(stats.sources.count)}"
+    title = f"Sources that deserve a look, of {number(stats.sources.count)}"
     table = new_table(title, "", *columns, words=["folder or tar"])
     if stats.sources.count < 2:
         return table
@@ -120,9 +104,7 @@ def _sources(stats: Stats) -> Table:
     def rows(name: str, found: Sequence[SourceStats]) -> None:
         for source in found[:SOURCES]:
             counts = (source.videos, source.candidates, source.rejected, source.errors)
-            table.add_row(
-                name, *_numbers(*counts), f"{source.mean:,.2f}", Text(plain(source.source))
-            )
+            table.add_row(name, *numbers(*counts), f"{source.mean:,.2f}", text(source.source))
             name = ""
 
     rows("slowest", stats.sources.slowest)
@@ -134,22 +116,10 @@ def _rate(stats: Stats, clock: Clock) -> str:
     videos, samples = (clock.per_hour(n) for n in (stats.videos, stats.samples_kept))
     times = "once" if clock.drivers == 1 else f"{clock.drivers} times"
     return (
-        f"{_decimals(videos, 0)} videos and {_decimals(samples, 0)} kept samples an hour, over "
+        f"{number(videos)} videos and {number(samples)} kept samples an hour, over "
         f"{clock.seconds / 3600:,.2f} hours; started {times}."
     )
 
 
 def _keys(keys: Sequence[str]) -> Text:
     return Text(", ".join(map(plain, keys)))
-
-
-def _decimals(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def _numbers(*values: int) -> Iterable[str]:
-    return (_number(value) for value in values)
-
-
-def _number(value: int) -> str:
-    return f"{value:,}"

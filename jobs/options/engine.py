@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from datapipe.errors import UserError, install
-from datapipe.faces.base import FaceAnalyzer
-from datapipe.faces.load import FACES, face_analyzer
+from datapipe.faces.base import FACES, FaceAnalyzer, face_analyzer
 from datapipe.stage import ViewSynthesizer
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
 from datapipe.line.cluster import gpus_held
 from datapipe.line.line import Line, LocalLine, RayLine
 from datapipe.line.stages import PrepareUnlessStored, Synthesize
-from datapipe.line.worker import Bounds
+from datapipe.line.worker import SampleBounds
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import YAWS
 from datapipe.run.info import RunInfo, Scoring, library_versions
@@ -27,14 +27,14 @@ from jobs.options.engine import EngineOptions, FaceSettings
 
 Device = Literal["cpu", "cuda"]
 FLAT = tyro.conf.arg(name="")
-"""Options of a part without the part's name in front."""
+"""Leaves the name of a part out of its options' names."""
 CPU = Resources(num_cpus=1.0)
 GPU = Resources(num_gpus=1.0, threads=3)
-"""Of a FLUX worker: while one sample is on the GPU, another's views are encoded and stored, and a
-third's reference is ready."""
+"""What a FLUX worker holds. While one sample is on the GPU, another's views are encoded and stored,
+and a third's reference is ready."""
 GPU_SHARE = Resources(num_gpus=0.25)
-"""Of a Score worker: face models and NIMA fill a small part of a GPU. After FLUX they share its
-worker, and measure one sample while the next is on the GPU."""
+"""What a Score worker holds: face models and NIMA fill a small part of a GPU. After FLUX they share
+its worker, and measure one sample while the next is on the GPU."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class WantedViews:
     yaws: tuple[int, ...] = YAWS
     """Degrees of the views; positive when the nose points to image right."""
     seed: int = 0
-    """Of the run; every view's own seed is a hash of it, the key, the identity and the yaw."""
+    """The run's; every view's own seed is a hash of it, the key, the identity and the yaw."""
 
     def __post_init__(self) -> None:
         if not self.yaws or len(set(self.yaws)) != len(self.yaws):
@@ -92,22 +92,17 @@ class ClusterSettings:
     """Seconds that a cluster may lack what a stage needs, a GPU say. Nodes that an autoscaler is
     already starting are waited for in any case."""
     sample_seconds: float = 900.0
-    """What one sample may take at a worker, however it hangs; then the worker is ended and the
-    sample tried again, three times in all. Not with --local."""
+    """Seconds that one sample may take at a worker, however it hangs; then the worker is ended and
+    the sample tried again, three times in all. Not with --local."""
     worker_gigabytes: float = 8.0
-    """Memory that a CPU worker may hold before it is ended likewise. Not with --local."""
+    """Memory that a CPU worker may hold; then it is ended likewise. Not with --local."""
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+        check_range(self, "workers", least=1)
+        check_range(self, "wait_for_nodes", least=0)
+        check_range(self, "sample_seconds", "worker_gigabytes", above=0)
         if self.local and (self.address or self.workers):
             raise ValueError("--local runs in one process: it takes no --address or --workers")
-        if self.wait_for_nodes < 0:
-            raise ValueError(f"--wait-for-nodes must not be negative, got {self.wait_for_nodes}")
-        for name in ("sample_seconds", "worker_gigabytes"):
-            if not getattr(self, name) > 0:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be positive, not {getattr(self, name)}")
 
 
 def run_folder(out: str, corpus: str) -> tuple[Folder, str]:
@@ -122,16 +117,24 @@ def run_folder(out: str, corpus: str) -> tuple[Folder, str]:
 
 
 def start(settings: ClusterSettings, stages: Sequence[Stage], run: str = "") -> Line:
-    """The line, on the cluster or in this process; `run` is what the metrics name it."""
+    """The line, on a cluster or in this process; in the metrics the run is named `run`.
+
+    Raises UserError where the cluster lacks what a stage needs.
+    """
     if settings.local:
         return LocalLine(stages)
-    bounds = Bounds(settings.sample_seconds, settings.worker_gigabytes)
-    where = settings.address, settings.workers, settings.wait_for_nodes
-    return RayLine(stages, *where, bounds, run)
+    return RayLine(
+        stages,
+        settings.address,
+        settings.workers,
+        settings.wait_for_nodes,
+        SampleBounds(settings.sample_seconds, settings.worker_gigabytes),
+        name=run,
+    )
 
 
 def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage], RunInfo]:
-    """The three stages, not yet set up, and what run.json says of them."""
+    """The three stages, not yet set up, and what run.json says of them. Raises UserError."""
     yaws, seed = settings.views.yaws, settings.views.seed
     faces, engine = settings.faces.load("cpu"), settings.engine.load(yaws)
     info = RunInfo(
@@ -162,12 +165,12 @@ def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage]
 
 
 def _shaping(settings: PrepareSettings) -> dict[str, Any]:
-    """Prepare's settings without the time limit, which may be raised when a run is continued."""
+    """Prepare's settings without the time limit, which a run that is continued may change."""
     return {name: value for name, value in asdict(settings).items() if name != "request_seconds"}
 
 
 def build_score(faces: FaceSettings, settings: ScorerSettings, store: CandidateStore) -> Score:
-    """The Score stage, not yet set up."""
+    """The Score stage, not yet set up. Raises UserError."""
     return Score(
         store,
         faces.load(settings.device),

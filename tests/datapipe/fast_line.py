@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from datapipe.files import Folder
-from datapipe.line.drive import Recorder, Todo, drive
+from datapipe.line.drive import Recorder, Remaining, drive
 from datapipe.line.line import LocalLine, RayLine
 from datapipe.line.stages import PrepareUnlessStored, Synthesize
 from datapipe.pictures import decode_jpeg, encode_jpeg
@@ -214,7 +214,7 @@ def work(
         recorder = Recorder(ledger, info.scoring.labels, 0)
         parts = stages(run, calls, poison, pause)
         line = RayLine(parts, address, bounds=bounds) if ray else LocalLine(parts)
-        todo = Todo(numbers(run, count), str(run), ledger.segments, part=part)
+        todo = Remaining(numbers(run, count), str(run), ledger.segments, part=part)
         drive(line, todo, recorder, lambda _: None)
         return Counter(recorder.outcomes)
 

@@ -16,7 +16,7 @@ import psutil
 import pyarrow.parquet as pq
 
 from datapipe.files import Folder
-from datapipe.line.drive import Recorder, Todo, drive
+from datapipe.line.drive import Recorder, Remaining, drive
 from datapipe.line.line import LocalLine
 from datapipe.line.stages import PrepareUnlessStored, Synthesize
 from datapipe.prepare.frontal import FrontalBound
@@ -109,7 +109,7 @@ def _run(corpus: Path, run: Path, request_seconds: float) -> None:
         recorder = Recorder(ledger, info.scoring.labels, 0)
         line = LocalLine([PrepareUnlessStored(prepare, store), synthesize, Mean(store)])
         try:
-            drive(line, Todo(str(corpus), str(run), 0), recorder, lambda _: None)
+            drive(line, Remaining(str(corpus), str(run), 0), recorder, lambda _: None)
         finally:
             prepare.close()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from datapipe.errors import UserError
-from datapipe.run.ledger import append_scores
+from datapipe.run.ledger import put_scores
 from dataset.judged import AppliedRules, judged_tables
 from tests.datapipe.runs import DECIDE, LABELS, RULES, TinyRun
 
@@ -28,7 +28,7 @@ def test_scores_of_keys_that_are_not_in_the_ledger_do_not_count(tiny):
     tiny.save()
     before = counted(tiny)
     tiny.add("c")
-    append_scores(tiny.folder, tiny.samples, LABELS, "g0000-000007.parquet")
+    put_scores(tiny.folder, tiny.samples, LABELS, "g0000-000007.parquet")
     assert counted(tiny) == before == (21, 2)
 
 

@@ -13,7 +13,7 @@ from datapipe.corpus import corpus, open_source
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.line import rescore
-from datapipe.line.drive import Recorder, Todo, drive
+from datapipe.line.drive import Recorder, Remaining, drive
 from datapipe.line.line import LocalLine
 from datapipe.run import lock
 from datapipe.run.info import Scoring, load_info, open_run
@@ -64,7 +64,7 @@ def work(url, tmp_path, part=500_000):
         ledger = Ledger(run)
         ledger.recover(info.scoring.generation)
         recorder = Recorder(ledger, info.scoring.labels, 0)
-        todo = Todo(manifest, url, ledger.segments, part=part)
+        todo = Remaining(manifest, url, ledger.segments, part=part)
         drive(LocalLine(stages(url, tmp_path / "calls")), todo, recorder, lambda _: None)
 
 
@@ -96,7 +96,7 @@ def test_score_and_pack_do_not_notice_either(url, proxy, tmp_path):
         for index in range(5):
             tiny.add(f"clip{index}", [{}])
         run = tiny.save(per_segment=2)
-        info = rescore.begin(run, load_info(run), Scoring(labels=fast_line.LABELS))
+        info = rescore.begin_scoring(run, load_info(run), Scoring(labels=fast_line.LABELS))
         assert rescore.rescore(run, info, LocalLine([Flat(tiny.store)]), lambda _: None).scored == 5
         out = run.folder("shards")
         manifest = pack(run, out, RULES, Limits(samples=3), lambda *_: None)
@@ -183,7 +183,7 @@ def test_rescoring_by_listings_that_lag_behind_scores_each_candidate_once(
         tiny.add(f"clip{index}")
     run = tiny.save(per_segment=2)
     proxy.late = 2
-    info = rescore.begin(run, load_info(run), Scoring(labels=fast_line.LABELS))
+    info = rescore.begin_scoring(run, load_info(run), Scoring(labels=fast_line.LABELS))
     with monkeypatch.context() as patch:
         patch.setattr(rescore, "SEGMENT_ROWS", 1)
         assert rescore.rescore(run, info, LocalLine([Flat(tiny.store)]), lambda _: None).scored == 4

@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datapipe.faces.base import Face
-from datapipe.faces.load import face_analyzer
+from datapipe.faces.base import Face, face_analyzer
 from datapipe.files import Folder
 from datapipe.models import model_path
 from datapipe.pictures import decode_jpeg, encode_jpeg

@@ -67,3 +67,12 @@ def test_help_imports_no_library():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
     assert not loaded & {"fsspec", "numpy", "pyarrow", "ray", "rich", "torch", "tyro"}
+
+
+def test_commands_are_imported_without_their_heavy_libraries():
+    """So that arguments are checked at once: Ray and torch are imported where they are used."""
+    modules = [f"jobs.{name.replace('-', '_')}" for name in cli.COMMANDS]
+    code = f"import sys; [__import__(name) for name in {modules}]; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"decord", "diffusers", "insightface", "onnxruntime", "ray", "torch"}

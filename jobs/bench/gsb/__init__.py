@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.bench import choose
+from jobs.cli import choose
 
 ACTIONS = {
     "stats": "majority, win rates, intervals, tests, agreement, strengths",

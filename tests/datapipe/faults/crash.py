@@ -35,7 +35,7 @@ def retry_errors(root):
     """`synthesize --retry-errors`."""
     drive.SEGMENT_ROWS = 2
     with locked(run := Folder(root / "run")):
-        Ledger(run).forget_errors()
+        Ledger(run).drop_errors()
     synthesize(root)
 
 
@@ -48,7 +48,7 @@ def score(root):
         if info.scoring.labels == OTHER:
             return
         line = LocalLine([Flat(CandidateStore(run, info.settings_hash))])
-        begun = rescore.begin(run, info, Scoring(0, {"n": 1}, OTHER))
+        begun = rescore.begin_scoring(run, info, Scoring(0, {"n": 1}, OTHER))
         rescore.rescore(run, begun, line, lambda _: None)
 
 

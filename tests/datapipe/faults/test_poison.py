@@ -5,7 +5,7 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
-from datapipe.line.worker import Bounds
+from datapipe.line.worker import SampleBounds
 from tests.datapipe.fast_line import calls, contents, work
 
 COUNT = 60
@@ -32,7 +32,7 @@ def test_poison_ends_as_an_error_after_three_tries_at_most_and_hurts_no_other_sa
     work(tmp_path / "clean", COUNT, tmp_path / "clean-calls", ray=False)
     wanted, tables = contents(tmp_path / "clean")
     run, log = tmp_path / "run", tmp_path / "calls"
-    bounds = Bounds(seconds=10, gigabytes=1)
+    bounds = SampleBounds(seconds=10, gigabytes=1)
     outcomes = work(run, COUNT, log, ray=True, poison=POISON, bounds=bounds, part=40)
     assert outcomes == {"candidate": COUNT - len(POISON), "error": len(POISON)}
     rows = {row["key"]: row for row in pq.read_table(run / "ledger").to_pylist()}

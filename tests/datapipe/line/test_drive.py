@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.files import Folder
-from datapipe.line.drive import Recorder, Todo, drive
+from datapipe.line.drive import Recorder, Remaining, drive
 from datapipe.line.line import LocalLine
 from datapipe.run.ledger import Ledger
 from tests.datapipe.fast_line import LABELS, numbers
@@ -39,7 +39,7 @@ class Losing(LocalLine):
                 self.tries[sample.key] += 1
                 yield sample.stop("rejected", "no_face", "")
 
-    def gave_up(self, sample):
+    def count_lost(self, sample):
         pass
 
 
@@ -48,7 +48,7 @@ def drive_in_parts(root, count, part, deadly, times=1):
     run = Folder(root / "run")
     for _ in range(times):
         line, ledger = Losing(deadly), Ledger(run)
-        todo = Todo(numbers(root / "run", count), run.url, ledger.segments, part=part)
+        todo = Remaining(numbers(root / "run", count), run.url, ledger.segments, part=part)
         drive(line, todo, Recorder(ledger, LABELS, 0), lambda _: None)
     rows = pq.read_table(root / "run/ledger").to_pylist()
     assert len(rows) == len({row["key"] for row in rows})

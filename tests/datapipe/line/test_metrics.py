@@ -16,7 +16,7 @@ from datapipe.errors import BadSample
 from datapipe.files import Folder
 from datapipe.gpu import Busy, Turns, busy, waited
 from datapipe.line.cluster import worker_logs
-from datapipe.line.drive import Recorder, Todo, drive
+from datapipe.line.drive import Recorder, Remaining, drive
 from datapipe.line.line import RayLine
 from datapipe.line.metrics import COUNTERS, IN_LINE, SECONDS
 from datapipe.record import Sample, Scores, Source
@@ -87,7 +87,7 @@ def seen(tmp_path_factory):
         synthesize.resources = Resources(num_gpus=1, threads=3)
         info, ledger = open_run(folder, INFO), Ledger(folder)
         line = RayLine([entry, synthesize, score], name=folder.url)
-        todo = Todo(corpus, folder.url, ledger.segments)
+        todo = Remaining(corpus, folder.url, ledger.segments)
         drive(line, todo, Recorder(ledger, info.scoring.labels, 0), lambda _: None)
         (node,) = ray.nodes()
         figures = scrape(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics")

@@ -4,7 +4,7 @@ import fsspec
 import pytest
 
 from datapipe.files import Folder
-from datapipe.line.drive import Todo
+from datapipe.line.drive import Remaining
 from datapipe.record import Sample, Source
 from datapipe.run.ledger import Ledger
 from tests.datapipe.fast_line import LABELS
@@ -38,7 +38,7 @@ def test_captions_are_read_of_samples_that_will_be_worked_on_and_of_no_other(cap
     url, asked = captioned
     ledger = Ledger(Folder(tmp_path))
     record(ledger, 0, 1, 2, 5)
-    todo = Todo(url, str(tmp_path), ledger.segments, limit=10)
+    todo = Remaining(url, str(tmp_path), ledger.segments, limit=10)
     assert list(todo.left()) == ["03", "04", "06", "07", "08", "09"]
     assert asked == []
     listed = [(sample.key, sample.caption) for sample in todo()]

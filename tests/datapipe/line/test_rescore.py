@@ -60,7 +60,7 @@ def tiny(tmp_path):
 def again(tiny, line=LocalLine, **trouble):
     """Score anew; the keys that were scored."""
     stage = Flat(tiny.store, **trouble)
-    info = rescore.begin(tiny.folder, load_info(tiny.folder), Scoring(0, {"n": 1}, OTHER))
+    info = rescore.begin_scoring(tiny.folder, load_info(tiny.folder), Scoring(0, {"n": 1}, OTHER))
     try:
         rescore.rescore(tiny.folder, info, line([stage]), lambda _: None)
     finally:
@@ -131,7 +131,7 @@ def test_a_candidate_that_cannot_be_scored_becomes_an_error_row(tiny):
     assert "boom" in rows["b"]["detail"]
     assert rows["a"]["outcome"] == "candidate"
     assert rows["f"]["outcome"] == "rejected"
-    assert Ledger(tiny.folder).forget_errors() == 1
+    assert Ledger(tiny.folder).drop_errors() == 1
 
 
 def test_more_than_a_fifth_of_them_stop_the_scoring(tiny):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from datapipe.line.worker import Bounds
+from datapipe.line.worker import SampleBounds
 
 PROGRAM = """
 import ctypes, sys, time
@@ -25,7 +25,7 @@ def eat():
         time.sleep(0.01)
 def nothing():
     pass
-guard = watch.Watch(watch.Bounds(float(sys.argv[3]), float(sys.argv[2])), tell)
+guard = watch.Watchdog(watch.SampleBounds(float(sys.argv[3]), float(sys.argv[2])), tell)
 for key in ("quick", "slow"):
     with guard.over(key):
         (nothing if key == "quick" else globals()[sys.argv[1]])()
@@ -70,4 +70,4 @@ def test_a_process_between_samples_is_left_alone():
 def test_bounds_must_be_positive(name):
     """Nothing would ever be done within none."""
     with pytest.raises(ValueError, match=name):
-        Bounds(**{name: 0})
+        SampleBounds(**{name: 0})

@@ -95,7 +95,7 @@ def test_forgotten_errors_are_the_only_rows_that_go(tmp_path):
     broken = scored("x").stop("error", "exception", "boom")
     ledger.append([scored("a"), broken], LABELS, 0)
     ledger.append([rejected("b")], LABELS, 0)
-    assert ledger.forget_errors() == 1
+    assert ledger.drop_errors() == 1
     assert [key for part in ledger.recorded_keys() for key in part] == ["a", "b"]
 
 

@@ -52,7 +52,7 @@ def test_pauses_between_drivers_do_not_count(tiny):
 def test_forgetting_errors_keeps_the_times(tiny):
     """A segment that is written again keeps when it was written first."""
     before = run_stats(tiny.folder, APPLIED).clock
-    assert tiny.ledger.forget_errors() == 1
+    assert tiny.ledger.drop_errors() == 1
     assert run_stats(tiny.folder, APPLIED).clock == before
 
 

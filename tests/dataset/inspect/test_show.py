@@ -13,7 +13,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import YAWS
 from datapipe.run.info import save_info
-from datapipe.run.ledger import append_scores
+from datapipe.run.ledger import put_scores
 from dataset.inspect.show import shard_of, tell
 from dataset.pack.pack import Limits, pack
 from jobs.options.run_rules import applied, explained
@@ -132,8 +132,8 @@ def test_scores_measured_again_are_those_shown(tmp_path):
     identity = second.identities[0]
     views = tuple(replace(view, scores=good(view.yaw, sharpness=0.5)) for view in identity.views)
     again = replace(second, identities=(replace(identity, views=views),))
-    append_scores(run.folder, [first], LABELS, "g0001-r000000.parquet")
-    append_scores(run.folder, [again], LABELS, "g0001-r000001.parquet")
+    put_scores(run.folder, [first], LABELS, "g0001-r000000.parquet")
+    put_scores(run.folder, [again], LABELS, "g0001-r000001.parquet")
     save_info(run.folder, replace(run.info, scoring=replace(run.info.scoring, generation=1)))
     (shown,) = told(run.folder, "b").as_dict()["identities"]
     assert {view["scores"]["sharpness"] for view in shown["views"]} == {0.5}

@@ -11,7 +11,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.line.line import LocalLine
 from datapipe.record import Sample, Source
-from dataset.plan.pilot import NAME, PilotTodo, Timed, draw, load_pilot, save_pilot, untimed
+from dataset.plan.pilot import NAME, PilotRemaining, Timed, draw, load_pilot, save_pilot, untimed
 from tests.datapipe.fast_line import stages, work
 
 
@@ -80,7 +80,7 @@ def test_only_what_the_ledger_lacks_is_left_of_a_pilot(tmp_path):
     """And nothing beside the pilot."""
     work(tmp_path / "run", 3, tmp_path / "calls", ray=False)
     chosen = tuple(listing(8)[1:6])
-    todo = PilotTodo("nowhere", str(tmp_path / "run"), segments=9, chosen=chosen)
+    todo = PilotRemaining("nowhere", str(tmp_path / "run"), segments=9, chosen=chosen)
     assert [s.key for s in todo()] == [s.key for s in todo.missing()] == ["k0003", "k0004", "k0005"]
 
 

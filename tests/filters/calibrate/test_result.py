@@ -13,7 +13,7 @@ from filters.calibrate.plot import draw, roc
 from filters.calibrate.result import conclude, rules_file
 from filters.rules_file import given as rules_given
 from filters.rules_file import load_rules
-from jobs.console.calibrate import print_tables
+from jobs.console.calibrate import print_calibration
 from tests.filters.calibrate.crowd import crowd
 
 RUN = {"yaws": YAWS, "recogniser": "sface", "aesthetic_scorer": "brisque"}
@@ -78,7 +78,7 @@ def test_pairs_set_identity_and_nothing_else(tmp_path, given):
 def test_the_tables_show_every_yaw_and_what_is_not_asked(capsys):
     """Counts, the threshold, and the reason in words."""
     result, _ = concluded()
-    print_tables(result)
+    print_calibration(result)
     told = capsys.readouterr().out
     one = result.identity[0]
     for shown in ("30°", "60°", "1,740", f"{one.threshold:.3f}", "60°: not asked: ", "2 drawn"):
@@ -91,7 +91,7 @@ def test_look_alikes_that_were_left_out_are_told_with_what_they_could_be(capsys)
     one = result.identity[0]
     assert one.alike > 0
     assert one.far_with_alike > one.far.value
-    print_tables(result)
+    print_calibration(result)
     assert "may show one person" in capsys.readouterr().out
 
 
