@@ -1,6 +1,7 @@
-"""A folder on any fsspec file system, in which files appear whole or not at all.
+"""Files, local or on any fsspec file system.
 
-Where files are: a path, local or on any fsspec file system.
+A `Folder` is what this project writes to: files appear in it whole or not at all. A `Place` is a
+path that a user or a corpus names, and is only read.
 """
 
 from __future__ import annotations
@@ -21,11 +22,27 @@ from typing import IO, Any, cast
 from fsspec.implementations.local import LocalFileSystem
 
 from datapipe.errors import UserError
-from datapipe.stores import denied, open_object, open_store, steadily, user_store
+from datapipe.stores import denied, open_object, open_store, user_store, with_retries
 
 _BLOCK = 4 << 20
 """Bytes that one request to an object store reads of a file."""
+_FIRST_LOOK = 10.0
+"""Seconds for which a store is asked about a path that nobody has seen yet."""
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_PATH_ERRORS = {
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+}
+
+
+def is_about_the_path(fault: OSError) -> bool:
+    """Whether a local file is to blame, and not its disk or the machine: those end the work."""
+    return fault.errno in _PATH_ERRORS
 
 
 class Folder:
@@ -48,11 +65,14 @@ class Folder:
         return {"url": self.url}  # each process opens the store itself, as `user_store` does
 
     def _ask(self, ask: Callable[..., Any], name: str, *args: Any, **named: Any) -> Any:
-        """A repeatable request about a file; raises as `datapipe.stores.steadily` does."""
+        """The answer to a repeatable request about a file.
+
+        Raises as `datapipe.stores.with_retries` does, and UserError where access is denied.
+        """
         if self.local is not None:
             return ask(*args, **named)
         try:
-            return steadily(f"{self.url}/{name}", ask, *args, **named)
+            return with_retries(f"{self.url}/{name}", ask, *args, **named)
         except PermissionError as fault:
             raise denied(f"{self.url}/{name}", fault) from fault
 
@@ -73,10 +93,12 @@ class Folder:
         return f"{self._fs_root[1]}/{name}"
 
     def folder(self, name: str) -> Folder:
+        """A folder in this one. Raises ValueError outside."""
         self.path(name)
         return Folder(f"{self.url}/{name}")
 
     def exists(self, name: str) -> bool:
+        """Whether there is a file or a folder of that name."""
         return bool(self._ask(self.fs.exists, name, self.path(name)))
 
     def read(self, name: str) -> bytes:
@@ -84,6 +106,7 @@ class Folder:
         return cast(bytes, self._ask(self.fs.cat_file, name, self.path(name)))
 
     def read_text(self, name: str) -> str:
+        """Raises FileNotFoundError, and UnicodeDecodeError for what is not UTF-8."""
         return self.read(name).decode()
 
     def size(self, name: str) -> int:
@@ -95,6 +118,7 @@ class Folder:
         self._ask(self.fs.get_file, name, self.path(name), str(path))
 
     def open(self, name: str) -> IO[bytes]:
+        """Read from a file, from any place in it. Raises FileNotFoundError."""
         if self.local is not None:
             return cast("IO[bytes]", self.fs.open(self.path(name), "rb"))
         where = f"{self.url}/{name}"
@@ -103,7 +127,10 @@ class Folder:
         )
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a file; readers see the old content or the new, never a part."""
+        """Write a file; readers see the old content or the new, never a part.
+
+        Raises UserError where nothing can be written.
+        """
         if self.local is None:
             self._send(self.fs.pipe_file, name, self.path(name), data)
             return
@@ -135,7 +162,10 @@ class Folder:
 
     @contextmanager
     def create(self, name: str) -> Iterator[IO[bytes]]:
-        """A file that appears when the block ends, and not at all when it raises."""
+        """A file that appears when the block ends, and not at all when it raises.
+
+        Raises UserError where nothing can be written.
+        """
         target = self.path(name)
         if self.local is None:
             with self._create_remote(name, target) as file:
@@ -170,7 +200,7 @@ class Folder:
             self._send(self.fs.put_file, name, file.name, target)
 
     def names(self, pattern: str) -> list[str]:
-        """Names that match a glob, sorted, without unfinished files."""
+        """The names that match a glob, sorted; unfinished files have none."""
         return list(self.sizes(pattern))
 
     def sizes(self, pattern: str) -> dict[str, int]:
@@ -185,28 +215,11 @@ class Folder:
         }
 
     def delete(self, name: str) -> None:
-        """Delete a file if it exists."""
+        """Delete a file if there is one."""
         path = self.path(name)
         if self._ask(self.fs.exists, name, path):
             with suppress(FileNotFoundError):  # a first try had done it
                 self._ask(self.fs.rm_file, name, path)
-
-
-_FIRST_LOOK = 10.0
-_PATH_ERRORS = {
-    errno.ENOENT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EISDIR,
-    errno.ENOTDIR,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-}
-
-
-def is_about_the_path(fault: OSError) -> bool:
-    """Whether a local file is to blame, not its disk or the machine: those end the work."""
-    return fault.errno in _PATH_ERRORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +232,7 @@ class Place:
 
     @property
     def url(self) -> str:
-        """What a worker on another machine, in another folder, can open."""
+        """The path as a worker on another machine, in another folder, can open it."""
         return self.path if self.fs is None else str(self.fs.unstrip_protocol(self.path))
 
     @property
@@ -228,6 +241,7 @@ class Place:
 
     @property
     def name(self) -> str:
+        """The last part of the path."""
         return posixpath.basename(self.path)
 
     @property
@@ -244,7 +258,7 @@ class Place:
         return Path(self.path).is_file() if self.fs is None else bool(self._look(self.fs.isfile))
 
     def file_paths(self) -> list[str]:
-        """Of the files directly in this folder; none if it does not exist."""
+        """The paths of the files directly in this folder; none where there is no such folder."""
         if not self.is_dir():
             return []
         if self.fs is None:
@@ -253,20 +267,23 @@ class Place:
         return [str(info["name"]) for info in found if info["type"] == "file"]
 
     def ask(self, ask: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """What the store says to a repeatable request about this path: `steadily`.
+        """The store's answer to a repeatable request about this path; raises as `with_retries`.
 
         Hosts on the web are asked once: each is one of many, and most that are away stay away.
         """
         if self._on_the_web:
             return ask(self.path, *args, **named)
-        return steadily(self.url, ask, self.path, *args, **named)
+        return with_retries(self.url, ask, self.path, *args, **named)
 
     def _look(self, ask: Callable[..., Any]) -> Any:
-        """For the first time: most likely the address is wrong, so not for long."""
+        """Ask about a path for the first time: most likely it is wrong, so not for long."""
         return self.ask(ask, patience=_FIRST_LOOK) if not self._on_the_web else ask(self.path)
 
     def open(self, block_size: int = _BLOCK) -> IO[bytes]:
-        """Read from it; `block_size` is what one request to an object store fetches."""
+        """Read from it; `block_size` is how many bytes one request to an object store fetches.
+
+        Raises OSError where it cannot be opened, UserError where its store stays away.
+        """
         if self.fs is None:
             return Path(self.path).open("rb")
         if self._on_the_web:
@@ -275,12 +292,16 @@ class Place:
 
 
 def place(url: str) -> Place:
-    """Raises ValueError for an unknown scheme, RuntimeError for an unknown `~user`, ImportError."""
+    """The place that a corpus names.
+
+    Raises ValueError for an unknown scheme, RuntimeError for an unknown `~user`, ImportError for a
+    kind of store whose package is missing.
+    """
     return _place(url, open_store)
 
 
 def user_place(url: str) -> Place:
-    """The place a user named. Raises UserError."""
+    """The place that a user names. Raises UserError."""
     try:
         return _place(url, user_store)
     except (ValueError, RuntimeError) as wrong:

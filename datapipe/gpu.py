@@ -27,13 +27,13 @@ class Busy:
                 self._before += self._clock() - self._since
 
     def seconds(self) -> float:
-        """Until now."""
+        """The seconds until now."""
         with self._lock:
             return self._before + (self._clock() - self._since if self._inside else 0.0)
 
 
 busy = Busy()
-"""Of this process's GPU."""
+"""The clock of this process's GPU."""
 
 
 class _Waited(threading.local):
@@ -41,8 +41,8 @@ class _Waited(threading.local):
 
 
 waited = _Waited()
-"""Of this thread, for its turns at the GPU: no work on its sample, so `datapipe.stage.apply` does
-not count it."""
+"""How long this thread has waited for its turns at the GPU. That is no work on its sample, so
+`datapipe.stage.apply` does not count it."""
 
 
 class Turns:

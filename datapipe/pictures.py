@@ -1,7 +1,4 @@
-"""Pictures to JPEG bytes and back.
-
-How pictures of a sample are named, in candidates and in shards alike.
-"""
+"""A sample's pictures: as JPEG bytes, and by the names they have in candidates and in shards."""
 
 from __future__ import annotations
 
@@ -13,22 +10,27 @@ import numpy as np
 
 from datapipe.record import Image
 
+QUALITY = 95
+"""JPEG quality of references and views; chroma is kept at full size."""
 _VIEW = re.compile(r"id(\d+)\.yaw([+-]\d\d\d?)\.jpg")
 _REFERENCE = re.compile(r"id(\d+)\.reference\.jpg")
 
 
 def reference_name(identity: int) -> str:
-    """The part after the key: `id0.reference.jpg`."""
+    """The name of a reference after the sample's key: `id0.reference.jpg`."""
     return f"id{identity}.reference.jpg"
 
 
 def view_name(identity: int, yaw: int) -> str:
-    """The part after the key: `id0.yaw-90.jpg`, `id0.yaw+00.jpg`."""
+    """The name of a view after the sample's key: `id0.yaw-90.jpg`, `id0.yaw+00.jpg`."""
     return f"id{identity}.yaw{yaw:+03d}.jpg"
 
 
 def parse_name(name: str) -> tuple[int, int | None] | None:
-    """(identity, yaw) of a picture's name without its key, yaw None for a reference; else None."""
+    """The identity and the yaw that a name after the key tells; the yaw of a reference is None.
+
+    None where it is the name of no picture.
+    """
     if match := _VIEW.fullmatch(name):
         return int(match[1]), int(match[2])
     if match := _REFERENCE.fullmatch(name):
@@ -36,12 +38,11 @@ def parse_name(name: str) -> tuple[int, int | None] | None:
     return None
 
 
-QUALITY = 95
-"""JPEG quality of references and views; chroma is kept at full size."""
-
-
 def encode_jpeg(image: Image) -> bytes:
-    """An RGB picture as JPEG; the same picture gives the same bytes."""
+    """An RGB picture as JPEG; the same picture gives the same bytes.
+
+    Raises ValueError for an array that is no picture.
+    """
     options = [
         cv2.IMWRITE_JPEG_QUALITY,
         QUALITY,

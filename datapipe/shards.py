@@ -35,10 +35,11 @@ class Member:
 
     @classmethod
     def of(cls, name: str, data: bytes) -> Member:
+        """A file of these bytes."""
         return cls(name, len(data), io.BytesIO(data))
 
     def tar_size(self) -> int:
-        """Bytes of header and padded body in the tar."""
+        """Bytes that it takes in a tar, header and padding included."""
         info = tarfile.TarInfo(self.name)
         info.size = self.size
         header = info.tobuf(tarfile.PAX_FORMAT)

@@ -26,7 +26,7 @@ class Resources:
     num_cpus: float = 0.0
     num_gpus: float = 0.0
     threads: int = 1
-    """Samples that a worker has in hand at once; above 1, `__call__` must be safe in threads."""
+    """Samples that a worker has in hand at once; above 1 the stage must be safe in threads."""
 
 
 class Stage(Protocol):

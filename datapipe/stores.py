@@ -20,25 +20,29 @@ if TYPE_CHECKING:
 PATIENCE = 120.0
 """Seconds for which a store that falters is asked again; then the run ends and can be continued."""
 LONGEST_PAUSE = 10.0
+"""Seconds between two tries."""
 
-# s3fs repeats what fails in its hands, a body that ends early too, and botocore each of those
-# tries: with their own defaults, 125 requests and half an hour for one read of a silent store.
 _S3_CONFIG = {
     "retries": {"mode": "standard", "total_max_attempts": 3},
     "connect_timeout": 5,
     "read_timeout": 15,
 }
 _S3_RETRIES = 2
+"""s3fs repeats what fails in its hands, a body that ends early too, and botocore each of its tries:
+with their own defaults, 125 requests and half an hour for one read of a silent store."""
 
 _ABOUT_THE_FILE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 _BUSY = {
     errno.EBUSY, errno.EIO, errno.EAGAIN, errno.EPIPE, errno.ETIMEDOUT,
     getattr(errno, "EREMOTEIO", errno.EIO),
 }  # fmt: skip
-# By name: the packages that define them are there only where their store is used. In this order:
-# botocore (connections, timeouts, bodies), its garbled answers, aiohttp, gcsfs.
-_FALTERING = {"HTTPClientError", "ConnectionError", "ResponseParserError"}
-_FALTERING |= {"ClientConnectionError", "ClientPayloadError", "IncompleteReadError", "HttpError"}
+_FALTERING = {
+    *("HTTPClientError", "ConnectionError", "IncompleteReadError", "ResponseParserError"),
+    *("ClientConnectionError", "ClientPayloadError"),
+    "HttpError",
+}
+"""Errors of botocore, of aiohttp and of gcsfs, by name: a package is there only where its store is
+used."""
 _CREDENTIALS = {
     "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
@@ -67,7 +71,7 @@ def open_store(url: str) -> tuple[Any, str]:
 
 
 def user_store(url: str) -> tuple[Any, str]:
-    """`open_store` of what a user named. Raises UserError."""
+    """The same for a URL that a user named. Raises UserError."""
     try:
         return open_store(url)
     except ImportError as missing:
@@ -82,10 +86,10 @@ def user_store(url: str) -> tuple[Any, str]:
         raise _refused(url, fault) from fault  # gcsfs looks for credentials at once
 
 
-def steadily(
+def with_retries(
     url: str, ask: Callable[..., _T], *args: Any, patience: float | None = None, **named: Any
 ) -> _T:
-    """What the store answers to a request that may be repeated for `patience` (PATIENCE) seconds.
+    """The store's answer to a request that may be repeated for `patience` (PATIENCE) seconds.
 
     Errors about one file are raised as they are, PermissionError too. Raises UserError when the
     store stays away, or refuses the credentials.
@@ -111,7 +115,7 @@ def steadily(
 
 
 def _raise_lasting(url: str, fault: Exception) -> None:
-    """Raise what asking again would not change."""
+    """Raise what asking again would not change; else return."""
     if isinstance(fault, _ABOUT_THE_FILE) and code_of(fault) != "NoSuchUpload":
         raise fault
     if isinstance(fault, PermissionError) and code_of(fault) not in _CREDENTIALS:
@@ -125,7 +129,7 @@ def _raise_lasting(url: str, fault: Exception) -> None:
 
 
 def denied(url: str, fault: PermissionError) -> UserError:
-    """What a refusal by a whole folder or bucket means to a user."""
+    """The error to raise where a whole folder or bucket refuses access."""
     return UserError(
         f"{url}: {_text(fault)}. Check the address and whether these credentials may use it"
     )
@@ -169,7 +173,7 @@ class _StoredFile(io.RawIOBase):
 
     def __init__(self, fs: Any, path: str, url: str) -> None:
         self._fs, self._path, self._url = fs, path, url
-        self._size = int(steadily(url, fs.info, path)["size"])
+        self._size = int(with_retries(url, fs.info, path)["size"])
         self._position = 0
 
     def readable(self) -> bool:
@@ -182,6 +186,7 @@ class _StoredFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Raises ValueError before the object's first byte."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         if base + offset < 0:
             raise ValueError(f"negative seek position {base + offset}")
@@ -189,12 +194,13 @@ class _StoredFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: WriteableBuffer) -> int:
+        """Raises OSError where the object changed, and as `with_retries` does."""
         view = memoryview(buffer)
         end = min(self._position + len(view), self._size)
         if end <= self._position:
             return 0
         read = self._fs.cat_file
-        data = steadily(self._url, read, self._path, start=self._position, end=end)
+        data = with_retries(self._url, read, self._path, start=self._position, end=end)
         if not 0 < len(data) <= end - self._position:
             raise OSError(errno.EIO, f"{self._url} changed while it was read")
         view[: len(data)] = data
@@ -205,6 +211,6 @@ class _StoredFile(io.RawIOBase):
 def open_object(fs: Any, path: str, url: str, block: int) -> IO[bytes]:
     """An object as a file to read; `block` is what one request fetches, bytes.
 
-    Raises FileNotFoundError, PermissionError, and UserError as `steadily` does.
+    Raises FileNotFoundError, PermissionError, and UserError as `with_retries` does.
     """
     return cast("IO[bytes]", io.BufferedReader(_StoredFile(fs, path, url), block))

@@ -24,7 +24,7 @@ from jobs.options.line import FLAT, LineSettings
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from datapipe.line.profile import Profile, Side
+    from datapipe.line.profile import Profile, Workers
     from datapipe.record import Sample
     from datapipe.stage import Stage
 
@@ -66,7 +66,7 @@ def execute(settings: ProfileSettings) -> None:
     from datapipe.corpus import corpus as listed
     from datapipe.errors import UserError
     from datapipe.files import Folder
-    from datapipe.line.profile import needs_gpu, sides
+    from datapipe.line.profile import bottlenecks, needs_gpu
     from jobs.options.line import build
 
     corpus = Folder(settings.corpus).url
@@ -84,7 +84,7 @@ def execute(settings: ProfileSettings) -> None:
         loaded = time.monotonic() - begin
         profile, functions = _passes(stages, samples, Path(scratch), quiet=settings.quiet)
     cpus = settings.cpus or float(cores())
-    found = sides(profile, stages, cpus, gpus)
+    found = bottlenecks(profile, stages, cpus, gpus)
     functions.dump_stats(settings.out / "functions.pstats")
     _show(profile, found, functions, loaded)
     print(f"\nAll functions: python -m pstats {settings.out / 'functions.pstats'}")
@@ -126,7 +126,9 @@ def _delete_candidates(scratch: Path) -> None:
     shutil.rmtree(scratch / "candidates", ignore_errors=True)
 
 
-def _show(profile: Profile, found: Sequence[Side], functions: pstats.Stats, loaded: float) -> None:
+def _show(
+    profile: Profile, found: Sequence[Workers], functions: pstats.Stats, loaded: float
+) -> None:
     from datapipe.line.profile import sentence
     from jobs.console.output import screen
 

@@ -11,7 +11,6 @@ from datapipe.record import Image
 
 Affine = NDArray[np.float64]
 
-# Where eyes, nose tip and mouth corners go in a 112 x 112 crop (ArcFace's, which SFace shares).
 TEMPLATE = np.array(
     [
         [38.2946, 51.6963],
@@ -22,6 +21,7 @@ TEMPLATE = np.array(
     ],
     np.float32,
 )
+"""Where eyes, nose tip and mouth corners go in a 112 x 112 crop (ArcFace's, which SFace shares)."""
 
 
 def align(image: Image, points: Floats, size: int = 112) -> Image:
@@ -42,9 +42,10 @@ def similarity(source: Floats, target: Floats) -> Affine:
 def box_window(
     box: tuple[float, float, float, float], size: int, grow: float, drop: float
 ) -> Affine:
-    """(2, 3): takes a square around a box to size x size.
+    """(2, 3): the map that takes a square around a box to size x size.
 
-    Its side is `grow` times the box's mean side, its centre `drop` of that side below the box's.
+    The square's side is `grow` times the box's mean side, and its centre lies `drop` of that mean
+    side below the box's.
     """
     left, top, right, bottom = box
     mean = ((right - left) + (bottom - top)) / 2

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from datapipe.faces.align import align
 from datapipe.faces.base import Face, Floats
 from datapipe.faces.onnx import Device, check_device, options, providers, readable
@@ -18,15 +18,17 @@ from datapipe.record import Image, Pose
 
 PACK = Path("~/.insightface/models/buffalo_l")
 """Where insightface itself keeps the pack."""
-# The three of the pack's five models that are needed, by the task insightface finds them fit for.
 FILES = {
     "detection": "det_10g.onnx",
     "landmark_3d_68": "1k3d68.onnx",
     "recognition": "w600k_r50.onnx",
 }
-# insightface's default: the small pass finds faces that fill the picture, which 640 misses.
+"""The three of the pack's five models that are needed, by the task insightface finds them fit for.
+"""
 DETECTION_SIZES = [(128, 128), (640, 640)]
+"""insightface's default: the small pass finds faces that fill the picture, which 640 misses."""
 BATCH = 32
+"""Faces that are embedded at once."""
 
 
 @dataclass
@@ -40,7 +42,7 @@ class InsightFaces:
     folder: Path | None = None
     """The model pack; by default where insightface keeps it."""
     threads: int = 1
-    """Of every model when it runs on the CPU."""
+    """Threads of every model when it runs on the CPU."""
     min_score: float = 0.5
     """Detections below are dropped, 0..1."""
 
@@ -48,10 +50,8 @@ class InsightFaces:
     recogniser: str = field(default="w600k_r50", init=False)
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_score < 1:
-            raise ValueError(f"min_score must be between 0 and 1, not {self.min_score}")
-        if self.threads < 1:
-            raise ValueError(f"threads must be at least 1, not {self.threads}")
+        check_range(self, "min_score", above=0, under=1, option="")
+        check_range(self, "threads", least=1, option="")
 
     def setup(self) -> None:
         """Raises UserError when a file is missing or unfit, or CUDA does not start."""

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datapipe.errors import check_range
 from datapipe.faces.align import align, box_window, warp
 from datapipe.faces.base import Face, Floats
 from datapipe.faces.onnx import session
@@ -17,6 +18,7 @@ from datapipe.models import model, model_path
 from datapipe.record import Image, Pose
 
 BATCH = 32
+"""Faces that go through a network at once."""
 
 
 @dataclass
@@ -29,7 +31,7 @@ class LightFaces:
     """
 
     threads: int = 1
-    """Of every model; results do not depend on it."""
+    """Threads of every model; results do not depend on it."""
     min_score: float = 0.6
     """Detections below are dropped, 0..1."""
     smallest: int = 40
@@ -39,10 +41,8 @@ class LightFaces:
     recogniser: str = field(default="sface", init=False)
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_score < 1:
-            raise ValueError(f"min_score must be between 0 and 1, not {self.min_score}")
-        if self.threads < 1 or self.smallest < 1:
-            raise ValueError("threads and smallest must be at least 1")
+        check_range(self, "min_score", above=0, under=1, option="")
+        check_range(self, "threads", "smallest", least=1, option="")
 
     def setup(self) -> None:
         """Raises UserError when a model file is missing."""
@@ -55,6 +55,7 @@ class LightFaces:
             self._mean, self._std = statistics["mean"], statistics["std"]
 
     def provenance(self) -> dict[str, object]:
+        """Settings that matter, and model files by SHA-256."""
         names = {"detector": "yunet", "recogniser": "sface", "pose": "3ddfa"}
         hashes = {role: model(name).sha256 for role, name in names.items()}
         return {"faces": self.name, "min_score": self.min_score, "smallest": self.smallest} | hashes

@@ -55,7 +55,10 @@ def session(model: bytes | Path, device: Device = "cpu", threads: int = 1) -> An
 
 @contextmanager
 def readable(path: Path | None) -> Iterator[None]:
-    """Turns ONNX Runtime's complaints about a file into a UserError that names it."""
+    """Within the block ONNX Runtime's complaints become a UserError that names the file.
+
+    Raises UserError.
+    """
     from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
     try:

@@ -1,7 +1,4 @@
-"""How sharp a face is: a plain measurement that size, contrast and noise do not change.
-
-How well a frontal face's eyes are seen: open or not, without a network.
-"""
+"""How well a face is seen, without a network: how sharp it is, and how far its eyes are open."""
 
 from __future__ import annotations
 
@@ -15,17 +12,25 @@ from datapipe.record import Image
 
 FACE_SIZE = 112
 """Mean side in pixels to which every face is brought before it is measured."""
-_INSIDE = 0.8  # of the box's side: features and skin, hardly any hair or background
-_FINE, _MIDDLE, _COARSE = 0.7, 1.4, 5.6  # Gaussian sigmas, pixels of the brought face
+_INSIDE = 0.8
+"""Share of the box's side that is looked at: features and skin, hardly any hair or background."""
+_FINE, _MIDDLE, _COARSE = 0.7, 1.4, 5.6
+"""Sigmas of the Gaussians between which lie the two bands; pixels of the face of `FACE_SIZE`."""
+_EYE = 9, 5
+"""How far the patch around an eye reaches from its middle, across and down, in the aligned face."""
+_FEATURES = np.s_[30:95, 25:88]
+"""Brows to mouth, in the aligned face."""
+_WIDE_OPEN = 0.04
+"""What `eye_visibility` takes the root of, where people open their eyes in surprise."""
 
 
 def sharpness(image: Image, face: Face) -> float | None:
-    """Fine detail over coarse detail of a face: about 0.28 in focus, 0.2 and 0.13 when blurred.
+    """Fine detail over coarse detail of a face: about 0.28 in focus, and 0.2 and 0.13 when blurred
+    by a Gaussian with a sigma of 1 and 2 % of the face's side.
 
-    (Those two under Gaussian blur with sigma 1 and 2 % of the face's side.) It is the ratio of the
-    amplitudes of two frequency bands, so neither size, exposure nor contrast matters, and the
-    noise's share of the fine band is estimated and taken off. None for a face smaller than
-    `FACE_SIZE`: enlarging would invent what is measured.
+    It is the ratio of the amplitudes of two frequency bands, so neither size, exposure nor contrast
+    matters, and the noise's share of the fine band is estimated and taken off. None for a face
+    smaller than `FACE_SIZE`: enlarging would invent what is measured.
 
     The window is the detector's box, not the five points: turned away, the points of the hidden
     side are guesses and their similarity enlarges the face, while box and isotropic filters
@@ -67,13 +72,8 @@ def _noise_share() -> float:
 _NOISE_SHARE = _noise_share()
 
 
-_HALF_HEIGHT, _HALF_WIDTH = 5, 9  # of the patch around an eye in the 112-pixel crop
-_INNER = np.s_[30:95, 25:88]  # brows to mouth
-_WIDE_OPEN = 0.04  # the product below, where people open their eyes in surprise
-
-
 def eye_visibility(image: Image, face: Face) -> float:
-    """0..1 for the worse eye: under 0.2 closed or squeezed, about 0.4 at rest, 1 wide open.
+    """How far the worse eye is open, 0..1: under 0.2 closed or squeezed, about 0.4 at rest.
 
     An open eye shows iris beside white, strong edges that run upright; a closed one shows lashes
     and lids, weak edges that run level. The value is the root of their strength (over the face's
@@ -85,11 +85,11 @@ def eye_visibility(image: Image, face: Face) -> float:
     grey = cv2.GaussianBlur(grey, (0, 0), 1.0)
     # Sobel's kernel sums to 8 times a derivative.
     across, down = (cv2.Sobel(grey, -1, *order) ** 2 / 64 for order in ((1, 0), (0, 1)))
-    contrast = max(float(grey[_INNER].var()), 1.0)
+    contrast = max(float(grey[_FEATURES].var()), 1.0)
     products = []
     for x, y in TEMPLATE[:2].round().astype(int):
-        rows = slice(y - _HALF_HEIGHT, y + _HALF_HEIGHT + 1)
-        columns = slice(x - _HALF_WIDTH, x + _HALF_WIDTH + 1)
+        rows = slice(y - _EYE[1], y + _EYE[1] + 1)
+        columns = slice(x - _EYE[0], x + _EYE[0] + 1)
         upright, level = float(across[rows, columns].mean()), float(down[rows, columns].mean())
         products.append(upright / contrast * upright / max(upright + level, 1e-6))
     return float(np.sqrt(min(1.0, min(products) / _WIDE_OPEN)))

@@ -57,15 +57,18 @@ class LocalLine:
         self.ended: dict[str, str] = {}
 
     def run(self, listing: Listing) -> Iterator[Sample]:
+        """Every sample. Raises UserError, which ends the run."""
         for stage in self.stages:
             stage.setup()
         for sample in listing():
             yield reduce(lambda done, stage: apply(stage, done), self.stages, sample)
 
     def retry(self, listing: Listing) -> Iterator[Sample]:
+        """The same once more."""
         return self.run(listing)
 
     def count_lost(self, sample: Sample) -> None:
+        """Raises RuntimeError."""
         raise RuntimeError("a line in this process loses no sample")
 
     def gpu_share(self) -> None:
@@ -106,7 +109,7 @@ class RayLine:
         self.metrics = Metrics(name)
 
     def run(self, listing: Listing) -> Iterator[Sample]:
-        """Every sample that was not lost with its worker."""
+        """Every sample that was not lost with its worker. Raises UserError, which ends the run."""
         return self._stream(listing, RETRIES, MOST)
 
     def retry(self, listing: Listing) -> Iterator[Sample]:

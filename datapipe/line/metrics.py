@@ -1,6 +1,7 @@
-"""The line's figures for Prometheus, by Ray's own metrics: all are the driver's, of what came out.
+"""The line's figures for Prometheus, through Ray's own metrics.
 
-`docs/observe.md` and `deploy/grafana/harmoview.json` show them.
+They are the driver's, of what came out. `docs/observe.md` and `deploy/grafana/harmoview.json` show
+them.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ COUNTERS = {
     GPU_BUSY: (("worker",), "Seconds in which a worker had its GPU at work."),
     GPU_HELD: (("worker",), "Seconds since a GPU worker was ready."),
 }
-"""What each is told apart by, besides the run; Prometheus adds `_total` to the name."""
+"""The labels of each besides the run, and what it counts; Prometheus adds `_total` to the name."""
 BOUNDARIES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0]
-"""Of the histogram of seconds. Ray hands on how many fell between two of them; its sum is of their
-middles."""
+"""Boundaries of the histogram of seconds. Ray hands on how many fell between two of them; its sum
+is that of their middles."""
 
 
 class Metrics:
@@ -55,7 +56,9 @@ class Metrics:
         self._gpus: dict[str, tuple[float, float]] = {}
 
     def add(self, samples: Iterable[Sample]) -> None:
-        """Samples that came out; told with the next `flush`, except for their seconds."""
+        """Count samples that came out; Ray hears of them with the next `flush`, of their seconds at
+        once.
+        """
         for sample in samples:
             reason = sample.stopped.reason if sample.stopped else ""
             self._waiting[SAMPLES, (sample.outcome, reason)] += 1
@@ -69,7 +72,7 @@ class Metrics:
                     self._waiting[DETECTED, yaw] += 1
 
     def gpu(self, worker: str, busy: float, held: float) -> None:
-        """What a GPU worker tells of itself: seconds at work, seconds since it was ready."""
+        """Count what a GPU worker tells of itself: seconds at work, seconds since it was ready."""
         known_busy, known_held = self._gpus.get(worker, (0.0, 0.0))
         if held > known_held:  # of two blocks that overtook each other the later one counts
             self._gpus[worker] = busy, held
@@ -83,7 +86,7 @@ class Metrics:
         return sum(busy for busy, _ in self._gpus.values()) / held if held else None
 
     def in_line(self, samples: int) -> None:
-        """How many samples are listed and have no outcome yet."""
+        """Set how many samples are listed and have no outcome yet."""
         self._in_line.set(samples)
 
     def flush(self) -> None:

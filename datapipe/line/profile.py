@@ -14,31 +14,32 @@ from datapipe.stage import Stage, apply
 
 
 @dataclass
-class Taken:
-    """What some samples took in one stage, in seconds."""
+class StageTime:
+    """What some samples took in one stage."""
 
     samples: int = 0
-    """That reached the stage."""
+    """Samples that reached the stage."""
     wall: float = 0.0
+    """Seconds by the clock."""
     cpu: float = 0.0
-    """Of all threads of this process."""
+    """CPU seconds of all threads of this process."""
     gpu: float = 0.0
-    """In which the GPU was at work: see `datapipe.gpu.busy`."""
+    """Seconds in which the GPU was at work: see `datapipe.gpu.busy`."""
 
 
 @dataclass
 class Profile:
-    """Some samples, one after the other."""
+    """What some samples took that went through a line one after the other."""
 
     samples: int = 0
-    taken: dict[str, Taken] = field(default_factory=dict)
+    taken: dict[str, StageTime] = field(default_factory=dict)
     """By stage, in the order of the line."""
     outcomes: dict[str, int] = field(default_factory=dict)
 
     def add(self, stages: Sequence[Stage], sample: Sample) -> Sample:
         """Take a sample through the stages, which are set up, and keep the time."""
         for stage in stages:
-            taken = self.taken.setdefault(stage.name, Taken())
+            taken = self.taken.setdefault(stage.name, StageTime())
             if sample.stopped is not None:
                 continue
             before = time.process_time(), busy.seconds()
@@ -58,40 +59,42 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Side:
-    """Workers that take turns at the same work: those of all CPU pools, or of one GPU pool."""
+class Workers:
+    """Those that take turns at the same work: of all CPU pools, or of one GPU pool."""
 
     on_gpu: bool
-    workers: int
+    count: int
     each: float
     """CPUs or GPUs that a worker holds."""
     seconds: Mapping[str, float]
-    """Of a worker for a sample of the corpus, by stage."""
+    """What a sample of the corpus takes of a worker, by stage."""
     overlapped: float
-    """Of them together, when a worker has as many samples in hand as it may."""
+    """Seconds of a sample in all stages, when a worker has as many in hand as it may."""
 
     @property
     def rate(self) -> float:
         """Samples a second, at most."""
-        return self.workers / self.overlapped if self.overlapped else float("inf")
+        return self.count / self.overlapped if self.overlapped else float("inf")
 
     @property
     def stage(self) -> str:
-        """The one that takes most."""
+        """The stage that takes most."""
         return max(self.seconds, key=lambda stage: self.seconds[stage])
 
     @property
     def held(self) -> float:
-        """CPUs or GPUs, for a sample a second."""
+        """CPUs or GPUs that are held for a sample a second."""
         return self.overlapped * self.each
 
 
-def sides(profile: Profile, stages: Sequence[Stage], cpus: float, gpus: float) -> list[Side]:
-    """What a cluster with so many CPUs and GPUs gives the line; the one that bounds it first.
+def bottlenecks(
+    profile: Profile, stages: Sequence[Stage], cpus: float, gpus: float
+) -> list[Workers]:
+    """The workers that a cluster with so many CPUs and GPUs has for a line, the slowest first.
 
     A worker on CPUs is as fast as this process; one on a GPU has several samples in hand, so it
     takes no longer than its GPU does. Raises UserError where the cluster lacks what a stage needs,
-    and where there is nothing to tell.
+    and where no sample reached a stage.
     """
     if not any(taken.samples for taken in profile.taken.values()):
         raise UserError(
@@ -100,21 +103,21 @@ def sides(profile: Profile, stages: Sequence[Stage], cpus: float, gpus: float) -
         )
     pools = plan_pools(stages, cpus, gpus)
     on_cpu = [pool for pool in pools if not pool.resources.num_gpus]
-    found = [_side(profile, [pool]) for pool in pools if pool.resources.num_gpus]
+    found = [_workers(profile, [pool]) for pool in pools if pool.resources.num_gpus]
     if on_cpu:
-        found.append(_side(profile, on_cpu))
-    return sorted(found, key=lambda side: side.rate)
+        found.append(_workers(profile, on_cpu))
+    return sorted(found, key=lambda workers: workers.rate)
 
 
-def _side(profile: Profile, pools: Sequence[Pool]) -> Side:
+def _workers(profile: Profile, pools: Sequence[Pool]) -> Workers:
     stages = [stage for pool in pools for stage in pool.stages]
-    taken = [profile.taken.get(stage.name, Taken()) for stage in stages]
+    taken = [profile.taken.get(stage.name, StageTime()) for stage in stages]
     held = pools[0].resources
     threads = max(pool.resources.threads for pool in pools)
     wall, gpu = sum(t.wall for t in taken), sum(t.gpu for t in taken)
-    return Side(
+    return Workers(
         on_gpu=held.num_gpus > 0,
-        workers=sum(pool.workers for pool in pools),
+        count=sum(pool.workers for pool in pools),
         each=held.num_gpus or held.num_cpus,
         seconds={
             stage.name: t.wall / profile.samples for stage, t in zip(stages, taken, strict=True)
@@ -123,13 +126,13 @@ def _side(profile: Profile, pools: Sequence[Pool]) -> Side:
     )
 
 
-def sentence(found: Sequence[Side]) -> str:
-    """What bounds the line, and what to add."""
+def sentence(found: Sequence[Workers]) -> str:
+    """What bounds the line, and what to add to the cluster."""
     bound = found[0]
     unit = _unit(bound)
     share = bound.seconds[bound.stage] / sum(bound.seconds.values())
     text = (
-        f"{bound.stage} bounds the line: {bound.workers} {unit} workers at "
+        f"{bound.stage} bounds the line: {bound.count} {unit} workers at "
         f"{bound.overlapped:.2f} s a sample give {60 * bound.rate:,.1f} samples a minute at most, "
         f"and {share:.0%} of their time is {bound.stage}'s. "
     )
@@ -143,14 +146,14 @@ def sentence(found: Sequence[Side]) -> str:
     )
 
 
-def _unit(side: Side) -> str:
-    return "GPU" if side.on_gpu else "CPU"
+def _unit(workers: Workers) -> str:
+    return "GPU" if workers.on_gpu else "CPU"
 
 
 def passed_through(
     stages: Sequence[Stage], samples: Iterable[Sample], profile: Profile
 ) -> Iterator[Sample]:
-    """Every sample, when it is through."""
+    """Every sample, as soon as it is through all stages; `profile` keeps the time."""
     for sample in samples:
         yield profile.add(stages, sample)
 

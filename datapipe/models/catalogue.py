@@ -110,8 +110,9 @@ HEAD_TARGETS = (
     *("asym", "cheek", "chin", "ears", "expression", "eyebrows", "eyes", "forehead", "head"),
     *("macrodetails", "mouth", "neck", "nose", "torso"),
 )
-# P003 resembles a real public person and is left out.
+"""The groups of MakeHuman's targets that move vertices of the head."""
 PORTRAITS = ("P001", "P002", "P004", "P005", "P006", "P007", "P008", "P009", "P010")
+"""P003 resembles a real public person and is left out."""
 
 CATALOGUE = (
     Model(

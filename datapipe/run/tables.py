@@ -17,9 +17,9 @@ from datapipe.run.info import RunInfo
 from datapipe.run.ledger import LEDGER, REFERENCES, VIEWS, ledger_segments, score_segments
 
 MEMORY = "1GB"
-"""What duckdb may hold; a larger sort spills to the temporary folder."""
+"""Memory that duckdb may hold; a larger sort spills to the temporary folder."""
 THREADS = 8
-"""Most that work at once: each has buffers of its own, which must all fit into `MEMORY`."""
+"""Threads of duckdb, at most: each has buffers of its own, which must all fit into `MEMORY`."""
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def one_scoring(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def next_rows(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
-    """Of a query by duckdb; None at the end.
+    """The next rows of a query by duckdb; None at the end.
 
     Raises duckdb.Error, for `tables` to explain: pyarrow hands it on as an OSError.
     """

@@ -21,7 +21,7 @@ from torch import Tensor
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.shards import Shard
-from datapipe.stores import steadily
+from datapipe.stores import with_retries
 from harmoview.data.sample_bytes import description_of, tensors_of
 from harmoview.encode.manifest import EncodedManifest, load_encoded, read_index
 from harmoview.encode.shard import NO_TEXT, text_file
@@ -201,7 +201,7 @@ def _fill(span: NDArray[np.uint8], folder: Folder, path: str, start: int) -> Non
     """Read from `start` on until `span` is full or the file ends."""
     if folder.local is None:
         end = start + len(span)
-        data = steadily(folder.url, folder.fs.cat_file, path, start=start, end=end)
+        data = with_retries(folder.url, folder.fs.cat_file, path, start=start, end=end)
         span[: len(data)] = np.frombuffer(data, np.uint8)
         return
     view = span.data

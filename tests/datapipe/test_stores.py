@@ -2,7 +2,7 @@
 
 import pytest
 
-from datapipe.stores import denied, steadily
+from datapipe.stores import denied, with_retries
 
 
 def forbidden():
@@ -13,5 +13,5 @@ def forbidden():
 def test_a_refusal_by_google_is_about_the_object_as_one_by_amazon_is():
     """So it is one sample's error, and ends no run; in one line."""
     with pytest.raises(PermissionError, match=r"Forbidden: bucket/v\.mp4: me@x does") as refused:
-        steadily("gs://bucket/v.mp4", forbidden)
+        with_retries("gs://bucket/v.mp4", forbidden)
     assert "Check the address" in str(denied("gs://bucket/v.mp4", refused.value))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipe.errors import BadSample, UserError
-from datapipe.line.profile import Profile, Taken, sentence, sides
+from datapipe.line.profile import Profile, StageTime, bottlenecks, sentence
 from datapipe.record import Sample, Source
 from datapipe.stage import Resources
 
@@ -37,9 +37,9 @@ def line(resources=CPU):
 def recorded(prepare, synthesize, score, gpu=0.0):
     """Ten samples that took so much each."""
     taken = {
-        "prepare": Taken(10, 10 * prepare, 10 * prepare),
-        "synthesize": Taken(10, 10 * synthesize, 0.0, 10 * gpu),
-        "score": Taken(10, 10 * score, 10 * score),
+        "prepare": StageTime(10, 10 * prepare, 10 * prepare),
+        "synthesize": StageTime(10, 10 * synthesize, 0.0, 10 * gpu),
+        "score": StageTime(10, 10 * score, 10 * score),
     }
     return Profile(10, taken)
 
@@ -48,32 +48,32 @@ def recorded(prepare, synthesize, score, gpu=0.0):
 def test_on_cpus_alone_the_slowest_stage_bounds(seconds, cpus):
     """It is named, and the rate is what all workers do together."""
     stages = line()
-    (side,) = sides(recorded(*seconds), stages, cpus, 0)
+    (side,) = bottlenecks(recorded(*seconds), stages, cpus, 0)
     slowest = stages[seconds.index(max(seconds))].name
     assert side.stage == slowest
-    assert sentence([side]).startswith(f"{slowest} bounds the line: {side.workers} CPU workers")
-    assert side.rate == pytest.approx(side.workers / sum(seconds))
+    assert sentence([side]).startswith(f"{slowest} bounds the line: {side.count} CPU workers")
+    assert side.rate == pytest.approx(side.count / sum(seconds))
 
 
 @given(st.tuples(SECONDS, SECONDS, SECONDS), st.integers(2, 256), st.integers(1, 64))
 def test_the_side_that_gives_less_bounds(seconds, cpus, gpus):
     """GPUs or CPUs, whichever the recorded seconds and their numbers leave behind."""
     prepare, synthesize, score = seconds
-    found = sides(recorded(*seconds, gpu=synthesize), line(GPU), cpus, gpus)
+    found = bottlenecks(recorded(*seconds, gpu=synthesize), line(GPU), cpus, gpus)
     bound, other = found
     assert bound.rate <= other.rate
     by_gpu = next(side for side in found if side.on_gpu)
     by_cpu = next(side for side in found if not side.on_gpu)
     assert by_gpu.rate == pytest.approx(gpus / synthesize)
-    assert by_cpu.rate == pytest.approx(by_cpu.workers / (prepare + score))
+    assert by_cpu.rate == pytest.approx(by_cpu.count / (prepare + score))
     kind = "GPU" if bound.on_gpu else "CPU"
     assert f"Add {kind}s" in sentence(found)
 
 
 def test_a_stage_made_slow_is_the_bound():
     """The same line twice; only the recorded seconds differ."""
-    slow_views = sides(recorded(1, 20, 1, gpu=18), line(GPU), cpus=16, gpus=2)
-    slow_videos = sides(recorded(30, 20, 1, gpu=18), line(GPU), cpus=2, gpus=8)
+    slow_views = bottlenecks(recorded(1, 20, 1, gpu=18), line(GPU), cpus=16, gpus=2)
+    slow_videos = bottlenecks(recorded(30, 20, 1, gpu=18), line(GPU), cpus=2, gpus=8)
     assert sentence(slow_views) == (
         "synthesize bounds the line: 2 GPU workers at 18.00 s a sample give 6.7 samples a minute "
         "at most, and 100% of their time is synthesize's. The CPU workers are at work 1% of the "
@@ -92,7 +92,7 @@ def test_samples_that_stop_early_cost_the_later_stages_nothing():
     assert profile.outcomes == {"candidate": 1, "rejected": 3}
     assert [taken.samples for taken in profile.taken.values()] == [4, 1, 1]
     profile.taken["score"].wall = 8.0
-    (side,) = sides(profile, stages, 1, 0)
+    (side,) = bottlenecks(profile, stages, 1, 0)
     assert side.seconds["score"] == 2.0
     assert side.stage == "score"
 
@@ -104,10 +104,10 @@ def test_videos_that_the_listing_stopped_bound_nothing():
         lost = Sample(f"k{number}", Source("x.mp4", ".mp4")).stop("error", "lost", "not there")
         profile.add(line(), lost)
     with pytest.raises(UserError, match="none of the 3 videos reached a stage"):
-        sides(profile, line(), 4, 0)
+        bottlenecks(profile, line(), 4, 0)
 
 
 def test_a_cluster_without_gpus_cannot_run_a_line_that_needs_one():
     """The message is sizing's own."""
     with pytest.raises(UserError, match="the line needs 1 GPUs"):
-        sides(recorded(1, 1, 1), line(GPU), 4, 0)
+        bottlenecks(recorded(1, 1, 1), line(GPU), 4, 0)
