@@ -1,7 +1,4 @@
-"""`harmoview submit`: any command as a job of a Ray cluster, followed from here.
-
-A job's log as it arrives: text is printed once, progress is drawn as where the job runs.
-"""
+"""`harmoview submit`: any command as a job of a Ray cluster, followed from here."""
 
 from __future__ import annotations
 
@@ -24,58 +21,8 @@ from datapipe.errors import UserError, check_range
 from jobs.cli import COMMANDS, command
 from jobs.console.progress import Show, parse, progress
 
-
-class JobLog:
-    """Writes a log that may be told again from its beginning after a broken connection."""
-
-    def __init__(self) -> None:
-        self._known = 0
-        self._skip = 0
-        self._line = ""
-        self._bars = ExitStack()
-        self._title: str | None = None
-        self._show: Show | None = None
-
-    def rewind(self) -> None:
-        """The log comes from its beginning now: what was written is not written again."""
-        self._skip = self._known
-
-    def write(self, text: str) -> None:
-        """The next piece of the log."""
-        new = text[self._skip :]
-        self._skip = max(0, self._skip - len(text))
-        self._known += len(new)
-        if not sys.stderr.isatty():
-            print(new, end="", flush=True)
-            return
-        *lines, self._line = (self._line + new).split("\n")
-        for line in lines:
-            self._tell(line)
-
-    def close(self) -> None:
-        """The last words, and no bar left."""
-        self._end_bar()
-        if self._line:
-            print(self._line, flush=True)
-
-    def _tell(self, line: str) -> None:
-        found = parse(line)
-        if found is None:
-            self._end_bar()
-            print(line, flush=True)
-            return
-        title, outcomes, total = found
-        if self._show is None or title != self._title:
-            self._end_bar()
-            self._title, self._show = title, self._bars.enter_context(progress(title, quiet=False))
-        self._show(outcomes, total)
-
-    def _end_bar(self) -> None:
-        self._bars.close()
-        self._show = None
-
-
-PACKAGES = ("datapipe", "filters", "lora_engine", "harmoview", "jobs")
+PACKAGES = ("datapipe", "filters", "training", "dataset", "lora_engine", "harmoview", "jobs")
+"""The code that goes along with a job."""
 PATIENCE = 2.0
 """Seconds before a broken connection to the log is tried again."""
 GIVE_UP = 300.0
@@ -126,7 +73,10 @@ class SubmitSettings:
 
 
 def execute(settings: SubmitSettings) -> int:
-    """Submit, follow. The job's exit status; 130 when only the following was interrupted."""
+    """Submit and follow; returns the job's exit status, or 130 when only we were interrupted.
+
+    Raises UserError where the cluster cannot be reached, or does not take the job.
+    """
     _use_token()
     from ray.exceptions import AuthenticationError
 
@@ -162,7 +112,7 @@ def _execute(settings: SubmitSettings) -> int:
 
 
 def _client(address: str) -> Any:
-    """Raises UserError where no jobs server answers."""
+    """The client of a cluster's jobs server. Raises UserError where none answers."""
     import requests
     from ray.job_submission import JobSubmissionClient
 
@@ -216,10 +166,10 @@ def _variable(name: str) -> tuple[str, str]:
 
 
 async def _follow(client: Any, job: str, again: str) -> Mapping[str, Any]:
-    """Print the log to its end; over a broken connection go on where it broke.
+    """Print the log to its end; after a broken connection go on where it broke.
 
-    Returns the job's ending. Raises UserError when the cluster does not know the job, or has not
-    answered for `GIVE_UP` seconds; `again` is the command that would follow it then.
+    Returns what the cluster says of the job then. Raises UserError when the cluster does not know
+    the job, or has not answered for `GIVE_UP` seconds; `again` is the command that follows it then.
     """
     import aiohttp
 
@@ -276,6 +226,59 @@ def _exit_status(job: str, info: Mapping[str, Any]) -> int:
     ended = f"ended with status {code}" if code else str(info["message"])
     print(f"harmoview submit: job {job} {info['status'].lower()}: {ended}", file=sys.stderr)
     return int(code) if code and code > 0 else 1
+
+
+class JobLog:
+    """Prints a job's log as it arrives; its progress is drawn as it would be where the job runs.
+
+    The log may be told again from its beginning, after a broken connection: it is printed once.
+    """
+
+    def __init__(self) -> None:
+        self._known = 0
+        self._skip = 0
+        self._line = ""
+        self._bars = ExitStack()
+        self._title: str | None = None
+        self._show: Show | None = None
+
+    def rewind(self) -> None:
+        """Hear that the log comes from its beginning now: what was printed is not printed again."""
+        self._skip = self._known
+
+    def write(self, text: str) -> None:
+        """Print the next piece of the log."""
+        new = text[self._skip :]
+        self._skip = max(0, self._skip - len(text))
+        self._known += len(new)
+        if not sys.stderr.isatty():
+            print(new, end="", flush=True)
+            return
+        *lines, self._line = (self._line + new).split("\n")
+        for line in lines:
+            self._tell(line)
+
+    def close(self) -> None:
+        """Print what has no line end yet, and leave no bar."""
+        self._end_bar()
+        if self._line:
+            print(self._line, flush=True)
+
+    def _tell(self, line: str) -> None:
+        found = parse(line)
+        if found is None:
+            self._end_bar()
+            print(line, flush=True)
+            return
+        title, outcomes, total = found
+        if self._show is None or title != self._title:
+            self._end_bar()
+            self._title, self._show = title, self._bars.enter_context(progress(title, quiet=False))
+        self._show(outcomes, total)
+
+    def _end_bar(self) -> None:
+        self._bars.close()
+        self._show = None
 
 
 main = command(__name__, SubmitSettings, execute)

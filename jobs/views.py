@@ -1,7 +1,4 @@
-"""`harmoview views`: seven views of single portraits, with a contact sheet.
-
-Measures a few views against their reference, for pictures that people look at.
-"""
+"""`harmoview views`: seven views of single portraits, with a contact sheet."""
 
 from __future__ import annotations
 
@@ -21,35 +18,12 @@ from datapipe.files import Folder
 from datapipe.line.stages import view_seed
 from datapipe.pictures import decode_jpeg, encode_jpeg
 from datapipe.prepare.frontal import cut, portrait_square
-from datapipe.record import YAWS, Image
+from datapipe.record import Image
 from filters.score import subject
 from jobs.cli import command
 from jobs.options.engine import EngineOptions, FaceSettings
+from jobs.options.line import WantedViews
 from lora_engine.views import MeasuredView, PersonViews, grid
-
-
-def measure_views(
-    faces: FaceAnalyzer, reference: Image, views: Sequence[Image]
-) -> list[MeasuredView]:
-    """Yaw and identity cosine of each view, on the face that the line would score.
-
-    `faces` has been set up.
-    """
-    pictures = [reference, *views]
-    found = [subject(*pair) for pair in zip(pictures, faces.find(pictures), strict=True)]
-    vectors = [
-        None if face is None else faces.embed(picture, [face])[0]
-        for picture, face in zip(pictures, found, strict=True)
-    ]
-    anchor = vectors[0]
-    return [
-        MeasuredView(
-            None if face is None or face.pose is None else face.pose.yaw,
-            None if anchor is None or vector is None else float(anchor @ vector),
-        )
-        for face, vector in zip(found[1:], vectors[1:], strict=True)
-    ]
-
 
 PORTRAIT_SIDE = 1024
 """Pixels, at most, of the portrait that is cut around the face."""
@@ -71,26 +45,24 @@ class ViewsSettings:
     out: Path
     """The folder to write to."""
     engine: tyro.conf.OmitArgPrefixes[EngineOptions] = field(default_factory=EngineOptions)
-    yaws: tuple[int, ...] = YAWS
-    """Degrees; positive when the nose points to image right."""
+    views: tyro.conf.OmitArgPrefixes[WantedViews] = field(default_factory=WantedViews)
     faces: tyro.conf.OmitArgPrefixes[FaceSettings] = field(default_factory=FaceSettings)
-    seed: int = 0
-    """Every view's own seed is a hash of it, the picture's name and the yaw."""
     quiet: bool = False
     """Print nothing but errors."""
 
     def __post_init__(self) -> None:
         if not self.images:
             raise ValueError("name at least one picture")
-        if not self.yaws or len(set(self.yaws)) != len(self.yaws):
-            raise ValueError(f"--yaws needs different yaws, not {self.yaws}")
 
 
 def execute(settings: ViewsSettings) -> int:
-    """Cut the portraits, make the views, write them."""
+    """Cut the portraits, make their views, write them; 1 where a picture shows no face.
+
+    Raises UserError for what is not a picture, and where a model is missing.
+    """
     pictures = _named(settings.images)
     faces = settings.faces.load()
-    synthesizer = settings.engine.load(settings.yaws)
+    synthesizer = settings.engine.load(settings.views.yaws)
     made_by = synthesizer.provenance()
     faces.setup()
     synthesizer.setup()
@@ -98,8 +70,8 @@ def execute(settings: ViewsSettings) -> int:
     for name, picture in pictures.items():
         try:
             reference = _portrait(faces, picture)
-            seeds = [view_seed(settings.seed, name, 0, yaw) for yaw in settings.yaws]
-            views = synthesizer(reference, settings.yaws, seeds)
+            seeds = [view_seed(settings.views.seed, name, 0, yaw) for yaw in settings.views.yaws]
+            views = synthesizer(reference, settings.views.yaws, seeds)
         except BadSample as bad:
             print(f"harmoview views: {name}: {bad}", file=sys.stderr)
             continue
@@ -107,8 +79,8 @@ def execute(settings: ViewsSettings) -> int:
         person = PersonViews(
             name,
             reference,
-            dict(zip(settings.yaws, views, strict=True)),
-            dict(zip(settings.yaws, measured, strict=True)),
+            dict(zip(settings.views.yaws, views, strict=True)),
+            dict(zip(settings.views.yaws, measured, strict=True)),
         )
         _write(out.folder(name), person, seeds, made_by)
         people.append(person)
@@ -147,6 +119,27 @@ def _portrait(faces: FaceAnalyzer, picture: Image) -> Image:
     height, width = picture.shape[:2]
     neighbours = [face.box for face in found[1:]]
     return cut(picture, portrait_square(found[0].box, width, height, neighbours), PORTRAIT_SIDE)
+
+
+def measure_views(faces: FaceAnalyzer, reference: Image, views: Sequence[Image]) -> list[MeasuredView]:
+    """The yaw and the identity cosine of each view, on the face that the line would score.
+
+    `faces` has been set up.
+    """
+    pictures = [reference, *views]
+    found = [subject(*pair) for pair in zip(pictures, faces.find(pictures), strict=True)]
+    vectors = [
+        None if face is None else faces.embed(picture, [face])[0]
+        for picture, face in zip(pictures, found, strict=True)
+    ]
+    anchor = vectors[0]
+    return [
+        MeasuredView(
+            None if face is None or face.pose is None else face.pose.yaw,
+            None if anchor is None or vector is None else float(anchor @ vector),
+        )
+        for face, vector in zip(found[1:], vectors[1:], strict=True)
+    ]
 
 
 def _write(

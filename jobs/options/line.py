@@ -58,7 +58,7 @@ class WantedViews:
     yaws: tuple[int, ...] = YAWS
     """Degrees of the views; positive when the nose points to image right."""
     seed: int = 0
-    """The run's; every view's own seed is a hash of it, the key, the identity and the yaw."""
+    """Every view's own seed is a hash of it, the key or picture, the identity and the yaw."""
 
     def __post_init__(self) -> None:
         if not self.yaws or len(set(self.yaws)) != len(self.yaws):

@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,23 @@ import tyro
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from jobs.submit import PACKAGES
 from jobs.synthesize import SynthesizeSettings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 CLUSTER = yaml.safe_load((DEPLOY / "kuberay/raycluster.yaml").read_text())
 JOB = yaml.safe_load((DEPLOY / "kuberay/rayjob.yaml").read_text())
+
+
+def test_all_of_the_code_goes_into_the_image_and_along_with_a_job():
+    """A package that is left behind is only missed on the cluster."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    found = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    packages = {pattern.rstrip("*") for pattern in found}
+    image = (DEPLOY / "Dockerfile").read_text()
+    assert {name for name in packages if f" {name} {name}\n" in image} == packages
+    assert set(PACKAGES) == packages
 
 
 def test_the_launcher_file_is_what_ray_up_takes():
