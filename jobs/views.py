@@ -121,7 +121,9 @@ def _portrait(faces: FaceAnalyzer, picture: Image) -> Image:
     return cut(picture, portrait_square(found[0].box, width, height, neighbours), PORTRAIT_SIDE)
 
 
-def measure_views(faces: FaceAnalyzer, reference: Image, views: Sequence[Image]) -> list[MeasuredView]:
+def measure_views(
+    faces: FaceAnalyzer, reference: Image, views: Sequence[Image]
+) -> list[MeasuredView]:
     """The yaw and the identity cosine of each view, on the face that the line would score.
 
     `faces` has been set up.
