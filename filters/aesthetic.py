@@ -31,7 +31,7 @@ class AestheticScorer(Protocol):
 def load_aesthetic(
     wanted: Aesthetic = "auto", *, nima_weights: Path | None = None, device: str = "auto"
 ) -> AestheticScorer:
-    """The scorer a run uses, chosen once, on the driver; its name goes into the run folder.
+    """The scorer that a run uses, chosen once, on the driver; its name goes into the run folder.
 
     `auto` is NIMA where its package is installed and its weights are on this machine already, else
     BRISQUE: it never downloads, so the same machine gives the same answer. Raises UserError.

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +22,7 @@ from datapipe.record import Image
 Floats = NDArray[np.float64]
 
 _SMALLEST = 32
-"""Pixels a side: under this the half-size picture has too few neighbours to fit."""
+"""Pixels of a picture's side under which the half-size picture has too few neighbours to fit."""
 _SHAPES = np.geomspace(0.2, 10.0, 20001)
 """Shape parameters of the generalised Gaussian that the fit chooses from."""
 
@@ -41,13 +40,17 @@ class Brisque:
         self._regression = _Regression(model_path("brisque-svm"), model_path("brisque-range"))
 
     def provenance(self) -> dict[str, object]:
+        """Model files by SHA-256."""
         from datapipe.models import model
 
         files = {name: model(name).sha256 for name in ("brisque-svm", "brisque-range")}
         return {"name": self.name, "files": files}
 
     def __call__(self, images: Sequence[Image]) -> list[float | None]:
-        """A score for each picture; None for one without texture, or under 32 pixels a side."""
+        """A score for each picture; None for one without texture, or under 32 pixels a side.
+
+        Raises RuntimeError before `setup`.
+        """
         return [self._score(image) for image in images]
 
     def _score(self, image: Image) -> float | None:
@@ -58,7 +61,7 @@ class Brisque:
 
 
 def features(image: Image) -> Floats | None:
-    """The 36 features of BRISQUE, at full and at half size; None where they do not exist."""
+    """The 36 features of BRISQUE, 18 at full and 18 at half size; None where they do not exist."""
     if min(image.shape[:2]) < _SMALLEST:
         return None
     # Weights and constants of the package the regression was published with (skimage's rgb2gray).
@@ -89,8 +92,11 @@ def _normalised(grey: Floats) -> Floats:
     """Mean-subtracted, contrast-normalised: each pixel against its 7 x 7 Gaussian surroundings."""
     kernel = cv2.getGaussianKernel(7, 7 / 6)
 
-    def blurred(picture: Floats) -> Any:
-        return cv2.sepFilter2D(picture, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
+    def blurred(picture: Floats) -> Floats:
+        around: Floats = cv2.sepFilter2D(
+            picture, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT
+        )
+        return around
 
     mean = blurred(grey)
     spread = np.sqrt(np.abs(blurred(grey * grey) - mean * mean))
@@ -101,7 +107,7 @@ def _normalised(grey: Floats) -> Floats:
 
 
 def _fit(x: Floats) -> list[float]:
-    """Asymmetric generalised Gaussian by moments: shape, mean, left and right variance."""
+    """An asymmetric generalised Gaussian by its moments: shape, mean, left and right variance."""
     below = int(np.count_nonzero(x < 0))
     above = x.size - below
     total, lower = float(np.square(x).sum()), float(np.square(np.minimum(x, 0)).sum())

@@ -21,8 +21,10 @@ from datapipe.record import Image, Pose
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
+"""ImageNet's, of RGB values 0..1."""
 MARGIN = 0.2
-"""How far the crop reaches past the box on each side, of the box's other side."""
+"""How far the crop reaches past the box: beside it by so much of its height, above and below by so
+much of its width."""
 
 
 class PoseEstimator(Protocol):
@@ -52,6 +54,7 @@ class SixDRepNet:
         self._session: Any = None
 
     def provenance(self) -> dict[str, object]:
+        """The model file by SHA-256. Raises UserError when it is missing."""
         return {"name": self.name, "files": {"model": digest(self._file())}}
 
     def setup(self) -> None:
@@ -65,6 +68,9 @@ class SixDRepNet:
             )
 
     def __call__(self, image: Image, face: Face) -> Pose | None:
+        """The pose; None where nothing of the face is in the picture. Raises RuntimeError before
+        `setup`.
+        """
         if self._session is None:
             raise RuntimeError("setup() comes first")
         crop = face_crop(image, face.box)
@@ -85,9 +91,8 @@ class SixDRepNet:
 
 
 def face_crop(image: Image, box: tuple[float, float, float, float]) -> Image | None:
-    """(224, 224, 3): the box with a margin, cut at the picture's edge, stretched to a square.
-
-    As the networks were published with; None when nothing of the box is inside the picture.
+    """(224, 224, 3): the box with a margin, cut at the picture's edge and stretched to a square, as
+    the networks were published with. None when nothing of the box is inside the picture.
     """
     left, top, right, bottom = box
     beside, above = MARGIN * (bottom - top), MARGIN * (right - left)
@@ -100,10 +105,11 @@ def face_crop(image: Image, box: tuple[float, float, float, float]) -> Image | N
     return crop
 
 
-def pose_of(rotation: NDArray[Any]) -> Pose:
-    """A 6DRepNet matrix, Rz(roll) Ry(yaw) Rx(pitch), in the project's convention.
+def pose_of(rotation: NDArray[np.floating]) -> Pose:
+    """The pose of a 6DRepNet matrix, Rz(roll) Ry(yaw) Rx(pitch), in the project's convention.
 
-    Its yaw grows towards image left (its drawing code negates it); pitch and roll agree with ours.
+    The network's yaw grows towards image left (its drawing code negates it); its pitch and roll
+    agree with ours.
     """
     yaw = np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0]))
     pitch = np.arctan2(rotation[2, 1], rotation[2, 2])

@@ -26,6 +26,7 @@ BACKBONE = "inception_resnet_v2"
 SIDE = 299
 """Pixels; the shorter side of a picture, and the centre square that is scored."""
 BATCH = 16
+"""Pictures that go through the network at once."""
 _HELP = (
     f"NIMA needs pyiqa's file {FILE}: give its path, or let this machine reach the hub once "
     f"(repository {REPO}), or score with BRISQUE instead"
@@ -46,7 +47,7 @@ class Nima:
         self._network: Any = None
 
     def provenance(self) -> dict[str, object]:
-        """Raises UserError when there is no checkpoint."""
+        """The checkpoint by SHA-256. Raises UserError when there is none."""
         if self._sha256 is None:
             self._sha256 = digest(find_weights(self.weights))
         return {"name": self.name, "files": {FILE: self._sha256}}
@@ -65,7 +66,10 @@ class Nima:
         self._network = load_checkpoint(build_network(create_backbone()), path).eval().to(device)
 
     def __call__(self, images: Sequence[Image]) -> list[float | None]:
-        """The mean vote for each picture; None where the network gives no number."""
+        """The mean vote for each picture; None where the network gives no number.
+
+        Raises RuntimeError before `setup`.
+        """
         if self._network is None:
             raise RuntimeError("setup() comes first")
         votes = [
@@ -137,7 +141,7 @@ def build_network(backbone: torch.nn.Module) -> torch.nn.Module:
 
 
 def load_checkpoint(network: torch.nn.Module, path: Path) -> torch.nn.Module:
-    """The network with pyiqa's weights. Raises UserError when the file is another one's."""
+    """The network with pyiqa's weights. Raises UserError when the file holds others."""
     import pickle
 
     import torch

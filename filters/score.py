@@ -15,7 +15,6 @@ from datapipe.stage import Resources
 from filters.aesthetic import AestheticScorer
 from filters.head_pose import PoseEstimator
 
-# Decimals that are stored: what every machine and both devices agree on, finer than any threshold.
 _DECIMALS = {
     "sharpness": 4,
     "sharpness_ratio": 4,
@@ -26,6 +25,8 @@ _DECIMALS = {
     "measured_roll": 2,
     "face_size": 1,
 }
+"""Decimals that are stored: what every machine and both devices agree on, finer than any threshold.
+"""
 _EMBEDDING_DECIMALS = 5
 
 
@@ -62,7 +63,7 @@ class Score:
             self.pose.setup()
 
     def labels(self) -> dict[str, str]:
-        """Which judges measured, as the columns of the tables say it. Known before `setup`."""
+        """The judges that measure, as the columns of the tables name them; known before `setup`."""
         return {
             "aesthetic_scorer": self.aesthetic.name,
             "recogniser": self.faces.recogniser,
@@ -70,7 +71,7 @@ class Score:
         }
 
     def provenance(self) -> dict[str, object]:
-        """Every model that measures, by file hash. Known before `setup`. Raises UserError."""
+        """Every model that measures, by file hash; known before `setup`. Raises UserError."""
         return {
             "faces": self.faces.provenance(),
             "aesthetic": self.aesthetic.provenance(),
@@ -78,7 +79,11 @@ class Score:
         }
 
     def __call__(self, sample: Sample) -> Sample:
-        """Raises DamagedCandidate, FileNotFoundError, and ValueError where there is none."""
+        """The sample with every score.
+
+        Raises DamagedCandidate and FileNotFoundError where its candidate cannot be read, ValueError
+        where it names none.
+        """
         if sample.candidate is None:
             raise ValueError(f"{sample.key} has no stored candidate to score")
         stored = self.store.read(sample.candidate)
@@ -111,7 +116,7 @@ def measure(
     aesthetic: AestheticScorer,
     pose: PoseEstimator | None = None,
 ) -> list[Measured]:
-    """What each picture gives by itself; the arguments are set up already."""
+    """What each picture gives by itself; the models are set up already."""
 
     def one(image: Image, face: Face | None, beauty: float | None) -> Measured:
         if face is None:

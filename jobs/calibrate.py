@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datapipe.faces.base import FaceAnalyzer
     from datapipe.files import Folder
     from filters.calibrate.people import Drawn, Told
-    from filters.calibrate.result import Result
+    from filters.calibrate.result import Calibration
     from filters.rules import Rules
     from lora_engine.pairs import PairsFolder
 
@@ -214,7 +214,7 @@ def _workers(settings: CalibrateSettings) -> int:
     return settings.workers or (cores() if settings.device == "cpu" else 1)
 
 
-def _report(settings: CalibrateSettings, result: Result) -> None:
+def _report(settings: CalibrateSettings, result: Calibration) -> None:
     if settings.json:
         import json
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from filters.calibrate.intervals import Floats, Ints
 from filters.rules import PROFILE
 
 SIGMAS = 3.0
-"""How far from the middle a normal distribution's views still pass: all but one in 370 or 740."""
+"""How far from the middle a normal distribution's views still pass: all but one in 370, or in 740
+where one side alone fails."""
 _MAD = 1.4826
 """Sigma of a normal distribution over its median absolute deviation."""
 _QUARTILE = 0.6745
@@ -20,6 +21,7 @@ _QUARTILE = 0.6745
 LEAST_VIEWS = 20
 """Under so many views at a |yaw| its bound is not looked at."""
 _SMALLEST = 1e-4
+"""Sharpness below which a logarithm would say more than was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """By |yaw|; the rule takes the widest. None where too few views were measured."""
+    """The bounds of each |yaw|; a rule takes the widest, and is None where there are none."""
 
     pose: tuple[Bound, ...] = ()
     """Median error outwards (at 0: to image right) and the tolerance it asks for, degrees."""
@@ -47,28 +49,31 @@ class Bounds:
 
     @property
     def tolerance(self) -> float | None:
-        """Degrees, up to a half."""
+        """The widest pose tolerance, rounded up to half a degree."""
         found = [bound.bound for bound in self.pose]
         return max(1.0, math.ceil(2 * max(found)) / 2) if found else None
 
     @property
     def profile_minimum(self) -> float | None:
+        """The least |yaw| of a profile, rounded down to half a degree."""
         return None if self.profile is None else math.floor(2 * self.profile.bound) / 2
 
     @property
     def least_sharpness(self) -> float | None:
+        """The lowest floor of all yaws."""
         return _lowest(self.sharpness)
 
     @property
     def least_ratio(self) -> float | None:
+        """The lowest floor of all yaws."""
         return _lowest(self.ratio)
 
 
-def bounds(yaw: Any, scores: Mapping[str, Any]) -> Bounds:
-    """From the scores of views; `yaw` is the one asked for.
+def bounds(yaw: Ints, scores: Mapping[str, Floats]) -> Bounds:
+    """The bounds that views of a yaw asked for [V] hold to by their scores [V].
 
-    `scores` holds the columns `measured_yaw`, `sharpness` and `sharpness_ratio` of the views table
-    as floats, NaN where a score could not be measured.
+    `scores` has the columns `measured_yaw`, `sharpness` and `sharpness_ratio` of the views table,
+    NaN where a score could not be measured.
     """
     angle, side = np.abs(yaw), np.where(yaw < 0, -1, 1)
     outwards = scores["measured_yaw"] * side
@@ -91,20 +96,20 @@ def bounds(yaw: Any, scores: Mapping[str, Any]) -> Bounds:
     return Bounds(tuple(pose), profile, tuple(sharp), tuple(ratio))
 
 
-def _around(yaw: int, errors: Any) -> Bound:
+def _around(yaw: int, errors: Floats) -> Bound:
     """Around zero, as the rule is: a bias costs tolerance. Up to half the views may be wrong."""
     middle = float(np.median(errors))
     bound = abs(middle) + SIGMAS * _spread(errors)
     return Bound(yaw, len(errors), middle, bound, float(np.mean(np.abs(errors) <= bound)))
 
 
-def _least(yaw: int, values: Any, spread: float) -> Bound:
+def _least(yaw: int, values: Floats, spread: float) -> Bound:
     middle = float(np.median(values))
     bound = middle - SIGMAS * spread
     return Bound(yaw, len(values), middle, bound, float(np.mean(values >= bound)))
 
 
-def _least_of_ratio(yaw: int, values: Any) -> Bound:
+def _least_of_ratio(yaw: int, values: Floats) -> Bound:
     """On a logarithmic scale, by the lower half alone: the upper one is longer."""
     logs = np.log(np.maximum(values, _SMALLEST))
     lower, middle = np.quantile(logs, [0.25, 0.5])
@@ -112,11 +117,11 @@ def _least_of_ratio(yaw: int, values: Any) -> Bound:
     return Bound(yaw, len(values), math.exp(found.median), math.exp(found.bound), found.passing)
 
 
-def _spread(values: Any) -> float:
+def _spread(values: Floats) -> float:
     return _MAD * float(np.median(np.abs(values - np.median(values))))
 
 
-def _known(values: Any) -> Any:
+def _known(values: Floats) -> Floats:
     return values[np.isfinite(values)]
 
 

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
+from filters.calibrate.intervals import Floats, Ints
+
+Bools = NDArray[np.bool_]
 DECIMALS = 4
-"""Of a cosine, as scores are stored and rules compare."""
+"""Decimals of a cosine, as scores are stored and rules compare."""
 
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
     """References and views of some identities, as one recogniser embeds them."""
 
-    references: Any
+    references: NDArray[np.float32]
     """Unit rows [N, D]."""
-    owner: Any
-    """For each view the row of its reference; int."""
-    yaw: Any
-    """For each view the yaw asked for, degrees."""
-    views: Any
+    owner: Ints
+    """For each view the row of its reference [V]."""
+    yaw: Ints
+    """For each view the yaw asked for, degrees [V]."""
+    views: NDArray[np.float32]
     """Unit rows [V, D]."""
     reference_yaw: int | None = None
     """The yaw at which an identity's view is its reference itself; such a pair says nothing."""
@@ -33,17 +36,18 @@ class Embedded:
 class People:
     """Which references may show one person."""
 
-    label: Any
-    """For each reference the number of its group, all of whom look alike; int."""
-    alike: Any
-    """[N, N] bool: pairs that are not compared as two people; also each with itself."""
+    label: Ints
+    """For each reference the number of its group, all of whom look alike [N]."""
+    alike: Bools
+    """Pairs that are not compared as two people, each reference with itself too [N, N]."""
 
     @property
     def groups(self) -> int:
+        """How many groups there are."""
         return int(self.label.max(initial=-1)) + 1
 
 
-def people(references: Any, same_person: float) -> People:
+def people(references: NDArray[np.float32], same_person: float) -> People:
     """References (unit rows) from a cosine of `same_person` on may show one person.
 
     Groups are those of complete linkage: every two of a group are alike, so that a chain of
@@ -70,33 +74,33 @@ class Comparisons:
     yaw: int
     """|yaw|, degrees."""
     groups: int
-    """Of people, in the whole sample."""
-    genuine: Any
-    """Of each view with its own reference [G]."""
-    genuine_person: Any
+    """Groups of people in the whole sample."""
+    genuine: Floats
+    """Cosines of each view with its own reference [G]."""
+    genuine_person: Ints
     """Group of the identity [G]."""
-    impostor: Any
-    """Of each view with every other person's reference [I]."""
-    reference_person: Any
+    impostor: Floats
+    """Cosines of each view with every other person's reference [I]."""
+    reference_person: Ints
     """Group of the reference's identity [I]."""
-    view_person: Any
+    view_person: Ints
     """Group of the view's identity [I]."""
-    alike: Any
+    alike: Floats
     """Cosines that were left out, because the references look alike."""
 
     @property
     def people(self) -> int:
-        """Groups with a view to compare."""
+        """How many groups have a view to compare."""
         return len(np.unique(self.view_person))
 
 
 def comparisons(embedded: Embedded, who: People) -> list[Comparisons]:
-    """By rising |yaw|."""
+    """The comparisons at each |yaw|, rising."""
     angles = np.abs(embedded.yaw)
     return [_at(int(angle), angles == angle, embedded, who) for angle in np.unique(angles)]
 
 
-def _at(angle: int, chosen: Any, embedded: Embedded, who: People) -> Comparisons:
+def _at(angle: int, chosen: Bools, embedded: Embedded, who: People) -> Comparisons:
     owner = embedded.owner[chosen]
     cosine = embedded.references.astype(float) @ embedded.views[chosen].astype(float).T
     cosine = np.round(cosine, DECIMALS)

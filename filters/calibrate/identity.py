@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from filters.calibrate.comparisons import DECIMALS, Comparisons
+from filters.calibrate.comparisons import DECIMALS, Bools, Comparisons
 from filters.calibrate.intervals import (
     LEAST_PEOPLE,
+    Floats,
     Share,
     crossed_share,
     interval,
@@ -19,22 +20,23 @@ from filters.calibrate.intervals import (
 )
 
 STEP = 10.0**-DECIMALS
+"""Between two thresholds that differ."""
 
 Asked = Literal["asked", "no_power", "too_few", "beyond"]
-"""What the rules do at a |yaw|: identity is asked; or not, for what was measured there, for too few
-people there, or because it is not asked at a smaller |yaw|."""
+"""Whether the rules ask for identity at a |yaw|; or why not: for what was measured there, for too
+few people there, or because identity is not asked at a smaller |yaw|."""
 
 
 @dataclass(frozen=True, slots=True)
 class YawIdentity:
-    """What the recogniser can do at one |yaw|. None: there is nothing to tell it from."""
+    """What the recogniser can do at one |yaw|; None where there is nothing to tell it from."""
 
     yaw: int
     people: int
     genuine: int
     impostors: int
     alike: int
-    """Comparisons that were left out because the references look alike."""
+    """Comparisons that were left out, because the references look alike."""
     genuine_median: float | None
     genuine_5: float | None
     """5th percentile."""
@@ -43,23 +45,27 @@ class YawIdentity:
     auc: Share | None
     """How often a genuine cosine is above an impostor's."""
     threshold: float | None
-    """Least cosine."""
+    """Least cosine that passes."""
     threshold_low: float | None
     threshold_high: float | None
     """95 % interval of the threshold that has the wanted rate in the whole population."""
     far: Share | None
     """False-accept rate of `threshold`."""
     far_with_alike: float | None
-    """Were all that look alike different people."""
+    """The false-accept rate, were all that look alike different people."""
     tar: Share | None
     """True-accept rate of `threshold`."""
     asked: Asked
     why: str
-    """A sentence, where identity is not asked."""
+    """Why identity is not asked; "" where it is."""
 
 
 def calibrate(found: Sequence[Comparisons], far: float, least_tar: float) -> list[YawIdentity]:
-    """By rising |yaw|. Beyond the first |yaw| where identity is not asked, it is not asked."""
+    """What holds at each |yaw|, rising; `far` is the wanted false-accept rate.
+
+    Identity is asked as long as a share `least_tar` of genuine pairs passes. Beyond the first |yaw|
+    where it is not asked, it is not asked.
+    """
     out: list[YawIdentity] = []
     for one in found:
         ended = next((f"not asked at {past.yaw}°" for past in out if past.asked != "asked"), None)
@@ -124,8 +130,8 @@ def _asked(
     return ("beyond", ended) if ended else ("asked", "")
 
 
-def threshold_for(impostors: Any, far: float) -> float:
-    """The least threshold that at most the share `far` of sorted cosines reaches."""
+def threshold_for(impostors: Floats, far: float) -> float:
+    """The least threshold that at most the share `far` of the cosines, sorted, reaches."""
     reach = int(np.floor(far * len(impostors) + 1e-9))
     if reach >= len(impostors):
         return float(impostors[0])
@@ -133,13 +139,13 @@ def threshold_for(impostors: Any, far: float) -> float:
 
 
 def false_accepts(at: Comparisons, threshold: float) -> Share:
-    """Of impostor comparisons; each is of two people, who are in others too (a U-statistic)."""
+    """The false-accept rate: a U-statistic, as both people of a comparison are in others too."""
     hit = at.impostor >= threshold
     return crossed_share(_crossed(at, hit), _crossed(at, np.ones(len(hit))))
 
 
 def true_accepts(at: Comparisons, threshold: float) -> Share:
-    """Of genuine comparisons; both sides of a face are of one person."""
+    """The true-accept rate; both sides of a face are of one person."""
     hit = at.genuine >= threshold
     count = np.bincount(at.genuine_person, minlength=at.groups)
     hits = np.bincount(at.genuine_person, hit, minlength=at.groups)
@@ -161,14 +167,15 @@ def area(at: Comparisons) -> Share:
     return interval(total / (len(at.genuine) * all_impostors), without)
 
 
-def _above(values: Any, others: Any) -> Any:
-    """For each value, how many of the others are above it, ties half."""
+def _above(values: Floats, others: Floats) -> Floats:
+    """For each value, how many of the others are above it; ties count half."""
     ordered = np.sort(others)
-    under, upto = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
-    return len(others) - (under + upto) / 2
+    under, upto = np.searchsorted(ordered, values), np.searchsorted(ordered, values, "right")
+    above: Floats = len(others) - (under + upto) / 2
+    return above
 
 
-def _both(at: Comparisons) -> Any:
+def _both(at: Comparisons) -> Floats:
     """For each person, how often their genuine cosines are above impostor cosines they are in."""
     out = np.zeros(at.groups)
     sides = [(side, np.argsort(side, kind="stable")) for side in
@@ -186,7 +193,9 @@ def _both(at: Comparisons) -> Any:
     return out
 
 
-def _crossed(at: Comparisons, weight: Any) -> Any:
+def _crossed(at: Comparisons, weight: Floats | Bools) -> Floats:
     """For each person the weights of all impostor comparisons they are in, on either side."""
-    sides = (at.reference_person, at.view_person)
-    return sum(np.bincount(side, weight, minlength=at.groups) for side in sides)
+    out = np.zeros(at.groups)
+    for side in (at.reference_person, at.view_person):
+        out += np.bincount(side, weight, minlength=at.groups)
+    return out

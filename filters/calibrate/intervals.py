@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 CONFIDENCE = 0.95
+LEAST_PEOPLE = 20
+"""Under so many people the jackknife's variance is itself a guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +25,8 @@ class Share:
     high: float
 
 
-def share(hits: Any, count: Any) -> Share:
-    """Of all comparisons the share that hits; `hits` and `count` [G] per person.
+def share(hits: ArrayLike, count: ArrayLike) -> Share:
+    """The share of all comparisons that hit, from the hits and the comparisons [G] of each person.
 
     Every comparison counts with the one person it belongs to.
     """
@@ -30,19 +34,19 @@ def share(hits: Any, count: Any) -> Share:
     return _jackknifed(hits.sum(), count.sum(), hits, count)
 
 
-def crossed_share(hits: Any, count: Any) -> Share:
+def crossed_share(hits: ArrayLike, count: ArrayLike) -> Share:
     """The same where every comparison counts with each of the two people that it compares."""
     hits, count = np.asarray(hits, float), np.asarray(count, float)
     return _jackknifed(hits.sum() / 2, count.sum() / 2, hits, count)
 
 
-def _jackknifed(hits: float, count: float, own_hits: Any, own_count: Any) -> Share:
+def _jackknifed(hits: float, count: float, own_hits: Floats, own_count: Floats) -> Share:
     left = count - own_count
     without = (hits - own_hits)[left > 0] / left[left > 0]
     return interval(float(hits / count), without)
 
 
-def interval(value: float, without: Any) -> Share:
+def interval(value: float, without: Floats) -> Share:
     """The interval of a share from its values without each person in turn (delete-one jackknife).
 
     Korn and Graubard (Survey Methodology 24, 1998): Clopper-Pearson's interval of as many
@@ -60,10 +64,6 @@ def interval(value: float, without: Any) -> Share:
     low = float(stats.beta.ppf(tail, hits, trials - hits + 1)) if hits > 0 else 0.0
     high = float(stats.beta.ppf(1 - tail, hits + 1, trials - hits)) if hits < trials else 1.0
     return Share(value, min(low, value), max(high, value))
-
-
-LEAST_PEOPLE = 20
-"""Under so many people the jackknife's variance is itself a guess."""
 
 
 def people_needed(far: float) -> int:

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from datapipe.concurrent import in_processes
 from datapipe.errors import UserError
@@ -20,6 +20,7 @@ from datapipe.run.info import load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate
 from datapipe.run.tables import one_scoring, tables
 from filters.calibrate.comparisons import Embedded
+from filters.calibrate.intervals import Ints
 from filters.score import subject
 
 Pictures = Mapping[int, bytes]
@@ -27,6 +28,7 @@ Pictures = Mapping[int, bytes]
 Vectors = Mapping[int, Floats]
 """Embeddings of one person by yaw, without the pictures in which no face was found."""
 Told = Callable[[Counter[str], int | None], None]
+"""Told how many people have been embedded, of how many."""
 COLUMNS = ("measured_yaw", "sharpness", "sharpness_ratio")
 
 _DRAWN = """
@@ -38,6 +40,16 @@ WHERE len(embedding) > 0 ORDER BY md5(concat(key, ' ', identity)), key, identity
 
 
 @dataclass(frozen=True, eq=False)
+class StoredScores:
+    """What a run has measured of the views of the people that were drawn."""
+
+    yaw: Ints
+    """The yaw asked for [V]."""
+    columns: Mapping[str, NDArray[np.float64]]
+    """`COLUMNS` of these views [V], NaN where a score could not be measured."""
+
+
+@dataclass(frozen=True, eq=False)
 class Drawn:
     """What was drawn, and what was measured of it."""
 
@@ -46,14 +58,12 @@ class Drawn:
     """Identities that could not be compared: no candidate, or no face in the reference."""
     rendered: bool
     """Whether all are virtual, so that their names say who they are."""
-    yaw: Any = None
-    """For each stored view the yaw asked for; None where no scores are stored."""
-    scores: Mapping[str, Any] | None = None
-    """`COLUMNS` of these views."""
+    scores: StoredScores | None = None
+    """The scores that are stored of their views; None where none are."""
 
 
 def from_run(run: Folder, faces: FaceAnalyzer, count: int, workers: int, told: Told) -> Drawn:
-    """The same identities each time: those whose key and number have the smallest hashes.
+    """Draw identities of a run: the same each time, whose key and number have the smallest hashes.
 
     References are compared as the run's tables have them; views are embedded from the candidates.
     Raises UserError where there are none.
@@ -82,17 +92,17 @@ def from_run(run: Folder, faces: FaceAnalyzer, count: int, workers: int, told: T
     if not kept:
         raise UserError(f"{run.url} holds no candidates with faces to compare")
     embedded = _together(_units(references[kept]), [found[row] for row in kept], None)
-    scores = {name: _floats(views[name]) for name in COLUMNS}
-    yaw = views["yaw"].to_numpy()
-    return Drawn(embedded, len(people) - len(kept), False, yaw, scores)
+    columns = {name: _floats(views[name]) for name in COLUMNS}
+    scores = StoredScores(views["yaw"].to_numpy().astype(np.intp), columns)
+    return Drawn(embedded, len(people) - len(kept), False, scores)
 
 
 def from_pictures(
     people: Iterable[Pictures], count: int, faces: FaceAnalyzer, workers: int, told: Told
 ) -> Drawn | None:
-    """Of `count` people whose frontal frame, at yaw 0, is the reference; None where no one has one.
+    """Take `count` people whose picture at yaw 0 is the reference; None where no one has one.
 
-    Whether they are virtual is for the caller to say.
+    Whether they are virtual is for the caller to say. Raises UserError, which concerns all of them.
     """
     found = _embedded(people, count, faces, workers, told)
     kept = [vectors for vectors in found if 0 in vectors]
@@ -102,7 +112,7 @@ def from_pictures(
     return Drawn(_together(references, kept, 0), len(found) - len(kept), rendered=False)
 
 
-def _together(references: Any, found: list[Vectors], reference_yaw: int | None) -> Embedded:
+def _together(references: Floats, found: list[Vectors], reference_yaw: int | None) -> Embedded:
     views = [
         (owner, yaw, vector)
         for owner, vectors in enumerate(found)
@@ -117,7 +127,7 @@ def _together(references: Any, found: list[Vectors], reference_yaw: int | None) 
 def _embedded(
     people: Iterable[Pictures], count: int, faces: FaceAnalyzer, workers: int, told: Told
 ) -> list[Vectors]:
-    """The embeddings of everyone, in order. Raises UserError, which concerns the whole."""
+    """The embeddings of everyone, in order. Raises UserError, which concerns all of them."""
     out: list[Vectors] = []
     for vectors in in_processes(partial(_started, faces), people, min(workers, count)):
         out.append(vectors)
@@ -131,7 +141,7 @@ def _started(faces: FaceAnalyzer) -> Callable[[Pictures], Vectors]:
 
 
 def embed(faces: FaceAnalyzer, pictures: Pictures) -> Vectors:
-    """Of the face that the line would score; `faces` has been set up."""
+    """The embedding at each yaw of the face that the line would score; `faces` has been set up."""
     images = {yaw: decode_jpeg(data) for yaw, data in pictures.items()}
     found = faces.find(list(images.values()))
     out = {}
@@ -142,9 +152,11 @@ def embed(faces: FaceAnalyzer, pictures: Pictures) -> Vectors:
     return out
 
 
-def _units(vectors: Any) -> Any:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+def _units(vectors: Floats) -> Floats:
+    units: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return units
 
 
-def _floats(column: pa.ChunkedArray) -> Any:
-    return column.to_numpy(zero_copy_only=False).astype(float)
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    floats: NDArray[np.float64] = column.to_numpy(zero_copy_only=False).astype(float)
+    return floats

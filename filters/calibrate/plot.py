@@ -10,14 +10,15 @@ import numpy as np
 
 from filters.calibrate.comparisons import Comparisons
 from filters.calibrate.identity import YawIdentity
-from filters.calibrate.result import Result
+from filters.calibrate.intervals import Floats
+from filters.calibrate.result import Calibration
 
 _SIZE = (11.0, 4.6)
-"""Inches."""
+"""Of the picture, inches."""
 _GENUINE, _IMPOSTOR, _RULE = "#1b7837", "#b2182b", "#222222"
 
 
-def draw(result: Result, found: Sequence[Comparisons], suffix: str) -> bytes:
+def draw(result: Calibration, found: Sequence[Comparisons], suffix: str) -> bytes:
     """A `.png` or `.svg`; the same bytes for the same numbers and matplotlib."""
     import matplotlib as mpl
 
@@ -36,7 +37,7 @@ def draw(result: Result, found: Sequence[Comparisons], suffix: str) -> bytes:
     return file.getvalue()
 
 
-def _roc(axes: Any, result: Result, found: Sequence[Comparisons], colours: Any) -> None:
+def _roc(axes: Any, result: Calibration, found: Sequence[Comparisons], colours: Any) -> None:
     least = 1.0
     for index, (one, at) in enumerate(zip(result.identity, found, strict=True)):
         if not len(at.genuine) or not len(at.impostor):
@@ -70,23 +71,24 @@ def _roc(axes: Any, result: Result, found: Sequence[Comparisons], colours: Any) 
     axes.legend(loc="lower right")
 
 
-def roc(at: Comparisons) -> tuple[Any, Any]:
+def roc(at: Comparisons) -> tuple[Floats, Floats]:
     """False- and true-accept rates of every threshold that changes one, rising, from 0 to 1."""
     steps = np.unique(np.concatenate([at.genuine, _thinned(at.impostor)]))[::-1]
-    rates = []
-    for cosines in (at.impostor, at.genuine):
-        ordered = np.sort(cosines)
-        rates.append(1 - np.searchsorted(ordered, steps, "left") / len(ordered))
-    return tuple(np.concatenate([[0.0], rate]) for rate in rates)  # type: ignore[return-value]
+
+    def rates(cosines: Floats) -> Floats:
+        reached = 1 - np.searchsorted(np.sort(cosines), steps, "left") / len(cosines)
+        return np.concatenate([[0.0], reached])
+
+    return rates(at.impostor), rates(at.genuine)
 
 
-def _thinned(cosines: Any, most: int = 4000) -> Any:
+def _thinned(cosines: Floats, most: int = 4000) -> Floats:
     """The largest, and quantiles of the rest: a curve needs no million points."""
     ordered = np.sort(cosines)
     return np.concatenate([ordered[-most:], np.quantile(ordered, np.linspace(0, 1, most))])
 
 
-def _cosines(axes: Any, result: Result, found: Sequence[Comparisons]) -> None:
+def _cosines(axes: Any, result: Calibration, found: Sequence[Comparisons]) -> None:
     yaws = [one.yaw for one in result.identity]
     for values, colour, name in (
         ([at.genuine for at in found], _GENUINE, "genuine: 5 to 95 %, median"),
@@ -126,5 +128,6 @@ def _thresholds(axes: Any, found: Sequence[YawIdentity], far: float) -> None:
         axes.plot(*zip(*curve, strict=True), color=_RULE, linewidth=1)
 
 
-def _either_side(value: float, low: float, high: float) -> Any:
+def _either_side(value: float, low: float, high: float) -> list[list[float]]:
+    """An interval as matplotlib wants it."""
     return [[value - low], [high - value]]

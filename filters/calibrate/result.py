@@ -21,35 +21,40 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Result:
-    """Everything that is reported."""
+class Calibration:
+    """Everything that a calibration reports."""
 
     recogniser: str
     faces: Mapping[str, object]
     """Provenance of the face models."""
     far: float
+    """The false-accept rate that was wanted."""
     least_tar: float
+    """The share of genuine pairs that must pass where identity is asked."""
     same_person: float
+    """The cosine of references from which they were not taken for two people."""
     identities: int
-    """That were compared."""
+    """Identities that were compared."""
     lost: int
-    """Drawn, but without candidate or without a face."""
+    """Identities that were drawn, but have no candidate or no face."""
     groups: int
-    """Of identities that look like one person; as many as identities if none do."""
+    """Groups of identities that look like one person; as many as identities if none do."""
     identity: Sequence[YawIdentity]
     bounds: Bounds
     base: Rules
+    """The rules that were calibrated."""
     rules: Rules | None
+    """The same with the thresholds that were found; None where none can be given."""
     problem: str
-    """Why there are no rules."""
+    """Why there are no rules; "" where there are."""
     given: Mapping[str, Any] | None
     """By dotted key what --rules says itself, where identity alone was calibrated; else None."""
 
     def written(self) -> dict[str, Any]:
-        """The settings of the rules file.
+        """The settings for the rules file.
 
-        Where there were no scores, those of identity and what --rules says: the other `rules` are
-        the package's, made to fit the yaws of the pairs, which are not those of a run.
+        Where there were no scores these are the ones of identity, and what --rules says: the other
+        `rules` are the package's, made to fit the yaws of the pairs, which are not a run's.
         """
         found = settings(self.rules) if self.rules is not None else {}
         if self.given is None:
@@ -98,23 +103,25 @@ def conclude(
     far: float,
     least_tar: float,
     same_person: float | None,
-) -> tuple[Result, list[Comparisons]]:
-    """Compare everyone with everyone; the comparisons are for the plot.
+) -> tuple[Calibration, list[Comparisons]]:
+    """Compare everyone with everyone; returns the comparisons too, for the plot.
 
-    `given` is what --rules says itself, by dotted key.
+    `given` is what --rules says itself, by dotted key; `same_person` None is the threshold of the
+    rules at yaw 0, and for virtual people none.
     """
     if same_person is None:
         same_person = 1.0 if drawn.rendered else base.identity.threshold(0)
     who = people(drawn.embedded.references, same_person)
     found = comparisons(drawn.embedded, who)
     identity = calibrate(found, far, least_tar)
-    by = Bounds() if drawn.scores is None else bounds(drawn.yaw, drawn.scores)
+    stored = drawn.scores
+    by = Bounds() if stored is None else bounds(stored.yaw, stored.columns)
     rules, problem = None, ""
     try:
         rules = calibrated(base, faces.recogniser, identity, by)
     except ValueError as wrong:
         problem = str(wrong)
-    result = Result(
+    result = Calibration(
         recogniser=faces.recogniser,
         faces=faces.provenance(),
         far=far,
@@ -133,7 +140,7 @@ def conclude(
     return result, found
 
 
-def rules_file(result: Result) -> str:
+def rules_file(result: Calibration) -> str:
     """The rules with what they were found from, as comments."""
     lines = [
         f"harmoview calibrate: {result.identities} identities, {result.recogniser}, false-accept "

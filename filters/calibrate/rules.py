@@ -49,13 +49,13 @@ def calibrated(base: Rules, recogniser: str, found: Sequence[YawIdentity], by: B
 
 
 def tolerance(base: Rules, by: Bounds) -> float | None:
-    """As measured, but no wider than half the spacing of the yaws."""
+    """The tolerance as measured, but no wider than half the spacing of the yaws."""
     found = by.tolerance
     return None if found is None else min(found, 45.0, half_spacing(base.yaws))
 
 
 def profile_minimum(base: Rules, by: Bounds) -> float | None:
-    """As measured, but so high that a neighbouring yaw does not pass as 90."""
+    """The least |yaw| as measured, but so high that a neighbouring yaw does not pass as 90."""
     found = by.profile_minimum
     if found is None:
         return None

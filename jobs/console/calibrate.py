@@ -6,11 +6,11 @@ from rich.table import Table
 
 from filters.calibrate.bounds import Bound
 from filters.calibrate.intervals import Share
-from filters.calibrate.result import Result
+from filters.calibrate.result import Calibration
 from jobs.console.output import new_table, number, numbers, screen, text
 
 
-def print_calibration(result: Result) -> None:
+def print_calibration(result: Calibration) -> None:
     """Print every table that has rows, with what to know of the first two below them."""
     console = screen()
     for table in (_cosines(result), _thresholds(result)):
@@ -22,7 +22,7 @@ def print_calibration(result: Result) -> None:
             console.print(table)
 
 
-def _cosines(result: Result) -> Table:
+def _cosines(result: Calibration) -> Table:
     columns = ("people", "genuine", "impostor", "genuine 50 %", "impostor 99 %", "AUC")
     table = new_table(f"Comparisons by {result.recogniser}", "|yaw|", *columns)
     for one in result.identity:
@@ -36,7 +36,7 @@ def _cosines(result: Result) -> Table:
     return table
 
 
-def _thresholds(result: Result) -> Table:
+def _thresholds(result: Calibration) -> Table:
     title = f"Thresholds for a false-accept rate (FAR) of {100 * result.far:g} %"
     columns = ("cosine", "FAR %", "TAR %", "identity is")
     table = new_table(title, "|yaw|", *columns, words=("identity is",))
@@ -54,7 +54,7 @@ def _thresholds(result: Result) -> Table:
     return table
 
 
-def _notes(result: Result) -> list[str]:
+def _notes(result: Calibration) -> list[str]:
     lines = ["In brackets: 95 % intervals for people who were not drawn."]
     lines += [f"{one.yaw}°: not asked: {one.why}." for one in result.identity if one.why]
     if result.lost:
@@ -69,7 +69,7 @@ def _notes(result: Result) -> list[str]:
     return lines
 
 
-def _bounds(result: Result) -> Table:
+def _bounds(result: Calibration) -> Table:
     by, columns = result.bounds, ("yaw error", "asks for", "within", "sharpness", "floor", "ratio")
     table = new_table("Pose and sharpness of the views", "|yaw|", "views", *columns, "floor")
     at = {bound.yaw: bound for bound in (*by.pose, *([by.profile] if by.profile else []))}
@@ -100,7 +100,7 @@ def _floor(bound: Bound | None) -> tuple[str, str]:
     return ("–", "–") if bound is None else (f"{bound.median:.3f}", f"{bound.bound:.3f}")
 
 
-def _changed(result: Result) -> Table:
+def _changed(result: Calibration) -> Table:
     table = new_table("Rules", "rule", "before", "calibrated")
     for line in result.changed():
         table.add_row(*(text(line[name]) for name in ("key", "before", "after")))

@@ -8,7 +8,7 @@ import pytest
 
 from datapipe.faces.light import LightFaces
 from datapipe.record import YAWS
-from filters.calibrate.people import Drawn
+from filters.calibrate.people import Drawn, StoredScores
 from filters.calibrate.plot import draw, roc
 from filters.calibrate.result import conclude, rules_file
 from filters.rules_file import given as rules_given
@@ -29,12 +29,13 @@ def concluded(same_person=1.0, far=0.05, base=BASE, given=None, scored=True):
         yaw=np.concatenate([near.yaw, 2 * far_off.yaw]),
         views=np.concatenate([near.views, far_off.views]),
     )
-    scores = {
+    columns = {
         "measured_yaw": embedded.yaw + np.tile([-2.0, 0.0, 1.0], 40),
         "sharpness": np.full(120, 0.3),
         "sharpness_ratio": np.full(120, 1.0),
     }
-    drawn = Drawn(embedded, 2, False, *((embedded.yaw, scores) if scored else ()))
+    scores = StoredScores(embedded.yaw, columns) if scored else None
+    drawn = Drawn(embedded, 2, False, scores)
     return conclude(
         drawn,
         base,
