@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def losses_of(options: argparse.Namespace, name: str, settings: list[str]) -> dict[str, float]:
-    """Train one variant; its validation after the last step. Raises SystemExit where it fails."""
+    """Train one variant; returns its last losses. Raises SystemExit where it fails."""
     out = options.out / "".join(c if c.isalnum() else "-" for c in name)
     shutil.rmtree(out, ignore_errors=True)
     vit = [] if "--vit" in settings else ["--vit", options.vit]

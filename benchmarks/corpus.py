@@ -109,13 +109,13 @@ FORMS: dict[str, Callable[[Path, int], str]] = {
 
 
 def resident(field: str) -> int:
-    """VmRSS (now) or VmHWM (peak) in bytes, by Linux."""
+    """Bytes that Linux counts as VmRSS (now) or VmHWM (at most)."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition(f"{field}:")[2].split()[0]) * 1024
 
 
 def measure(urls: tuple[str, str]) -> Cost:
-    """Of listing the second corpus, after the first has warmed up the process."""
+    """The cost of listing the second corpus, after the first has warmed up the process."""
     tiny, url = urls
     list(corpus(tiny))
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at what is used now

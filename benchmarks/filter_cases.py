@@ -43,10 +43,10 @@ class Person:
     """Someone's reference picture."""
 
     group: str
-    """Where it comes from: people of one group are compared with each other."""
+    """Where the picture comes from: people of one group are compared with each other."""
     name: str
     who: str
-    """Two pictures of one person share it."""
+    """The person's own name, which several pictures may share."""
     sex: str
     reference: Image
 
@@ -93,9 +93,9 @@ class Case:
     person: Person
     reference: Measured
     views: dict[int, Measured]
-    """By yaw, on the grid."""
+    """What was measured of each view, by yaw on the grid."""
     faulty: dict[str, dict[int, Measured]]
-    """By fault and yaw, at the default yaws."""
+    """The same of spoilt views, by fault and yaw, at the default yaws."""
 
     def scores(self, yaw: int) -> Scores:
         return self.views[yaw].against(self.reference)

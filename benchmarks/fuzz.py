@@ -21,18 +21,18 @@ from tests.datapipe.fuzz_line import Watched, fuzz
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How much, and of which."""
+class FuzzBenchmark:
+    """What goes through the line."""
 
     videos: int = 2000
     tars: int = 500
     seed: int = 0
     request_seconds: float = 10.0
-    """After which a decoding process is killed; it gets two tries."""
+    """Seconds after which a decoding process is killed; it gets two tries."""
 
 
 def main() -> int:
-    settings = tyro.cli(Settings)
+    settings = tyro.cli(FuzzBenchmark)
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="harmoview-fuzz-") as folder:
         seen = fuzz(
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def report(seen: Watched) -> list[str]:
-    """The figures."""
+    """The figures, a line each."""
     seconds = seen.seconds()
     lines = [
         f"{len(seen.mutations)} videos, {len(seen.tars)} tars: {len(seen.rows)} rows",

@@ -25,24 +25,24 @@ from datapipe.record import Sample, Source
 from datapipe.stage import Resources
 
 Spans = Mapping[str, Sequence[tuple[float, float]]]
-"""By GPU worker, when each of its samples was on the GPU, in order; seconds since the epoch."""
+"""When each sample of each GPU worker was on the GPU, in order; seconds since the epoch."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class GpusBenchmark:
     """The size of the cluster and of the work."""
 
     nodes: int = 4
     gpus: int = 8
-    """Of a node."""
+    """GPUs of a node."""
     cpus: int = 2
-    """Of a node: each is a worker for the stages before and after."""
+    """CPUs of a node: each is a worker for the stages before and after."""
     seconds: float = 1.0
-    """Of a sample on its GPU."""
+    """Seconds of a sample on its GPU."""
     rounds: int = 60
     """Samples for each GPU."""
     warm: int = 5
-    """Of them, before the measurement begins."""
+    """How many of them pass before the measurement begins."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Sleeper:
     resources = Resources(num_gpus=1.0, threads=3)
 
     def __init__(self, log: Path, seconds: float, workers: int, around: float = 0.02) -> None:
-        """`around`: seconds of preparing a reference, and of storing the views."""
+        """`around` are the seconds of preparing a reference, and of storing the views."""
         self.log, self.seconds, self.workers, self.around = log, seconds, workers, around
 
     def setup(self) -> None:
@@ -105,7 +105,7 @@ class Sleeper:
 
 
 def read_spans(log: Path) -> Spans:
-    """What the workers wrote."""
+    """Read what the workers wrote."""
     texts = {file.name: file.read_text().splitlines() for file in log.iterdir()}
     return {
         name: sorted((float(b), float(e)) for b, e in (line.split() for line in lines))
@@ -113,8 +113,11 @@ def read_spans(log: Path) -> Spans:
     }
 
 
-def report(spans: Spans, settings: Settings) -> str:
-    """Throughput and gaps while every GPU is past its first samples and none has run out."""
+def report(spans: Spans, settings: GpusBenchmark) -> str:
+    """Throughput and gaps while every GPU is past its first samples and none has run out.
+
+    Raises RuntimeError where there was no such time.
+    """
     counts = sorted(len(found) for found in spans.values())
     if counts[0] <= settings.warm:
         raise RuntimeError(f"a GPU got less than the warm-up; samples of each: {counts}")
@@ -140,7 +143,7 @@ def report(spans: Spans, settings: Settings) -> str:
     )
 
 
-def main(settings: Settings) -> None:
+def main(settings: GpusBenchmark) -> None:
     """Start the cluster, run, report, end the cluster."""
     import ray
     from ray.cluster_utils import Cluster
@@ -166,4 +169,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main(tyro.cli(GpusBenchmark))

@@ -28,7 +28,7 @@ CHUNK = 50_000
 
 
 @dataclass(frozen=True)
-class Settings:
+class IdentitiesBenchmark:
     """Find the pairs of one person, and compare with an exact search of some rows."""
 
     count: int = 1_000_000
@@ -39,7 +39,7 @@ class Settings:
     seed: int = 0
 
 
-def embeddings(path: Path, settings: Settings, rng: np.random.Generator) -> Any:
+def embeddings(path: Path, settings: IdentitiesBenchmark, rng: np.random.Generator) -> Any:
     """Unit vectors in a file, the people shuffled."""
     count, width = settings.count, settings.width
     videos = np.minimum(rng.zipf(2.5, count), 1000)
@@ -79,7 +79,7 @@ class Clock:
 
 
 def main() -> None:
-    settings = tyro.cli(Settings)
+    settings = tyro.cli(IdentitiesBenchmark)
     rng = np.random.default_rng(settings.seed)
     rows = np.sort(rng.choice(settings.count, settings.checked, replace=False))
     with tempfile.TemporaryDirectory() as folder:

@@ -31,17 +31,17 @@ SPAWN = multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How many kills of each kind, and of what."""
+class KillsBenchmark:
+    """How many processes are killed, of each kind."""
 
     drivers: int = 120
-    """Of the line in one process."""
+    """Kills of a driver that runs the line in one process."""
     ray_drivers: int = 10
-    """Of the line on Ray."""
+    """Kills of a driver that runs the line on Ray."""
     workers: int = 60
     nodes: int = 20
     samples: int = 300
-    """Of one run; when it is done, the next begins in an empty folder."""
+    """Samples of a run; when it is done, the next begins in an empty folder."""
     seed: int = 0
 
 
@@ -110,7 +110,7 @@ def _lines(path: Path) -> int:
 class Campaign:
     """Runs that are killed until there were enough kills; each is compared when it is done."""
 
-    def __init__(self, root: Path, settings: Settings) -> None:
+    def __init__(self, root: Path, settings: KillsBenchmark) -> None:
         self.settings = settings
         self.root = root
         self.draw = random.Random(settings.seed)
@@ -123,8 +123,11 @@ class Campaign:
         self.wanted = contents(root / "oracle" / "run")
 
     def until(self, kills: int, attempt: Callable[[Path, int], tuple[int, bool]]) -> Tally:
-        """`attempt` gets the run and the kills left, and says how many it made and whether the
-        run is done."""
+        """Make attempts until there were enough kills.
+
+        `attempt` gets the run and the kills left, and returns how many it made and whether the run
+        is done.
+        """
         tally = Tally()
         while tally.kills < kills:
             with tempfile.TemporaryDirectory(dir=self.root) as folder:
@@ -194,7 +197,7 @@ def _done(status: int | None) -> bool:
 
 
 def _end_session(session: int | None) -> None:
-    """What a killed driver's Ray has not ended yet; all of it was started by that driver."""
+    """End what a killed driver's Ray has not ended yet; all of it was started by that driver."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             found = int((process / "stat").read_text().rpartition(")")[2].split()[3])
@@ -204,8 +207,10 @@ def _end_session(session: int | None) -> None:
             continue
 
 
-def main(settings: Settings) -> None:
-    """Every kind in turn; one line of figures each."""
+def main(settings: KillsBenchmark) -> None:
+    """Kill every kind in turn, and print a line of figures for each. Raises SystemExit where a run
+    differs.
+    """
     with tempfile.TemporaryDirectory(prefix="harmoview-kills-") as folder:
         campaign = Campaign(Path(folder), settings)
         kinds: list[tuple[str, int, Callable[[Path, int], tuple[int, bool]]]] = [
@@ -235,4 +240,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main(tyro.cli(KillsBenchmark))

@@ -61,7 +61,7 @@ _T5 = {
 
 
 def chosen(size: Size | None, resolution: int | None) -> tuple[torch.device, Size, int]:
-    """Device, size and side; None: full at 512 on a GPU, tiny at 64 on a CPU."""
+    """Device, size and side; None is full at 512 on a GPU, tiny at 64 on a CPU."""
     gpu = torch.cuda.is_available()
     if not gpu:
         torch.set_num_threads(1)  # threads only get in each other's way on tiny matrices
@@ -70,7 +70,7 @@ def chosen(size: Size | None, resolution: int | None) -> tuple[torch.device, Siz
 
 
 def transformer(size: Size) -> Any:
-    """On torch's default device and dtype."""
+    """A transformer with random weights, on torch's default device and dtype."""
     return FluxTransformer2DModel(**_TRANSFORMER[size]).eval().requires_grad_(False)
 
 
@@ -104,7 +104,7 @@ def pipeline(size: Size) -> Any:
 
 
 def _tokenizer(length: int) -> PreTrainedTokenizerFast:
-    """A token a word; the text encoders' cost depends on the padded length alone."""
+    """A tokenizer with a token a word: the encoders cost what the padded length costs."""
     special = ["<pad>", "</s>", "<unk>", "<s>"]
     words = sorted({word for yaw in YAWS for word in prompt(yaw).split()})
     known = {word: i for i, word in enumerate([*special, *words])}
@@ -128,17 +128,17 @@ def embeddings(pipe: Any, length: int) -> PromptEmbeddings:
 
 @dataclass(frozen=True)
 class Flops:
-    """Of one view's forward pass, counted by torch on the meta device."""
+    """FLOPs of one view's forward pass, counted by torch on the meta device."""
 
     concatenated: float
     reference: float
-    """Pass 1 of the two-pass reference."""
+    """FLOPs of pass 1 of the two-pass reference."""
     two_pass: float
-    """Pass 2."""
+    """FLOPs of pass 2."""
 
 
 def count_flops(size: Size, resolution: int, text: int) -> Flops:
-    """Matrix multiplications and attention; nothing is computed."""
+    """Count matrix multiplications and attention; nothing is computed."""
     with torch.device("meta"):
         model = transformer(size)
     side, config = resolution // 16, model.config

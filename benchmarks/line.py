@@ -19,12 +19,12 @@ from datapipe.line.line import RayLine
 
 
 @dataclass(frozen=True)
-class Settings:
+class LineBenchmark:
     """How many samples."""
 
     samples: int = 20_000
     plain: int = 1_000
-    """Of them through the plain graph; 0: leave it out."""
+    """Samples through the plain graph; 0 leaves it out."""
 
 
 class Row:
@@ -78,7 +78,7 @@ def _memory() -> str:
     return f"driver peak {peak:.0f} MB, object store {used / 2**20:.1f} MB in use"
 
 
-def main(settings: Settings) -> None:
+def main(settings: LineBenchmark) -> None:
     """Run both, ours first, in one Ray session."""
     a = 1000 * ours(settings.samples) / settings.samples
     print(f"our line     {a:6.2f} ms per sample")
@@ -89,4 +89,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main(tyro.cli(LineBenchmark))

@@ -24,20 +24,20 @@ from lora_engine.flux.settings import TrainSettings
 
 
 @dataclass(frozen=True)
-class Settings:
+class LoraStepBenchmark:
     """Time training steps, with the reference concatenated and in two passes."""
 
     size: kontext.Size | None = None
-    """None: full on a GPU, tiny on a CPU."""
+    """Of the model; the default is full on a GPU, tiny on a CPU."""
     resolution: int | None = None
-    """None: 512 on a GPU, 64 on a CPU."""
+    """Pixels; the default is 512 on a GPU, 64 on a CPU."""
     rank: int = 32
     yaws_per_group: int = 4
     text_length: int = 512
     repeats: int = 5
 
 
-def main(settings: Settings) -> None:
+def main(settings: LoraStepBenchmark) -> None:
     """Print one line per reference mode and checkpointing."""
     device, size, side = kontext.chosen(settings.size, settings.resolution)
     flops = kontext.count_flops(size, side, settings.text_length)
@@ -64,7 +64,7 @@ def main(settings: Settings) -> None:
 
 
 def step(
-    settings: Settings, size: kontext.Size, side: int, two_pass: bool, checkpointing: bool,
+    settings: LoraStepBenchmark, size: kontext.Size, side: int, two_pass: bool, checkpointing: bool,
     device: torch.device,
 ) -> tuple[float, float | None]:  # fmt: skip
     """(seconds a step, peak GiB) of a fresh learner."""
@@ -101,4 +101,4 @@ def step(
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main(tyro.cli(LoraStepBenchmark))

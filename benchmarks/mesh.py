@@ -34,13 +34,13 @@ Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Settings:
+class MeshBenchmark:
     """Measure the mesh engine."""
 
     subjects: int = 40
     """Invented people; each is rendered once from the front and lifted again from that picture."""
     lifted: int = 20
-    """How many of them are lifted again."""
+    """Invented people who are lifted again, of these."""
     size: int = 512
     seed: int = 0
     sheet: Path | None = None
@@ -57,7 +57,7 @@ class Measured:
     seconds: float
 
 
-def main(settings: Settings) -> None:
+def main(settings: MeshBenchmark) -> None:
     faces = LightFaces()
     faces.setup()
     engine = MeshSynthesizer(MeshSettings(size=settings.size))
@@ -99,7 +99,7 @@ def _portraits() -> list[Image]:
     return [cv2.resize(p, (1024, 1024), interpolation=cv2.INTER_AREA) for p in pictures]
 
 
-def _invented(settings: Settings) -> list[Image]:
+def _invented(settings: MeshBenchmark) -> list[Image]:
     """Frontal pictures of invented people, each in a place of its own."""
     gallery, pictures = Gallery(), []
     for index in range(settings.subjects):
@@ -161,4 +161,4 @@ def _print_distances(faces: LightFaces, people: list[Image]) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main(tyro.cli(MeshBenchmark))

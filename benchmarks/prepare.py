@@ -28,7 +28,7 @@ from datapipe.stage import Resources
 
 
 @dataclass(frozen=True)
-class Settings:
+class PrepareBenchmark:
     """Compare Prepare with looking at every frame."""
 
     clips: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -54,7 +54,7 @@ def timed(work: Callable[[], Reference]) -> tuple[Reference, Timed]:
 
 
 def _cpu() -> float:
-    """Of this process and of the children that have ended."""
+    """CPU seconds of this process and of the children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
@@ -70,7 +70,10 @@ def sparse(path: Path, faces: FaceAnalyzer) -> Reference:
 
 
 def exhaustive(path: Path, faces: FaceAnalyzer) -> Reference:
-    """The largest face of every frame, by the same bound and score."""
+    """Find the largest face of every frame, by the same bound and score.
+
+    Raises BadSample where none is frontal.
+    """
     import decord
 
     faces.setup()
@@ -140,7 +143,7 @@ def compare(path: Path, faces: FaceAnalyzer) -> None:
     )
 
 
-def main(settings: Settings) -> None:
+def main(settings: PrepareBenchmark) -> None:
     faces = face_analyzer(settings.faces)
     with tempfile.TemporaryDirectory() as folder:
         for clip in settings.clips:
@@ -149,4 +152,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main(tyro.cli(PrepareBenchmark))

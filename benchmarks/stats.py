@@ -33,7 +33,7 @@ from datapipe.run.info import RunInfo, Scoring, save_info
 from datapipe.run.ledger import LEDGER, RECORDED, REFERENCES, STARTED, VIEWS
 
 VIDEOS = 512
-"""Of a segment."""
+"""Videos of a segment."""
 TARS = 977
 EMBEDDING = 128
 LABELS = {"aesthetic_scorer": "brisque", "recogniser": "sface", "pose_estimator": "3ddfa"}
@@ -74,7 +74,9 @@ def main() -> None:
 
 
 def timed(command: Sequence[str]) -> dict[str, Any]:
-    """Run a command; its output, seconds, CPU seconds and peak memory."""
+    """Run a command; returns its output, seconds, CPU seconds and peak memory. Raises SystemExit
+    where it fails.
+    """
     begin = time.perf_counter()
     with tempfile.TemporaryFile() as out:
         child = subprocess.Popen(command, stdout=out)
@@ -105,7 +107,9 @@ def make(run: Path, views: int) -> None:
 
 
 def _segment(run: Path, number: int, draw: np.random.Generator) -> int:
-    """Of 512 videos 70 % become candidates, 15 % of them with two people; how many views."""
+    """Write a segment; returns how many views it has. 70 % of the videos become candidates, 15 % of
+    these with two people.
+    """
     first, fate = VIDEOS * number, draw.random(VIDEOS)
     candidate = fate < 0.7
     people = np.where(candidate, 1 + (draw.random(VIDEOS) < 0.15), 0)
@@ -167,7 +171,7 @@ def _ledger(
 
 
 def _scores(yaws: NDArray[Any], draw: np.random.Generator) -> dict[str, Any]:
-    """Much of it passes; rounded as scores are stored, and null where no face is found."""
+    """Scores much of which passes, rounded as they are stored, null where no face is found."""
     count = len(yaws)
     lost = draw.random(count) < 0.03
 
@@ -189,7 +193,7 @@ def _scores(yaws: NDArray[Any], draw: np.random.Generator) -> dict[str, Any]:
 
 
 def _write(path: Path, schema: pa.Schema, columns: dict[str, Any]) -> None:
-    """A column that is not given is null."""
+    """Write a table; a column that is not given is null."""
     rows = len(columns["key"])
     arrays = [
         pa.array(columns[field.name], field.type)

@@ -30,18 +30,18 @@ SEEDS = range(7)
 
 
 @dataclass(frozen=True)
-class Settings:
+class SynthesisBenchmark:
     """Time stock, exact, fast and two-pass synthesis of seven views."""
 
     size: kontext.Size | None = None
-    """None: full on a GPU, tiny on a CPU."""
+    """Of the model; the default is full on a GPU, tiny on a CPU."""
     resolution: int | None = None
-    """None: 512 on a GPU, 64 on a CPU."""
+    """Pixels; the default is 512 on a GPU, 64 on a CPU."""
     steps: int | None = None
-    """None: 28 on a GPU, 4 on a CPU."""
+    """Denoising steps; the default is 28 on a GPU, 4 on a CPU."""
     repeats: int = 3
     compile: bool | None = None
-    """None: on a GPU."""
+    """Compile the model's blocks; the default is to, on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Figures:
     name: str
     seconds: float
     memory: float | None
-    """Peak of the GPU, GiB."""
+    """Memory of the GPU at most, GiB."""
     mfu: float | None
     outside: float
     """Share of the time that is not spent in the transformer."""
 
 
-def main(settings: Settings) -> None:
+def main(settings: SynthesisBenchmark) -> None:
     """Print one line per way."""
     hush()
     device, size, side = kontext.chosen(settings.size, settings.resolution)
@@ -147,4 +147,4 @@ def show(rows: list[Figures]) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main(tyro.cli(SynthesisBenchmark))

@@ -38,7 +38,7 @@ class Case:
     config: dict[str, Any]
     train: TrainSet
     size: tuple[int, int]
-    """Of the video's latents."""
+    """Height and width of the video's latents."""
     reference: int
     """Side of a reference's latents."""
 
@@ -107,7 +107,7 @@ def build(case: Case, device: torch.device, dtype: torch.dtype) -> Any:
 def inputs(
     model: Any, case: Case, frames: int, identities: int, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """All views present; text of 512 tokens."""
+    """Random inputs with all views present and a text of 512 tokens."""
     config, side = model.config, case.reference
     shapes = {
         "hidden_states": (1, config.in_channels, (frames - 1) // 4 + 1, *case.size),
@@ -121,7 +121,7 @@ def inputs(
 
 
 def token_count(values: dict[str, Tensor]) -> tuple[int, int]:
-    """Of the video with the references, and of the condition."""
+    """Tokens of the video with the references, and of the condition."""
     _, _, frames, height, width = values["hidden_states"].shape
     tokens, condition = frames * height * width // 4, values["encoder_hidden_states"].shape[1]
     if "reference_latents" in values:

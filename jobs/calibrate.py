@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import tyro
 
-from datapipe.errors import check_range
+from datapipe.errors import UserError, check_range, install
 from datapipe.faces.base import FACES
 from jobs.cli import command
 
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
     from lora_engine.pairs import PairsFolder
 
 MOST_IDENTITIES = 3000
-"""Everyone is compared with everyone: 18 million cosines for both sides of one yaw."""
+"""Identities that fit: everyone is compared with everyone, which makes 18 million cosines for both
+sides of a yaw."""
 
 
 @dataclass(frozen=True)
 class CalibrateSettings:
     """Find the thresholds that a recogniser needs, per yaw, and write them as a rules file.
 
-    Each identity's views are compared with its own reference and with everyone else's. From RUN
-    (`harmoview synthesize`) also the pose tolerance and the sharpness floors.
+    Compares each identity's views with its own reference and with everyone else's. From a run
+    (`harmoview synthesize`) come the pose tolerance and the sharpness floors too.
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_PAIRS")]
@@ -40,16 +41,17 @@ class CalibrateSettings:
     out: Path
     """The rules file to write, for `--rules` of pack, stats and rules diff."""
     far: float = 0.01
-    """Wanted false-accept rate: of views of other people, the share that would pass."""
+    """Wanted false-accept rate: the share of other people's views that would pass."""
     least_tar: float = 0.5
-    """Where a smaller share of the right people's views passes, identity is not asked."""
+    """Least true-accept rate: where a smaller share of the right people's views passes, identity is
+    not asked."""
     identities: int = 300
-    """How many are drawn and compared; the same ones each time."""
+    """Identities that are drawn and compared; the same ones each time."""
     same_person: float | None = None
     """Cosine of two references from which they are not taken for two people; 1: never. The default
     is the threshold of the rules at yaw 0, and for pairs of virtual subjects 1."""
     rules: str | None = None
-    """Rules file (TOML) with what is not calibrated; default: the package's."""
+    """Rules file (TOML) with what is not calibrated; the default is the package's."""
     faces: FACES | None = None
     """Which face models compare; the default is those of the run or the pairs."""
     faces_folder: Path | None = None
@@ -85,8 +87,7 @@ class CalibrateSettings:
 
 
 def execute(settings: CalibrateSettings) -> None:
-    """Draw, compare, report, write."""
-    from datapipe.errors import UserError, install
+    """Draw, compare, report, write. Raises UserError."""
     from filters.calibrate.result import conclude, rules_file
     from filters.rules_file import given
     from jobs.console.output import write
@@ -118,7 +119,6 @@ def execute(settings: CalibrateSettings) -> None:
 
 def _drawn(settings: CalibrateSettings) -> tuple[Rules, FaceAnalyzer, Drawn]:
     """The rules to start from, the recogniser, and the people. Raises UserError."""
-    from datapipe.errors import UserError
     from datapipe.files import Folder
     from jobs.console.progress import progress
 
@@ -137,7 +137,6 @@ def _drawn(settings: CalibrateSettings) -> tuple[Rules, FaceAnalyzer, Drawn]:
 def _of_run(
     settings: CalibrateSettings, run: Folder, told: Told
 ) -> tuple[Rules, FaceAnalyzer, Drawn]:
-    from datapipe.errors import UserError
     from datapipe.run.info import load_info
     from filters.calibrate.people import from_run
     from jobs.options.run_rules import run_rules
@@ -170,11 +169,10 @@ def _of_pairs(
 def from_pairs(
     pairs: PairsFolder, faces: FaceAnalyzer, count: int, workers: int, told: Told
 ) -> Drawn:
-    """Draw the same people each time: those whose keys have the smallest hashes.
+    """Draw people of the pairs: the same each time, whose keys have the smallest hashes.
 
     The frontal frame is the reference. Raises UserError where there are none.
     """
-    from datapipe.errors import UserError
     from filters.calibrate.people import Pictures, from_pictures
     from lora_engine.pairs import SPLITS
 
@@ -198,7 +196,7 @@ def from_pairs(
 
 
 def _faces(settings: CalibrateSettings, default: str) -> FaceAnalyzer:
-    from datapipe.errors import UserError
+    """The face models that compare, not yet set up. Raises UserError."""
     from datapipe.faces.base import face_analyzer
 
     name = settings.faces or default
@@ -209,6 +207,7 @@ def _faces(settings: CalibrateSettings, default: str) -> FaceAnalyzer:
 
 
 def _workers(settings: CalibrateSettings) -> int:
+    """In how many processes faces are embedded."""
     from datapipe.concurrent import cores
 
     return settings.workers or (cores() if settings.device == "cpu" else 1)

@@ -14,12 +14,13 @@ from jobs.options.run_rules import applied, run_rules
 from jobs.report import write_report
 
 BLUR = 0.005
-"""Sigma of the soft clip, of its height: sharp enough for a reference, too soft for most views."""
+"""Sigma that blurs the soft clip, as a share of its height: sharp enough for a reference, too soft
+for most views."""
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """Make a small corpus of head-turn clips and run the main job on it.
+    """Make a small corpus of head-turn clips, run the main job on it, and train on the shards.
 
     Besides the clips of one person there are one of two people, one of nobody, one out of focus and
     a file that is cut off.
@@ -32,7 +33,7 @@ class DemoSettings:
 
 
 def execute(settings: DemoSettings) -> int:
-    """The commands a user would type, one after the other."""
+    """Run the commands that a user would type, one after the other."""
     corpus, run = settings.out / "corpus", settings.out / "run"
     sheet, report = settings.out / "sheet.jpg", settings.out / "report.html"
     made = step(
@@ -66,7 +67,7 @@ def execute(settings: DemoSettings) -> int:
 
 
 def soft_copy(clip: Path, out: Path) -> None:
-    """The clip as a camera out of focus would have taken it."""
+    """Write the clip as a camera out of focus would have taken it."""
     import av
     import cv2
 

@@ -18,7 +18,9 @@ from jobs.cli import command
 TINY: dict[str, Any] = {
     "num_attention_heads": 4, "attention_head_dim": 24, "ffn_dim": 256, "num_layers": 2,
 }  # fmt: skip
+"""The tiny Wan's configuration."""
 STEPS = 20
+"""Training steps of each phase."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class DemoTrainingSettings:
 
 
 def execute(settings: DemoTrainingSettings) -> int:
-    """The commands a user would type, one after the other."""
+    """Run the commands that a user would type, one after the other."""
     out = settings.out
     for part in ("wan", "vit", "encoded", "run"):
         shutil.rmtree(out / part, ignore_errors=True)
@@ -67,7 +69,7 @@ def execute(settings: DemoTrainingSettings) -> int:
 
 
 def table(metrics: Path) -> str:
-    """The loss of each phase, first and last five steps, and on what was held out."""
+    """The loss of each phase: of its first and last five steps, and on what was held out."""
     records = [json.loads(line) for line in metrics.read_text().splitlines()]
     lines = ["", "phase  loss, first steps  last steps  held out"]
     for phase in sorted({record["phase"] for record in records}):
@@ -88,13 +90,13 @@ def _tiny_models(out: Path) -> None:
 
     from harmoview.tiny import save_base, tower
 
-    torch.set_num_threads(1)  # so small a model only loses by more
+    torch.set_num_threads(1)  # so small a model is only slowed by more
     save_base(out / "wan", calibrated=True, **TINY)
     tower().save_pretrained(out / "vit")
 
 
 def step(main: Callable[[Sequence[str]], int], name: str, *arguments: object) -> int:
-    """A command as a user would type it, shown first."""
+    """Show a command as a user would type it, and run it; returns its exit status."""
     words = [str(word) for word in arguments]
     print(f"\n$ harmoview {name} {shlex.join(words)}", flush=True)
     return main(words)

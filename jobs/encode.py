@@ -59,7 +59,7 @@ class EncodeShardsSettings:
 
 
 def execute(settings: EncodeShardsSettings) -> None:
-    """Check, encode, sum up."""
+    """Check, encode, sum up. Raises UserError."""
     need_train("encode")
     from datapipe.files import Folder
     from datapipe.run.lock import locked
@@ -85,7 +85,7 @@ def execute(settings: EncodeShardsSettings) -> None:
 
 
 def on_ray(settings: EncodeShardsSettings) -> Work:
-    """The work done by actors on Ray, a shard at a time."""
+    """The work done by actors on Ray, a shard at a time; it raises UserError."""
 
     def work(shards: Sequence[Shard]) -> Iterable[str | None]:
         import ray

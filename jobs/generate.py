@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from datapipe.errors import check_range
+from datapipe.errors import UserError, check_range
 from jobs.cli import command
 
 if TYPE_CHECKING:
@@ -40,32 +40,32 @@ class GenerateSettings:
     lora_low: tuple[str, ...] = ()
     """The same for the low-noise expert of A14B."""
     negative_prompt: str | None = None
-    """What to avoid; None is Wan's own."""
+    """What to avoid in the video; None is Wan's own."""
     height: int | None = None
     """Pixels, a multiple of 16 (of 32 for TI2V-5B). None: 480; 704 for TI2V-5B."""
     width: int | None = None
-    """Pixels, likewise. None: 832; 1280 for TI2V-5B."""
+    """Pixels, a multiple as for the height. None: 832; 1280 for TI2V-5B."""
     frames: int | None = None
-    """1 more than a multiple of 4. None: 81; 121 for TI2V-5B."""
+    """Frames of the video, 1 more than a multiple of 4. None: 81; 121 for TI2V-5B."""
     fps: int | None = None
     """Frames a second of the file. None: 16; 24 for TI2V-5B."""
     steps: int | None = None
     """Denoising steps. None: 40 for A14B, else 50."""
     guidance: float | None = None
-    """Scale of the text; of the high-noise expert where there are two. None: 4 for A14B, 5 for
-    TI2V-5B, 6 for 1.3B."""
+    """Guidance scale of the text; for the high-noise expert where there are two. None: 4 for A14B,
+    5 for TI2V-5B, 6 for 1.3B."""
     guidance_low: float | None = None
-    """Scale of the text for the low-noise expert of A14B. None: 3."""
+    """Guidance scale of the text for the low-noise expert of A14B. None: 3."""
     reference_scale: float | None = None
-    """Scale of the references; None is the text's, which saves a third of the time."""
+    """Guidance scale of the references; None is the text's, which saves a third of the time."""
     shift: float | None = None
-    """Of the noise levels. None: 12 for A14B, 5 for TI2V-5B, 8 for 1.3B."""
+    """Shift of the noise levels. None: 12 for A14B, 5 for TI2V-5B, 8 for 1.3B."""
     seed: int = 0
-    """Of the noise; the same seed gives the same video on the same machine."""
+    """Seed of the noise; the same seed gives the same video on the same machine."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto is the GPU if there is one."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Of transformer, text encoder and vision tower; the VAE works in float32."""
+    """Precision of transformer, text encoder and vision tower; the VAE works in float32."""
     offload: Literal["none", "model", "sequential"] = "none"
     """Keep on the GPU only the model in use, or only the layer in use."""
     tiling: bool = False
@@ -87,7 +87,7 @@ def execute(settings: GenerateSettings) -> None:
     from harmoview.load import check_base, load_pipeline
 
     if settings.quiet:
-        _hush()
+        _show_no_bars()
     check_base(settings.base)
     files = [read_identity(source) for source in settings.identity]
     views = [decode(one, source) for one, source in zip(files, settings.identity, strict=True)]
@@ -124,7 +124,8 @@ def execute(settings: GenerateSettings) -> None:
         print(f"{settings.out} ({used['frames']} frames, seed {settings.seed})")
 
 
-def _hush() -> None:
+def _show_no_bars() -> None:
+    """Of the libraries that load the models."""
     import diffusers.utils.logging
     import transformers.utils.logging
 
@@ -133,9 +134,8 @@ def _hush() -> None:
 
 
 def _device(settings: GenerateSettings) -> str:
+    """Raises UserError where the GPU that is asked for is not there, or not used."""
     import torch
-
-    from datapipe.errors import UserError
 
     cuda = torch.cuda.is_available()
     device = settings.device if settings.device != "auto" else ("cuda" if cuda else "cpu")
@@ -147,7 +147,7 @@ def _device(settings: GenerateSettings) -> str:
 
 
 def _resolve(settings: GenerateSettings, loaded: Loaded) -> dict[str, Any]:
-    """The settings with every None filled in from the base's recipe."""
+    """The numbers to use: where a setting is None, the base's own."""
     from harmoview.recipes import NEGATIVE_PROMPT
 
     recipe = asdict(loaded.recipe)
@@ -169,7 +169,7 @@ def _resolve(settings: GenerateSettings, loaded: Loaded) -> dict[str, Any]:
 def _check(
     settings: GenerateSettings, loaded: Loaded, views: list[Any], used: dict[str, Any]
 ) -> None:
-    from datapipe.errors import UserError
+    """Raises UserError where the base cannot do what is asked."""
     from harmoview.model.references import check_identities
 
     pipeline = loaded.pipeline
@@ -185,6 +185,7 @@ def _check(
 
 
 def _place(loaded: Loaded, settings: GenerateSettings, device: str, shift: float) -> None:
+    """Put the models where they are to run, with what goes on top of them."""
     import torch
 
     from harmoview.attention import use_best_attention
@@ -210,6 +211,7 @@ def _place(loaded: Loaded, settings: GenerateSettings, device: str, shift: float
 def _write(
     settings: GenerateSettings, used: dict[str, Any], files: list[dict[int, bytes]], frames: Any
 ) -> None:
+    """Write the video, and beside it what it was made from."""
     import hashlib
     import json
 

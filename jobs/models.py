@@ -44,6 +44,7 @@ class ModelsSettings:
 
 
 def execute(settings: ModelsSettings) -> None:
+    """List, or fetch. Raises UserError."""
     if settings.action == "fetch":
         _fetch(settings)
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from datapipe.errors import check_range
+from datapipe.errors import UserError, check_range
 from jobs.cli import command
 from jobs.options.engine import FaceSettings
 from lora_engine.acquire.settings import AcquireSettings
@@ -39,10 +39,10 @@ class PairsSettings:
     """Cosine of frontal faces from which two subjects, whatever their names, stay in one split.
     Virtual subjects are not compared: their names are exact."""
     seed: int = 0
-    """Of the split."""
+    """Seed of the split."""
     faces: tyro.conf.OmitArgPrefixes[FaceSettings] = field(default_factory=FaceSettings)
     workers: int | None = None
-    """Processes; the default is one per CPU."""
+    """Processes that look at clips; the default is one per CPU."""
     quiet: bool = False
     """Show neither progress nor tables."""
 
@@ -52,10 +52,9 @@ class PairsSettings:
         check_range(self, "workers", least=1)
 
 
-def execute(settings: PairsSettings) -> int:
-    """Look at the clips, put the subjects together, write the shards, report."""
+def execute(settings: PairsSettings) -> None:
+    """Look at the clips, put the subjects together, write the shards, report. Raises UserError."""
     from datapipe.corpus import corpus
-    from datapipe.errors import UserError
     from datapipe.files import Folder
     from jobs.console.pairs import report, rows
     from lora_engine.acquire.clips import Acquire
@@ -79,7 +78,6 @@ def execute(settings: PairsSettings) -> int:
         if settings.validation and "validation" not in where.values():
             print("nobody is held out: one subject, or all look like one person (--same-person)")
         print(f"{len(people)} subjects of {len(clips)} clips: {settings.out}")
-    return 0
 
 
 def _look(settings: PairsSettings, stage: Acquire, samples: Sequence[Sample]) -> list[ClipResult]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from datapipe.errors import check_range
+from datapipe.errors import UserError, check_range
 from jobs.cli import command
 from jobs.options.line import FLAT, LineSettings
 
@@ -44,7 +44,7 @@ class ProfileSettings:
     corpus: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CORPUS")]
     """As for `harmoview synthesize`."""
     out: Path
-    """Where the profiler's file goes: functions.pstats, for `python -m pstats` or snakeviz."""
+    """Folder for the profiler's file, functions.pstats: for `python -m pstats` or snakeviz."""
     limit: int = 8
     """Only the first so many videos of the corpus."""
     cpus: float | None = None
@@ -61,10 +61,9 @@ class ProfileSettings:
 
 
 def execute(settings: ProfileSettings) -> None:
-    """Measure, print, write the file."""
+    """Measure, print, write the file. Raises UserError."""
     from datapipe.concurrent import cores
     from datapipe.corpus import corpus as listed
-    from datapipe.errors import UserError
     from datapipe.files import Folder
     from datapipe.line.profile import bottlenecks, needs_gpu
     from jobs.options.line import build
@@ -163,7 +162,7 @@ def _stages(profile: Profile) -> Table:
 
 
 def _functions(functions: pstats.Stats) -> Table:
-    """Those with the most seconds of their own."""
+    """The functions with the most seconds of their own."""
     from jobs.console.output import new_table, text
 
     table = new_table("Functions, by their own seconds", "function", "calls", "own s", "with calls")

@@ -35,7 +35,7 @@ class SubjectsSettings:
     size: int = 512
     """Height in pixels, even; clips of one person are square."""
     workers: int | None = None
-    """Processes; the default is one per CPU."""
+    """Processes that render; the default is one per CPU."""
     quiet: bool = False
     """Show no progress."""
 

@@ -29,7 +29,7 @@ class VerifySettings:
 
 
 def execute(settings: VerifySettings) -> int:
-    """Print each mismatch as it is found."""
+    """Print each mismatch as it is found; 1 where there is one."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 

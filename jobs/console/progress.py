@@ -1,7 +1,4 @@
-"""What long work shows while it runs.
-
-What work of one step, which cannot be counted, shows while it runs.
-"""
+"""What long work shows while it runs: how far it has come, or only that it is under way."""
 
 from __future__ import annotations
 
@@ -26,18 +23,12 @@ from rich.progress import (
 
 from datapipe.errors import UserError
 
-
-def busy(doing: str, *, quiet: bool) -> AbstractContextManager[object]:
-    """Within the block a terminal says what is being done, on stderr; a log is told nothing."""
-    return Console(stderr=True, quiet=quiet).status(doing)
-
-
 Show = Callable[[Counter[str], int | None], None]
 """Told how many samples ended in which outcome, of how many (None while that is counted)."""
 Total = Callable[[], int | None]
 """How many samples there are; None while they are counted, and where nobody wants to know."""
 LOG_SECONDS = 10.0
-"""Between two lines of progress where there is no terminal: a log is read, not watched."""
+"""Seconds between two lines of progress where there is no terminal: a log is read, not watched."""
 
 _STYLES = {
     **{"candidate": "green", "rejected": "yellow", "error": "red"},
@@ -45,12 +36,17 @@ _STYLES = {
 }
 
 
+def busy(doing: str, *, quiet: bool) -> AbstractContextManager[object]:
+    """Says on a terminal what is being done within the block, on stderr; a log is told nothing.
+
+    For work of one step, which cannot be counted.
+    """
+    return Console(stderr=True, quiet=quiet).status(doing)
+
+
 @contextmanager
 def progress(title: str, *, quiet: bool) -> Iterator[Show]:
-    """Yields `show`; on a terminal a bar with the counts per outcome and the rate, else lines.
-
-    Both go to stderr.
-    """
+    """Yields what shows the counts on stderr: as a bar with a rate on a terminal, else in lines."""
     if quiet:
         yield lambda outcomes, total: None
     elif sys.stderr.isatty():
@@ -118,7 +114,7 @@ def describe(title: str, outcomes: Counter[str], total: int | None) -> str:
 
 
 def parse(line: str) -> tuple[str, Counter[str], int | None] | None:
-    """What `describe` was told; None where the line is none of its."""
+    """What `describe` was told; None where the line is not one of its own."""
     found = _LINE.fullmatch(line.rstrip("\r"))
     if found is None:
         return None

@@ -142,7 +142,7 @@ def test_the_tables_are_plain_text_in_a_pipe(corpus, pilot, capsys):
         (("--samples", "0"), "--samples must be at least 1"),
         (("--gpus", "4"), "--gpus needs --cpus too"),
         (("--cpus", "0"), "--cpus must be above 0"),
-        (("--gpu-hour", "-1"), "--gpu-hour must not be negative"),
+        (("--gpu-hour", "-1"), "--gpu-hour must be at least 0"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_written(tmp_path, capsys, options, message):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kills import Campaign, Settings
+from benchmarks.kills import Campaign, KillsBenchmark
 from tests.datapipe.fast_line import calls, contents, session_workers, work
 
 COUNT = 60
@@ -36,7 +36,7 @@ def test_a_run_in_parts_is_the_same_run(tmp_path, uninterrupted):
 @pytest.mark.slow
 def test_drivers_killed_at_random_lose_and_repeat_nothing(tmp_path):
     """The short version of `python -m benchmarks.kills`, which does some hundred kills."""
-    campaign = Campaign(tmp_path, Settings(samples=COUNT, seed=5))
+    campaign = Campaign(tmp_path, KillsBenchmark(samples=COUNT, seed=5))
     tally = campaign.until(25, campaign.drivers)  # compares each run with the uninterrupted one
     assert tally.kills >= 25
     assert tally.again == 0
