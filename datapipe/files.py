@@ -10,6 +10,7 @@ import errno
 import glob
 import os
 import posixpath
+import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
+from urllib.parse import unquote
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -291,6 +293,22 @@ class Place:
         return open_object(self.fs, self.path, self.url, block_size)
 
 
+_FILE_URL = re.compile(r"file:(?://(?:localhost)?)?(?=/)")
+
+
+def local_path(url: str) -> str | None:
+    """The path that a `file:` URL names; None for anything else.
+
+    Programs disagree on whether such a URL escapes a space as %20: a path that exists as it is
+    written is that path.
+    """
+    scheme = _FILE_URL.match(url)
+    if scheme is None:
+        return None
+    path = url[scheme.end() :]
+    return path if "%" not in path or os.path.lexists(path) else unquote(path)
+
+
 def place(url: str) -> Place:
     """The place that a corpus names.
 
@@ -309,6 +327,8 @@ def user_place(url: str) -> Place:
 
 
 def _place(url: str, opened: Callable[[str], tuple[Any, str]]) -> Place:
+    if (local := local_path(url)) is not None:
+        return Place(None, local.rstrip("/") or "/")
     if "://" not in url:  # fsspec would see a chain of file systems in "a::b.mp4"
         return Place(None, str(Path(url).expanduser().absolute()))
     fs, path = opened(url)

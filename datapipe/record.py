@@ -130,6 +130,10 @@ class Sample:
     identities: tuple[Identity, ...] = ()
     others: int = 0
     """Identities seen beyond those kept."""
+    captions: tuple[str, ...] = ()
+    """All of them, `caption` first, where the source holds several."""
+    caption_problem: str = ""
+    """Why there is no caption although the source holds something."""
     candidate: str | None = None
     """Path of the immutable candidate below the run folder, once it is written."""
     stopped: Stopped | None = None

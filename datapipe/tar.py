@@ -16,6 +16,10 @@ from typing import IO
 CHUNK = 1 << 20
 LARGEST_EXTENSION = 64 << 10
 """Bytes of an extended header. Ours hold one long name; tarfile would read one of any size."""
+MOST_EXTENSIONS = 16
+"""Extended headers of one member; other programs write two or three."""
+_PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
+_EXTENSIONS = (*_PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 def open_writer(file: IO[bytes]) -> tarfile.TarFile:
@@ -67,13 +71,18 @@ class Entry:
     size: int
     begin: int
     """Where its bytes are in the tar."""
+    kind: bytes = tarfile.REGTYPE
+    """As tarfile names it; a sparse file is always GNUTYPE_SPARSE."""
+    tar: int = 0
+    """How many tars end before this one in the same file."""
 
 
 class TarReader:
     """The members of a tar, in their order.
 
     Only plain files and PAX headers are known, as `open_writer` writes them. Anything else (links,
-    devices, folders, sparse files) raises tarfile.ReadError, as does damage.
+    devices, folders, sparse files) raises tarfile.ReadError, as does damage. `of_any_kind` reads
+    what other programs write.
     """
 
     def __init__(self, file: IO[bytes], *, hashed: bool = False) -> None:
@@ -87,6 +96,7 @@ class TarReader:
             file.seek(0)
         self._position = 0
         self._at = Entry("", 0, 0)
+        self._block = b""
 
     def __iter__(self) -> Iterator[Entry]:
         """Raises tarfile.ReadError."""
@@ -104,12 +114,36 @@ class TarReader:
             yield self._at
             self._skip_to(self._at.begin + padded(size), name)
 
-    def read(self) -> bytes:
-        """The bytes of the member that came last; once. Raises tarfile.ReadError.
+    def of_any_kind(self) -> Iterator[Entry]:
+        """The members of a tar that any program wrote, and of those that follow it in the file.
 
-        They all go into memory: `size` says how many there are.
+        Links, devices and folders are listed as what they are. Needs a file that can seek. Raises
+        tarfile.ReadError where a tar is damaged or ends too early, after what comes before that.
         """
-        return self._exactly(self._at.size, self._at.name)
+        tars = 0
+        if not self._end:
+            raise tarfile.ReadError("the file is empty")
+        while True:
+            extensions: list[dict[str, str]] = []
+            while (info := self._header(last=self._position > 0)) is not None:
+                if info.type in _EXTENSIONS:
+                    extensions.append(self._any_extension(info))
+                    if len(extensions) > MOST_EXTENSIONS:
+                        raise tarfile.ReadError(f"more than {MOST_EXTENSIONS} headers of one file")
+                    continue
+                yield from self._of_any_kind(info, extensions, tars)
+                extensions = []
+            if not self._skip_zeros():
+                return
+            tars += 1
+
+    def read(self, most: int | None = None) -> bytes:
+        """The bytes of the member that came last, or the first ones; once.
+
+        They all go into memory: `size` says how many there are. Raises tarfile.ReadError.
+        """
+        size = self._at.size if most is None else min(most, self._at.size)
+        return self._exactly(size, self._at.name)
 
     def finish(self) -> tuple[str, int]:
         """Read on to the end of a hashed file; its SHA-256 and size."""
@@ -117,21 +151,71 @@ class TarReader:
             pass
         return self._sha256.hexdigest() if self._sha256 else "", self._position
 
-    def _header(self) -> tarfile.TarInfo | None:
+    def _of_any_kind(
+        self, info: tarfile.TarInfo, extensions: list[dict[str, str]], tars: int
+    ) -> Iterator[Entry]:
+        """A member, its bytes passed over when the next one is asked for."""
+        said: dict[str, str] = {}
+        for extension in extensions:  # as tarfile, which lets the first one have the last word
+            said = extension | said
+        name = said.get("GNU.sparse.name") or said.get("path", info.name)
+        size = _size(said.get("size", str(info.size)), name)
+        kind = bytes(info.type)
+        if any(word.startswith("GNU.sparse.") for word in said):
+            kind = tarfile.GNUTYPE_SPARSE
+        elif kind == tarfile.GNUTYPE_SPARSE:
+            self._skip_sparse_map()
+        self._at = Entry(name, size, self._position, kind, tars)
+        yield self._at
+        if info.isreg() or info.type not in tarfile.SUPPORTED_TYPES:
+            self._skip_to(self._at.begin + padded(size), name)
+
+    def _any_extension(self, info: tarfile.TarInfo) -> dict[str, str]:
+        if info.type in _PAX:
+            return self._extension(info.size)
+        data = self._extension_bytes(info.size)
+        if info.type != tarfile.GNUTYPE_LONGNAME:
+            return {}
+        return {"path": data.partition(b"\0")[0].decode(errors="surrogateescape")}
+
+    def _skip_sparse_map(self) -> None:
+        """The rest of an old sparse file's map, whose first part is in the header just read."""
+        more = self._block[482]
+        while more:
+            more = self._exactly(tarfile.BLOCKSIZE, "a sparse file's map")[504]
+
+    def _skip_zeros(self) -> bool:
+        """Whether anything but zeros follows; the position is there then."""
+        while data := self._read(CHUNK):
+            if left := len(data.lstrip(b"\0")):
+                self._position = self._file.seek(self._position - left)
+                return True
+        return False
+
+    def _header(self, *, last: bool = False) -> tarfile.TarInfo | None:
+        """The next header; None at the block of zeros that ends a tar, and, where it may be the
+        `last`, at the end of the file."""
         begin = self._position
-        block = self._exactly(tarfile.BLOCKSIZE, "a header")
+        block = self._read(tarfile.BLOCKSIZE) if last else b""
+        if last and not block.strip(b"\0"):
+            return None
+        block += self._exactly(tarfile.BLOCKSIZE - len(block), "a header")
         if not block.strip(b"\0"):
             return None
+        self._block = block
         try:
             return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError as bad:
             raise tarfile.ReadError(f"damaged header at byte {begin}: {bad}") from bad
 
-    def _extension(self, size: int) -> dict[str, str]:
-        """The records "LENGTH KEY=VALUE\\n" of a PAX header, LENGTH counting all of the record."""
+    def _extension_bytes(self, size: int) -> bytes:
         if not 0 <= size <= LARGEST_EXTENSION:
             raise tarfile.ReadError(f"extended header of {size} bytes")
-        data = self._exactly(padded(size), "an extended header")[:size]
+        return self._exactly(padded(size), "an extended header")[:size]
+
+    def _extension(self, size: int) -> dict[str, str]:
+        """The records "LENGTH KEY=VALUE\\n" of a PAX header, LENGTH counting all of the record."""
+        data = self._extension_bytes(size)
         found = {}
         while data:
             digits = data.partition(b" ")[0]
@@ -139,7 +223,7 @@ class TarReader:
             name, equals, value = data[len(digits) + 1 : max(end - 1, 0)].partition(b"=")
             if not equals or end > len(data) or data[end - 1 : end] != b"\n":
                 raise tarfile.ReadError("damaged extended header")
-            found[name.decode(errors="replace")] = value.decode(errors="replace")
+            found[name.decode(errors="replace")] = value.decode(errors="surrogateescape")
             data = data[end:]
         return found
 
@@ -153,7 +237,9 @@ class TarReader:
         return b"".join(parts)
 
     def _skip_to(self, position: int, name: str) -> None:
-        if self._end is not None and position <= self._end:
+        if self._end is not None:
+            if position > self._end:
+                raise tarfile.ReadError(f"the file ends within {name}")
             self._position = self._file.seek(position)
         while self._position < position:
             if not self._read(min(position - self._position, CHUNK)):

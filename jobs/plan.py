@@ -120,7 +120,7 @@ def _pilot(settings: PlanSettings, run: Folder, corpus: str) -> Pilot:
     if pilot is None:
         with progress("list", quiet=settings.quiet) as show:
             pilot = draw(
-                listed(corpus),
+                listed(corpus, settings.line.caption_field),
                 settings.samples,
                 seed,
                 lambda videos: show(Counter(videos=videos), None),

@@ -69,7 +69,7 @@ def execute(settings: ProfileSettings) -> None:
     from jobs.options.line import build
 
     corpus = Folder(settings.corpus).url
-    samples = list(islice(listed(corpus), settings.limit))
+    samples = list(islice(listed(corpus, settings.line.caption_field), settings.limit))
     try:
         settings.out.mkdir(parents=True, exist_ok=True)
     except OSError as wrong:

@@ -58,7 +58,13 @@ def execute(settings: SynthesizeSettings) -> None:
         info = open_run(run, wanted)
         rules = applied(run_rules(run, settings.rules))  # a mistake in them is told before the work
         into = recorder(run, info, retry_errors=settings.retry_errors)
-        remaining = Remaining(corpus, run.url, into.ledger.segments, settings.limit)
+        remaining = Remaining(
+            corpus,
+            run.url,
+            into.ledger.segments,
+            settings.limit,
+            caption_field=settings.line.caption_field,
+        )
         with (
             progress("synthesize", quiet=settings.quiet) as show,
             counted(remaining.left, quiet=settings.quiet) as total,

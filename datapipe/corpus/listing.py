@@ -12,17 +12,26 @@ from typing import Literal, TypeAlias
 
 import braceexpand
 
-from datapipe.corpus import captions
-from datapipe.corpus.folder import folder_work
-from datapipe.corpus.manifest import check_manifest, manifest_samples
+from datapipe.corpus.directories import parquet_files
+from datapipe.corpus.folder import FolderListing
+from datapipe.corpus.manifest import Manifest
+from datapipe.corpus.names import (
+    COMPRESSED_MANIFESTS,
+    COMPRESSED_TARS,
+    MANIFESTS,
+    VIDEOS,
+    PassedOver,
+)
 from datapipe.corpus.tars import Tar, tar_samples
 from datapipe.errors import UserError
 from datapipe.files import Place, user_place
 from datapipe.record import Sample
 
-_AHEAD = 16  # pieces listed at the same time where each request waits for a network
+_AHEAD = 16
+"""Pieces that are listed at the same time where each request waits for a network."""
 
-_Work: TypeAlias = Iterable[Callable[[], Iterator[Sample]]]
+_Entries: TypeAlias = Iterator[Sample | PassedOver]
+_Work: TypeAlias = Iterable[Callable[[], _Entries]]
 
 _FORMS = (
     "Give a folder of videos or tars, a .tar, a pattern such as 'shards/{000000..000127}.tar', "
@@ -39,42 +48,85 @@ class Corpus:
     root: Place
     """The folder, the manifest, or the folder below which the tars lie."""
     tars: tuple[Tar, ...] = ()
+    caption_field: str | None = None
+    """Where captions stand in JSON and in tables; None looks for the usual names."""
 
     def __iter__(self) -> Iterator[Sample]:
         return self.samples()
 
-    def samples(self, captioned: Callable[[str], bool] = lambda key: True) -> Iterator[Sample]:
+    def samples(
+        self,
+        captioned: Callable[[str], bool] = lambda key: True,
+        passed_over: PassedOver | None = None,
+    ) -> Iterator[Sample]:
         """The videos, each with its key; those that cannot be listed are already stopped.
 
         A caption that is a file of its own is read only where its key is `captioned`: on an object
-        store that is a request. The others come with the listing. Raises UserError at the end when
-        there was none, and whatever a file system raises that does not answer.
+        store that is a request. The others come with the listing. What is listed and is part of no
+        sample is counted in `passed_over`, as far as the listing has come.
+
+        Raises UserError at the end when there was no sample, and whatever a file system raises that
+        does not answer.
         """
+        counted = PassedOver() if passed_over is None else passed_over
         empty = True
-        for sample in self._listed(captioned):
-            empty = False
-            yield sample
-        if empty:
-            raise UserError(f"{self.url}: no video in it. {_hint(self)}")
+        for entry in self._listed(captioned):
+            if isinstance(entry, PassedOver):
+                counted.update(entry)
+            else:
+                empty = False
+                yield entry
+        if empty and self.form == "folder" and (parts := parquet_files(self.root)):
+            counted.pop(".parquet", None)
+            yield from self._of_parts(parts)
+        elif empty:
+            raise UserError(f"{self.url}: no video in it. {self._hint(counted)}")
 
-    def _listed(self, captioned: Callable[[str], bool]) -> Iterator[Sample]:
+    def _listed(self, captioned: Callable[[str], bool]) -> _Entries:
         if self.form == "manifest":
-            return manifest_samples(self.root)
+            return Manifest(self.root.parent, (self.root,), self.caption_field).samples()
         if self.form == "folder":
-            return _run(folder_work(self.root, captioned), self.root)
-        return _run((partial(tar_samples, tar) for tar in self.tars), self.root)
+            return _run(FolderListing(self.root, captioned, self.caption_field).pieces(), self.root)
+        work = (partial(tar_samples, tar, self.caption_field) for tar in self.tars)
+        return _run(work, self.root)
+
+    def _of_parts(self, parts: tuple[Place, ...]) -> Iterator[Sample]:
+        """A folder of nothing but Parquet files is a table in parts.
+
+        One that is named like a file, as Spark does, stands for a file of that name.
+        """
+        named = self.root.name.lower().endswith(".parquet")
+        table = Manifest(self.root.parent if named else self.root, parts, self.caption_field)
+        first = next(samples := table.samples(), None)
+        if first is None:
+            raise UserError(f"{self.url}: no video in it. The manifest has no rows")
+        yield first
+        yield from samples
+
+    def _hint(self, passed_over: PassedOver) -> str:
+        if self.form == "manifest":
+            return "The manifest has no rows"
+        kinds = ", ".join(VIDEOS)
+        there = f". There are: {passed_over}" if passed_over else ""
+        if self.form == "tars":
+            return f"Videos in a tar are members that end with {kinds}{there}"
+        looked_for = f"Looked for {kinds} and .tar, also in its folders"
+        return f"{looked_for}; compressed tars are not read{there}"
 
 
-def corpus(url: str) -> Corpus:
-    """The corpus at a path or fsspec URL. Raises UserError when it is none."""
+def corpus(url: str, caption_field: str | None = None) -> Corpus:
+    """The corpus at a path or fsspec URL; `caption_field` is where JSON and tables have captions.
+
+    Raises UserError when it is none.
+    """
     place = user_place(url)
     kind = _kind(url, place)
     if kind == "folder":
-        return Corpus(url, "folder", place)
+        return Corpus(url, "folder", place, caption_field=caption_field)
     if kind == "file":
-        return _file(url, place)
+        return _file(url, place, caption_field)
     if "{" in url:
-        return _pattern(url)
+        return _pattern(url, caption_field)
     raise UserError(f"{url}: no such file or folder. {_FORMS}")
 
 
@@ -97,21 +149,21 @@ def _kind(url: str, place: Place) -> Literal["folder", "file", "nothing"]:
         raise UserError(f"{url}: {problem}. Check credentials, endpoint and network") from fault
 
 
-def _file(url: str, place: Place) -> Corpus:
+def _file(url: str, place: Place, caption_field: str | None) -> Corpus:
     name = place.name.lower()
-    if name.endswith(captions.MANIFESTS):
-        check_manifest(place)
-        return Corpus(url, "manifest", place)
+    if name.endswith(MANIFESTS):
+        Manifest(place.parent, (place,), caption_field).check()
+        return Corpus(url, "manifest", place, caption_field=caption_field)
     if name.endswith(".tar"):
-        return Corpus(url, "tars", place.parent, (Tar(place, place.name),))
-    if name.endswith(captions.COMPRESSED_TARS + captions.COMPRESSED_MANIFESTS):
+        return Corpus(url, "tars", place.parent, (Tar(place, place.name),), caption_field)
+    if name.endswith(COMPRESSED_TARS + COMPRESSED_MANIFESTS):
         raise UserError(f"{url}: compressed. Decompress it, so that it can be read in place")
-    if name.endswith(captions.VIDEOS):
+    if name.endswith(VIDEOS):
         raise UserError(f"{url}: a single video. Put it in a folder and give the folder")
     raise UserError(f"{url}: not a corpus. {_FORMS}")
 
 
-def _pattern(url: str) -> Corpus:
+def _pattern(url: str, caption_field: str | None) -> Corpus:
     """Tars by a brace pattern; their root is the folder before the first brace."""
     try:
         urls = list(dict.fromkeys(braceexpand.braceexpand(url)))
@@ -123,7 +175,8 @@ def _pattern(url: str) -> Corpus:
     places = [user_place(name) for name in urls]
     _need_all(url, places)
     start = len(root.path.rstrip("/")) + 1
-    return Corpus(url, "tars", root, tuple(Tar(place, place.path[start:]) for place in places))
+    tars = tuple(Tar(place, place.path[start:]) for place in places)
+    return Corpus(url, "tars", root, tars, caption_field)
 
 
 def _need_all(url: str, places: list[Place]) -> None:
@@ -139,7 +192,7 @@ def _need_all(url: str, places: list[Place]) -> None:
         )
 
 
-def _run(work: _Work, root: Place) -> Iterator[Sample]:
+def _run(work: _Work, root: Place) -> _Entries:
     """The pieces' samples in order; of an object store several pieces are listed ahead."""
     if root.fs is None:
         for piece in work:
@@ -147,7 +200,7 @@ def _run(work: _Work, root: Place) -> Iterator[Sample]:
         return
     pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="corpus")
     try:
-        ahead: deque[Future[Iterator[Sample]]] = deque()
+        ahead: deque[Future[_Entries]] = deque()
         for piece in work:
             ahead.append(pool.submit(piece))
             if len(ahead) == _AHEAD:
@@ -156,12 +209,3 @@ def _run(work: _Work, root: Place) -> Iterator[Sample]:
             yield from ahead.popleft().result()
     finally:  # also when the caller stops early
         pool.shutdown(cancel_futures=True)
-
-
-def _hint(found: Corpus) -> str:
-    if found.form == "manifest":
-        return "The manifest has no rows"
-    kinds = ", ".join(captions.VIDEOS)
-    if found.form == "tars":
-        return f"Videos in a tar are members that end with {kinds}"
-    return f"Looked for {kinds} and .tar, also in its folders; compressed tars are not read"

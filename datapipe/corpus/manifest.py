@@ -2,72 +2,90 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 import posixpath
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import IO, Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from datapipe.corpus import captions
+from datapipe.corpus.captions import Captions
 from datapipe.corpus.keys import row_key, shared_row_key
-from datapipe.errors import UserError
-from datapipe.files import Place
+from datapipe.corpus.names import VIDEOS, suffix_of, well_formed
+from datapipe.corpus.rows import Columns, Row, rows
+from datapipe.files import Place, local_path
 from datapipe.record import Sample, Source
 
-_COLUMNS = ("path", "key", "caption")
-_MAX_LINE = 4 * 1024 * 1024  # of JSON
-_ROWS = 4096  # of a Parquet file, in memory at once
-_BUFFER = 1024 * 1024  # of one of its columns; without it, a whole row group is read
+PATHS = ("path", "file_name")
+"""Names of the column with the videos' paths; the second is the hub's."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """One row; `problem` says why it names no video."""
+class Manifest:
+    """A table of videos, in one file or in several parts."""
 
-    path: str
-    key: str | None = None
-    caption: str = ""
-    problem: str = ""
+    base: Place
+    """The folder that relative paths are seen from."""
+    parts: tuple[Place, ...]
+    field: str | None = None
+    """The column of the captions; None looks for the usual ones."""
 
+    def check(self) -> None:
+        """Raises UserError when this is no manifest."""
+        next(self._rows(() if self.field is None else (self.field,)), None)
 
-def check_manifest(place: Place) -> None:
-    """Raises UserError when the file is not a manifest."""
-    next(_rows(place), None)
+    def samples(self) -> Iterator[Sample]:
+        """A sample for every row, in order. Reads the rows twice: first for keys given twice."""
+        shared = self._shared_keys()
+        seen = Counter[str]()
+        wanted = captions.FIELDS if self.field is None else (self.field,)
+        for part, row in self._rows(("key", *wanted)):
+            path, given = _path_and_key(row)
+            key = row_key(given, path)
+            if _digest(key) in shared:
+                first = shared_row_key(given, path, 0)
+                key = shared_row_key(given, path, seen[first])
+                seen[first] += 1
+            yield self._sample(part, row, path, key)
 
+    def _rows(self, others: tuple[str, ...] = ("key",)) -> Iterator[tuple[Place, Row]]:
+        columns = Columns(PATHS, others, self.field if self.field in others else None)
+        for part in self.parts:
+            yield from ((part, row) for row in rows(part, columns))
 
-def manifest_samples(place: Place) -> Iterator[Sample]:
-    """A sample for every row, in order. Reads the file twice: first for keys given twice."""
-    shared = _shared_keys(place)
-    seen = Counter[str]()
-    for row in _rows(place):
-        key = row_key(row.key, row.path)
-        if _digest(key) in shared:
-            first = shared_row_key(row.key, row.path, 0)
-            key = shared_row_key(row.key, row.path, seen[first])
-            seen[first] += 1
-        yield _sample(place, row, key)
+    def _shared_keys(self) -> frozenset[int]:
+        """Digests of the keys of more than one row, in 8 bytes a row.
 
+        Two keys that meet in 8 bytes only get a hash they would not have needed.
+        """
+        found = (_path_and_key(row) for _, row in self._rows())
+        digests = array("Q", (_digest(row_key(given, path)) for path, given in found))
+        if not digests:
+            return frozenset()
+        ordered = np.frombuffer(digests, np.uint64)
+        ordered.sort()
+        return frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
 
-def _shared_keys(place: Place) -> frozenset[int]:
-    """Digests of the keys of more than one row, in 8 bytes a row.
-
-    Two keys that meet in 8 bytes only get a hash they would not have needed.
-    """
-    digests = array("Q", (_digest(row_key(row.key, row.path)) for row in _rows(place)))
-    if not digests:
-        return frozenset()
-    ordered = np.frombuffer(digests, np.uint64)
-    ordered.sort()
-    return frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    def _sample(self, part: Place, row: Row, path: str, key: str) -> Sample:
+        missing = not _string(row.values.get("path"))
+        if problem := row.problem or (f"{row.where} has no path" if missing else ""):
+            source = Source(part.url, suffix_of(part.name))
+            detail = f"{part.url}: {problem}"
+            return Sample(key, source).stop("rejected", "unreadable", detail)
+        suffix = _suffix(path)
+        found = captions.from_fields(row.values, self.field)
+        if found.problem:
+            found = Captions(problem=f"{part.url}: {row.where}: {found.problem}")
+        sample = found.on(Sample(key, Source(_resolve(self.base, path), suffix)))
+        if suffix in VIDEOS:
+            return sample
+        wanted = ", ".join(VIDEOS)
+        return sample.stop("rejected", "unreadable", f"{path!r} does not end with {wanted}")
 
 
 def _digest(key: str) -> int:
@@ -75,129 +93,35 @@ def _digest(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.lower().encode(), digest_size=8).digest(), "big")
 
 
-def _sample(manifest: Place, row: _Row, key: str) -> Sample:
-    if row.problem:
-        source = Source(manifest.url, PurePosixPath(manifest.name).suffix)
-        detail = f"{manifest.url}: {row.problem}"
-        return Sample(key, source).stop("rejected", "unreadable", detail)
-    suffix = _suffix(row.path)
-    sample = Sample(key, Source(_resolve(manifest, row.path), suffix), row.caption)
-    if suffix in captions.VIDEOS:
-        return sample
-    wanted = ", ".join(captions.VIDEOS)
-    return sample.stop("rejected", "unreadable", f"{row.path!r} does not end with {wanted}")
+def _path_and_key(row: Row) -> tuple[str, str | None]:
+    """What the key follows from; a row without a path goes by its place in the table."""
+    path = _string(row.values.get("path"))
+    return (path, _string(row.values.get("key")) or None) if path else (row.where, None)
+
+
+def _string(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    try:
+        return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        return well_formed(str(value))
 
 
 def _suffix(path: str) -> str:
     url = path.startswith(("http://", "https://"))
-    return PurePosixPath(urlsplit(path).path if url else path).suffix.lower()
+    return suffix_of(urlsplit(path).path if url else path)
 
 
-def _resolve(manifest: Place, path: str) -> str:
-    """An absolute path or URL as it is, else what it is seen from the manifest's folder."""
+def _resolve(base: Place, path: str) -> str:
+    """An absolute path or URL as it is, else what it is seen from the base."""
+    if (local := local_path(path)) is not None:
+        return local
     if "://" in path or path.startswith("/"):
         return path
-    place = manifest.parent.join(path)
+    place = base.join(path)
     if place.fs is None:
         return place.path  # ".." is the kernel's to resolve
     return Place(place.fs, posixpath.normpath(place.path)).url
-
-
-def _rows(place: Place) -> Iterator[_Row]:
-    read = _READERS[PurePosixPath(place.name).suffix.lower()]
-    try:
-        with place.open() as file:
-            yield from read(file, place.url)
-    except PermissionError as fault:
-        raise UserError(f"{place.url}: {fault.strerror or fault}. Make it readable") from fault
-
-
-def _row(values: dict[str, Any], where: str) -> _Row:
-    path, key, caption = (_text(values.get(column)) for column in _COLUMNS)
-    if not path:
-        return _Row(where, None, "", f"{where} has no path")
-    return _Row(path, key or None, captions.clean(caption))
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    return captions.well_formed(text)
-
-
-def _need_path(columns: Sequence[str], url: str) -> None:
-    if "path" not in columns:
-        found = ", ".join(columns) or "none"
-        raise UserError(
-            f"{url}: a manifest needs a column 'path'; its columns are: {found}. "
-            "Rename the column that holds the videos' paths"
-        )
-
-
-def _parquet(file: IO[bytes], url: str) -> Iterator[_Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(file, buffer_size=_BUFFER)
-        columns = table.schema_arrow.names
-        _need_path(columns, url)
-        wanted = [column for column in _COLUMNS if column in columns]
-        number = 0
-        for batch in table.iter_batches(_ROWS, columns=wanted):
-            for values in batch.to_pylist():
-                number += 1
-                yield _row(values, f"row {number}")
-    except pa.ArrowInvalid as fault:
-        raise UserError(f"{url}: not a readable Parquet file: {fault}. Write it again") from fault
-
-
-def _csv(file: IO[bytes], url: str) -> Iterator[_Row]:
-    text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
-    reader = csv.reader(text, strict=True)
-    try:
-        header = next(reader, [])
-        _need_path(header, url)
-        for fields in reader:
-            where = f"line {reader.line_num}"
-            if len(fields) == len(header):
-                yield _row(dict(zip(header, fields, strict=True)), where)
-            elif fields:  # not an empty line
-                wrong = f"{where} has {len(fields)} fields, the header {len(header)}"
-                yield _Row(where, problem=f"{wrong}; quote fields that hold a comma")
-    except csv.Error as fault:
-        where = f"line {reader.line_num}"
-        raise UserError(f"{url}: {where}: {fault}. Look for a quote that is not closed") from fault
-
-
-def _jsonl(file: IO[bytes], url: str) -> Iterator[_Row]:
-    lines = io.BufferedReader(cast("io.RawIOBase", file))  # fsspec's readline knows no limit
-    number = 0
-    while line := lines.readline(_MAX_LINE):
-        number += 1
-        whole = len(line) < _MAX_LINE or line.endswith(b"\n")
-        while not whole and (rest := lines.readline(_MAX_LINE)):
-            whole = rest.endswith(b"\n")
-        if not line.strip():
-            continue
-        values = _json_object(line)
-        if number == 1:
-            _need_path(list(values or {}), url)
-        where = f"line {number}"
-        yield _row(values, where) if values else _Row(where, problem=f"{where} is no JSON object")
-
-
-def _json_object(line: bytes) -> dict[str, Any] | None:
-    try:
-        values = json.loads(line.decode("utf-8-sig", "replace"))
-    except (ValueError, RecursionError):
-        return None
-    return values if isinstance(values, dict) else None
-
-
-_READERS: dict[str, Callable[[IO[bytes], str], Iterator[_Row]]] = {
-    ".parquet": _parquet,
-    ".csv": _csv,
-    ".jsonl": _jsonl,
-}

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import struct
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import IO
 
 from datapipe.corpus import captions
+from datapipe.corpus.captions import JSON, TEXT, Captions, best
 from datapipe.corpus.keys import file_key, member_key
+from datapipe.corpus.names import HIDDEN, VIDEOS, PassedOver, folded, suffix_of, well_formed
 from datapipe.files import Place, is_about_the_path
 from datapipe.record import Sample, Source
+from datapipe.tar import Entry, TarReader
 
-_MAX_HEADER = 64 * 1024  # an honest extended header holds one path; a forged one, gigabytes
-_BLOCK = 64 * 1024  # a request: the end of a video, its caption, the next video's header
+_BLOCK = 64 * 1024
+"""Bytes of a request: the end of a video, its caption, the next video's header."""
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zX", b"\x28\xb5\x2f\xfd")  # gzip, bz2, xz, zstd
-_CUT = "the tar ends within it"
-_FAULTS = (  # what tarfile raises on forged headers, found by feeding it random ones
-    tarfile.TarError,
-    ValueError,
-    IndexError,
-    OverflowError,
-    RecursionError,
-    struct.error,
-)
+_CUT, _NO_FILE = "the tar ends within it", "it is not a regular file"
+_PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_FAULTS = {
+    tarfile.SYMTYPE: "it is a link",
+    tarfile.LNKTYPE: "it is a link",
+    tarfile.GNUTYPE_SPARSE: "it is stored as a sparse file",
+}
+"""Why a member's bytes do not lie in the tar as they are, by its kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,96 +37,119 @@ class Tar:
     relative: str
 
 
+@dataclass(slots=True)
+class _Text:
+    """A caption file; `used` by a video."""
+
+    found: Captions
+    used: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class _Video:
     name: str
     offset: int
     size: int
     problem: str
-
-
-class _Headers:
-    """The file as tarfile sees it: no read larger than a header, no step outside."""
-
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file, self._size = file, size
-        self.tell = file.tell
-
-    def seek(self, position: int) -> int:
-        if not 0 <= position <= self._size:
-            raise tarfile.ReadError("a header points outside the tar")
-        return self._file.seek(position)
-
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= _MAX_HEADER:
-            raise tarfile.ReadError(f"an extended header claims {size} bytes")
-        return self._file.read(size)
+    beside: dict[str, _Text]
+    """The caption files of its group, by their names."""
 
 
 class _Contents:
-    """What the headers of one tar tell; small, because a tar is: its videos stay unread."""
+    """What the headers of one file tell; small, because a tar is: its videos stay unread.
 
-    def __init__(self) -> None:
+    Members are grouped as WebDataset does, by the name up to its first dot. A name that comes again
+    begins a new group: each of several videos of one name has the captions that it stands with.
+    """
+
+    def __init__(self, caption_field: str | None) -> None:
         self.videos: list[_Video] = []
-        self.captions: dict[str, str] = {}
+        self.passed_over = PassedOver()
         self.problem = ""
+        self._caption_field = caption_field
+        self._groups: dict[str, tuple[set[str], dict[str, _Text]]] = {}
+        self._texts: dict[str, list[_Text]] = {}
 
     def scan(self, file: IO[bytes]) -> None:
-        size = file.seek(0, 2)
-        file.seek(0)
-        headers = _Headers(file, size)
+        """Read all headers, and the caption files."""
+        size, tars = file.seek(0, 2), 0
+        reader = TarReader(file)
         try:
-            with tarfile.open(fileobj=headers, mode="r:") as tar:  # type: ignore[call-overload]
-                while (member := tar.next()) is not None:
-                    tar.members.clear()  # it would keep them all
-                    if member.size < 0 or tar.offset <= member.offset:
-                        raise tarfile.ReadError("a header claims a negative size")
-                    self._take(file, member, size)
-                end = tar.offset
-        except _FAULTS as fault:
-            self._stop(fault)
-            return
-        file.seek(end)
-        if any(file.read(tarfile.BLOCKSIZE)):  # tarfile takes a broken header for the end
-            self.problem = f"damaged at byte {end}; entries after it are not listed"
+            for member in reader.of_any_kind():
+                if member.tar > tars:  # one file that is made of several: each has its own groups
+                    self._groups.clear()
+                    tars = member.tar
+                if member.kind != tarfile.DIRTYPE:
+                    self._take(reader, member, size)
+        except tarfile.ReadError as fault:
+            if not (self.videos and self.videos[-1].problem == _CUT):  # that row tells it already
+                why = str(fault).removeprefix("damaged ")
+                self.problem = f"damaged: {why}; entries after that are not listed"
 
-    def _take(self, file: IO[bytes], member: tarfile.TarInfo, tar_size: int) -> None:
+    def _take(self, reader: TarReader, member: Entry, tar_size: int) -> None:
         name = member.name.removeprefix("./")
-        path = PurePosixPath(name)
-        suffix = path.suffix.lower()
-        if member.isdir() or path.name.startswith("."):
-            return
-        cut = member.offset_data + member.size > tar_size
-        if suffix in captions.VIDEOS:
-            problem = _CUT if cut else _not_plain(member)
-            there = max(0, min(member.size, tar_size - member.offset_data))  # a forged one is huge
-            self.videos.append(_Video(name, member.offset_data, there, problem))
-        elif suffix in captions.SUFFIXES and member.isreg() and not cut:
-            file.seek(member.offset_data)
-            data = file.read(captions.bytes_to_read(suffix, member.size))
-            self.captions[name] = captions.decode(suffix, data)
+        suffix = suffix_of(name)
+        there = max(0, min(member.size, tar_size - member.begin))  # a forged size is huge
+        if name.rpartition("/")[2].startswith("."):
+            self.passed_over[HIDDEN] += 1
+        elif suffix in VIDEOS:
+            problem = "" if member.kind in _PLAIN else _FAULTS.get(member.kind, _NO_FILE)
+            problem = _CUT if there < member.size else problem
+            self.videos.append(_Video(name, member.begin, there, problem, self._group(name)))
+        elif suffix in captions.SUFFIXES and member.kind in _PLAIN and there == member.size:
+            data = reader.read(captions.bytes_to_read(suffix, member.size))
+            found = captions.from_file(name, data, member.size, self._caption_field)
+            text = self._group(name)[name] = _Text(found)
+            self._texts.setdefault(folded(name), []).append(text)
+        else:
+            self.passed_over.add(name)
 
-    def _stop(self, fault: Exception) -> None:
-        if not (self.videos and self.videos[-1].problem == _CUT):  # that row tells it already
-            self.problem = f"damaged: {fault}; entries after that are not listed"
+    def _group(self, name: str) -> dict[str, _Text]:
+        """The caption files of the group that a member joins."""
+        folder, slash, base = name.rpartition("/")
+        group = f"{folder}{slash}{base.partition('.')[0]}"
+        names, texts = self._groups.setdefault(group, (set(), {}))
+        if name in names:
+            names, texts = self._groups[group] = (set(), {})
+        names.add(name)
+        return texts
 
-    def caption(self, video: str) -> str:
+    def captioned(self) -> list[tuple[_Video, Captions]]:
+        """Each video with its captions: from its group, else what no group has use for."""
+        beside = [[video.beside.get(name) for name in self._names(video)] for video in self.videos]
+        found = [[text for text in texts if text is not None] for texts in beside]
+        for text in (text for texts in found for text in texts):
+            text.used = True
+        for video, texts in zip(self.videos, found, strict=True):
+            if not texts:
+                texts += self._unused(video)
+        for name, texts in self._texts.items():
+            for _ in filter(lambda text: not text.used, texts):
+                self.passed_over.add(name)
+        alike = (best(text.found for text in texts) for texts in found)
+        return list(zip(self.videos, alike, strict=True))
+
+    def _names(self, video: _Video) -> list[str]:
         """Beside `a/b.c.mp4`: `a/b.c.txt`, or `a/b.txt`, for WebDataset ends a key at a dot."""
-        folder, slash, name = video.rpartition("/")
-        for stem in (name.rpartition(".")[0], name.partition(".")[0]):
-            for suffix in captions.SUFFIXES:
-                found = self.captions.get(f"{folder}{slash}{stem}{suffix}")
-                if found is not None:
-                    return found
-        return ""
+        folder, slash, name = video.name.rpartition("/")
+        stems = dict.fromkeys((name.rpartition(".")[0], name.partition(".")[0]))
+        suffixes = (TEXT, JSON) if self._caption_field is None else (JSON, TEXT)
+        return [f"{folder}{slash}{stem}{suffix}" for stem in stems for suffix in suffixes]
+
+    def _unused(self, video: _Video) -> Iterator[_Text]:
+        for name in self._names(video):
+            texts = self._texts.get(folded(name), ())
+            if (text := next((text for text in texts if not text.used), None)) is not None:
+                text.used = True
+                yield text
 
 
-def tar_samples(tar: Tar) -> Iterator[Sample]:
+def tar_samples(tar: Tar, caption_field: str | None = None) -> Iterator[Sample | PassedOver]:
     """The videos of a tar, in its order. The headers are read before this returns.
 
     A damaged tar gives what comes before the damage, and a rejected row that tells of it.
     """
-    contents = _Contents()
+    contents = _Contents(caption_field)
     try:
         with tar.place.open(_BLOCK) as file:
             contents.scan(file)
@@ -141,15 +164,16 @@ def tar_samples(tar: Tar) -> Iterator[Sample]:
     return _samples(tar, contents)
 
 
-def _samples(tar: Tar, contents: _Contents) -> Iterator[Sample]:
+def _samples(tar: Tar, contents: _Contents) -> Iterator[Sample | PassedOver]:
     url, seen = tar.place.url, Counter[str]()
-    for video in contents.videos:
-        name = captions.well_formed(video.name)
-        suffix = PurePosixPath(video.name).suffix.lower()
-        source = Source(url, suffix, name, video.offset, video.size)
+    captioned = contents.captioned()
+    yield contents.passed_over
+    for video, found in captioned:
+        name = well_formed(video.name)
+        source = Source(url, suffix_of(video.name), name, video.offset, video.size)
         key = member_key(tar.relative, video.name, seen[video.name])
         seen[video.name] += 1
-        sample = Sample(key, source, contents.caption(video.name))
+        sample = found.on(Sample(key, source))
         if video.problem:
             detail = f"{source}: {video.problem}"
             sample = sample.stop("rejected", "unreadable", detail)
@@ -157,12 +181,3 @@ def _samples(tar: Tar, contents: _Contents) -> Iterator[Sample]:
     if contents.problem:
         sample = Sample(file_key(tar.relative), Source(url, ".tar"))
         yield sample.stop("rejected", "unreadable", f"{url}: {contents.problem}")
-
-
-def _not_plain(member: tarfile.TarInfo) -> str:
-    """Why the member's bytes do not lie in the tar as they are; "" where they do."""
-    if member.issym() or member.islnk():
-        return "it is a link"
-    if not member.isreg():
-        return "it is not a regular file"
-    return "it is stored as a sparse file" if member.issparse() else ""

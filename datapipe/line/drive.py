@@ -58,6 +58,8 @@ class Remaining:
     """Only the first so many videos of the corpus."""
     part: int = 500_000
     """Samples of a part, at most: Ray Data keeps some 3 kB in the driver for each."""
+    caption_field: str | None = None
+    """Where captions stand, as `corpus` takes it."""
 
     def __call__(self) -> Iterator[Sample]:
         """The samples of the part."""
@@ -81,7 +83,7 @@ class Remaining:
 
     def listed(self, captioned: Callable[[str], bool]) -> Iterator[Sample]:
         """All samples, recorded or not; captions are read where the key is `captioned`."""
-        return islice(corpus(self.corpus).samples(captioned), self.limit)
+        return islice(corpus(self.corpus, self.caption_field).samples(captioned), self.limit)
 
     def _part(self, before: KeySet, done: KeySet) -> Iterator[Sample]:
         """What was left `before`; captions cost a request each, and are not read of what is

@@ -34,7 +34,9 @@ class PrepareUnlessStored:
     def __call__(self, sample: Sample) -> Sample:
         """Raises DamagedCandidate, and what Prepare raises."""
         stored = self.store.find(sample.key)
-        return self.prepare(sample) if stored is None else stored.sample
+        if stored is None:
+            return self.prepare(sample)
+        return replace(stored.sample, caption_problem=sample.caption_problem)
 
 
 def view_seed(run_seed: int, key: str, identity: int, yaw: int) -> int:

@@ -14,7 +14,8 @@ from datapipe.claim import check_same
 from datapipe.errors import UserError
 from datapipe.files import Folder
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had no `captions` in its ledger."""
 FILE = "run.json"
 _LIBRARIES = ("decord", "insightface", "numpy", "onnxruntime", "opencv-python", "pyarrow", "ray")
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from datapipe.corpus.captions import well_formed
+from datapipe.corpus.names import well_formed
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import Identity, Sample
@@ -41,6 +41,8 @@ LEDGER = pa.schema(
         ("source_size", pa.int64()),
         ("suffix", pa.string()),
         ("caption", pa.string()),
+        ("captions", pa.list_(pa.string())),
+        ("caption_problem", pa.string()),
         ("outcome", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
@@ -272,9 +274,11 @@ def _ledger_row(sample: Sample) -> dict[str, Any]:
         "source_size": source.size,
         "suffix": source.suffix,
         "caption": sample.caption,
+        "captions": list(sample.captions) or None,
+        "caption_problem": sample.caption_problem or None,
         "outcome": sample.outcome,
         "reason": stopped.reason if stopped else None,
-        "detail": stopped.detail if stopped else None,
+        "detail": stopped.detail if stopped else sample.caption_problem or None,
         "candidate": sample.candidate,
         "identities": len(sample.identities),
         "others": sample.others,

@@ -247,6 +247,8 @@ class Story:
         return {
             "format": FORMAT,
             **{name: row[name] for name in ("key", "outcome", "reason", "detail", "caption")},
+            "captions": row["captions"] or [],
+            "caption_problem": row["caption_problem"],
             "source": {name: row[_column(name)] for name in _SOURCE},
             "clip": asdict(self.clip),
             "seconds": {stage: row[f"{stage}_seconds"] for stage in stages},

@@ -93,6 +93,7 @@ def _description(kept: KeptSample, provenance: Mapping[str, Any]) -> str:
     first = next(iter(kept.identities.values())).reference
     description = {
         "key": kept.key,
+        **{name: kept.row[name] for name in ("captions", "caption_problem") if kept.row[name]},
         "identities": [_identity(index, one) for index, one in kept.identities.items()],
         "others": kept.row["others"],
         "scorers": {name: first[name] for name in _LABELS},

@@ -15,7 +15,7 @@ from datapipe.line.drive import Remaining
 from datapipe.record import Sample, Source, Stopped
 from datapipe.stage import Stage
 
-FORMAT = 1
+FORMAT = 2
 NAME = "pilot/pilot.json"
 TOLD_EVERY = 10_000
 
@@ -70,6 +70,8 @@ def save_pilot(run: Folder, pilot: Pilot) -> None:
         {
             "key": sample.key,
             "caption": sample.caption,
+            "captions": sample.captions,
+            "caption_problem": sample.caption_problem,
             "source": asdict(sample.source),
             "stopped": sample.stopped and asdict(sample.stopped),
         }
@@ -99,8 +101,14 @@ def load_pilot(run: Folder, samples: int, seed: int) -> Pilot | None:
 
 
 def _sample(row: dict[str, Any]) -> Sample:
-    stopped = row["stopped"] and Stopped(**row["stopped"])
-    return Sample(row["key"], Source(**row["source"]), row["caption"], stopped=stopped)
+    return Sample(
+        key=row["key"],
+        source=Source(**row["source"]),
+        caption=row["caption"],
+        captions=tuple(row["captions"]),
+        caption_problem=row["caption_problem"],
+        stopped=row["stopped"] and Stopped(**row["stopped"]),
+    )
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,11 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
     row = story.row
     yield "source", plain(row["source"])
     yield "clip", plain(_clip(story.clip))
-    if row["caption"]:
-        yield "caption", plain(row["caption"])
-    if row["detail"]:
+    for caption in row["captions"] or filter(None, [row["caption"]]):
+        yield "caption", plain(caption)
+    if row["caption_problem"]:
+        yield "no caption", plain(row["caption_problem"])
+    if row["detail"] and row["detail"] != row["caption_problem"]:
         yield "why", plain(row["detail"], lines=True)
     stages = ("prepare", "synthesize", "score")
     spent = {stage: row[f"{stage}_seconds"] for stage in stages}

@@ -76,6 +76,13 @@ class LineSettings:
     faces: Annotated[FaceSettings, FLAT] = field(default_factory=FaceSettings)
     score: Annotated[ScorerSettings, FLAT] = field(default_factory=ScorerSettings)
     prepare: PrepareSettings = field(default_factory=PrepareSettings)
+    caption_field: str | None = None
+    """Where captions stand in JSON files and in the columns of tables; the default is the first
+    that holds any of caption, text, prompt and description."""
+
+    def __post_init__(self) -> None:
+        if self.caption_field == "":
+            raise ValueError("--caption-field must not be empty")
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,7 @@ def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage]
             "yaws": list(yaws),
             "faces": faces.provenance(),
             "prepare": _shaping(settings.prepare),
+            **({"caption_field": settings.caption_field} if settings.caption_field else {}),
         },
         scoring=Scoring(),
         versions=library_versions(),

@@ -61,10 +61,10 @@ class TinyRun:
         self.ledger = Ledger(self.folder)
         self.samples = []
 
-    def add(self, key, people=({},), caption="a person", clip=None, size=None, faces=None):
+    def add(self, key, people=({},), caption="a person", clip=None, size=None, faces=None, **more):
         """A candidate; each of `people` maps a yaw to the scores it has instead of good ones.
 
-        `faces` are the embeddings of their references.
+        `faces` are the embeddings of their references, `more` is said of the sample.
         """
         path = self.root / "clips" / f"{key}.mp4"
         path.parent.mkdir(exist_ok=True)
@@ -79,7 +79,8 @@ class TinyRun:
         )
         source = Source(str(path), ".mp4", size=path.stat().st_size if size is None else size)
         made = [{yaw: picture(yaw + 200 + index) for yaw in YAWS} for index in range(len(people))]
-        stored = self.store.put(Sample(key, source, caption, bare), made, {"engine": "noise"})
+        sample = Sample(key, source, caption, bare, **more)
+        stored = self.store.put(sample, made, {"engine": "noise"})
         scored = tuple(
             replace(
                 identity,

@@ -104,10 +104,11 @@ def test_nothing_is_written_outside_the_run(corpus, local):
     assert not [path for path in local.rglob("*") if {"escaped", "abs"} & {path.stem}]
 
 
-def test_captions_survive_and_bad_bytes_are_marked(local):
-    """A caption that is not UTF-8 keeps its readable part."""
+def test_a_caption_that_cannot_be_read_is_empty_and_says_why(local):
+    """Nothing unreadable reaches a shard; the video is worth having without it."""
     (row,) = (row for row in rows(local, "ledger") if row["key"] == "good")
-    assert row["caption"] == "a man smiles \ufffd"
+    assert (row["caption"], row["outcome"]) == ("", "candidate")
+    assert "good.txt is not UTF-8 (byte 0xe9 at 13)" in row["detail"]
 
 
 @pytest.mark.ray

@@ -6,8 +6,9 @@ import tarfile
 import fsspec
 import pytest
 
-from datapipe.corpus import corpus
-from datapipe.corpus.captions import MAX_BYTES
+from datapipe.corpus import corpus, open_source
+from datapipe.corpus.captions import MAX_TEXT
+from datapipe.corpus.names import VIDEOS, PassedOver
 from datapipe.errors import UserError
 
 
@@ -27,13 +28,37 @@ def paths(root):
     return [os.path.relpath(sample.source.path, root) for sample in corpus(str(root))]
 
 
-def test_all_five_kinds_are_found_in_any_case_and_depth(tmp_path):
+def test_all_kinds_are_found_in_any_case_and_depth(tmp_path):
     names = ["a.mp4", "b.MOV", "c/d.Mkv", "c/e/f.webm", "g.avi"]
-    write(tmp_path, *names, "notes.pdf", "mp4", "x.mp4.part", "c/picture.jpg")
-    assert sorted(paths(tmp_path)) == sorted(names)
-    assert {s.source.suffix for s in corpus(str(tmp_path))} == {
-        ".mp4", ".mov", ".mkv", ".webm", ".avi",
+    more = ["h.m4v", "i.ts", "j.MTS", "k.mpg", "l.mpeg", "m.wmv", "n.flv", "o.3gp", "p.ogv"]
+    write(tmp_path, *names, *more, "notes.pdf", "mp4", "x.mp4.part", "c/picture.jpg")
+    assert sorted(paths(tmp_path)) == sorted([*names, *more])
+    assert {s.source.suffix for s in corpus(str(tmp_path))} == set(VIDEOS)
+
+
+def passed_over(url):
+    found = PassedOver()
+    list(corpus(str(url)).samples(passed_over=found))
+    return dict(found)
+
+
+def test_what_is_passed_over_is_counted_by_suffix(tmp_path):
+    write(tmp_path, "a.mp4", "a.txt", "b/c.MOV", "b/C.json", "d.tar.gz", "e.tgz", "README", "f.gif")
+    write(tmp_path, "b/g.GIF", "other.txt", "b/frame.000123", "x.mp4.part", "bad\x1b.\x1b[31m")
+    write(tmp_path, ".hidden.mp4", ".cache/x.mp4", "metadata.csv", data=b"file_name,text\n")
+    write(tmp_path, "b/metadata.csv", data=b"name,text\n")
+    assert passed_over(tmp_path) == {
+        ".tar.gz": 1, ".tgz": 1, "no suffix": 1, ".gif": 2, ".txt": 1, "other": 2, ".part": 1,
+        "hidden": 2, "unusable metadata.csv": 1,
     }  # fmt: skip
+
+
+def test_more_suffixes_than_anyone_has_are_counted_together(tmp_path):
+    write(tmp_path, "a.mp4", *(f"x.s{n}" for n in range(1200)))
+    found = passed_over(tmp_path)
+    assert sum(found.values()) == 1200
+    assert len(found) < 1100
+    assert len(str(PassedOver(found))) < 300
 
 
 def test_the_order_is_the_same_whatever_the_order_of_creation(tmp_path):
@@ -64,18 +89,82 @@ def test_hidden_files_and_folders_are_skipped(tmp_path):
 
 
 def test_a_caption_is_read_from_text_before_json(tmp_path):
-    write(tmp_path, "a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    write(tmp_path, "a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4", "f.mp4")
     write(tmp_path, "a.txt", data=b"from text\n")
-    write(tmp_path, "a.json", "b.json", data=b'{"caption": "from json"}')
-    write(tmp_path, "d.txt", data=b"\xff\xfe!")
+    write(tmp_path, "a.json", "b.json", "d.json", "e.json", data=b'{"caption": "from json"}')
+    write(tmp_path, "d.txt", data=b" \n")
+    write(tmp_path, "e.txt", "f.txt", data=b"caf\xe9")
     captions = {s.key: s.caption for s in corpus(str(tmp_path))}
-    assert captions == {"a": "from text", "b": "from json", "c": "", "d": "\ufffd\ufffd!"}
+    json = "from json"
+    assert captions == {"a": "from text", "b": json, "c": "", "d": json, "e": json, "f": ""}
+    problems = {s.key: s.caption_problem for s in corpus(str(tmp_path)) if s.caption_problem}
+    assert list(problems) == ["f"]
+    assert "f.txt is not UTF-8 (byte 0xe9 at 3)" in problems["f"]
+
+
+def test_a_named_field_comes_before_text(tmp_path):
+    write(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    write(tmp_path, "a.txt", "b.txt", data=b"text")
+    write(tmp_path, "a.json", data=b'{"caption": "short", "long": "long"}')
+    write(tmp_path, "c.json", data=b'{"caption": "short"}')
+    assert [s.caption for s in corpus(str(tmp_path), "long")] == ["long", "text", ""]
+
+
+@pytest.mark.parametrize(
+    ("video", "caption"),
+    [
+        ("Clip.MP4", "clip.txt"),
+        ("clip.mp4", "CLIP.TXT"),
+        ("clip.mp4", "clip.Txt"),
+        ("caf\u00e9.mp4", "cafe\u0301.txt"),
+        ("CAFE\u0301.mp4", "caf\u00e9.TXT"),
+        ("v1.2 final.mov", "V1.2 Final.txt"),
+    ],
+)
+def test_a_caption_is_found_in_any_letter_case_and_normal_form(tmp_path, video, caption):
+    write(tmp_path, "first.mp4", video, "zz.mp4")
+    write(tmp_path, caption, data=b"a caption")
+    assert [s.caption for s in corpus(str(tmp_path)) if s.source.path.endswith(video)] == [
+        "a caption"
+    ]
+    assert passed_over(tmp_path) == {}
+
+
+def test_names_that_differ_in_case_only_have_captions_of_their_own(tmp_path):
+    write(tmp_path, "a.mp4", "A.mp4", "b.mp4", "B.mp4")
+    write(tmp_path, "a.txt", data=b"small")
+    write(tmp_path, "A.txt", data=b"large")
+    write(tmp_path, "b.txt", data=b"small")
+    found = {os.path.basename(s.source.path): s.caption for s in corpus(str(tmp_path))}  # noqa: PTH119
+    assert found == {"a.mp4": "small", "A.mp4": "large", "b.mp4": "small", "B.mp4": ""}
+
+
+def test_all_captions_of_a_list_are_kept(tmp_path):
+    write(tmp_path, "a.mp4", "b.mp4")
+    write(tmp_path, "a.json", data=b'{"caption": ["one", "two"]}')
+    write(tmp_path, "b.json", data=b'{"caption": {"en": "one", "zh": null}}')
+    a, b = corpus(str(tmp_path))
+    assert (a.caption, a.captions) == ("one", ("one", "two"))
+    assert (b.caption, b.captions) == ("one", ())
+
+
+def test_an_unreadable_caption_file_says_so(tmp_path):
+    write(tmp_path, "a.mp4", "b.mp4")
+    (tmp_path / "a.txt").write_bytes(b"x")
+    (tmp_path / "a.txt").chmod(0)
+    found = only_key(tmp_path, "a")
+    assert found.caption == "x" or "a.txt cannot be read" in found.caption_problem  # root reads all
+
+
+def only_key(root, key):
+    (sample,) = (s for s in corpus(str(root)) if s.key == key)
+    return sample
 
 
 def test_a_huge_caption_is_cut(tmp_path):
     write(tmp_path, "a.mp4")
     write(tmp_path, "a.txt", data=b"x" * 10**7)
-    assert len(only(tmp_path).caption) == MAX_BYTES
+    assert len(only(tmp_path).caption) == MAX_TEXT
 
 
 def test_a_caption_that_is_no_file_is_no_caption(tmp_path):
@@ -170,7 +259,7 @@ def test_a_relative_folder_gives_absolute_paths(tmp_path, monkeypatch):
 
 def test_a_folder_without_videos_is_the_users_mistake(tmp_path):
     write(tmp_path, "notes.txt", "shards/0.tar.gz")
-    with pytest.raises(UserError, match=r"no video in it.*compressed tars are not read"):
+    with pytest.raises(UserError, match=r"not read\. There are: 1 \.tar\.gz, 1 \.txt"):
         list(corpus(str(tmp_path)))
 
 
@@ -197,11 +286,19 @@ def test_a_bucket_gives_the_keys_that_the_same_folder_gives_locally(tmp_path, st
     write(tmp_path, "a.txt", data="in a word: é".encode())
     write(tmp_path, "b/c.json", data=b'{"caption": "json"}')
     write(tmp_path, "b/C d.txt", data=b"")
+    write(tmp_path, "b/c d.JSON", data=b'{"text": ["x", "y"]}')
+    write(tmp_path, "metadata.csv", data=b"file_name,text\na.mp4,no\nb/e.mp4,from the table\n")
+    write(tmp_path, "b/e.mp4", "b/f.mp4")
+    write(tmp_path, "b/f.txt", data=b"caf\xe9")
     fs.put(f"{tmp_path}/", url, recursive=True)
     fs.touch(f"{url}/b/")  # how a web console marks a folder
-    local = [(s.key, s.caption, s.source.suffix) for s in corpus(str(tmp_path))]
-    remote = [(s.key, s.caption, s.source.suffix) for s in corpus(url)]
+    local, remote = (
+        [(s.key, s.caption, s.captions, s.caption_problem, s.source.suffix) for s in corpus(where)]
+        for where in (str(tmp_path), url)
+    )
     assert local == remote
+    assert sum(bool(caption) for _, caption, *_ in local) == 4
+    assert passed_over(tmp_path) == passed_over(url) == {"hidden": 1, ".md": 1}
     assert all(s.source.path.startswith(f"{url}/") for s in corpus(url))
 
 
@@ -230,3 +327,31 @@ def test_new_objects_are_seen_by_the_next_listing(stored):
     assert [s.key for s in found] == ["a"]
     fs.pipe_file(f"{url}/b.mp4", b"video")
     assert [s.key for s in found] == ["a", "b"]
+
+
+def test_an_empty_name_on_the_way_to_an_object_is_a_folder_like_any_other(stored):
+    url, fs = stored
+    keys = ["a.mp4", "c/x.mp4", "c//x.mp4", "c//d/y.mp4", "c///z.mp4", "c//d//w.mp4", "c//.h/v.mp4"]
+    fs.pipe({f"{url}/{key}": key.encode() for key in keys})
+    fs.pipe_file(f"{url}/c//x.txt", b"of the empty folder")
+    fs.pipe_file(f"{url}/c/x.txt", b"of the folder")
+    found = list(corpus(url))
+    assert sorted(s.source.path.removeprefix(f"{url}/") for s in found) == sorted(keys[:-1])
+    assert len({s.key for s in found}) == len(found)
+    assert {s.caption for s in found} == {"", "of the folder", "of the empty folder"}
+    for sample in found:
+        with open_source(sample.source) as (file, _):
+            assert file.read() == sample.source.path.removeprefix(f"{url}/").encode()
+    below = [s.source.path.removeprefix(f"{url}/") for s in corpus(f"{url}/c//d")]
+    assert sorted(below) == ["c//d//w.mp4", "c//d/y.mp4"]
+    assert passed_over(url) == {"hidden": 1}
+
+
+def test_an_empty_name_may_come_first(s3_bucket):
+    fs = fsspec.filesystem("s3")
+    bucket = "s3://harmoview-slashes"
+    fs.mkdir(bucket)
+    fs.pipe({f"{bucket}//a.mp4": b"1", f"{bucket}//b/c.mp4": b"2", f"{bucket}/b/d.mp4": b"3"})
+    found = [s.source.path.removeprefix(f"{bucket}/") for s in corpus(bucket)]
+    assert sorted(found) == ["/a.mp4", "/b/c.mp4", "b/d.mp4"]
+    assert len({s.key for s in corpus(bucket)}) == 3

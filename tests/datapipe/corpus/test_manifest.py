@@ -1,5 +1,6 @@
 """Manifests give a sample for every row, in order, whatever the rows hold."""
 
+import contextlib
 import csv
 import json
 import re
@@ -8,7 +9,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.corpus import corpus, local_copy
@@ -31,7 +32,16 @@ def write_csv(path, rows):
         writer.writerows(rows)
 
 
-WRITERS = {".parquet": write_parquet, ".jsonl": write_jsonl, ".csv": write_csv}
+def write_tsv(path, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], delimiter="\t")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+WRITERS = {
+    ".parquet": write_parquet, ".jsonl": write_jsonl, ".csv": write_csv, ".tsv": write_tsv,
+}  # fmt: skip
 every_form = pytest.mark.parametrize("suffix", WRITERS)
 
 
@@ -134,7 +144,7 @@ def test_a_manifest_without_rows_is_the_users_mistake(tmp_path):
         list(corpus(str(tmp_path / "m.csv")))
 
 
-@pytest.mark.parametrize("path", ["", None, "clip.mpg", "noextension", "notes.txt"])
+@pytest.mark.parametrize("path", ["", None, "clip.gif", "noextension", "notes.txt"])
 def test_a_row_that_names_no_video_is_a_rejected_row(listed, path):
     bad, good = listed([{"path": path}, {"path": "b.mp4"}])
     assert (bad.outcome, bad.stopped.reason) == ("rejected", "unreadable")
@@ -168,7 +178,8 @@ def test_a_csv_row_of_another_length_is_a_rejected_row(tmp_path):
     path.write_bytes(b"path,caption\r\na.mp4,one, two\r\n\r\nb.mp4,caf\xe9\r\n")
     bad, good = corpus(str(path))
     assert "line 2 has 3 fields, the header 2" in bad.stopped.detail
-    assert good.caption == "caf\ufffd"
+    assert good.caption == ""
+    assert "line 4: caption is not UTF-8 (byte 0xe9)" in good.caption_problem
 
 
 def test_an_open_quote_in_a_csv_is_the_users_mistake(tmp_path):
@@ -200,6 +211,201 @@ def test_paths_are_seen_from_the_manifests_folder(tmp_path):
     (sample,) = corpus(str(tmp_path / "lists/m.jsonl"))
     with local_copy(sample.source, 100) as copy:
         assert copy.read_bytes() == b"video"
+
+
+@pytest.mark.parametrize("scheme", ["file://", "file://localhost", "file:"])
+def test_file_urls_are_read_with_and_without_escapes(tmp_path, scheme):
+    names = {"My clip é.mp4": "My%20clip%20%C3%A9.mp4", "50%25.mp4": "50%25.mp4", "b.mp4": "b.mp4"}
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    rows = [{"path": f"{scheme}{tmp_path}/{written}"} for written in names.values()]
+    write_jsonl(tmp_path / "m.jsonl", rows)
+    for sample, name in zip(corpus(str(tmp_path / "m.jsonl")), names, strict=True):
+        with local_copy(sample.source, 100) as copy:
+            assert copy.read_bytes() == name.encode()
+
+
+def test_a_corpus_may_be_a_file_url_with_escapes(tmp_path):
+    (tmp_path / "my clips").mkdir()
+    (tmp_path / "my clips/a.mp4").touch()
+    assert [s.key for s in corpus(f"file://{tmp_path}/my%20clips")] == ["a"]
+
+
+@every_form
+def test_captions_are_found_in_the_documented_order(listed, suffix):
+    rows = [
+        {"path": "a.mp4", "description": "d", "prompt": "p", "text": "t", "caption": "c"},
+        {"path": "b.mp4", "description": "d", "prompt": "p", "text": "t", "caption": ""},
+        {"path": "c.mp4", "description": "d", "prompt": "", "text": "nan", "caption": "17"},
+    ]
+    assert [s.caption for s in listed(rows, suffix)] == ["c", "t", "d"]
+
+
+@every_form
+def test_a_named_column_has_the_captions(tmp_path, suffix):
+    path = tmp_path / f"videos{suffix}"
+    WRITERS[suffix](path, [{"path": "a.mp4", "caption": "short", "Dense Caption": "long"}])
+    assert [s.caption for s in corpus(str(path), "Dense Caption")] == ["long"]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".tsv"])
+def test_a_named_column_that_is_not_there_is_the_users_mistake(tmp_path, suffix):
+    path = tmp_path / f"videos{suffix}"
+    WRITERS[suffix](path, [{"path": "a.mp4", "caption": "short"}])
+    with pytest.raises(UserError, match=r"no column 'long'.*: path, caption"):
+        corpus(str(path), "long")
+
+
+def test_lists_and_objects_in_columns_are_several_captions(listed):
+    values = [["one", "two"], {"en": "one", "zh": "two"}, [{"caption": "one"}, {"caption": "two"}]]
+    for value in values:
+        for suffix in (".jsonl", ".parquet"):
+            (sample,) = listed([{"path": "a.mp4", "caption": value}], suffix)
+            assert (sample.caption, sample.captions) == ("one", ("one", "two"))
+        (sample,) = listed([{"path": "a.mp4", "caption": value}], ".csv")  # as str() prints them
+        assert (sample.caption, sample.captions) == ("one", ("one", "two"))
+
+
+def test_text_in_parquet_that_is_no_utf8_is_no_caption(tmp_path):
+    """Arrow and others write any bytes into a column of strings."""
+    bad = pa.array([b"caf\xe9", b"a man"], pa.binary())
+    strings = pa.Array.from_buffers(pa.string(), 2, bad.buffers())
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), strings)
+    for column in (strings, lists):
+        pq.write_table(
+            pa.table({"path": ["a.mp4", "b.mp4"], "text": column}), tmp_path / "m.parquet"
+        )
+        a, b = corpus(str(tmp_path / "m.parquet"))
+        assert (a.caption, b.caption) == ("", "a man")
+        assert "row 1: text is not UTF-8 (byte 0xe9 at 3)" in a.caption_problem
+
+
+def test_every_type_that_parquet_has_is_a_caption_or_none(tmp_path):
+    columns = {
+        "float": pa.array([float("nan"), None], pa.float64()),
+        "int": pa.array([1, 2], pa.int32()),
+        "null": pa.array([None, None], pa.null()),
+        "bytes": pa.array([b"a man", b"caf\xe9"], pa.binary()),
+        "words": pa.array(["a man", None]).dictionary_encode(),
+        "large": pa.array(["a man", "x"], pa.large_string()),
+        "map": pa.array([[("en", "a man"), ("zh", "y")], None], pa.map_(pa.string(), pa.string())),
+        "lists": pa.array([["a man"], []], pa.list_(pa.string())),
+    }
+    found = {}
+    for name, column in columns.items():
+        pq.write_table(pa.table({"path": ["a.mp4", "b.mp4"], name: column}), tmp_path / "m.parquet")
+        found[name] = [s.caption for s in corpus(str(tmp_path / "m.parquet"), name)]
+    nothing = ["", ""]
+    assert {name for name, captions in found.items() if captions == nothing} == {
+        "float", "int", "null",
+    }  # fmt: skip
+    assert {captions[0] for captions in found.values()} == {"", "a man"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("header", ["path{}caption", " Path {} Caption ", '"path"{}"caption"'])
+def test_a_csv_is_read_whatever_program_wrote_it(tmp_path, encoding, separator, header):
+    other = {",": ";", ";": ",", "\t": ","}[separator]
+    lines = [
+        header.format(separator),
+        f'a.mp4{separator}"é{separator}\n""x"""',
+        f"b.mp4{separator}y{other} z",
+    ]
+    (tmp_path / "m.csv").write_bytes("\r\n".join(lines).encode(encoding))
+    found = [(s.key, s.caption) for s in corpus(str(tmp_path / "m.csv"))]
+    assert found == [("a", f'é{separator}\n"x"'), ("b", f"y{other} z")]
+
+
+def test_excels_line_about_the_separator_is_no_header(tmp_path):
+    (tmp_path / "m.csv").write_bytes("sep=;\r\npath;caption\r\na.mp4;x\r\nb\r\n".encode("utf-16"))
+    good, bad = corpus(str(tmp_path / "m.csv"))
+    assert good.caption == "x"
+    assert "line 4 has 1 fields" in bad.stopped.detail
+
+
+def test_spaces_after_commas_are_no_part_of_a_field(tmp_path):
+    (tmp_path / "m.csv").write_text('path, caption\na.mp4, "one, two"\n')
+    assert [s.caption for s in corpus(str(tmp_path / "m.csv"))] == ["one, two"]
+
+
+def test_a_field_of_a_megabyte_is_read(listed):
+    for suffix in WRITERS:
+        rows = [{"path": "a.mp4", "caption": "x" * 2_000_000}, {"path": "b.mp4", "caption": "y"}]
+        assert [len(s.caption) for s in listed(rows, suffix)] == [64 * 1024, 1]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_json_array_is_as_good_as_lines(tmp_path, indent):
+    rows = [{"path": f"{n}.mp4", "caption": "]}, " + "x" * (n % 7) * 1000} for n in range(1000)]
+    (tmp_path / "m.jsonl").write_text(json.dumps(rows, indent=indent))
+    found = [(s.key, s.caption) for s in corpus(str(tmp_path / "m.jsonl"))]
+    assert found == [(row["path"][:-4], row["caption"].strip()) for row in rows]
+
+
+@pytest.mark.parametrize("end", ['{"path": "c.mp', "]extra", "broken]", "", ', 17, {"path": ""}]'])
+def test_an_array_that_breaks_off_says_so_after_what_is_whole(tmp_path, end):
+    (tmp_path / "m.jsonl").write_text('[{"path": "a.mp4"},\n{"path": "b.mp4"}' + end)
+    a, b, *bad = corpus(str(tmp_path / "m.jsonl"))
+    assert (a.key, b.key) == ("a", "b")
+    assert all(s.outcome == "rejected" for s in bad)
+    assert len(bad) == {"]extra": 0, ', 17, {"path": ""}]': 2}.get(end, 1)
+
+
+def parts(folder, names):
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(folder / name, [{"path": f"{number}.mp4", "caption": f"caption {number}"}])
+
+
+@pytest.mark.parametrize(
+    "names", [["part-0.parquet", "part-1.parquet"], ["day=1/a.parquet", "day=2/a.parquet"]]
+)
+def test_a_folder_of_parquet_files_is_one_table(tmp_path, names):
+    parts(tmp_path / "table", names)
+    (tmp_path / "table/_SUCCESS").touch()
+    pq.write_table(pa.table({}), tmp_path / "table/part-9.parquet")  # an empty part
+    samples = list(corpus(str(tmp_path / "table")))
+    assert [(s.key, s.caption) for s in samples] == [("0", "caption 0"), ("1", "caption 1")]
+    assert samples[0].source.path == str(tmp_path / "table/0.mp4")
+
+
+def test_a_folder_named_like_a_parquet_file_stands_for_one(tmp_path):
+    parts(tmp_path / "list.parquet", ["part-0.parquet"])
+    (sample,) = corpus(str(tmp_path / "list.parquet"))
+    assert sample.source.path == str(tmp_path / "0.mp4")
+
+
+def test_keys_are_unique_over_all_parts(tmp_path):
+    for part in "ab":
+        write_parquet(tmp_path / f"{part}.parquet", [{"path": "x.mp4"}, {"path": None}])
+    assert len({s.key for s in corpus(str(tmp_path))}) == 4
+
+
+def test_a_table_beside_videos_is_no_manifest(tmp_path):
+    parts(tmp_path, ["list.parquet"])
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/a.mp4").touch()
+    assert [s.key for s in corpus(str(tmp_path))] == ["clips__a"]
+
+
+def test_a_folder_of_other_tables_names_their_columns(tmp_path):
+    write_parquet(tmp_path / "a.parquet", [{"video_id": "x"}])
+    with pytest.raises(UserError, match=r"a\.parquet: .*columns are: video_id"):
+        list(corpus(str(tmp_path)))
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 10**6), st.binary(min_size=1, max_size=8))
+def test_damage_in_a_parquet_file_is_the_users_mistake_or_is_harmless(tmp_path_factory, at, patch):
+    path = tmp_path_factory.getbasetemp() / "damaged.parquet"
+    write_parquet(path, [{"path": f"{n}.mp4", "caption": f"caption {n}"} for n in range(50)])
+    data = bytearray(path.read_bytes())
+    data[at % len(data) : at % len(data) + len(patch)] = patch
+    path.write_bytes(data)
+    with contextlib.suppress(UserError):
+        for sample in corpus(str(path)):
+            f"{sample.source}{sample.caption}{sample.caption_problem}".encode()
 
 
 @every_form

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from datapipe.corpus import corpus, open_source
 from datapipe.corpus.keys import member_key
+from datapipe.corpus.names import PassedOver
 from datapipe.corpus.tars import Tar, tar_samples
 from datapipe.errors import UserError
 from datapipe.files import place
+from datapipe.record import Sample
 
 
 def tar_bytes(*members, form=tarfile.GNU_FORMAT):
@@ -102,7 +104,82 @@ def test_captions_stand_anywhere_in_the_tar(listed):
         )
     )  # fmt: skip
     captions = {s.source.member: s.caption for s in samples}
-    assert captions == {"a.mp4": "json", "b.mp4": "caf\ufffd", "d/a.mp4": "", "c.x.mp4": "group"}
+    assert captions == {"a.mp4": "json", "b.mp4": "", "d/a.mp4": "", "c.x.mp4": "group"}
+    assert "not UTF-8" in samples[1].caption_problem
+
+
+def test_an_empty_text_leaves_the_word_to_the_json(listed):
+    (sample,) = listed(
+        tar_bytes(("a.txt", b""), ("a.json", b'{"text": ["x", "y"]}'), ("a.mp4", b"1"))
+    )
+    assert (sample.caption, sample.captions) == ("x", ("x", "y"))
+
+
+def test_a_named_field_is_read_in_tars_too(tmp_path):
+    data = tar_bytes(("a.txt", b"text"), ("a.json", b'{"long": "field"}'), ("a.mp4", b"1"))
+    (tmp_path / "t.tar").write_bytes(data)
+    for url in (tmp_path, tmp_path / "t.tar", f"{tmp_path}/{{t,t}}.tar"):
+        assert [s.caption for s in corpus(str(url), "long")] == ["field"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["a.mp4 a.txt a.mp4 a.txt", "a.txt a.mp4 a.txt a.mp4", "a.json a.mp4 a.txt a.json a.mp4 a.txt"],
+)
+def test_each_video_of_one_name_has_its_own_caption(listed, names):
+    members, count = [], {}
+    for name in names.split():
+        nth = count[name] = count.get(name, 0) + 1
+        members.append((name, b"{}" if name.endswith("json") else b"%d" % nth + b"th"))
+    samples = listed(tar_bytes(*members))
+    assert [s.caption for s in samples] == ["1th", "2th"]
+
+
+def test_a_video_whose_caption_is_missing_does_not_take_the_next_ones(listed):
+    samples = listed(tar_bytes(("a.mp4", b"1"), ("a.mp4", b"2"), ("a.txt", b"of the second")))
+    assert [s.caption for s in samples] == ["", "of the second"]
+
+
+def test_captions_in_any_letter_case_and_normal_form_are_found(listed):
+    samples = listed(
+        tar_bytes(
+            ("Clip.MP4", b"1"), ("clip.txt", b"one"), ("caf\u00e9.mp4", b"2"),
+            ("cafe\u0301.TXT", b"two"), ("x.mp4", b"3"), ("X.mp4", b"4"), ("X.txt", b"of X"),
+            form=tarfile.PAX_FORMAT,
+        )
+    )  # fmt: skip
+    assert [s.caption for s in samples] == ["one", "two", "", "of X"]
+
+
+def test_tars_one_after_the_other_in_a_file_are_all_listed(listed):
+    one = tar_bytes(("a.mp4", b"1"), ("a.txt", b"one"))
+    two = tar_bytes(("a.txt", b"two"), ("a.mp4", b"22"), ("b.mp4", b"333"))
+    three = tar_bytes(("c.mp4", b"4"), form=tarfile.PAX_FORMAT)
+    samples = listed(one + two + bytes(100 * 512) + three[:2048])
+    assert [read(s) for s in samples] == [b"1", b"22", b"333", b"4"]
+    assert [s.caption for s in samples] == ["one", "two", "", ""]
+    assert [samples[n].key for n in (0, 2, 3)] == ["t--a", "t--b", "t--c"]
+    assert len({s.key for s in samples}) == 4
+
+
+def test_captions_may_be_in_a_tar_of_their_own_in_the_same_file(listed):
+    samples = listed(tar_bytes(("a.mp4", b"1"), ("b.mp4", b"2")) + tar_bytes(("b.txt", b"b")))
+    assert [s.caption for s in samples] == ["", "b"]
+
+
+def test_what_follows_a_tar_and_is_none_is_told(listed):
+    good, bad = listed(tar_bytes(("a.mp4", b"1")) + b"signature" * 100)
+    assert read(good) == b"1"
+    assert bad.outcome == "rejected"
+    assert "byte 10240" in bad.stopped.detail
+
+
+def test_members_that_are_passed_over_are_counted(tmp_path):
+    members = ["a.mp4", "a.txt", "b.txt", "a.jpg", "b.jpg", ".hidden", "c/d.npy", "c.mp4.json"]
+    (tmp_path / "t.tar").write_bytes(tar_bytes(*((name, b"") for name in members)))
+    found = PassedOver()
+    list(corpus(str(tmp_path)).samples(passed_over=found))
+    assert found == {".txt": 1, ".jpg": 2, "hidden": 1, ".npy": 1, ".json": 1}
 
 
 @pytest.mark.parametrize(
@@ -221,7 +298,7 @@ def test_damage_in_the_middle_is_told(listed):
     whole[1024:1536] = b"\xaa" * 512
     good, bad = listed(bytes(whole))
     assert good.key == "t--a"
-    assert "damaged at byte 1024" in bad.stopped.detail
+    assert "byte 1024" in bad.stopped.detail
 
 
 @pytest.mark.parametrize(
@@ -278,7 +355,11 @@ def test_no_damage_raises_or_leads_outside_the_tar(tmp_path_factory, patches, en
     data = (with_checksums(data) if sealed else bytes(data))[:end]
     path = tmp_path_factory.getbasetemp() / "fuzz.tar"
     path.write_bytes(data)
-    samples = list(tar_samples(Tar(place(str(path)), "fuzz.tar")))
+    samples = [
+        entry
+        for entry in tar_samples(Tar(place(str(path)), "fuzz.tar"))
+        if isinstance(entry, Sample)
+    ]
     assert len({s.key for s in samples}) == len(samples)
     for sample in samples:
         if sample.stopped is None:

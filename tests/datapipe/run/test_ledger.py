@@ -37,6 +37,20 @@ def test_every_appended_sample_is_one_row(tmp_path):
     assert rows == {"ledger": 3, "views": 6, "references": 3}
 
 
+def test_a_row_tells_all_captions_and_why_there_is_none(tmp_path):
+    """The problem is the detail too, unless the sample has a worse one."""
+    several = replace(scored("a"), captions=("one", "zwei"))
+    bad = replace(scored("b"), caption="", caption_problem="b.txt is not UTF-8")
+    worse = replace(rejected("c"), caption_problem="c.txt is not UTF-8")
+    Ledger(Folder(tmp_path)).append([several, bad, worse, scored("d")], LABELS, 0)
+    rows = {row["key"]: row for row in pq.read_table(tmp_path / "ledger").to_pylist()}
+    assert [rows[key]["captions"] for key in "abcd"] == [["one", "zwei"], None, None, None]
+    assert rows["b"]["detail"] == rows["b"]["caption_problem"] == "b.txt is not UTF-8"
+    assert rows["c"]["detail"] == "none in 32"
+    assert rows["c"]["caption_problem"] == "c.txt is not UTF-8"
+    assert (rows["d"]["detail"], rows["d"]["caption_problem"]) == (None, None)
+
+
 def test_a_score_that_could_not_be_measured_is_null(tmp_path):
     """Never a sentinel."""
     Ledger(Folder(tmp_path)).append([scored("a")], LABELS, 0)

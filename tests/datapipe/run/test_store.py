@@ -29,6 +29,15 @@ def prepared(key="a", people=1, caption="a person"):
     return Sample(key, Source(f"clips/{key}.mp4", ".mp4"), caption, identities)
 
 
+def test_all_captions_of_a_sample_are_stored_with_it(tmp_path):
+    """One caption is not stored twice: ordinary candidates have the bytes that they had."""
+    store = CandidateStore(Folder(tmp_path), "settings")
+    several = replace(prepared("a"), captions=("one", "zwei"), caption="one")
+    assert put(store, several).captions == store.find("a").sample.captions == ("one", "zwei")
+    put(store, prepared("b"))
+    assert b"captions" not in store.run.read(store.name("b"))
+
+
 def put(store, sample):
     views = tuple(View(yaw, 7 * yaw + 1000) for yaw in YAWS)
     made = replace(sample, identities=tuple(replace(i, views=views) for i in sample.identities))

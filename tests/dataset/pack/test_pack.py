@@ -88,6 +88,21 @@ def test_the_description_tells_yaws_scores_timestamp_and_provenance(tiny):
     assert described["scorers"] == LABELS
 
 
+def test_the_description_keeps_all_captions_and_says_why_there_is_none(tiny):
+    """Where a source holds several the text is the first; one caption is not told twice."""
+    tiny.add("walk-f", caption="one", captions=("one", "zwei"))
+    tiny.add("walk-g", caption="", caption_problem="walk-g.txt is not UTF-8")
+    run = tiny.save()
+    packed(run)
+    found = members(run.folder("shards"))
+    described = {name: json.loads(found[f"walk-{name}.json"]) for name in "bfg"}
+    assert (found["walk-f.txt"], found["walk-g.txt"]) == (b"one", b"")
+    assert described["f"]["captions"] == ["one", "zwei"]
+    assert described["g"]["caption_problem"] == "walk-g.txt is not UTF-8"
+    assert not {"captions", "caption_problem"} & set(described["b"])
+    assert list(verify(run.folder("shards"), lambda *_: None)) == []
+
+
 def test_an_identity_keeps_its_number(tiny):
     """Where the first person of a clip fails, the second is still id1, as in the run."""
     run = tiny.save()

@@ -55,7 +55,8 @@ def test_every_video_is_drawn_equally_often():
 def test_a_saved_pilot_is_the_one_drawn(tmp_path):
     """With captions and what the listing already stopped; a smaller one is part of it."""
     samples = listing(9)
-    samples.append(Sample("odd", Source("s3://b/x", ".mp4"), "a smile ☺"))
+    told = {"caption": "a smile ☺", "captions": ("a smile ☺", "b"), "caption_problem": "x"}
+    samples.append(Sample("odd", Source("s3://b/x", ".mp4"), **told))
     samples.append(Sample("bad", Source("t.tar", ".mp4", "m", 5, 7)).stop("rejected", "x", "why"))
     random.Random(0).shuffle(samples)
     run, pilot = Folder(tmp_path), drawn(samples, 11, 3)
