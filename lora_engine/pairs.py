@@ -25,8 +25,10 @@ SPLITS: tuple[Split, ...] = ("train", "validation")
 MANIFEST = "manifest.json"
 
 _VERSION = 1
+"""Version of the manifest and of the shards' members."""
 _SHARD_SUBJECTS = 256
 _SHARD_BYTES = 1 << 28
+"""Limits of a shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,33 +36,36 @@ class SubjectFrame:
     """One picture of a subject."""
 
     yaw: int
-    """The canonical yaw it stands for, degrees; > 0: the nose points to image right."""
+    """The canonical yaw for which it stands, degrees; > 0: the nose points to image right."""
     picture: bytes
-    """JPEG; square, the same size and crop rule for every frame of every subject."""
+    """A square JPEG, cut by the same rule to the same size for every frame of every subject."""
     measured_yaw: float | None
-    """Degrees, by the pose estimator."""
+    """Degrees, by the pose estimator; None where it gave none."""
     timestamp: float
     """Seconds from the start of the clip."""
     true_yaw: float | None = None
     """Degrees, where the clip was rendered and the truth is known."""
     sharpness: float | None = None
-    """Of the face, at full size; `datapipe.faces.quality`."""
+    """Sharpness of the face at full size, as in `datapipe.faces.quality`."""
     clip: str | None = None
-    """Key of the clip it is of, where that is another than the subject's."""
+    """Key of the clip that the frame is from; None for the subject's own clip."""
 
     def image(self) -> Image:
-        """The decoded picture. Raises ValueError when it is not one."""
+        """Decode the picture. Raises ValueError where the bytes are no picture."""
         return decode_jpeg(self.picture)
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One person: at most one frame for each canonical yaw."""
+    """One person, with at most one frame for each canonical yaw.
+
+    Raises ValueError for a key that is no file name, or two frames of one yaw.
+    """
 
     key: str
-    """Unique in the pairs; safe as a file name, free of dots."""
+    """Unique among the pairs, safe as a file name and free of dots."""
     clip: str
-    """Key of the clip that the frames are of; file names may come twice."""
+    """Key of the clip that the frames are from; a file's name would not be unique."""
     frames: tuple[SubjectFrame, ...]
 
     def __post_init__(self) -> None:
@@ -75,12 +80,15 @@ class Subject:
         return tuple(sorted(frame.yaw for frame in self.frames))
 
     def frame(self, yaw: int) -> SubjectFrame:
-        """Raises KeyError where the subject has none."""
+        """Return the frame for a yaw. Raises KeyError where the subject has none."""
         return {frame.yaw: frame for frame in self.frames}[yaw]
 
 
 def split_of(key: str, validation: float, seed: int) -> Split:
-    """Which split a person falls into: a hash of seed and key, so more people move nobody."""
+    """Assign a person to a split by a hash of seed and key, so that new people move nobody.
+
+    `validation` is the share of people, 0..1, who are held out.
+    """
     digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     return "validation" if int.from_bytes(digest[:8]) < validation * 2**64 else "train"
 
@@ -91,10 +99,10 @@ def write_pairs(
     yaws: Iterable[int],
     settings: Mapping[str, object],
 ) -> PairsFolder:
-    """Write shards, then the manifest. Raises ValueError for a person seen twice.
+    """Write the shards, then the manifest. Raises ValueError for a subject that comes twice.
 
-    `settings` (how the frames were picked; JSON) goes into the manifest. The same subjects in the
-    same order give the same bytes.
+    `settings`, in JSON's types, say how the frames were picked and go into the manifest. The same
+    subjects in the same order give the same bytes.
     """
     folder.delete(MANIFEST)
     coverage: dict[Split, dict[str, list[int]]] = {split: {} for split in SPLITS}
@@ -141,10 +149,10 @@ def _name(key: str, yaw: int) -> str:
 
 
 class PairsFolder:
-    """A folder that `write_pairs` wrote."""
+    """A folder that `write_pairs` has written."""
 
     def __init__(self, folder: Folder) -> None:
-        """Reads the manifest. Raises UserError when there is none."""
+        """Reads the manifest. Raises UserError where there is none, or one of another version."""
         self.folder = folder
         try:
             text = folder.read(MANIFEST)
@@ -153,28 +161,28 @@ class PairsFolder:
                 f"{folder.url} holds no {MANIFEST}; make it with `harmoview pairs CORPUS --out …`"
             ) from None
         self.sha256 = hashlib.sha256(text).hexdigest()
-        """Of the manifest, and so of every shard it lists."""
+        """Hash of the manifest, which holds the hash of every shard."""
         self._manifest: dict[str, Any] = json.loads(text)
         if self._manifest.get("version") != _VERSION:
             raise UserError(f"{folder.url}/{MANIFEST} is of another version; make the pairs again")
 
     @property
     def yaws(self) -> tuple[int, ...]:
-        """The canonical yaws that were looked for."""
+        """The canonical yaws for which frames were sought."""
         return tuple(self._manifest["yaws"])
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """How the frames were picked; JSON types."""
+        """How the frames were picked, in JSON's types."""
         return dict(self._manifest["settings"])
 
     def coverage(self, split: Split) -> dict[str, tuple[int, ...]]:
-        """The yaws that each subject has, by key."""
+        """Return the yaws that each subject of a split has, by its key."""
         subjects = self._manifest["splits"][split]["subjects"]
         return {key: tuple(yaws) for key, yaws in sorted(subjects.items())}
 
     def subjects(self, split: Split) -> Iterator[Subject]:
-        """The people of a split, one by one. Raises UserError when a shard is not as listed."""
+        """Read the people of a split, one by one. Raises UserError for a shard not as listed."""
         for shard in self._manifest["splits"][split]["shards"]:
             name = f"{split}/{shard['name']}"
             if not self.folder.exists(name):

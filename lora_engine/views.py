@@ -1,7 +1,4 @@
-"""A person's views with what was measured on them: the picture, and the figures.
-
-Contact sheets: pictures in rows and columns, with a line of text under each.
-"""
+"""People's views with what was measured on them: figures, and contact sheets for the eye."""
 
 from __future__ import annotations
 
@@ -16,18 +13,19 @@ from PIL import ImageDraw, ImageFont
 from datapipe.record import Image
 
 _GAP = 4
+"""Pixels between the cells of a sheet."""
 
 
 @dataclass(frozen=True, slots=True)
 class SheetCell:
-    """One picture of a sheet."""
+    """One picture of a contact sheet, with a line of text under it."""
 
     image: Image
     text: str = ""
 
 
 def contact_sheet(rows: Sequence[Sequence[SheetCell]], side: int = 192) -> Image:
-    """The rows as one picture on white; every cell is `side` pixels wide."""
+    """Lay rows of pictures out on white; every cell is `side` pixels wide."""
     size = max(11, side // 14)
     font = ImageFont.load_default(size)
     height = side + size + 3 * _GAP
@@ -49,14 +47,14 @@ class MeasuredView:
     """What was measured on one view; None where no face was found."""
 
     yaw: float | None
-    """Degrees; > 0: the nose points to image right."""
+    """Degrees; > 0 means that the nose points to image right."""
     cosine: float | None
     """Identity cosine to the reference, -1..1."""
 
 
 @dataclass(frozen=True, slots=True)
 class PersonViews:
-    """One person's reference and views, by the yaw that was asked for."""
+    """One person's reference and views, both views and measurements by the yaw asked for."""
 
     key: str
     reference: Image
@@ -65,7 +63,10 @@ class PersonViews:
 
 
 def summary(people: Sequence[PersonViews]) -> dict[str, object]:
-    """Yaw MAE, identity cosine and share of measured views, overall and per yaw; None for none."""
+    """Average yaw error, identity cosine and the share of views with a face: overall, per yaw.
+
+    A figure is None where nothing was measured.
+    """
     yaws = sorted({yaw for person in people for yaw in person.measured})
     per_yaw = {f"{yaw:+03d}": _figures(people, (yaw,)) for yaw in yaws}
     return {**_figures(people, yaws), "per_yaw": per_yaw}
@@ -83,7 +84,7 @@ def _figures(people: Sequence[PersonViews], yaws: Sequence[int]) -> dict[str, fl
 
 
 def grid(people: Sequence[PersonViews]) -> Image:
-    """Rows people, columns yaws; under each the yaw asked for, the measured one, the cosine."""
+    """Draw a row for each person: the reference, then the views with yaw, yaw read and cosine."""
     return contact_sheet([_row(person) for person in people])
 
 

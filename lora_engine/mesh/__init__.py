@@ -2,7 +2,7 @@
 
 It stands in for FLUX where there is no GPU, in demos and in tests, and it is the source of exact
 yaw: what it renders is turned by just the angle that was asked for, so estimators and models can be
-measured against the truth. Its people look rendered; nobody should train a product on them.
+measured against the truth. Its people look rendered, not photographed.
 
 Read `engine`, then `studio`, which leads through the rest: `portrait` (landmarks and masks), `fit`
 (the shape), `texture`, `hair`, `head`, `light`, `render`. `anatomy` and `geometry` lie below.

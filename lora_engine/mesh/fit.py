@@ -1,8 +1,9 @@
 """Fitting the head to one portrait: where the landmarks lie on the mesh, and the person's shape.
 
-The shape is symmetric and made of morph targets, so that depth follows from width and height as in
-real heads; the landmarks' own depth, a guess, is trusted only in part. The portrait's asymmetry and
-expression are kept in a second shape that says which pixel each vertex takes its colour from.
+The shape is symmetric and made of morph targets, so its depth follows from its width and height as
+in real heads; the landmarks' own depth is a guess and trusted only in part. The asymmetry and the
+expression of the portrait are kept in a second shape, which says from which pixel each vertex takes
+its colour.
 """
 
 from __future__ import annotations
@@ -18,22 +19,29 @@ from lora_engine.mesh.anatomy import Anatomy, Phenotype
 from lora_engine.mesh.geometry import Array, buffers, interpolate, normals, triangles, triangles_of
 from lora_engine.mesh.portrait import IRISES, SIDE, SURFACE, Landmarker
 
-DISTANCE = 12.0  # of the portrait's camera, decimetres: an arm's length or a little more
-DEPTH_TRUST = 0.35  # weight of the landmarks' depth against their place in the picture
-STIFFNESS = 0.012  # of the targets; larger keeps the face nearer the average
-REACH, FALL = 0.5, 0.12  # how far from a landmark the second shape still follows it
+DISTANCE = 12.0
+"""Decimetres from the camera to the head: an arm's length or a little more."""
+DEPTH_TRUST = 0.35
+"""Weight of a landmark's depth against its place in the picture."""
+STIFFNESS = 0.012
+"""Resistance of the targets; a larger one keeps the face nearer the average."""
+REACH, FALL = 0.5, 0.12
+"""Distance from a landmark up to which the second shape follows it, and how softly that ends."""
 
 
 @dataclass(frozen=True)
 class LandmarkMap:
-    """Each landmark of the skin as a triangle of coarse vertices; and its mirror image."""
+    """Where each landmark of the skin lies on the mesh, and which landmark is its mirror image."""
 
-    corners: Array  # (468, 3)
-    weights: Array  # (468, 3)
-    mirror: Array  # (478,)
+    corners: Array
+    """(468, 3): the coarse vertices of the landmark's triangle."""
+    weights: Array
+    """(468, 3): barycentric weights in that triangle."""
+    mirror: Array
+    """(478,): the landmark on the other side of the face."""
 
     def on(self, vertices: Array) -> Array:
-        """Landmark positions (468, 3) on coarse vertices."""
+        """Place the landmarks (468, 3) on coarse vertices."""
         return np.asarray((vertices[self.corners] * self.weights[..., None]).sum(axis=1))
 
 
@@ -41,10 +49,13 @@ class LandmarkMap:
 class PhotoCamera:
     """The camera that took the portrait, in front of a head that may be turned a little."""
 
-    rotation: Array  # mesh axes to camera axes
-    scale: float  # mesh units per pixel at the origin's depth
+    rotation: Array
+    """(3, 3): mesh axes to camera axes."""
+    scale: float
+    """Mesh units per pixel at the origin's depth."""
     mesh_origin: Array
-    photo_origin: Array  # x right, y up, depth; pixels
+    photo_origin: Array
+    """x right, y up, depth; pixels."""
 
     @property
     def angle(self) -> float:
@@ -52,13 +63,13 @@ class PhotoCamera:
         return float(np.degrees(np.arccos(np.clip(self.rotation[2, 2], -1, 1))))
 
     def to_mesh(self, points: Array) -> Array:
-        """Photo points (x right, y up, depth in pixels) in mesh space."""
+        """Carry points of the photo (n, 3: x right, y up, depth; pixels) into mesh space."""
         offset = (points - self.photo_origin) * self.scale
         offset[:, :2] *= 1 - offset[:, 2:] / DISTANCE
         return np.asarray(offset @ self.rotation + self.mesh_origin)
 
     def to_pixels(self, vertices: Array) -> Array:
-        """Picture pixel (x right, y down) and depth in mesh units, (n, 3)."""
+        """Project vertices to pixels (x right, y down), with their depth in mesh units: (n, 3)."""
         offset = (vertices - self.mesh_origin) @ self.rotation.T
         flat = offset[:, :2] / (1 - offset[:, 2:] / DISTANCE) / self.scale
         return np.column_stack([(flat + self.photo_origin[:2]) * [1, -1], offset[:, 2]])
@@ -66,16 +77,19 @@ class PhotoCamera:
 
 @dataclass(frozen=True)
 class Fit:
-    """A symmetric shape, and the same head as the portrait shows it; both coarse."""
+    """The head that a portrait shows."""
 
     shape: Array
+    """Coarse vertices, symmetric."""
     aligned: Array
+    """The same head, as crooked as the portrait shows it."""
     camera: PhotoCamera
-    landmarks: Array  # (478, 2) pixels of the portrait, y down
+    landmarks: Array
+    """(478, 2): pixels of the portrait, y down."""
 
 
 def fit(anatomy: Anatomy, where: LandmarkMap, points: Array, who: Phenotype) -> Fit:
-    """The head whose landmarks lie at `points` (478, 3: x right, y up, depth; pixels)."""
+    """Find the head whose landmarks lie at `points` (478, 3: x right, y up, depth; pixels)."""
     mean = anatomy.mean(who)
     moves = anatomy.directions
     on_moves = np.stack([where.on(move) for move in moves])
@@ -94,14 +108,14 @@ def fit(anatomy: Anatomy, where: LandmarkMap, points: Array, who: Phenotype) -> 
 
 
 def _amounts(moves: Array, wanted: Array) -> Array:
-    """How much of each direction, -1..1, brings the landmarks nearest to where they should be."""
+    """Find how much of each direction, -1..1, brings the landmarks nearest to their places."""
     weight = np.array([1, 1, DEPTH_TRUST])
     system = (moves * weight).reshape(len(moves), -1)
     square = system @ system.T + STIFFNESS * len(wanted) * 0.01 * np.eye(len(moves))
     sides = system @ (wanted * weight).ravel()
     amounts = np.zeros(len(moves))
     free = np.ones(len(moves), bool)
-    for _ in range(len(moves)):  # those that reach a bound stay there, the rest is solved again
+    for _ in range(len(moves)):  # amounts that reach a bound stay there; the rest is solved again
         amounts[free] = np.linalg.solve(
             square[np.ix_(free, free)], sides[free] - square[np.ix_(free, ~free)] @ amounts[~free]
         )
@@ -114,7 +128,7 @@ def _amounts(moves: Array, wanted: Array) -> Array:
 
 
 def _follow(shape: Array, own: Array, seen: Array) -> Array:
-    """The shape moved smoothly so that its landmarks meet the portrait's, seen from the front."""
+    """Move the shape smoothly, so that its landmarks meet the portrait's, seen from the front."""
     shift = seen - own
     shift[:, 2] = 0
     chosen = np.unique(np.round(own, 4), axis=0, return_index=True)[1]
@@ -140,7 +154,10 @@ def _procrustes(photo: Array, mesh: Array) -> PhotoCamera:
 
 
 def map_landmarks(anatomy: Anatomy, find: Landmarker) -> LandmarkMap:
-    """Run the landmarker on a plain frontal picture of the mesh and read off what lies there."""
+    """Run the landmarker on a plain frontal picture of the mesh, and read off what lies there.
+
+    Raises ValueError where it sees no face, which a sound landmarker does on this picture.
+    """
     vertices = anatomy.mean(Phenotype())
     tris = np.concatenate([triangles_of(anatomy.quads), triangles_of(anatomy.eye_quads)])
     eyes = np.concatenate([vertices[eye] for eye in anatomy.eyes]).mean(axis=0)
@@ -161,7 +178,7 @@ def map_landmarks(anatomy: Anatomy, find: Landmarker) -> LandmarkMap:
 
 
 def _mirror(points: Array) -> Array:
-    """The landmark on the other side of each, from landmarks of a symmetric picture."""
+    """Pair each landmark of a symmetric picture with the one on the other side."""
     left, right = points[list(IRISES), 0]
     flipped = points * [-1, 1, 1] + [left + right, 0, 0]
     gap = np.linalg.norm(points[:, None] - flipped[None], axis=2)
@@ -172,7 +189,7 @@ def _mirror(points: Array) -> Array:
 
 
 def _plain(anatomy: Anatomy, vertices: Array, tris: Array, which: Array, weight: Array) -> Array:
-    """A skin-coloured picture with painted eyes and lips: enough for the landmarker."""
+    """Paint the mesh the colour of skin, with eyes: enough for the landmarker."""
     image = np.full((*which.shape, 3), 120, np.uint8)
     seen = which >= 0
     columns = np.concatenate([normals(vertices, tris), vertices], axis=1).astype(np.float32)

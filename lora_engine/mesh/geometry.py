@@ -1,6 +1,6 @@
 """Geometry: quad meshes, and the z-buffers into which triangles and strands are drawn.
 
-Everything runs in one thread and without fast-math: the same input gives the same bits in every
+Everything runs in one thread and without fast-math, so the same input gives the same bits in every
 process. Image axes: x to the right, y down, pixel centres at whole numbers; depth grows towards the
 viewer.
 """
@@ -16,24 +16,25 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix, diags, vstack
 
 Array = NDArray[Any]
+"""An array of any type; docstrings give its shape."""
 
 FAR = -1e9
 """Depth of a pixel in which nothing is drawn yet."""
 
 
 def smoothstep(value: Array, low: float | Array, high: float | Array) -> Array:
-    """0 below `low`, 1 above `high`, smooth between."""
+    """Return 0 below `low`, 1 above `high`, and a smooth rise between them."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t))
 
 
 def triangles_of(quads: Array) -> Array:
-    """Each quad as two triangles, (2 f, 3)."""
+    """Split each quad into two triangles, (2 f, 3)."""
     return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]).astype(np.int32)
 
 
 def normals(vertices: Array, tris: Array) -> Array:
-    """Area-weighted unit normals of the vertices."""
+    """Return unit normals (n, 3) of the vertices, weighted by the area of their triangles."""
     a, b, c = (vertices[tris[:, k]] for k in range(3))
     face = np.cross(b - a, c - a)
     flat = tris.ravel()
@@ -44,20 +45,20 @@ def normals(vertices: Array, tris: Array) -> Array:
 
 
 def edges(quads: Array) -> Array:
-    """Unique undirected edges, (e, 2)."""
+    """Return the undirected edges, each once, (e, 2)."""
     pairs = np.concatenate([quads[:, [k, (k + 1) % 4]] for k in range(4)])
     return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
-def smoothed(values: Array, step: Any, rounds: int) -> Array:
-    """Columns averaged with their neighbours by the matrix `step`, a few times."""
+def smoothed(values: Array, step: csr_matrix, rounds: int) -> Array:
+    """Average columns with their neighbours, `rounds` times by the matrix `step`."""
     for _ in range(rounds):
         values = np.asarray(step @ values)
     return values
 
 
-def averaging(quads: Array, count: int) -> Any:
-    """Sparse matrix (count, count) that averages each vertex with its neighbours."""
+def averaging(quads: Array, count: int) -> csr_matrix:
+    """Return the matrix (count, count) that averages each vertex with its neighbours."""
     lines = edges(quads)
     ones = np.ones(len(lines))
     link = coo_matrix((ones, (lines[:, 0], lines[:, 1])), (count, count))
@@ -65,8 +66,8 @@ def averaging(quads: Array, count: int) -> Any:
     return diags(1 / np.asarray(link.sum(axis=1)).ravel()) @ link
 
 
-def subdivision(quads: Array, count: int) -> tuple[Any, Array]:
-    """One Catmull-Clark step: a sparse matrix (fine, coarse) and the fine quads.
+def subdivision(quads: Array, count: int) -> tuple[csr_matrix, Array]:
+    """Return the matrix (fine, coarse) of one Catmull-Clark step, and the fine quads.
 
     The border stays where it is.
     """
@@ -96,14 +97,14 @@ def subdivision(quads: Array, count: int) -> tuple[Any, Array]:
     return matrix.tocsr(), np.concatenate(parts)
 
 
-def _rows(index: Array, columns: int) -> Any:
-    """Sparse matrix with a one in row i at each of the columns index[i]."""
+def _rows(index: Array, columns: int) -> csr_matrix:
+    """Return the matrix that has a one in row i at each of the columns index[i]."""
     rows = np.repeat(np.arange(len(index)), index.shape[1])
     return csr_matrix((np.ones(index.size), (rows, index.ravel())), (len(index), columns))
 
 
 def buffers(height: int, width: int) -> tuple[Array, Array, Array]:
-    """Empty depth (height, width), triangle index (-1: none) and barycentric weights."""
+    """Return empty buffers: depth (height, width), triangle (-1: none), barycentric weights."""
     depth = np.full((height, width), FAR, np.float32)
     which = np.full((height, width), -1, np.int32)
     return depth, which, np.zeros((height, width, 3), np.float32)
@@ -115,7 +116,7 @@ def triangles(
 ) -> None:
     """Draw `corners` (t, 3, 3: x, y, depth) into the buffers; indices start at `first`.
 
-    Where the interpolated `cut` (t, 3) is negative, the triangle is open.
+    A triangle is open where its interpolated `cut` (t, 3) is negative.
     """
     height, width = depth.shape
     for t in range(corners.shape[0]):
@@ -150,7 +151,7 @@ def triangles(
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def interpolate(values: Array, corners: Array, which: Array, weight: Array) -> Array:
-    """Columns of per-corner `values` at (m,) triangles `which` with (m, 3) weights.
+    """Interpolate the columns of `values` inside the triangles `which` (m,) by weights (m, 3).
 
     `corners` (t, 3) names the row of `values` for each corner of each triangle.
     """
@@ -167,7 +168,7 @@ def interpolate(values: Array, corners: Array, which: Array, weight: Array) -> A
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def moved(points: Array, level: Array, matrices: Array) -> Array:
-    """Each point (n, 3) times the matrix (m, 3, 3) that its level (n,) names."""
+    """Multiply each point (n, 3) with the matrix, of (m, 3, 3), that its level (n,) names."""
     out = np.empty(points.shape)
     for i in range(points.shape[0]):
         m = matrices[level[i]]
@@ -181,7 +182,7 @@ def moved(points: Array, level: Array, matrices: Array) -> Array:
 def strands(points: Array, colours: Array, width: Array, depth: Array, canvas: Array) -> None:
     """Draw polylines (s, k, 3) with per-point colour (s, k, 3) and width in pixels (s, k).
 
-    `canvas` (height, width, 3) and `depth` are drawn into where the strand is nearer.
+    They are drawn into `canvas` (height, width, 3) and `depth` where they are nearer than it.
     """
     tall, wide = depth.shape
     for s in range(points.shape[0]):

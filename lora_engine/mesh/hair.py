@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
+from datapipe.errors import check_range
 from datapipe.record import Image
 from lora_engine.mesh.anatomy import Anatomy
 from lora_engine.mesh.fit import Fit
@@ -19,16 +20,21 @@ from lora_engine.mesh.light import Light
 from lora_engine.mesh.portrait import CHIN, FOREHEAD, IRISES, LIPS_INNER, OVAL, Masks
 
 STRANDS, POINTS = 11000, 20
-MEAN_SHADE = 0.78  # of strands: a portrait's colours have it in them already
-WIDTH = 0.0085  # of a drawn strand, decimetres; each stands for many hairs
+"""Strands of a full head, and points of a strand."""
+MEAN_SHADE = 0.78
+"""Mean shade of the strands, by which colours are divided: a portrait's have it in them already."""
+WIDTH = 0.0085
+"""Width of a drawn strand, decimetres; each stands for many hairs."""
 BACK = np.array([0, 0.7, -0.6])
+"""Where roots are bent that would grow into the face."""
 GRAVITY, DOWN = 0.5, np.array([0, -1.0, 0])
-NAPE, SIDES, EARS = 1.75, 0.75, 1.3  # depths below the crown, decimetres
+NAPE, SIDES, EARS = 1.75, 0.75, 1.3
+"""Decimetres below the crown."""
 
 
 @dataclass(frozen=True)
 class HairStyle:
-    """How hair is worn; lengths in decimetres."""
+    """How hair is worn; lengths in decimetres. Raises ValueError for what no hair can be."""
 
     length: float = 0.6
     volume: float = 0.15
@@ -50,22 +56,27 @@ class HairStyle:
     """How much shorter hair is at the nape and the temples than on top, 0..1."""
 
     def __post_init__(self) -> None:
-        if self.length < 0 or self.volume < 0 or not 0 <= self.density <= 1:
-            raise ValueError(f"hair of length {self.length}, volume {self.volume}")
+        check_range(self, "length", "volume", least=0, option="")
+        check_range(self, "density", least=0, most=1, option="")
 
 
 @dataclass(frozen=True)
 class Hair:
-    """Strands ready to draw."""
+    """Strands ready to draw: s of them, each with k points."""
 
-    points: Array  # (s, k, 3)
-    out: Array  # (s k, 3) away from the head, unit
-    width: Array  # (s, k) decimetres
-    colours: Array  # (s, 3) RGB 0..255
-    shade: Array  # (s, k) 0..1: how much light reaches this far into the hair
+    points: Array
+    """(s, k, 3)."""
+    out: Array
+    """(s k, 3): unit vectors away from the head."""
+    width: Array
+    """(s, k), decimetres."""
+    colours: Array
+    """(s, 3), RGB 0..255."""
+    shade: Array
+    """(s, k), 0..1: how much light reaches this far into the hair."""
 
     def shaded(self, turned: Array, out: Array, light: Light) -> Array:
-        """(s, k, 3) colours of the turned strands, with the sheen of combed hair."""
+        """Return the colours (s, k, 3) of the turned strands, with the sheen of combed hair."""
         tangent = np.gradient(turned.reshape(self.points.shape), axis=1)
         tangent /= np.maximum(np.linalg.norm(tangent, axis=2, keepdims=True), 1e-9)
         half = np.array([0.0, 0.42, 0.91])  # between the viewer and a light above
@@ -77,6 +88,7 @@ class Hair:
 
 
 def bald() -> Hair:
+    """Return no strands."""
     return Hair(
         np.zeros((0, POINTS, 3)),
         np.zeros((0, 3)),
@@ -89,12 +101,15 @@ def bald() -> Hair:
 def grow(
     vertices: Array, anatomy: Anatomy, scalp: Array, style: HairStyle, palette: Array, seed: int
 ) -> Hair:
-    """Strands on fine vertices where `scalp` (n,) says; colours are drawn from `palette` (m, 3)."""
+    """Grow strands on the fine vertices where `scalp` (n,), 0..1, says that hair grows.
+
+    Each strand's colour is drawn from `palette` (m, 3); `seed` places the strands.
+    """
     rng = np.random.default_rng(seed)
     tris = anatomy.triangles
     out = normals(vertices, tris)
     roots, start = _roots(vertices, tris, out, scalp, int(STRANDS * style.density), rng)
-    start = _unit(start + np.clip(start[:, 2:], 0, 1) * BACK)  # not into the face
+    start = _unit(start + np.clip(start[:, 2:], 0, 1) * BACK)
     if not len(roots):
         return bald()
     layer = rng.uniform(0, 1, len(roots)) ** 0.7
@@ -108,7 +123,7 @@ def grow(
     along = np.linspace(0, 1, POINTS)
     width = WIDTH * np.sqrt(STRANDS / max(1, len(roots))) * (1 - 0.6 * along**3)
     colours = palette[rng.integers(0, len(palette), len(roots))]
-    colours = (colours + np.median(palette, axis=0)) / 2  # neighbours are not that different
+    colours = (colours + np.median(palette, axis=0)) / 2  # neighbours are more alike than draws
     colours = colours * np.exp(rng.normal(0, 0.08, (len(roots), 1))) / MEAN_SHADE
     depth = 0.5 + 0.5 * layer[:, None]
     shade = depth * (0.72 + 0.28 * np.minimum(1, along * 2.5))[None]
@@ -118,7 +133,7 @@ def grow(
 def _roots(
     vertices: Array, tris: Array, out: Array, scalp: Array, count: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Random places on the scalp and their normals, evenly by area."""
+    """Draw places on the scalp, evenly by area, with their normals."""
     share = scalp[tris].mean(axis=1)
     a, b, c = (vertices[tris[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) * np.where(share > 0.25, share, 0)
@@ -141,7 +156,7 @@ def _comb(
     length: Array,
     style: HairStyle,
 ) -> tuple[Array, Array]:
-    """Paths (s, k, 3) that follow the comb at their own height, and the way out of the head."""
+    """Lead each strand along the comb at its own height: paths (s, k, 3), and the ways out."""
     tree = cKDTree(vertices)
     ears = vertices[:, 1].max() - EARS
     hangs = style.length > NAPE
@@ -170,7 +185,7 @@ def _comb(
 
 
 def _combed(place: Array, normal: Array, style: HairStyle) -> Array:
-    """The comb's direction along the scalp: the sweep on top of the head, the fall on its sides."""
+    """Return where the comb goes: along the sweep on top of the head, the fall on its sides."""
     top = np.clip((normal[:, 1:2] - 0.25) / 0.5, 0, 1)
     sweep, fall = (np.tile(way, (len(place), 1)) for way in (style.sweep, style.fall))
     if style.part is not None:
@@ -184,7 +199,7 @@ def _combed(place: Array, normal: Array, style: HairStyle) -> Array:
 def _curl(
     path: Array, away: Array, length: Array, style: HairStyle, rng: np.random.Generator
 ) -> Array:
-    """Turns each path into a helix around itself; neighbours curl alike, but not quite."""
+    """Turn each path into a helix around itself; neighbours curl alike, but not quite."""
     tangent = _unit(np.gradient(path, axis=1))
     side = _unit(np.cross(tangent, away))
     up = np.cross(side, tangent)
@@ -202,21 +217,25 @@ def _unit(vectors: Array) -> Array:
     return np.asarray(vectors / np.maximum(size, 1e-9))
 
 
-PALETTE = 3000  # colours of hair that are kept
-FAR = 24.0  # Lab distance from the middle colour beyond which a pixel is not hair
-BUN = 0.12  # hair this much higher than it is wide is worn on top of the head
-CURLY = (0.62, 0.4)  # coherence of the hair's texture: straight, curly
+PALETTE = 3000
+"""Colours of hair that are kept, at most about."""
+FAR = 24.0
+"""Lab distance from the median colour beyond which a pixel is not hair."""
+BUN = 0.12
+"""Decimetres by which hair stands off more above than beside the head: any more is a bun."""
+CURLY = (0.62, 0.4)
+"""Coherence of the texture of straight hair and of curly hair."""
 
 
 def read_hair_style(photo: Image, mask: Masks, fitted: Fit) -> HairStyle:
-    """Volume, length and curl of the hair as the portrait shows it."""
+    """Read volume, length and curl of the hair off a portrait."""
     if mask.bald:
         return HairStyle(length=0.0, density=0.0)
-    unit = 1 / fitted.camera.scale  # pixels per decimetre
+    unit = 1 / fitted.camera.scale  # pixels a decimetre
     points = fitted.landmarks
     volume = _stands_off(mask.person, fitted, unit)
     curly = _curliness(photo, crown(mask, fitted), unit)
-    if curly <= 0.5:  # straight hair lies flat; what stands off further is a bun or a tree
+    if curly <= 0.5:  # straight hair lies flat: what stands off farther is a bun, or a tree behind
         volume = min(volume, 0.3)
     below = _hangs(mask.hair, points, unit)
     if below > 0.15:
@@ -242,7 +261,7 @@ def read_hair_style(photo: Image, mask: Masks, fitted: Fit) -> HairStyle:
 
 
 def _stands_off(person: Array, fitted: Fit, unit: float) -> float:
-    """How far the person's outline lies outside the skull, above and beside it, decimetres."""
+    """Return how far the person's outline lies outside the skull, in decimetres."""
     skull = fitted.camera.to_pixels(fitted.shape)
     x, eyes = fitted.landmarks[OVAL, 0].mean(), fitted.landmarks[list(IRISES), 1].mean()
     band = person[:, max(0, int(x - 0.3 * unit)) : int(x + 0.3 * unit)].max(axis=1) > 0.5
@@ -257,7 +276,7 @@ def _stands_off(person: Array, fitted: Fit, unit: float) -> float:
 
 
 def _hangs(hair: Array, points: Array, unit: float) -> float:
-    """How far below the chin hair hangs beside the face without a break, decimetres."""
+    """Return how far below the chin hair hangs beside the face without a break, decimetres."""
     left, right = points[OVAL, 0].min(), points[OVAL, 0].max()
     wide, chin, mouth = right - left, points[CHIN, 1], points[LIPS_INNER[0], 1]
     lengths = []
@@ -269,7 +288,7 @@ def _hangs(hair: Array, points: Array, unit: float) -> float:
 
 
 def crown(mask: Masks, fitted: Fit) -> Array:
-    """Pixels that are hair on top of the head and surely nothing else."""
+    """Mark the pixels on top of the head that are surely hair."""
     unit = 1 / fitted.camera.scale
     skull = fitted.camera.to_pixels(fitted.shape)[:, 1].min()
     x, forehead = fitted.landmarks[OVAL, 0].mean(), fitted.landmarks[FOREHEAD, 1]
@@ -281,7 +300,7 @@ def crown(mask: Masks, fitted: Fit) -> Array:
 
 
 def _curliness(photo: Image, sure: Array, unit: float) -> float:
-    """0 for strands that run together, 1 for curls, from the structure of the hair's texture."""
+    """Return 0 for strands that run side by side, 1 for curls, by the texture's structure."""
     if sure.sum() < 200:
         return 0.0
     grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -295,7 +314,7 @@ def _curliness(photo: Image, sure: Array, unit: float) -> float:
 
 
 def read_hair_palette(photo: Image, mask: Masks, fitted: Fit) -> Array:
-    """(m, 3) colours of the hair, smoothed a little so that noise is not among them."""
+    """Read the colours (m, 3) of the hair, smoothed a little to leave the camera's noise out."""
     soft = cv2.GaussianBlur(photo, (0, 0), 1.5)
     found = soft[crown(mask, fitted)]
     if len(found) < 50:

@@ -11,24 +11,36 @@ from lora_engine.mesh.geometry import Array, normals
 from lora_engine.mesh.hair import Hair
 from lora_engine.mesh.texture import Atlas, wrapped
 
-PATCH = 64  # texels across an eyeball seen from the front
-CLOTH = 0.045  # how far cloth stands off the skin
-CONTACT = 0.3  # depth of the shadow of a collar on the neck
-PIVOT = np.array([0.0, 0.55, -0.1])  # the head turns about this place, from the neck joint
+PATCH = 64
+"""Texels across an eyeball seen from the front."""
+CLOTH = 0.045
+"""Decimetres by which cloth stands off the skin."""
+CONTACT = 0.3
+"""How dark the shadow of a collar on the neck is."""
+PIVOT = np.array([0.0, 0.55, -0.1])
+"""The place about which the head turns, from the neck joint."""
 
 
 @dataclass(frozen=True)
 class Eyes:
     """Two eyeballs as one mesh."""
 
-    vertices: Array  # (n, 3)
+    vertices: Array
+    """(n, 3)."""
     tris: Array
-    local: Array  # (n, 3) on the unit sphere, z along the gaze
+    """(t, 3)."""
+    local: Array
+    """(n, 3) on the unit sphere, z along the gaze."""
     out: Array
-    colour: Array  # of the iris, RGB 0..255
+    """(n, 3) unit normals."""
+    colour: Array
+    """The iris's, RGB 0..255."""
     white: Array
-    cut: Array  # (t, 3) nowhere negative: nothing is open
-    patches: Array | None  # (2, PATCH, PATCH, 4) RGB and trust: what the portrait shows of each
+    """The colour of the white, RGB 0..255."""
+    cut: Array
+    """(t, 3), nowhere negative: nothing is open."""
+    patches: Array | None
+    """(2, PATCH, PATCH, 4): RGB and trust of what the portrait shows of each eye."""
     iris: float = 0.47
     """Radius of the iris over the eyeball's."""
 
@@ -38,48 +50,67 @@ class Garment:
     """A shell over the bust, open above the neckline."""
 
     vertices: Array
+    """(n, 3)."""
     tris: Array
-    cut: Array  # (t, 3) distance below the neckline; negative: open
+    """(t, 3)."""
+    cut: Array
+    """(t, 3): distance below the neckline; where it is negative, the shell is open."""
     out: Array
-    folds: Array  # (n,) brightness of the cloth's folds, near 1
+    """(n, 3) unit normals."""
+    folds: Array
+    """(n,): brightness of the cloth's folds, near 1."""
     colour: Array
+    """RGB 0..255."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """Geometry and colours of one person's bust; vertices are fine ones."""
+    """Geometry and colours of one person's bust."""
 
     vertices: Array
+    """(n, 3), fine ones."""
     tris: Array
-    out: Array  # unit normals for light
+    """(t, 3)."""
+    out: Array
+    """(n, 3): unit normals for light."""
     cut: Array
-    place: Array  # (t, 3, 2) texels of the corners
-    texture: Array  # wrapped; RGB 0..255, 1 - the portrait's share, share of the light
+    """(t, 3), nowhere negative: nothing is open."""
+    place: Array
+    """(t, 3, 2): texels of the corners."""
+    texture: Array
+    """(HEIGHT, WIDTH + 2 WRAP, 5): RGB 0..255, what the portrait does not show, and the share of
+    the scene's light, both 0..1."""
     cavity: Array
+    """(n,), 0..1: how deep in a fold a vertex lies."""
     pivot: Array
+    """(3,): where the head turns about."""
     eyes: Eyes
     garment: Garment
     hair: Hair
-    features: Array  # (5, 3) eyes, nose tip, mouth corners; pairs from image left
-    face: Array  # (468, 3) landmarks of the skin
+    features: Array
+    """(5, 3): eyes, nose tip, mouth corners; pairs from image left."""
+    face: Array
+    """(468, 3): landmarks of the skin."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """Colours that are not in the skin's texture."""
+    """Eyes and clothes: what of a person's look is not in the skin's texture."""
 
     iris: Array
+    """RGB 0..255."""
     cloth: Array
+    """RGB 0..255."""
     eyes: Array | None = None
-    """What a portrait shows of the eyes, see `Eyes.patches`."""
+    """What a portrait shows of the eyes; see `Eyes.patches`."""
     neckline: float = 0.0
-    """Lower or higher than a plain round neck, decimetres."""
+    """Decimetres by which the neckline is higher than that of a plain round neck."""
     vee: float = 0.0
-    """Extra depth of the neckline in the middle, decimetres."""
+    """Decimetres by which the neckline is deeper in the middle."""
 
 
 def eyeballs(shape: Array, anatomy: Anatomy, look: Look) -> Eyes:
-    """Spheres where the mesh's eyes are, with their front towards the face's front."""
+    """Make spheres where the mesh's eyes are, looking where the face looks."""
     around, along = np.meshgrid(
         np.linspace(0, 2 * np.pi, 33)[:-1], np.linspace(0, 0.62 * np.pi, 13)
     )
@@ -116,7 +147,7 @@ def eyeballs(shape: Array, anatomy: Anatomy, look: Look) -> Eyes:
 
 
 def eye_centre(eye: Array) -> tuple[Array, float]:
-    """Centre and radius of an eyeball; its cornea bulges forward."""
+    """Return the centre and the radius of an eyeball, whose cornea bulges forward."""
     low, high = eye.min(axis=0), eye.max(axis=0)
     radius = float(high[1] - low[1]) / 2
     centre = (low + high) / 2
@@ -125,7 +156,7 @@ def eye_centre(eye: Array) -> tuple[Array, float]:
 
 
 def below_neckline(fine: Array, anatomy: Anatomy, look: Look) -> Array:
-    """(fine,) how far each vertex lies below the neckline, decimetres."""
+    """Return how far each vertex lies below the neckline: (fine,), decimetres."""
     neck = anatomy.neck
     x, y, z = fine.T
     line = neck[1] - 0.1 + look.neckline - 0.38 * np.clip(z - neck[2], 0, 1)
@@ -135,7 +166,7 @@ def below_neckline(fine: Array, anatomy: Anatomy, look: Look) -> Array:
 
 
 def garment(fine: Array, below: Array, anatomy: Anatomy, colour: Array) -> Garment:
-    """The part of the bust below the neckline, moved off the skin."""
+    """Make a shell of the bust below the neckline, a little off the skin."""
     tris = anatomy.triangles[(below[anatomy.triangles] > 0).any(axis=1)]
     used, compact = np.unique(tris, return_inverse=True)
     compact = compact.reshape(tris.shape).astype(np.int32)
@@ -157,7 +188,11 @@ def assemble(
     features: Array,
     face: Array,
 ) -> Head:
-    """A head from its coarse shape, its skin's texture and its hair."""
+    """Put a head together.
+
+    `shape` are its coarse vertices, `texture` (HEIGHT, WIDTH, 3) its skin, `seen` (HEIGHT, WIDTH)
+    the portrait's share of that.
+    """
     fine = anatomy.refine(shape)
     below = below_neckline(fine, anatomy, look)
     contact = CONTACT * np.exp(-np.clip(-below, 0, None) / 0.06)

@@ -1,7 +1,7 @@
 """Light as nine spherical harmonics of the surface's normal, fixed to the camera.
 
-A picture shows every normal that any view of the head can show, because light stays where it is
-when the head turns: what is learnt from the portrait is enough for all views.
+Light stays where it is when the head turns, so the portrait already shows every normal that any
+view can show, and what is learnt from it is enough for all views.
 Source: Ramamoorthi and Hanrahan, An efficient representation for irradiance environment maps, 2001.
 """
 
@@ -14,12 +14,14 @@ from numba import njit
 
 from lora_engine.mesh.geometry import Array
 
-STIFFNESS = 0.02  # keeps the light even where the portrait says little
-RANGE = (0.3, 1.7)  # of the shading, times the mean
+STIFFNESS = 0.02
+"""Pull towards even light, for normals about which the portrait says little."""
+RANGE = (0.3, 1.7)
+"""Bounds of the shading, as multiples of its mean."""
 
 
 def basis(normals: Array) -> Array:
-    """(n, 9) for unit normals (n, 3)."""
+    """Return the nine harmonics (n, 9) at unit normals (n, 3)."""
     x, y, z = normals[:, 0], normals[:, 1], normals[:, 2]
     rows = [np.ones_like(x), x, y, z, x * y, y * z, x * z, x * x - y * y, 3 * z * z - 1]
     return np.stack(rows, axis=1)
@@ -27,19 +29,20 @@ def basis(normals: Array) -> Array:
 
 @dataclass(frozen=True)
 class Light:
-    """Shading of a white surface, 1 on average over the face."""
+    """The shading of a white surface, 1 on average over the face."""
 
-    weights: Array  # (9,)
+    weights: Array
+    """(9,), of the harmonics."""
 
     def __call__(self, normals: Array) -> Array:
-        """(n,) shading at unit normals (n, 3) in camera axes."""
+        """Return the shading (n,) at unit normals (n, 3) in camera axes."""
         out = np.empty(len(normals), np.float32)
         _shade(np.ascontiguousarray(normals, np.float64), self.weights, out)
         return out
 
     @classmethod
     def from_direction(cls, direction: Array, key: float, sky: float = 0.1) -> Light:
-        """A lamp of strength `key` (0..1) in the direction, the rest even, brighter from above."""
+        """Place a lamp of strength `key` (0..1); the rest is even, a little more from above."""
         grid = np.random.default_rng(0).normal(size=(2000, 3))
         grid /= np.linalg.norm(grid, axis=1, keepdims=True)
         grid = grid[grid[:, 2] > 0]
@@ -49,7 +52,7 @@ class Light:
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def shading(x: float, y: float, z: float, weights: Array) -> float:
-    """At one unit normal; the same sum as `basis` gives."""
+    """Return the shading at one unit normal: the sum over the harmonics of `basis`."""
     total = weights[0] + weights[1] * x + weights[2] * y + weights[3] * z
     total += weights[4] * x * y + weights[5] * y * z + weights[6] * x * z
     total += weights[7] * (x * x - y * y) + weights[8] * (3.0 * z * z - 1.0)
@@ -63,9 +66,9 @@ def _shade(normals: Array, weights: Array, out: Array) -> None:
 
 
 def estimate(normals: Array, brightness: Array) -> Light:
-    """The light in which skin with these normals (camera axes) has this brightness.
+    """Find the light in which skin with these normals (camera axes) has this brightness.
 
-    Spots, shadows and hair count less the further they lie from what the light explains.
+    Spots, shadows and hair count the less, the further they lie from what the light explains.
     """
     relative = brightness / np.median(brightness)
     trust = np.ones(len(relative))

@@ -1,6 +1,7 @@
 """Reading a portrait: the landmarks of its face, and where it shows the person, skin and hair.
 
-The landmarks are MediaPipe's 478, without MediaPipe: its network looks at a square around the face.
+The landmarks are MediaPipe's 478, found by its network in a square around the face, without
+MediaPipe itself. The masks come from colours, with the landmarks saying where to look for them.
 """
 
 from __future__ import annotations
@@ -15,32 +16,40 @@ import numpy as np
 from datapipe.record import Image
 from lora_engine.mesh.geometry import Array
 
-SURFACE = 468  # landmarks of the skin; the last ten are the irises
+SURFACE = 468
+"""Landmarks of the skin come first; the last ten are the irises."""
 OVAL = np.array(
     [
         *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
         *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
     ]
 )
-IRISES = (468, 473)  # centres; the four that follow each lie on its rim
+"""The outline of the face."""
+IRISES = (468, 473)
+"""Their centres; the four landmarks that follow each lie on its rim."""
 NOSE_TIP, MOUTH_CORNERS = 4, (61, 291)
-EYELIDS = (  # around each eye's opening, from image left
+EYELIDS = (
     np.array([33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7]),
     np.array([362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382]),
 )
+"""Around the opening of each eye, from image left."""
 FOREHEAD, CHIN, CHEEKS = 10, 152, (50, 280)
-LIPS_INNER = (13, 14)  # upper, lower
+LIPS_INNER = (13, 14)
+"""Upper, lower."""
 
-SIDE = 256  # of the network's input
-MARGIN = 1.5  # the square's side over the face's longer side, as in MediaPipe's graph
-PRESENT = 0.5  # probability of a face below which there is none
+SIDE = 256
+"""Side of the network's input, pixels."""
+MARGIN = 1.5
+"""The square's side over the face's longer side, as in MediaPipe's graph."""
+PRESENT = 0.5
+"""Probability below which the network sees no face."""
 
 
 class Landmarker:
     """Finds the landmarks of one face, given roughly where it is."""
 
     def __init__(self, task: Path) -> None:
-        """`task` is MediaPipe's face_landmarker_v2.task, a zip of networks."""
+        """Loads the network from MediaPipe's face_landmarker_v2.task, a zip of networks."""
         from ai_edge_litert.interpreter import Interpreter
 
         with zipfile.ZipFile(task) as files:
@@ -57,12 +66,12 @@ class Landmarker:
         eyes: Array,
         mirror: Array,
     ) -> Array:
-        """(478, 3): x right, y up, z towards the viewer, all in pixels.
+        """Find the landmarks (478, 3): x right, y up, z towards the viewer, all in pixels.
 
         `box` is the detector's (left, top, right, bottom), `eyes` (2, 2) from image left; `mirror`
-        is the landmark on the other side of each. The first result places the square of the second,
-        so that the detector's habits do not matter; each is the mean over the square and its mirror
-        image. Raises ValueError when the network sees no face.
+        names the landmark on the other side of each. The network looks twice, and its first answer
+        places the second square, so that the habits of the detector do not matter; each answer is
+        the mean over the square and its mirror image. Raises ValueError when it sees no face.
         """
         centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2
         side = MARGIN * max(box[2] - box[0], box[3] - box[1])
@@ -81,7 +90,10 @@ class Landmarker:
         return np.column_stack([flat * [1, -1], depth])
 
     def square(self, crop: Image) -> Array:
-        """(478, 3) in pixels of a 256 x 256 picture, y down. Raises ValueError without a face."""
+        """Find the landmarks (478, 3) in a picture of 256 x 256 pixels, y down.
+
+        Raises ValueError when the network sees no face.
+        """
         self._net.set_tensor(self._input, crop[None].astype(np.float32) / 255)
         self._net.invoke()
         points, presence, _ = (self._net.get_tensor(index).ravel() for index in self._outputs)
@@ -91,7 +103,7 @@ class Landmarker:
 
 
 def _square(image: Image, centre: Array, side: float, angle: float) -> tuple[Image, Array]:
-    """The turned square as the network wants it, and the matrix that led to it."""
+    """Cut the turned square that the network wants, and give the matrix that led to it."""
     ways = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     matrix = np.zeros((2, 3))
     matrix[:, :2] = ways * SIDE / side
@@ -101,22 +113,26 @@ def _square(image: Image, centre: Array, side: float, angle: float) -> tuple[Ima
 
 
 def _angle(left: Array, right: Array) -> float:
-    """Of the line between the eyes against the picture's rows, radians."""
+    """Return the angle of the line between the eyes against the picture's rows, radians."""
     x, y = np.asarray(right, float) - np.asarray(left, float)
     return float(np.arctan2(y, x))
 
 
-WORK = 288  # longest side the masks are computed at
-SKIN_RANGE = 30.0  # Lab distance up to which a pixel may still be skin
-# What is above the forehead is bare skin if it is within all three; see `_bald`.
-COLOUR = 14.0  # Lab distance from the cheeks
-HUE = 4.0  # Lab distance from the line on which the skin's light and shade lie
-STRANDS = 3.7  # fine contrast, as a multiple of the face's
+WORK = 288
+"""Longest side, pixels, of the picture in which masks are found."""
+SKIN_RANGE = 30.0
+"""Lab distance from the cheeks up to which a pixel may be skin."""
+HAIR_RANGE = 45.0
+"""Lab distance from the hair's colour up to which a pixel may be hair."""
+COLOUR, HUE, STRANDS = 14.0, 4.0, 3.7
+"""What lies above the forehead is bare skin if it keeps within all three (see `_bald`): a Lab
+distance from the cheeks, a Lab distance from the line on which light and shade move the skin's
+colour, and a fine contrast as a multiple of the face's."""
 
 
 @dataclass(frozen=True)
 class Masks:
-    """Soft masks in 0..1 of the portrait's size, and the colours they come from (RGB)."""
+    """Soft masks (height, width) of a portrait, 0..1, and the colours they come from (RGB)."""
 
     person: Array
     skin: Array
@@ -128,7 +144,7 @@ class Masks:
 
 
 def masks(photo: Image, points: Array) -> Masks:
-    """Split the portrait; `points` (478, 2) are its landmarks in pixels."""
+    """Find person, skin and hair; `points` (478, 2) are the portrait's landmarks in pixels."""
     scale = WORK / max(photo.shape[:2])
     small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     where = points * scale
@@ -142,7 +158,7 @@ def masks(photo: Image, points: Array) -> Masks:
     to_skin, to_hair = _distance(lab, skin), _distance(lab, hair)
     is_skin = person * (to_skin < to_hair) * (to_skin < SKIN_RANGE)
     bald = bool(np.linalg.norm(skin - hair) < COLOUR) and _bald(lab, where, cheeks, above)
-    is_hair = person * (to_hair <= to_skin) * (to_hair < 45) * (1 - oval) * (not bald)
+    is_hair = person * (to_hair <= to_skin) * (to_hair < HAIR_RANGE) * (1 - oval) * (not bald)
     return Masks(
         person=_soften(person, photo.shape),
         skin=_soften(is_skin, photo.shape),
@@ -155,13 +171,13 @@ def masks(photo: Image, points: Array) -> Masks:
 
 
 def _bald(lab: Array, points: Array, cheeks: Array, above: Array) -> bool:
-    """Whether what is `above` the forehead has the cheeks' hue and is as smooth as the face.
+    """Whether the area above the forehead has the cheeks' hue and is as smooth as the face.
 
-    Blond hair may be as bright as skin, but is yellower: light and shade make a colour stronger or
-    weaker, they do not turn it. Hair of the skin's very hue still shows its strands.
+    Blond hair may be as bright as skin, but it is yellower: light and shade make a colour stronger
+    or weaker and do not turn it. Hair of just the skin's hue still shows its strands.
     """
     wide, tall = float(np.ptp(points[OVAL, 0])), float(np.ptp(points[OVAL, 1]))
-    near = 2 * int(0.04 * wide) + 1  # the head's outline is no texture
+    near = 2 * int(0.04 * wide) + 1  # the outline of the head must not count as texture
     inside = cv2.erode(above.astype(np.uint8), np.ones((near, near), np.uint8)) > 0
     if inside.sum() < 30:
         return True
@@ -186,7 +202,7 @@ def _rgb(lab: Array) -> Array:
 
 
 def _oval(shape: tuple[int, ...], points: Array) -> Array:
-    """The face oval with a soft edge: the whole jaw, but not the hairline above the brows."""
+    """Draw the face oval with a soft edge: the whole jaw, but not the hairline."""
     outline = points[OVAL]
     centre = outline.mean(axis=0)
     wide = float(np.ptp(outline[:, 0]))
@@ -198,7 +214,7 @@ def _oval(shape: tuple[int, ...], points: Array) -> Array:
 
 
 def _person(image: Image, points: Array, oval: Array) -> Array:
-    """GrabCut, started from the face oval and a generous ellipse around it."""
+    """Run GrabCut, started from the face oval and a generous ellipse around it."""
     outline = points[OVAL]
     x, y = outline.mean(axis=0)
     wide, tall = float(np.ptp(outline[:, 0])), float(np.ptp(outline[:, 1]))
@@ -219,7 +235,7 @@ def _person(image: Image, points: Array, oval: Array) -> Array:
 
 
 def _like_hair(image: Image, points: Array) -> Array:
-    """Pixels nearer to the colour above the forehead than to the colours at the upper sides."""
+    """Mark pixels nearer to the colour above the forehead than to those at the upper sides."""
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     tall, wide = image.shape[:2]
     edge = max(2, wide // 60)
@@ -230,7 +246,7 @@ def _like_hair(image: Image, points: Array) -> Array:
 
 
 def _discs(shape: tuple[int, ...], points: Array) -> Array:
-    """Small discs on the cheeks: surely skin."""
+    """Mark small discs on the cheeks, which are surely skin."""
     mask = np.zeros(shape, np.uint8)
     radius = max(2, int(np.ptp(points[OVAL, 0]) * 0.08))
     for cheek in CHEEKS:
@@ -239,14 +255,14 @@ def _discs(shape: tuple[int, ...], points: Array) -> Array:
 
 
 def _above_forehead(shape: tuple[int, ...], points: Array) -> Array:
-    """A box above the top landmark: most likely hair."""
+    """Mark a box above the highest landmark, which is most likely hair."""
     x, y = points[FOREHEAD]
     wide, tall = float(np.ptp(points[OVAL, 0])), float(np.ptp(points[OVAL, 1]))
     return _box(shape, x, 0.25 * wide, y - 0.35 * tall, y - 0.12 * tall)
 
 
 def _box(shape: tuple[int, ...], x: float, half: float, top: float, bottom: float) -> Array:
-    """From `top` to `bottom`, `half` to either side of `x`."""
+    """Mark the rows from `top` to `bottom`, `half` to either side of `x`."""
     mask = np.zeros(shape[:2], bool)
     rows = slice(int(max(0, top)), int(max(1, bottom)))
     mask[rows, max(0, int(x - half)) : int(x + half)] = True

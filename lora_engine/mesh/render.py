@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numba import njit
 
+from datapipe.errors import check_range
 from datapipe.record import Image, Pose
 from lora_engine.mesh.fit import DISTANCE
 from lora_engine.mesh.geometry import (
@@ -26,22 +27,30 @@ from lora_engine.mesh.light import Light, shading
 from lora_engine.mesh.texture import WRAP
 
 SUPERSAMPLE = 2
-TORSO_YAW = 0.35  # share of a head turn that the shoulders take part in
-TWIST = (-0.1, 0.85)  # heights above the neck joint between which the neck twists
-LEVELS = 1024  # steps in which the neck's twist is rounded
-TILT = 0.6  # rise of those heights towards the back: the chin turns with the head
+"""How many times larger than the picture everything is drawn."""
+TORSO_YAW = 0.35
+"""Share of a head turn in which the shoulders take part."""
+TWIST = (-0.1, 0.85)
+"""Heights above the neck joint between which the neck twists, decimetres."""
+LEVELS = 1024
+"""Steps to which the twist of the neck is rounded."""
+TILT = 0.6
+"""Rise of those heights towards the back, so that the chin turns with the head."""
 
 
 @dataclass(frozen=True)
 class Camera:
     """Where a mesh point comes to lie in the picture."""
 
-    origin: Array  # mesh point at the place below
-    place: tuple[float, float] = (0.5, 0.5)  # shares of its width and height, from the top left
-    scale: float = 0.26  # share of its height that one decimetre takes
+    origin: Array
+    """(3,): the mesh point that lies at `place`."""
+    place: tuple[float, float] = (0.5, 0.5)
+    """Shares of the picture's width and height, from the top left."""
+    scale: float = 0.26
+    """Share of the picture's height that one decimetre takes."""
 
     def project(self, points: Array, width: int, height: int) -> Array:
-        """Pixel x, pixel y and depth of points (n, 3)."""
+        """Project points (n, 3) to pixel x, pixel y and depth (n, 3)."""
         offset = points - self.origin
         zoom = self.scale * height / (1 - offset[:, 2] / DISTANCE)
         x = self.place[0] * width + offset[:, 0] * zoom - 0.5
@@ -61,19 +70,18 @@ class Shot:
 
 @dataclass(frozen=True)
 class Sensor:
-    """What a camera adds to a clean picture."""
+    """What a camera adds to a clean picture. Raises ValueError for negative amounts."""
 
     noise: float = 1.6
-    """Sigma in grey levels of the noise at mid grey."""
+    """Sigma of the noise at mid grey, in grey levels."""
     blur: float = 0.35
-    """Sigma in pixels."""
+    """Sigma of the blur, in pixels."""
 
     def __post_init__(self) -> None:
-        if self.noise < 0 or self.blur < 0:
-            raise ValueError(f"noise and blur are not negative, not {self.noise}, {self.blur}")
+        check_range(self, "noise", "blur", least=0, option="")
 
     def __call__(self, picture: Array, rng: np.random.Generator) -> Image:
-        """A float picture (0..255) as recorded."""
+        """Record a float picture (height, width, 3), 0..255."""
         if self.blur:
             picture = cv2.GaussianBlur(picture, (0, 0), self.blur)
         if self.noise:
@@ -84,7 +92,10 @@ class Sensor:
 
 
 def rotations(pose: Pose) -> Array:
-    """(LEVELS + 1, 3, 3): mesh axes to camera axes, from the torso's turn to the head's."""
+    """Return rotations from mesh to camera axes, from the torso's to the head's.
+
+    Their shape is (LEVELS + 1, 3, 3).
+    """
     share = np.linspace(0, 1, LEVELS + 1)
     yaw = pose.yaw * (TORSO_YAW + (1 - TORSO_YAW) * share)
     y, p, r = (np.radians(angle) for angle in (yaw, -pose.pitch * share, -pose.roll * share))
@@ -101,23 +112,25 @@ class Turn:
     """A head turn: the neck twists and bends, the torso follows a little."""
 
     matrices: Array
+    """Those of `rotations`."""
     pivot: Array
+    """(3,): where the head turns about."""
 
     def level(self, points: Array) -> Array:
-        """Which of the matrices moves each point (n, 3) of the unturned head."""
+        """Return which of the matrices moves each point (n, 3) of the unturned head: (n,)."""
         offset = points - (self.pivot - PIVOT)
         share = smoothstep(offset[:, 1] + TILT * offset[:, 2], *TWIST)
         return np.asarray(np.rint(share * LEVELS), np.int32)
 
     def __call__(self, points: Array, level: Array) -> Array:
-        """Points after the turn."""
+        """Turn points (n, 3), each by the matrix of its level (n,)."""
         return np.asarray(moved(points - self.pivot, level, self.matrices) + self.pivot)
 
 
 def render(shots: Sequence[Shot], size: tuple[int, int], background: Array) -> Array:
-    """A float picture (height, width, 3) in 0..255 for size (width, height).
+    """Render a float picture (height, width, 3), 0..255, for a size (width, height).
 
-    `background` is stretched behind; later shots lie over earlier ones.
+    `background` is stretched to it; later shots lie over earlier ones.
     """
     wide, high = size[0] * SUPERSAMPLE, size[1] * SUPERSAMPLE
     canvas = cv2.resize(background, (wide, high), interpolation=cv2.INTER_LINEAR)
@@ -155,15 +168,18 @@ def _draw(canvas: Array, shot: Shot) -> None:
         strands(placed, colours, hair.width * camera.scale * high, depth, canvas)
 
 
-FOLD = 0.6  # how dark the deepest fold is where the portrait does not show it
-SOFT, CLOTH = 0.7, (0.5, 1.08)  # cloth scatters light: less contrast, within these bounds
-SEAM = (0.13, 0.02)  # of a neckline: distance from the edge, half width
+FOLD = 0.6
+"""How dark the deepest fold of skin is where the portrait does not show it."""
+SOFT, CLOTH = 0.7, (0.5, 1.08)
+"""Contrast of light on cloth, which scatters it, and the bounds of its brightness."""
+SEAM = (0.13, 0.02)
+"""Distance of a neckline's seam from the edge, and half its width, decimetres."""
 
 
 def skin(
     canvas: Array, head: Head, out: Array, first: int, light: Light, which: Array, weight: Array
 ) -> None:
-    """Draw the texture in the light, darker in folds."""
+    """Draw the skin's texture in the light, darker in folds."""
     tables = head.tris, head.place, head.texture, out, head.cavity
     _skin(canvas, which, weight, first, *tables, light.weights)
 
@@ -224,7 +240,7 @@ def cloth(
     which: Array,
     weight: Array,
 ) -> None:
-    """Draw one colour with soft folds and a seam along the neckline."""
+    """Draw cloth of one colour, with soft folds and a seam along the neckline."""
     tables = garment.tris, garment.cut, garment.folds, out, garment.colour
     _cloth(canvas, which, weight, first, *tables, light.weights)
 
@@ -267,7 +283,7 @@ def _cloth(
 def eyeballs(
     canvas: Array, eyes: Eyes, out: Array, first: int, light: Light, which: Array, weight: Array
 ) -> None:
-    """Draw white, iris and pupil by the angle from the gaze, the lid's shade and a catch-light."""
+    """Draw eyes: what the portrait shows of them, and a painted eye where it shows nothing."""
     at = np.flatnonzero((which.ravel() >= first) & (which.ravel() < first + len(eyes.tris)))
     columns = np.concatenate([out, eyes.local], axis=1).astype(np.float32)
     found = which.ravel()[at] - first
@@ -287,7 +303,7 @@ def eyeballs(
 
 
 def _drawn_eye(eyes: Eyes, local: Array) -> Array:
-    """White, iris, pupil, the lid's shade and a catch-light, at places on the unit sphere."""
+    """Paint white, iris, pupil, the lid's shade and a catch-light at places on the unit sphere."""
     away = np.hypot(local[:, 0], local[:, 1])
     iris = 1 / (1 + np.exp((away - eyes.iris) / 0.02))
     rim = np.exp(-(((away - eyes.iris) / 0.06) ** 2))
@@ -303,7 +319,7 @@ def _drawn_eye(eyes: Eyes, local: Array) -> Array:
 
 
 def _sample(patch: Array, place: Array) -> Array:
-    """Bilinear look-up at (n, 2) places of a small picture."""
+    """Look up places (n, 2) of a small picture, bilinearly."""
     last = len(patch) - 1
     spot = np.clip(place, 0, last - 1e-3)
     j, i = spot.astype(int).T

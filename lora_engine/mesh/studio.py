@@ -34,10 +34,14 @@ from lora_engine.mesh.portrait import (
 from lora_engine.mesh.render import Camera
 from lora_engine.mesh.texture import Atlas, Skin, paint
 
-UNSEEN_CLOTH = np.array([92.0, 98.0, 108.0])  # where the portrait ends at the neck
-COLLAR = 0.4  # of the face's height below the chin: from there on people wear something
-WORN = 0.2  # share of the chest; where less of it is unlike skin, the cloth has the skin's colour
-TEXTURE = 1024  # longest side of the portrait that is looked at
+UNSEEN_CLOTH = np.array([92.0, 98.0, 108.0])
+"""Colour of the cloth where the portrait ends at the neck, RGB 0..255."""
+COLLAR = 0.4
+"""Heights of the face below the chin from which people wear something."""
+WORN = 0.2
+"""Share of the chest; if less of it is unlike skin, the cloth itself has the skin's colour."""
+TEXTURE = 1024
+"""Longest side, pixels, at which a portrait is read."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,14 @@ class Lifted:
     masks: Masks
     skin: Skin
     style: HairStyle
-    palette: Array  # (m, 3) colours of the hair
+    palette: Array
+    """(m, 3): colours of the hair, RGB 0..255."""
     iris: Array
-    eyes: Array  # (2, PATCH, PATCH, 4) RGB and trust of the eyeballs
+    """RGB 0..255."""
+    eyes: Array
+    """(2, PATCH, PATCH, 4): RGB and trust of the eyeballs."""
     cloth: Array
+    """RGB 0..255."""
 
 
 class Studio:
@@ -66,7 +74,7 @@ class Studio:
         self.atlas = Atlas(self.anatomy)
 
     def lift(self, portrait: Image, face: Face, who: Phenotype | None = None) -> Lifted:
-        """Raises ValueError when the face cannot be used."""
+        """Read a portrait whose face is given. Raises ValueError when it cannot be fitted."""
         photo, scale = _shrunk(portrait)
         left, top, right, bottom = (side * scale for side in face.box)
         eyes = np.asarray(face.points[:2], float) * scale
@@ -94,7 +102,7 @@ def _shrunk(image: Image) -> tuple[Image, float]:
 
 
 def _iris(photo: Image, points: Array) -> Array:
-    """The iris's colour, from its lower half: the upper lies in the lid's shade."""
+    """Read the iris's colour off its lower half: the upper half lies in the lid's shade."""
     angles = np.radians(np.arange(20, 161, 20))
     found = []
     for first in IRISES:
@@ -109,7 +117,7 @@ def _iris(photo: Image, points: Array) -> Array:
 
 
 def _eyes(photo: Image, fitted: Fit, anatomy: Anatomy) -> Array:
-    """The eyeballs as the portrait shows them between the lids."""
+    """Cut out the eyeballs as the portrait shows them between the lids."""
     line = (np.arange(PATCH) + 0.5) / PATCH * 2 - 1
     x, y = np.meshgrid(line, -line)
     z = np.sqrt(np.clip(1 - x * x - y * y, 0, 1))
@@ -129,9 +137,9 @@ def _eyes(photo: Image, fitted: Fit, anatomy: Anatomy) -> Array:
 
 
 def _cloth(photo: Image, mask: Masks, points: Array) -> Array:
-    """The middle colour of what the person wears: below the neck, where it is not bare skin.
+    """Read the median colour of what is below the neck and not bare skin.
 
-    Not by the person's mask: where the wall behind has the shirt's colour, that loses the shirt.
+    The person's mask is of no use here: it loses the shirt where the wall behind has its colour.
     """
     tall, wide = np.ptp(points[OVAL, 1]), np.ptp(points[OVAL, 0])
     x, y = points[OVAL, 0].mean(), points[CHIN, 1] + COLLAR * tall
@@ -144,25 +152,30 @@ def _cloth(photo: Image, mask: Masks, points: Array) -> Array:
     return np.asarray(np.clip(np.median(chest[worn], axis=0), 18, 235), float)
 
 
-ROOTS = 0.82  # how much of the scalp's skin the hair's roots hide
-ROOT_SHADE = 0.55  # brightness of the hair near its roots
+ROOTS = 0.82
+"""How much of the scalp's skin is hidden by the roots of the hair."""
+ROOT_SHADE = 0.55
+"""Brightness of the hair near its roots."""
 
 
 @dataclass(frozen=True)
 class HeadParts:
-    """Everything that makes a head, before it is put together."""
+    """Everything of which a head is made, whether read off a portrait or invented."""
 
-    shape: Array  # coarse vertices
+    shape: Array
+    """(coarse, 3) vertices."""
     albedo: Array
+    """As `Skin.albedo`, and so `scalp` and `seen`."""
     scalp: Array
     seen: Array
     style: HairStyle
     palette: Array
+    """(m, 3): colours of the hair, RGB 0..255."""
     look: Look
 
 
 def person(lifted: Lifted, base: Studio) -> Head:
-    """The portrait's person as a head."""
+    """Make a head of the portrait's person."""
     skin, look = lifted.skin, Look(lifted.iris, lifted.cloth, lifted.eyes)
     return build(
         HeadParts(
@@ -174,7 +187,7 @@ def person(lifted: Lifted, base: Studio) -> Head:
 
 
 def build(who: HeadParts, base: Studio, seed: int) -> Head:
-    """A head; `seed` places its single hairs."""
+    """Make a head of its parts; `seed` places its single hairs."""
     anatomy = base.anatomy
     fine = anatomy.refine(who.shape)
     scalp = base.atlas.on_vertices(who.scalp)
@@ -191,14 +204,18 @@ def build(who: HeadParts, base: Studio, seed: int) -> Head:
     )
 
 
-SCALE = (0.17, 0.31)  # share of the view's side that a decimetre may take
-PLACE = (0.44, 0.56)  # where the middle of the face may stand, from left to right
-TOP = 0.035  # least share of the side that is left free above the hair
-BEHIND = 256  # side of the background picture: it is out of focus anyway
+SCALE = (0.17, 0.31)
+"""Share of a view's side that a decimetre may take."""
+PLACE = (0.44, 0.56)
+"""Share of the width at which the middle of the face may stand."""
+TOP = 0.035
+"""Least share of the side that is left free above the hair."""
+BEHIND = 256
+"""Side of the background, pixels: it is out of focus anyway."""
 
 
 def cut_square(picture: Image, face: Face) -> tuple[Image, Face]:
-    """The largest square with the face in its middle, as far as the picture's sides allow."""
+    """Cut the largest square, with the face in its middle as far as the picture allows."""
     height, width = picture.shape[:2]
     side = min(height, width)
     x, y = (face.box[0] + face.box[2]) / 2, (face.box[1] + face.box[3]) / 2
@@ -214,7 +231,7 @@ def cut_square(picture: Image, face: Face) -> tuple[Image, Face]:
 
 
 def frame(lifted: Lifted, head: Head) -> Camera:
-    """The portrait's framing, moved so that the head and its hair fit into every view."""
+    """Frame the head as the portrait does, moved so that its hair fits into every view."""
     side = lifted.photo.shape[0]
     fitted = lifted.fit.camera
     scale = float(np.clip(1 / (fitted.scale * side), *SCALE))
@@ -232,12 +249,12 @@ def frame(lifted: Lifted, head: Head) -> Camera:
 
 
 def background(lifted: Lifted) -> Array:
-    """What is behind the person, out of focus; led on behind them from the sides. (s, s, 3)."""
+    """Continue what is at the person's sides behind them, out of focus: (BEHIND, BEHIND, 3)."""
     person = cv2.resize(lifted.masks.person, (BEHIND, BEHIND), interpolation=cv2.INTER_AREA)
     photo = cv2.resize(lifted.photo, (BEHIND, BEHIND), interpolation=cv2.INTER_AREA)
     shown = 1 - cv2.dilate(person, np.ones((27, 27), np.uint8))
     chin = lifted.fit.landmarks[CHIN, 1] / lifted.photo.shape[0] * BEHIND
-    shown[int(chin) :] = 0  # shoulders and sleeves are easily taken for background
+    shown[int(chin) :] = 0  # below it, shoulders and sleeves are easily taken for background
     if shown.mean() < 0.02:
         return np.full((BEHIND, BEHIND, 3), 118, np.float32)
     levels = [(photo.astype(np.float32) * shown[..., None], shown.astype(np.float32))]

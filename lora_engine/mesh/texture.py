@@ -5,7 +5,7 @@ angle around the vertical axis (the face in the middle, the back of the head at 
 the elevation. A person's left and right are mirror images, and a texel is the same place on every
 face, so textures of different people can be mixed.
 
-A portrait gives the texture where it shows skin; its colours are continued everywhere else.
+A portrait gives the texture where it shows skin; everywhere else its colours are continued.
 """
 
 from __future__ import annotations
@@ -23,16 +23,30 @@ from lora_engine.mesh.light import Light, estimate
 from lora_engine.mesh.portrait import Masks
 
 WIDTH, HEIGHT = 1152, 800
-WRAP = 144  # columns repeated at both borders
+"""Texels."""
+WRAP = 144
+"""Columns repeated at both borders."""
 CENTRE = np.array([0.0, 7.1, 0.45])
-FRONT = 0.6  # 0: columns are even angles; towards 1, more of them show the face
-RELIT = 0.35, 0.9  # in the middle of the face, where a portrait shows relief; and on its sides
-SIDE = 0.3, 0.65  # decimetres from the middle between which that changes
-LOW, HIGH = -88.0, 90.0  # elevation of the last and the first row, degrees
+"""The middle of the head, from which directions are taken."""
+FRONT = 0.6
+"""How unevenly the columns are spread: at 0 by even angles; the nearer to 1, the more show the
+face."""
+RELIT = 0.35, 0.9
+"""Share of the scene's light in the middle of the face, where the portrait's own relief is kept,
+and on its sides."""
+SIDE = 0.3, 0.65
+"""Decimetres from the middle between which that share changes."""
+LOW, HIGH = -88.0, 90.0
+"""Elevation of the last and the first row, degrees."""
 
 
 class Atlas:
-    """Which place of the mesh each texel shows, and where in the texture each triangle lies."""
+    """Which place of the mesh each texel shows, and where in the texture each triangle lies.
+
+    `place` (t, 3, 2) are the texels of the triangles' corners, which may lie past a border; `known`
+    (HEIGHT, WIDTH) says which texels show the mesh; `relit` (HEIGHT, WIDTH), 0..1, is the share of
+    a texel's light that is the scene's and not the portrait's own.
+    """
 
     def __init__(self, anatomy: Anatomy) -> None:
         self.tris = anatomy.triangles
@@ -47,7 +61,7 @@ class Atlas:
         corner = corner + FRONT * np.sin(corner)
         column = (corner / (2 * np.pi) + 0.5) * WIDTH - 0.5
         row = ((HIGH - up) / (HIGH - LOW) * (HEIGHT - 1))[self.tris]
-        self.place = np.stack([column, row], axis=2)  # (t, 3, 2) texels, may lie past a border
+        self.place = np.stack([column, row], axis=2)
         self._vertex = np.zeros((len(fine), 2))
         self._vertex[self.tris.ravel()] = np.remainder(self.place.reshape(-1, 2), [WIDTH, HEIGHT])
         depth, which, weight = buffers(HEIGHT, WIDTH)
@@ -59,46 +73,54 @@ class Atlas:
         self._which, self._weight = which[self.known], weight[self.known]
         side = smoothstep(self.spread(abs(fine[:, :1]))[..., 0], *SIDE)
         self.relit = np.asarray(RELIT[0] + (RELIT[1] - RELIT[0]) * side, np.float32)
-        """(HEIGHT, WIDTH) 0..1: share of the light that is the scene's, not the texture's own."""
 
     def spread(self, values: Array) -> Array:
-        """Columns on the fine vertices as pictures (HEIGHT, WIDTH, columns); 0 where no mesh is."""
+        """Spread columns of the fine vertices to (HEIGHT, WIDTH, columns), with 0 off the mesh."""
         out = np.zeros((HEIGHT, WIDTH, values.shape[1]), np.float32)
         columns = np.ascontiguousarray(values, np.float32)
         out[self.known] = interpolate(columns, self.tris, self._which, self._weight)
         return out
 
     def on_vertices(self, picture: Array) -> Array:
-        """A picture (HEIGHT, WIDTH) of the atlas at the fine vertices."""
+        """Read a picture (HEIGHT, WIDTH) of the atlas at the fine vertices."""
         column, row = np.rint(self._vertex).astype(int).T
         return np.asarray(picture[row.clip(0, HEIGHT - 1), column % WIDTH])
 
 
 def wrapped(texture: Array) -> Array:
-    """The texture with its borders repeated, for look-ups past them."""
+    """Repeat the texture's borders, for look-ups past them."""
     return np.ascontiguousarray(np.concatenate([texture[:, -WRAP:], texture, texture[:, :WRAP]], 1))
 
 
-FACING = np.array([0.15, 0.55])  # normal's z below which the portrait is not used, above: it is
-MIDDLE = np.array([0.02, 0.2])  # the same in the middle of the face: the sides of the nose
-RIM = (0.3, 0.55)  # from how far from the middle on, decimetres
-SMALL = 4  # the smooth continuation is computed this many times smaller
-EAR = np.array([0.03, 0.1, 0.1], np.float32)  # ears are a little darker and redder
-BUFFER, SLACK = 384, 0.06  # z-buffer of the portrait: longest side, depth tolerance
-
-# Standard hairline in profile: height above the eyes against depth behind them.
+FACING = np.array([0.15, 0.55])
+"""The z of a normal up to which the portrait is not used, and from which it is used in full."""
+MIDDLE = np.array([0.02, 0.2])
+"""The same in the middle of the face, so that the sides of the nose are the portrait's."""
+RIM = (0.3, 0.55)
+"""Decimetres from the middle between which MIDDLE gives way to FACING."""
+SMALL = 4
+"""How many times smaller the smooth continuation is computed."""
+EAR = np.array([0.03, 0.1, 0.1], np.float32)
+"""How much of red, green and blue ears lack: they are a little darker and redder."""
+BUFFER, SLACK = 384, 0.06
+"""Longest side of the z-buffer of the portrait, and its tolerance of depth."""
 LINE_DEPTH = (-1.25, -1.05, -0.95, -0.62, -0.42, -0.25, -0.05)
+"""The standard hairline in profile, from behind to the front: depth relative to the eyes."""
 LINE_HEIGHT = (-0.75, -0.62, -0.25, -0.1, -0.05, 0.30, 0.62)
+"""Its height above the eyes, at these depths."""
 
 
 @dataclass(frozen=True)
 class Skin:
     """What one portrait says about skin and light."""
 
-    albedo: Array  # (HEIGHT, WIDTH, 3) RGB 0..255 as it would look in even light
-    scalp: Array  # (HEIGHT, WIDTH) 0..1: hair grows here
+    albedo: Array
+    """(HEIGHT, WIDTH, 3), RGB 0..255, as the skin would look in even light."""
+    scalp: Array
+    """(HEIGHT, WIDTH), 0..1: where hair grows."""
     light: Light
-    seen: Array  # (HEIGHT, WIDTH) 0..1: share of the portrait itself
+    seen: Array
+    """(HEIGHT, WIDTH), 0..1: the share of each texel that is the portrait's own."""
 
 
 def paint(photo: Image, mask: Masks, fit: Fit, anatomy: Anatomy, atlas: Atlas) -> Skin:
@@ -129,7 +151,7 @@ def paint(photo: Image, mask: Masks, fit: Fit, anatomy: Anatomy, atlas: Atlas) -
 
 
 def standard_hairline(anatomy: Anatomy, fit: Fit) -> Array:
-    """(fine,) 0..1: where hair usually begins on a head of this size."""
+    """Return where hair usually grows on a head of this size: (fine,), 0..1."""
     fine = anatomy.refine(fit.shape)
     eyes = np.concatenate([fit.shape[eye] for eye in anatomy.eyes])
     up = fine[:, 1] - eyes[:, 1].mean()
@@ -139,7 +161,7 @@ def standard_hairline(anatomy: Anatomy, fit: Fit) -> Array:
 
 
 def _scalp(maps: Array, hair: Array, mask: Masks, fit: Fit, anatomy: Anatomy) -> Array:
-    """The portrait's hairline where it shows it, the standard one elsewhere."""
+    """Take the hairline from the portrait where it is to be seen, elsewhere the standard one."""
     if mask.bald:
         return np.zeros((HEIGHT, WIDTH), np.float32)
     eyes = np.concatenate([fit.shape[eye] for eye in anatomy.eyes])[:, 1].mean()
@@ -149,7 +171,7 @@ def _scalp(maps: Array, hair: Array, mask: Masks, fit: Fit, anatomy: Anatomy) ->
 
 
 def _light(colour: Array, out: Array, trust: Array, atlas: Atlas) -> tuple[Light, Array]:
-    """The portrait's light, and its shading of every texel."""
+    """Find the portrait's light, and its shading of every texel."""
     bright = colour.mean(axis=2)
     sure = atlas.known & (trust > 0.6)
     step = max(1, int(sure.sum()) // 6000)
@@ -161,7 +183,7 @@ def _light(colour: Array, out: Array, trust: Array, atlas: Atlas) -> tuple[Light
 
 
 def _complete(colour: Array, trust: Array, sure: Array, skin: Array) -> Array:
-    """The colours that are known, and smooth skin elsewhere, led on from what is surely skin."""
+    """Fill in what is not known: from the other side, then by smooth skin led on from the face."""
     other = trust[:, ::-1] * (1 - smoothstep(trust, 0.2, 0.8)) * 0.5
     weight = trust + other
     own = colour * trust[..., None] + colour[:, ::-1] * other[..., None]
@@ -173,7 +195,7 @@ def _complete(colour: Array, trust: Array, sure: Array, skin: Array) -> Array:
 
 
 def _push_pull(weighted: Array, weight: Array, last: Array) -> Array:
-    """Smooth continuation of weighted colours; the texture closes around the head."""
+    """Continue weighted colours smoothly; the texture closes around the head."""
     size = (WIDTH // SMALL, HEIGHT // SMALL)
     colour = cv2.resize(weighted, size, interpolation=cv2.INTER_AREA)
     share = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
@@ -193,7 +215,7 @@ def _push_pull(weighted: Array, weight: Array, last: Array) -> Array:
 
 
 def _grain(colour: Array, trust: Array) -> Array:
-    """Fine grey noise as strong as the skin's own fine detail."""
+    """Make fine grey noise, as strong as the skin's own fine detail."""
     sure = trust > 0.9
     if not sure.any():
         return np.zeros((HEIGHT, WIDTH, 1), np.float32)

@@ -1,9 +1,9 @@
-"""One clip of a virtual subject: the scene, how heads move, its frames, and the truth of each.
+"""One clip of virtual subjects: the scene, the way heads move, the frames and their truth.
 
-The truth is a JSON object: `subject` (with one person), `caption`, `fps`, `size` [width, height]
-and `people`, each with `subject` and `frames`; a frame has `yaw`, `pitch`, `roll` in degrees,
-`points` (eyes, nose tip, mouth corners; pairs from image left; pixels, seen or not) and `box` (of
-the face's landmarks: left, top, right, bottom).
+The truth is a JSON object: `subject` (in a clip of one person), `caption`, `fps`, `size` [width,
+height] and `people`, each with `subject` and `frames`. A frame has `yaw`, `pitch` and `roll` in
+degrees, `points` in pixels (eyes, nose tip, mouth corners; pairs from image left; also hidden ones)
+and `box`, which encloses the face's landmarks (left, top, right, bottom).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import av
 import cv2
 import numpy as np
 
+from datapipe.errors import check_range
 from datapipe.record import Image, Pose
 from lora_engine.mesh.geometry import Array
 from lora_engine.mesh.head import Head
@@ -28,20 +29,29 @@ from lora_engine.mesh.studio import build
 from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import Invented, invent
 
-HIGH = 288  # rows of a background picture: it is out of focus
+HIGH = 288
+"""Rows of a background, which is out of focus and needs no more."""
+PROFILE = 90.0
+"""Degrees to which heads turn on either side."""
+STEPS = (0.08, 0.24, 0.05, 0.4, 0.05, 0.18)
+"""Shares of a clip: rest, turn, rest, turn to the other side, rest, turn back."""
+PAIR_ASPECT = 16 / 9
+"""Width over height of a clip of two people."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Light and background, with a word for captions."""
+    """Where a clip is taken: light and background, the same in all its frames."""
 
     light: Light
-    background: Array  # (HIGH, wide, 3) float RGB
+    background: Array
+    """(HIGH, wide, 3), float, RGB 0..255."""
     name: str
+    """What a caption calls the place."""
 
 
 def scene(aspect: float, rng: np.random.Generator) -> Scene:
-    """A random place; `aspect` is the clip's width over its height."""
+    """Draw a place; `aspect` is the clip's width over its height."""
     side, up = rng.uniform(-0.9, 0.9), rng.uniform(0.1, 0.7)
     light = Light.from_direction(np.array([side, up, 0.8]), key=rng.uniform(0.15, 0.5))
     shape = HIGH, round(HIGH * aspect)
@@ -55,7 +65,7 @@ def scene(aspect: float, rng: np.random.Generator) -> Scene:
 
 
 def _wall(shape: tuple[int, int], rng: np.random.Generator) -> Array:
-    """One colour, lit from one side."""
+    """Paint a wall of one colour, lit from one side."""
     base = rng.uniform(70, 205) * np.exp(rng.normal(0, 0.05, 3))
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) / shape[0]
     slope = 1 + rng.uniform(-0.25, 0.25) * (x - 0.5) - rng.uniform(0, 0.3) * (y - 0.5)
@@ -63,7 +73,7 @@ def _wall(shape: tuple[int, int], rng: np.random.Generator) -> Array:
 
 
 def _room(shape: tuple[int, int], rng: np.random.Generator) -> Array:
-    """Furniture, pictures and a window, far out of focus."""
+    """Paint furniture, pictures and perhaps a window, far out of focus."""
     picture = _wall(shape, rng)
     high, wide = shape
     for _ in range(int(rng.integers(8, 16))):
@@ -78,7 +88,7 @@ def _room(shape: tuple[int, int], rng: np.random.Generator) -> Array:
 
 
 def _garden(shape: tuple[int, int], rng: np.random.Generator) -> Array:
-    """Leaves and sky as discs of light."""
+    """Paint leaves and sky as discs of light."""
     high, wide = shape
     picture = np.empty((high, wide, 3), np.float32)
     picture[:] = np.array([74.0, 92, 58]) * rng.uniform(0.6, 1.1)
@@ -93,23 +103,21 @@ def _garden(shape: tuple[int, int], rng: np.random.Generator) -> Array:
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(6, 10)))
 
 
-SIDE = 90.0
-# Shares of the clip: rest, turn, rest, turn to the other side, rest, turn back.
-STEPS = (0.08, 0.24, 0.05, 0.4, 0.05, 0.18)
-
-
 def head_turn(frames: int, rng: np.random.Generator) -> list[Pose]:
-    """One pose per frame; the first is frontal, and both sides reach `SIDE` exactly."""
-    first = float(rng.choice([-SIDE, SIDE]))
+    """Draw a pose for each frame: from the front to both profiles and back, with natural ease.
+
+    The first is frontal; both profiles are reached exactly where a frame falls into their rest.
+    """
+    first = float(rng.choice([-PROFILE, PROFILE]))
     stops = np.array([0.0, 0.0, first, first, -first, -first, 0.0])
     times = np.concatenate([[0.0], np.cumsum(STEPS)])
     now = np.linspace(0, 1, frames)
     yaw = np.zeros(frames)
     for k in range(len(STEPS)):
         t = np.clip((now - times[k]) / STEPS[k], 0, 1)
-        ease = t**3 * (10 + t * (6 * t - 15))  # least jerk: how people move
+        ease = t**3 * (10 + t * (6 * t - 15))  # of least jerk, as people move
         yaw += (stops[k + 1] - stops[k]) * ease
-    swing = np.sin(np.pi * np.clip(now / 0.2, 0, 1) / 2)  # begins level
+    swing = np.sin(np.pi * np.clip(now / 0.2, 0, 1) / 2)  # the head is level at first
     pitch = (
         swing
         * rng.uniform(1, 5)
@@ -126,23 +134,22 @@ def head_turn(frames: int, rng: np.random.Generator) -> list[Pose]:
     ]
 
 
-PAIR_ASPECT = 16 / 9
-
-
 @dataclass(frozen=True)
 class ClipFormat:
-    """Of every clip."""
+    """Length and size of clips. Raises ValueError for a value out of its range."""
 
     seconds: float = 4.0
     fps: int = 24
+    """Frames a second."""
     size: int = 512
-    """Height in pixels; clips of one person are square."""
+    """Height in pixels, even; clips of one person are square."""
 
     def __post_init__(self) -> None:
-        if self.size % 2 or not 64 <= self.size <= 2048:
-            raise ValueError(f"size must be even and within 64 and 2048, not {self.size}")
-        if not 1 <= self.fps <= 120 or not 0.5 <= self.seconds <= 600:
-            raise ValueError(f"{self.seconds} s at {self.fps} frames a second cannot be rendered")
+        check_range(self, "seconds", least=0.5, most=600, option="")
+        check_range(self, "fps", least=1, most=120, option="")
+        check_range(self, "size", least=64, most=2048, option="")
+        if self.size % 2:
+            raise ValueError(f"size must be even, not {self.size}")
 
     @property
     def frames(self) -> int:
@@ -154,14 +161,16 @@ class RenderedClip:
     """A finished clip."""
 
     video: bytes
+    """H.264 in MP4."""
     caption: str
     truth: dict[str, Any]
+    """As the module describes it."""
 
 
 def portrait_clip(
     gallery: Gallery, names: Sequence[str], kind: ClipFormat, seed: int
 ) -> RenderedClip:
-    """One or two people side by side, each turning their head in their own time."""
+    """Render one or two people side by side, each turning their head in their own time."""
     rng = np.random.default_rng(seed)
     aspect = 1.0 if len(names) == 1 else PAIR_ASPECT
     place = scene(aspect, rng)
@@ -192,7 +201,7 @@ def portrait_clip(
 
 
 def empty_clip(kind: ClipFormat, seed: int) -> RenderedClip:
-    """A place without people; the camera moves slowly."""
+    """Render a place without people, past which the camera moves slowly."""
     rng = np.random.default_rng(seed)
     place = scene(1.4, rng)
     sensor = Sensor(noise=float(rng.uniform(1.0, 3.0)))
@@ -211,11 +220,11 @@ def empty_clip(kind: ClipFormat, seed: int) -> RenderedClip:
 
 
 def encode(frames: Iterator[Image], size: tuple[int, int], fps: int) -> bytes:
-    """H.264 in MP4; the same frames give the same bytes."""
+    """Encode frames of a size (width, height) as H.264 in MP4; the same frames, the same bytes."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         options = {"preset": "veryfast", "crf": "22", "threads": "1", "flags": "+bitexact"}
-        # x264's macroblock tree reads memory it has not set: its output differs from run to run.
+        # x264's macroblock tree reads memory that it has not set, so its output varies
         options["x264-params"] = "mbtree=0"
         stream = container.add_stream("libx264", rate=Fraction(fps), options=options)
         stream.width, stream.height = size
@@ -227,7 +236,10 @@ def encode(frames: Iterator[Image], size: tuple[int, int], fps: int) -> bytes:
 
 
 def camera_for(head: Head, index: int, count: int, rng: np.random.Generator) -> Camera:
-    """The head a little off the middle, all of it and some of the shoulders in the picture."""
+    """Place one of `count` heads: a little off the middle, with some of the shoulders.
+
+    `index` counts them from image left.
+    """
     face = head.face.mean(axis=0)
     scale = rng.uniform(0.21, 0.25)
     middle = (index + 0.5) / count + rng.uniform(-0.02, 0.02)
@@ -260,4 +272,5 @@ def _caption(people: Sequence[Invented], place: Scene) -> str:
 
 
 def as_json(truth: dict[str, Any]) -> str:
+    """Write the truth without spaces, in one line."""
     return json.dumps(truth, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""The portraits that invented people are mixed from, each lifted once per process when needed."""
+"""The portraits from which people are mixed, each lifted once a process when it is needed."""
 
 from __future__ import annotations
 
@@ -14,30 +14,39 @@ from datapipe.faces.light import LightFaces
 from datapipe.models import model_path
 from lora_engine.mesh.anatomy import Phenotype
 from lora_engine.mesh.geometry import Array, smoothstep
+from lora_engine.mesh.portrait import LIPS_INNER, NOSE_TIP
 from lora_engine.mesh.studio import Studio
 from lora_engine.mesh.texture import HEIGHT, WIDTH
 
-SIDE = 768  # pixels at which the portraits are looked at
-COARSE = 5.0  # sigma in texels between what is mixed and what is taken from one portrait
-KEPT = 4  # the smooth part is kept this many times smaller
+SIDE = 768
+"""Pixels at which the portraits are read."""
+COARSE = 5.0
+"""Sigma in texels that divides smooth colour, which is mixed, from one portrait's detail."""
+KEPT = 4
+"""How many times smaller the smooth colour is kept."""
 
 
 @dataclass(frozen=True)
 class Sitter:
     """One portrait's shape, and its skin split into smooth colour and fine detail."""
 
-    shape: Array  # coarse vertices
-    smooth: Array  # (HEIGHT / KEPT, WIDTH / KEPT, 3), relative to the skin's own tone
-    detail: Array  # (HEIGHT, WIDTH, 3), relative, about 0
+    shape: Array
+    """(coarse, 3) vertices."""
+    smooth: Array
+    """(HEIGHT / KEPT, WIDTH / KEPT, 3), relative to the skin's own tone."""
+    detail: Array
+    """(HEIGHT, WIDTH, 3), relative, about 0."""
     scalp: Array
+    """As `Skin.scalp`."""
     seen: Array
+    """As `Skin.seen`."""
 
 
 class Gallery:
-    """All portraits; names are sorted, so that a person depends on nothing but a seed."""
+    """All portraits; their names are sorted, so that a person depends on the seed alone."""
 
     def __init__(self) -> None:
-        """Raises UserError when a data file is missing."""
+        """Opens the portraits and models. Raises UserError when a data file is missing."""
         cv2.setNumThreads(1)
         self._folder = model_path("portraits")
         self.studio = Studio(model_path("mpfb2"), model_path("face-landmarker"))
@@ -69,7 +78,7 @@ class Gallery:
 
     @cached_property
     def cheeks(self) -> Array:
-        """(HEIGHT, WIDTH) bool: texels that show bare cheek in every portrait."""
+        """Texels that show bare cheek in every portrait: (HEIGHT, WIDTH), bool."""
         place = self._places
         low, high = self.heights[2] + 0.05, self.heights[1] - 0.02
         band = (place[..., 1] > low) & (place[..., 1] < high)
@@ -77,21 +86,21 @@ class Gallery:
 
     @cached_property
     def heights(self) -> tuple[float, float, float]:
-        """Of the eyes, the nose tip and the mouth on the mesh, decimetres."""
+        """Heights of the eyes, the nose tip and the mouth on the mesh, decimetres."""
         anatomy, base = self.studio.anatomy, self.studio.anatomy.base
         marks = self.studio.where.on(base)
         eyes = float(np.concatenate([base[eye] for eye in anatomy.eyes])[:, 1].mean())
-        return eyes, float(marks[4, 1]), float(marks[[13, 14], 1].mean())
+        return eyes, float(marks[NOSE_TIP, 1]), float(marks[list(LIPS_INNER), 1].mean())
 
     @cached_property
     def _places(self) -> Array:
-        """(HEIGHT, WIDTH, 3): the mesh point that each texel shows."""
+        """The mesh point that each texel shows: (HEIGHT, WIDTH, 3)."""
         anatomy = self.studio.anatomy
         return self.studio.atlas.spread(anatomy.refine(anatomy.base))
 
     @cached_property
     def regions(self) -> tuple[Array, Array]:
-        """Shares of brow and eyes, nose, mouth and chin: (3, coarse), and (3, HEIGHT, WIDTH)."""
+        """What belongs to eyes, nose and mouth: (3, coarse) and (3, HEIGHT, WIDTH), 0..1."""
         return self._regions(self.studio.anatomy.base[:, 1]), self._regions(self._places[..., 1])
 
     def _regions(self, y: Array) -> Array:
@@ -102,7 +111,7 @@ class Gallery:
 
     @cached_property
     def brows(self) -> Array:
-        """(HEIGHT, WIDTH) 0..1: where eyebrows may be."""
+        """Where eyebrows may be: (HEIGHT, WIDTH), 0..1."""
         place, eyes = self._places, self.heights[0]
         up = smoothstep(place[..., 1], eyes + 0.1, eyes + 0.16)
         up *= 1 - smoothstep(place[..., 1], eyes + 0.42, eyes + 0.52)
@@ -111,7 +120,7 @@ class Gallery:
 
 
 def enlarged(small: Array) -> Array:
-    """A smooth part at the atlas's full size."""
+    """Bring smooth colour to the atlas's full size."""
     return np.asarray(cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC))
 
 

@@ -16,16 +16,18 @@ from lora_engine.subjects.gallery import Gallery, Sitter, enlarged
 
 @dataclass(frozen=True)
 class NamedColour:
-    """A colour with a word for captions."""
+    """A colour, and what a caption calls it."""
 
     name: str
     rgb: Array
+    """0..255."""
     often: float = 1.0
+    """Weight with which the colour is drawn."""
 
 
 @dataclass(frozen=True)
 class NamedStyle:
-    """A way to wear hair, with a word for captions."""
+    """A way to wear hair, and what a caption calls it."""
 
     name: str
     style: HairStyle
@@ -35,13 +37,13 @@ def _colours(*rows: tuple[str, tuple[int, int, int], float]) -> tuple[NamedColou
     return tuple(NamedColour(name, np.array(rgb, float), often) for name, rgb, often in rows)
 
 
-# Skin in even light, from fair to dark.
 SKIN = np.array(
     [[232, 190, 168], [221, 174, 147], [204, 152, 121], [182, 128, 96], [148, 100, 72],
      [112, 75, 54], [86, 58, 45]],
     float,
 )  # fmt: skip
-HAIR = _colours(  # the last five go with fair to medium skin
+"""Skin in even light, from fair to dark, RGB 0..255."""
+HAIR = _colours(
     ("black", (26, 23, 22), 3),
     ("dark brown", (50, 36, 28), 3),
     ("grey", (132, 130, 127), 0.7),
@@ -51,7 +53,8 @@ HAIR = _colours(  # the last five go with fair to medium skin
     ("blond", (184, 152, 104), 1),
     ("red", (146, 74, 40), 0.7),
 )
-IRIS = _colours(  # the last four go with fair to medium skin
+"""The last five go with fair to medium skin."""
+IRIS = _colours(
     ("dark brown", (44, 29, 22), 2),
     ("brown", (80, 52, 32), 2),
     ("hazel", (108, 84, 50), 1),
@@ -59,6 +62,7 @@ IRIS = _colours(  # the last four go with fair to medium skin
     ("blue", (96, 124, 152), 1.2),
     ("grey", (122, 132, 140), 0.6),
 )
+"""The last four go with fair to medium skin."""
 CLOTH = _colours(
     ("white", (226, 225, 224), 1),
     ("black", (34, 34, 37), 1),
@@ -104,7 +108,7 @@ MEN = (
 
 
 def random_hair_style(male: bool, rng: np.random.Generator) -> NamedStyle:
-    """One of the styles, a little longer or shorter, fuller or flatter."""
+    """Draw a style, a little longer or shorter, fuller or flatter than it is listed."""
     styles = MEN if male else WOMEN
     chosen = styles[int(rng.integers(len(styles)))]
     style = replace(
@@ -118,21 +122,26 @@ def random_hair_style(male: bool, rng: np.random.Generator) -> NamedStyle:
 
 
 def random_hair_palette(colour: Array, rng: np.random.Generator) -> Array:
-    """(400, 3): the colour as single hairs have it."""
+    """Spread a colour over single hairs: (400, 3), RGB 0..255."""
     bright = np.exp(rng.normal(0, 0.2, (400, 1)))
     return np.asarray(np.clip(colour * bright * np.exp(rng.normal(0, 0.04, (400, 3))), 4, 245))
 
 
-OWN_SEX, OTHER_SEX = 0.55, 0.1  # concentration of the mix; small values choose few portraits
-COMMON = 0.35  # how much the parts of a face share one mix
-CARICATURE = 1.35  # mixes lie near the average face; this takes them away from it again
-VARIETY = 0.28  # sigma of every direction of the face's shape
-TIRED = 0.06  # portraits with a smaller share are left out
+OWN_SEX, OTHER_SEX = 0.55, 0.1
+"""Concentration of the mix for portraits of either sex; small values choose few portraits."""
+COMMON = 0.35
+"""How much of one mix the parts of a face share."""
+CARICATURE = 1.35
+"""Mixes lie near the average face; this factor takes them away from it again."""
+VARIETY = 0.28
+"""Sigma of every direction of the face's shape."""
+LEAST_SHARE = 0.06
+"""Portraits with a smaller share are left out of a mix."""
 
 
 @dataclass(frozen=True)
 class Invented:
-    """A person, and how a caption would describe them."""
+    """An invented person, and what a caption says of them."""
 
     person: HeadParts
     male: bool
@@ -145,7 +154,7 @@ class Invented:
 
 
 def invent(gallery: Gallery, rng: np.random.Generator) -> Invented:
-    """A new person; the same generator state gives the same one."""
+    """Invent a person; the same state of the generator gives the same one."""
     male = bool(rng.random() < 0.5)
     mixes = _mixes(gallery, male, rng)
     used = sorted({name for mix in mixes for name in mix})
@@ -178,7 +187,7 @@ def invent(gallery: Gallery, rng: np.random.Generator) -> Invented:
 
 
 def _mixes(gallery: Gallery, male: bool, rng: np.random.Generator) -> list[dict[str, float]]:
-    """Shares of the portraits for eyes, nose and mouth."""
+    """Draw the portraits' shares in the eyes, the nose and the mouth, by name."""
     same, other = (gallery.men, gallery.women) if male else (gallery.women, gallery.men)
     names = [*same, *other]
     weight = np.array([OWN_SEX] * len(same) + [OTHER_SEX] * len(other))
@@ -186,7 +195,7 @@ def _mixes(gallery: Gallery, male: bool, rng: np.random.Generator) -> list[dict[
     mixes = []
     for _ in range(3):
         share = COMMON * common + (1 - COMMON) * rng.dirichlet(weight)
-        share = np.where(share < TIRED, 0, share)
+        share = np.where(share < LEAST_SHARE, 0, share)
         share /= share.sum()
         mixes.append({n: float(s) for n, s in zip(names, share, strict=True) if s > 0})
     return mixes
@@ -199,7 +208,7 @@ def _shape(
     male: bool,
     rng: np.random.Generator,
 ) -> Array:
-    """The mixed shape, further from the average, with directions and ancestry of its own."""
+    """Mix a shape, take it away from the average, and vary it by ancestry and directions."""
     anatomy = gallery.studio.anatomy
     ancestry = rng.dirichlet([0.7, 0.7, 0.7])
     who = Phenotype(float(male), *(float(part) for part in ancestry))
@@ -221,7 +230,7 @@ def _albedo(
     hair: Array,
     rng: np.random.Generator,
 ) -> Array:
-    """Smooth colour mixed by parts, detail from the strongest portrait of each part."""
+    """Mix smooth colour by parts, and take each part's detail from its strongest portrait."""
     smooth = np.zeros_like(next(iter(sitters.values())).smooth)
     detail = np.zeros((*gallery.cheeks.shape, 3), np.float32)
     for part, mix in zip(gallery.regions[1], mixes, strict=True):
@@ -239,13 +248,13 @@ def _albedo(
 
 
 def _between(anchors: Array, place: float) -> Array:
-    """Piecewise linear along the anchors, 0..1."""
+    """Interpolate linearly along the anchors (n, 3); `place` 0 is the first, 1 the last."""
     at = np.linspace(0, 1, len(anchors))
     return np.stack([np.interp(place, at, anchors[:, k]) for k in range(3)])
 
 
 def _pick(choices: tuple[NamedColour, ...], rng: np.random.Generator, skip: int = 0) -> NamedColour:
-    """One of the choices; `skip` leaves out so many of the last ones."""
+    """Draw one of the choices, without the last `skip` of them."""
     kept = choices[: len(choices) - skip]
     weight = np.array([choice.often for choice in kept])
     return kept[int(rng.choice(len(kept), p=weight / weight.sum()))]

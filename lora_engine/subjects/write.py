@@ -1,4 +1,4 @@
-"""Writing many clips over all cores; a clip that is already there is kept."""
+"""Writing many clips on all cores; a clip that is already there is kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ClipTask:
 
 
 def tasks(count: int, pairs: int, empty: int, seed: int) -> list[ClipTask]:
-    """All clips; the people of two-person clips appear in no other clip."""
+    """List all clips; the people of two-person clips appear in no other clip."""
     named: list[tuple[str, tuple[str, ...]]] = []
     for name in (f"subject-{index:06d}" for index in range(count)):
         named.append((name, (name,)))
@@ -34,7 +34,7 @@ def tasks(count: int, pairs: int, empty: int, seed: int) -> list[ClipTask]:
 
 
 def missing(folder: Folder, wanted: Sequence[ClipTask]) -> list[ClipTask]:
-    """Clips that are not there yet; the video is written last, so it stands for all its files."""
+    """List the clips that are not there yet; the video, written last, stands for all files."""
     there = set(folder.names("*.mp4"))
     return [task for task in wanted if f"{task.name}.mp4" not in there]
 
@@ -42,7 +42,11 @@ def missing(folder: Folder, wanted: Sequence[ClipTask]) -> list[ClipTask]:
 def write_clips(
     out: str, todo: Sequence[ClipTask], kind: ClipFormat, workers: int
 ) -> Iterator[str]:
-    """Make the clips; yields the name of each when it is written. One worker works in-process."""
+    """Make the clips, and yield the name of each when it is written.
+
+    One worker works in this process. Raises UserError where a data file is missing or a worker
+    process was killed.
+    """
     start = partial(partial, write_clip, out, kind)
     yield from in_processes(start, todo, min(workers, len(todo)), ahead=len(todo))
 

@@ -11,7 +11,7 @@ from datapipe.faces.light import LightFaces
 from datapipe.files import Folder
 from lora_engine.subjects.clip import (
     HIGH,
-    SIDE,
+    PROFILE,
     ClipFormat,
     as_json,
     empty_clip,
@@ -48,7 +48,7 @@ def test_a_head_turns_from_the_front_to_both_profiles_and_back(seed):
     """It begins and ends frontal and level, and reaches both sides without a jerk."""
     poses = head_turn(97, np.random.default_rng(seed))
     yaw = np.array([pose.yaw for pose in poses])
-    assert (yaw[0], yaw.max(), yaw.min()) == (0, SIDE, -SIDE)
+    assert (yaw[0], yaw.max(), yaw.min()) == (0, PROFILE, -PROFILE)
     assert abs(yaw[-1]) < 1e-6
     assert np.abs(np.diff(yaw)).max() < 12
     assert np.abs(np.diff(yaw, 2)).max() < 3
@@ -59,7 +59,7 @@ def test_a_head_turns_from_the_front_to_both_profiles_and_back(seed):
 @pytest.mark.parametrize("bad", [{"size": 33}, {"fps": 0}, {"seconds": 0.1}])
 def test_bad_formats_are_refused(bad):
     """Settings out of range are an error where they are written."""
-    with pytest.raises(ValueError, match=r"size|frames"):
+    with pytest.raises(ValueError, match=next(iter(bad))):
         ClipFormat(**bad)
 
 
