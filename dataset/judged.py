@@ -1,35 +1,112 @@
-"""A run's candidates with their scores, in the order of their keys, a bounded batch at a time.
-
-What of a run passes the rules: the samples that are packed, in the order of their keys.
-
-A run's tables with what the rules say of every identity and view, for duckdb to count.
-"""
+"""A run's tables with what the rules say of them: counted in duckdb, or read sample by sample."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from dataclasses import dataclass, replace
+from typing import Any
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import Source
-from datapipe.run.info import RunInfo
+from datapipe.run.info import RunInfo, load_info
 from datapipe.run.tables import next_rows, one_scoring, tables
-from filters.judge_sql import Verdicts
+from filters.judge_sql import TableJudge
+from filters.rules import Rules
 
-SORTING = 2
-"""As many in `batches`, where three sorts are under way: 2 fit for 70 million views, 4 did not."""
+SORTING_THREADS = 2
+"""Threads of `candidate_rows`, which sorts three tables at once, with buffers for each thread. With
+2, 70 million views were sorted in the memory that duckdb may use; with 4 they were not."""
+
+Row = Mapping[str, Any]
+"""A row of a table, by column."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class JudgedRun:
+    """A run's tables in duckdb, with what the rules say of every identity and view."""
+
+    run: Folder
+    info: RunInfo
+    rules: Rules
+    connection: duckdb.DuckDBPyConnection
+    """Holds what `candidate_tables` has, and `identities` and `judged` of `TableJudge.judge`."""
+
+
+@contextmanager
+def judged_run(run: Folder, rules: Rules) -> Iterator[JudgedRun]:
+    """Judge a whole run. Nothing is sorted: it takes seconds for ten million views.
+
+    Raises UserError when the tables cannot be read or contradict each other.
+    """
+    info = load_info(run)
+    with candidate_tables(run, info) as connection:
+        TableJudge(rules).judge(connection)
+        check_scores(connection)
+        yield JudgedRun(run, info, rules, connection)
+
+
+@contextmanager
+def candidate_tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with `ledger`, `candidates` of it (key, number of identities), their `refs`,
+    and `views`.
+
+    It leaves out references of keys that are not in the ledger, which a driver that was killed
+    leaves, and one that is writing has for a moment. Their views then belong to no identity.
+
+    Raises UserError when the tables cannot be read, name a candidate twice, or hold scores by two
+    sets of scorers.
+    """
+    with tables(run, info) as connection:
+        check_candidates(connection)
+        connection.execute(
+            "CREATE TEMP TABLE candidates AS "
+            "SELECT key, identities FROM ledger WHERE outcome = 'candidate'"
+        )
+        connection.execute(
+            "CREATE TEMP VIEW refs AS FROM memory.main.refs SEMI JOIN candidates USING (key)"
+        )
+        yield connection
+
+
+def check_candidates(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raises UserError where the ledger has a candidate twice, or scores are by several scorers."""
+    one_scoring(connection)
+    twice = connection.execute(
+        "SELECT key FROM ledger WHERE outcome = 'candidate' "
+        "GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT 1"
+    ).fetchone()
+    if twice:
+        raise UserError(f"the ledger holds {twice[0]} twice; was the run written by two drivers?")
+
+
+def check_scores(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raises UserError where `candidates` and their judged `identities` contradict each other."""
+    wrong = connection.execute(
+        """SELECT key, CASE
+                WHEN coalesce(complete, 0) < identities THEN 'has no complete scores'
+                WHEN found > identities THEN 'is scored twice'
+                WHEN twice THEN 'has a view that is scored twice' END AS wrong
+            FROM candidates LEFT JOIN (
+                SELECT key, count(*) AS found, count(made) AS complete, bool_or(twice) AS twice
+                FROM identities GROUP BY key) USING (key)
+            WHERE wrong IS NOT NULL ORDER BY key LIMIT 1"""
+    ).fetchone()
+    if wrong:
+        raise UserError(
+            f"candidate {wrong[0]} {wrong[1]}; run `harmoview score RUN`, then this again"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRows:
     """Some candidates, complete with every row that belongs to them."""
 
     candidates: pa.Table
@@ -39,93 +116,54 @@ class Batch:
     views: pa.Table
     """By key, identity and yaw."""
 
-
-class Decide(Protocol):
-    """The rules, applied to whole identities."""
-
-    def __call__(self, references: pa.Table, views: pa.Table) -> Verdicts:
-        """Of these rows, in their order."""
-
-    def judge(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Make of the tables `refs` and `views` a table `identities` and a view `judged`.
-
-        `identities` has key, identity, the number of its views as `made`, and as `reason` why it
-        is left out; `judged` has key, identity, yaw, as `reason` the first rule that the view
-        fails, and as `kept` whether it passes and its identity is kept. No reason is null.
-        """
-
-    def compare(self, connection: duckdb.DuckDBPyConnection, other: Self) -> None:
-        """Judge by these rules, A, and by others, B; leaves what B's `judge` leaves, and two more.
-
-        `both_identities` has key, identity, and as `a` and `b` the reasons by each; `both_views`
-        has key, identity, yaw, `a`, `b`, and as `kept_a` and `kept_b` what `judged` has as `kept`.
-        """
-
-
-@dataclass(frozen=True)
-class AppliedRules:
-    """What pack and the statistics need to know of the rules."""
-
-    decide: Decide
-    described: Mapping[str, Any]
-    """As the manifest records them; JSON types."""
+    def of(self, chosen: npt.NDArray[np.bool_]) -> CandidateRows:
+        """Some of the candidates (one boolean each), with their rows."""
+        candidates = self.candidates.filter(pa.array(chosen))
+        return CandidateRows(
+            candidates, _of(candidates, self.references), _of(candidates, self.views)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What of each table is wanted, as SQL."""
+    """The columns of each table that are wanted, as SQL."""
 
     ledger: str = "*"
     references: str = "* EXCLUDE (embedding)"
     views: str = "*"
 
 
-def batches(
+def candidate_rows(
     connection: duckdb.DuckDBPyConnection, samples: int, columns: Columns, after: str = ""
-) -> Iterator[Batch]:
-    """Every candidate of the run once, `samples` at a time; only those with a key above `after`.
+) -> Iterator[CandidateRows]:
+    """Every candidate of a run once, `samples` at a time, by key; only keys above `after`.
 
-    Raises UserError where the tables contradict each other: a candidate without scores, or with
-    scores by two sets of scorers, or twice.
+    Takes a connection of `tables`. Raises UserError as `check_candidates`.
     """
-    one_scoring(connection)
-    connection.execute(f"SET threads = {SORTING}")
+    check_candidates(connection)
+    connection.execute(f"SET threads = {SORTING_THREADS}")
     above = "key > '" + after.replace("'", "''") + "'"
     candidates = f"SELECT {columns.ledger} FROM ledger WHERE outcome = 'candidate' AND {above}"
     in_references = f"SELECT {columns.references} FROM refs WHERE {above} ORDER BY key, identity"
     in_views = f"SELECT {columns.views} FROM views WHERE {above} ORDER BY key, identity, yaw"
-    references = _Sorted(connection, in_references, samples)
-    views = _Sorted(connection, in_views, samples)
-    last = None
+    references = _SortedRows(connection, in_references, samples)
+    views = _SortedRows(connection, in_views, samples)
     reader = connection.cursor().sql(f"{candidates} ORDER BY key").to_arrow_reader(samples)
     while (part := next_rows(reader)) is not None:
         rows = pa.Table.from_batches([part])
-        through = rows["key"][-1].as_py()
-        batch = Batch(
-            rows,
-            _of(rows, references.until(through)),
-            _of(rows, views.until(through)),
-        )
-        _check(batch, last)
-        last = through
-        yield batch
+        last = rows["key"][-1].as_py()
+        yield CandidateRows(rows, _of(rows, references.up_to(last)), _of(rows, views.up_to(last)))
 
 
-def subset(batch: Batch, chosen: Any) -> Batch:
-    """Some candidates of a batch (one boolean each), with their rows."""
-    candidates = batch.candidates.filter(pa.array(chosen))
-    return Batch(candidates, _of(candidates, batch.references), _of(candidates, batch.views))
-
-
-class _Sorted:
-    """A sorted query's rows, handed out up to a key at a time."""
+class _SortedRows:
+    """The rows of a query that is sorted by key, handed out up to one key after the other."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, query: str, rows: int) -> None:
         self._reader = connection.cursor().sql(query).to_arrow_reader(4 * rows)
         self._rest = self._reader.schema.empty_table()
 
-    def until(self, key: str) -> pa.Table:
-        """The next rows up to and with `key`."""
+    def up_to(self, key: str) -> pa.Table:
+        """The next rows, up to and with those of `key`."""
         parts = []
         while True:
             count = pc.sum(pc.less_equal(self._rest["key"], key)).as_py() or 0
@@ -139,44 +177,50 @@ class _Sorted:
         return pa.concat_tables(parts)
 
 
-def sample_index(candidates: pa.Table, rows: pa.Table) -> Any:
-    """For every row the position of its candidate, as an integer array."""
-    found = pc.index_in(rows["key"], candidates["key"].combine_chunks())
-    return found.to_numpy().astype(np.int64)
-
-
 def _of(candidates: pa.Table, rows: pa.Table) -> pa.Table:
-    """Without rows of keys that are not in the ledger: a killed driver leaves such."""
     return rows.filter(pc.is_in(rows["key"], candidates["key"].combine_chunks()))
 
 
-def _check(batch: Batch, last: str | None) -> None:
-    keys = batch.candidates["key"]
-    again = [key for key in (last, *keys.to_pylist()[:-1])]
-    twice = pc.equal(keys, pa.array(again, pa.string()))
-    if pc.any(twice).as_py():
-        key = keys.filter(twice)[0].as_py()
-        raise UserError(f"the ledger holds {key} twice; was the run written by two drivers?")
-    references = sample_index(batch.candidates, batch.references)
-    views = sample_index(batch.candidates, batch.views)
-    expected = batch.candidates["identities"].to_numpy()
-    found = np.bincount(references, minlength=len(keys))
-    identity = batch.views["identity"].to_numpy()
-    yaw = batch.views["yaw"].to_numpy()
-    same = (views[1:] == views[:-1]) & (identity[1:] == identity[:-1])
-    covered = np.bincount(np.delete(views, 1 + np.flatnonzero(same)), minlength=len(keys))
-    double = views[1:][same & (yaw[1:] == yaw[:-1])]
-    for wrong, what in (
-        (np.flatnonzero((found < expected) | (covered < expected)), "has no complete scores"),
-        (np.flatnonzero(found > expected), "is scored twice"),
-        (double, "has a view that is scored twice"),
-    ):
-        if len(wrong):
-            key = keys[int(wrong[0])].as_py()
-            raise UserError(f"candidate {key} {what}; run `harmoview score RUN`, then this again")
+def sample_index(candidates: pa.Table, rows: pa.Table) -> npt.NDArray[np.int64]:
+    """For every row the position of its candidate."""
+    found = pc.index_in(rows["key"], candidates["key"].combine_chunks())
+    return np.asarray(found.to_numpy(), np.int64)
 
 
-Row = Mapping[str, Any]
+def judge_rows(rows: CandidateRows, judge: TableJudge) -> CandidateRows:
+    """The same rows with what the rules say, as more columns: of references the `reason` why the
+    identity is left out, of views the `reason` they fail for and whether they are `kept`; no
+    reason is null.
+
+    Raises UserError when a candidate's scores are incomplete or there twice, or a view is at a yaw
+    that the rules are not for.
+    """
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.register("candidates", rows.candidates.select(["key", "identities"]))
+        connection.register("refs", rows.references)
+        connection.register("views", rows.views)
+        try:
+            judge.judge(connection)
+        except duckdb.InvalidInputException as wrong:
+            raise UserError(f"the scores cannot be judged: {wrong}") from wrong
+        check_scores(connection)
+        references = connection.sql(
+            "SELECT refs.*, reason FROM refs JOIN identities USING (key, identity) "
+            "ORDER BY key, identity"
+        )
+        views = connection.sql(
+            "SELECT views.*, reason, kept FROM views JOIN judged USING (key, identity, yaw) "
+            "ORDER BY key, identity, yaw"
+        )
+        return replace(rows, references=references.to_arrow_table(), views=views.to_arrow_table())
+
+
+@dataclass(frozen=True, slots=True)
+class KeptIdentity:
+    """An identity that passes: its row, and the rows of its passing views by yaw."""
+
+    reference: Row
+    views: Mapping[int, Row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,88 +247,18 @@ class KeptSample:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class KeptIdentity:
-    """An identity that passes: its row, and the rows of its passing views by yaw."""
-
-    reference: Row
-    views: Mapping[int, Row]
-
-
-def kept_samples(batch: Batch, verdicts: Verdicts) -> Iterator[KeptSample]:
-    """The samples of a batch that have an identity left."""
-    references = batch.references.filter(pc.is_null(verdicts.identities))
-    views = batch.views.filter(verdicts.kept)
-    kept = np.unique(sample_index(batch.candidates, references))
-    rows = batch.candidates.take(pa.array(kept)).to_pylist()
-    identities: dict[str, dict[int, dict[int, Row]]] = {}
+def kept_samples(judged: CandidateRows) -> Iterator[KeptSample]:
+    """The samples, among rows that `judge_rows` has judged, that have an identity left."""
+    references = judged.references.filter(pc.is_null(judged.references["reason"]))
+    views = judged.views.filter(judged.views["kept"])
+    kept = np.unique(sample_index(judged.candidates, references))
+    rows = judged.candidates.take(pa.array(kept)).to_pylist()
+    views_of: dict[tuple[str, int], dict[int, Row]] = {}
     for view in views.to_pylist():
-        of_key = identities.setdefault(view["key"], {})
-        of_key.setdefault(view["identity"], {})[view["yaw"]] = view
+        views_of.setdefault((view["key"], view["identity"]), {})[view["yaw"]] = view
     passing: dict[str, dict[int, KeptIdentity]] = {}
     for reference in references.to_pylist():
         key, index = reference["key"], reference["identity"]
-        passing.setdefault(key, {})[index] = KeptIdentity(reference, identities[key][index])
+        passing.setdefault(key, {})[index] = KeptIdentity(reference, views_of[key, index])
     for row in rows:
         yield KeptSample(row, passing[row["key"]])
-
-
-@contextmanager
-def candidate_tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with `ledger`, `candidates` of it (key, number of identities), their `refs`,
-    and `views`.
-
-    References of keys that are not in the ledger are left out: a killed driver leaves such, and
-    one that is writing has them for a moment. Their views have then no reference, and go with them.
-
-    Raises UserError when the tables cannot be read, or hold scores by two sets of scorers.
-    """
-    with tables(run, info) as connection:
-        one_scoring(connection)
-        connection.execute(
-            "CREATE TEMP TABLE candidates AS "
-            "SELECT key, identities FROM ledger WHERE outcome = 'candidate'"
-        )
-        connection.execute(
-            "CREATE TEMP VIEW refs AS FROM memory.main.refs SEMI JOIN candidates USING (key)"
-        )
-        yield connection
-
-
-@contextmanager
-def judged_tables(
-    run: Folder, info: RunInfo, rules: AppliedRules
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """`candidate_tables` with what `dataset.judged.Decide` makes of their references and
-    views: `identities` and `judged`. Nothing is sorted: seconds for ten million views.
-
-    Raises UserError when the tables cannot be read or contradict each other.
-    """
-    with candidate_tables(run, info) as connection:
-        rules.decide.judge(connection)
-        check(connection, info)
-        yield connection
-
-
-def check(connection: duckdb.DuckDBPyConnection, info: RunInfo) -> None:
-    """Raises UserError where `candidates` and their `identities` contradict each other."""
-    twice = connection.execute(
-        "SELECT key FROM candidates GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT 1"
-    ).fetchone()
-    if twice:
-        raise UserError(f"the ledger holds {twice[0]} twice; was the run written by two drivers?")
-    wrong = connection.execute(
-        """SELECT key, CASE
-                WHEN coalesce(complete, 0) < identities THEN 'has no complete scores'
-                WHEN found > identities THEN 'is scored twice'
-                WHEN most > ? THEN 'has a view that is scored twice' END AS wrong
-            FROM candidates LEFT JOIN (
-                SELECT key, count(*) AS found, count(made) AS complete, max(made) AS most
-                FROM identities GROUP BY key) USING (key)
-            WHERE wrong IS NOT NULL ORDER BY key LIMIT 1""",
-        [len(info.settings["yaws"])],
-    ).fetchone()
-    if wrong:
-        raise UserError(
-            f"candidate {wrong[0]} {wrong[1]}; run `harmoview score RUN`, then this again"
-        )

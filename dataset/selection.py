@@ -1,7 +1,4 @@
-"""Which candidates of a run one folder of shards is about: all of them, or some, chosen before.
-
-How a pack chooses samples by the people in them.
-"""
+"""Which candidates of a run a folder of shards is about: all of them, or some, chosen by person."""
 
 from __future__ import annotations
 
@@ -11,18 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from dataset.judged import Batch, subset
+from dataset.judged import CandidateRows
 
 
 @dataclass(frozen=True)
-class ByPerson:
+class PersonLimits:
     """How samples are chosen by the people in them."""
 
     same_person: float
     """Least cosine of two reference embeddings that count as one person."""
     validation: float | None = None
-    """Share of the candidates that goes to validation; None for no splits."""
+    """Share of the candidates that goes to validation; None holds nobody out."""
     most: int | None = None
     """Most samples of a person; None for all."""
 
@@ -39,31 +37,31 @@ class ByPerson:
 class Selection:
     """Some of the candidates, in the order of their keys. The default is all of them."""
 
-    chosen: Any = None
+    chosen: npt.NDArray[np.bool_] | None = None
     """For each candidate of the run whether it may be packed; None for all."""
     over_cap: int = 0
-    """Candidates that pass and are not chosen, because their people have enough samples."""
+    """Candidates that pass and are not chosen, as their people have enough samples without them."""
     outside: int = 0
-    """Candidates that are not chosen because they belong to another split."""
+    """Candidates that are not chosen because they belong to the other split."""
     split: str | None = None
-    """The split that the chosen ones make, if they are one of several."""
+    """The split that the chosen ones make, where somebody is held out."""
     described: Mapping[str, Any] = field(default_factory=dict)
     """By which settings they were chosen; JSON types."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """What is put beside the shards, by name."""
 
     def digest(self) -> str:
-        """Of all that decides which samples are packed."""
+        """A hash of all that decides which samples are packed."""
         data = b"all" if self.chosen is None else np.packbits(self.chosen).tobytes()
         return f"{self.split} {hashlib.sha256(data).hexdigest()}"
 
     def candidates(self, whole: int) -> int:
-        """How many of the run's `whole` this is about: those over the cap are, others' are not."""
+        """How many of the run's candidates this is about, those over the cap among them."""
         return whole - self.outside
 
-    def part(self, batch: Batch, begin: int, end: int) -> Batch:
-        """The chosen ones of a batch that holds candidates `begin` to `end`."""
-        return batch if self.chosen is None else subset(batch, self.chosen[begin:end])
+    def part(self, rows: CandidateRows, begin: int, end: int) -> CandidateRows:
+        """The chosen ones among the candidates `begin` to `end` of the run."""
+        return rows if self.chosen is None else rows.of(self.chosen[begin:end])
 
 
 ALL = Selection()

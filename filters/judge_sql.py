@@ -6,58 +6,17 @@ sentences. A test holds the two together on every kind of row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import duckdb
-import numpy as np
-import pyarrow as pa
 
 from filters.checks import VIEW_REASONS, compile_rules, reference_reason
-from filters.rules import Rules
+from filters.rules import PROFILE, Rules
 
 _FAULTS = {reason: code for code, reason in enumerate(VIEW_REASONS, 1)}
 """A passing view has the fault 0."""
 _BASE = 1 + len(_FAULTS)
 """A yaw and a fault share two bytes: (yaw + 90) * _BASE + fault."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """What the rules say about a batch."""
-
-    identities: Any
-    """For each row of `references`, why the identity is left out; a string, null if it is kept."""
-    views: Any
-    """For each row of `views`, the first rule that it fails; a string, null if it passes."""
-    kept: Any
-    """For each row of `views`, whether it passes and its identity is kept."""
-
-
-def _settled(view: str, lent: str, needs: str) -> str:
-    """What a view fails at last: on its own, or for what its identity's nearer views lend."""
-    return f"""CASE WHEN {view} % {_BASE} = 0 AND {lent} & {needs} <> {needs}
-        THEN {_FAULTS["identity_neighbours"]} ELSE {view} % {_BASE} END"""
-
-
-def _reason(fault: str) -> str:
-    """Its name, null for 0: duckdb counts from 1."""
-    return f"{list(_FAULTS)}[{fault}]"
-
-
-def _passes(score: str, low: str, high: str) -> str:
-    """False for a score that is null, and for NaN, which duckdb takes for more than infinity.
-
-    True where the bounds are null: nothing is asked.
-    """
-    return f"coalesce({score}::DOUBLE BETWEEN {low} AND {high}, {low} IS NULL)"
-
-
-def _number(value: float | None) -> str:
-    """To the last digit."""
-    if value is None:
-        return "NULL::DOUBLE"
-    return f"{value}" if isinstance(value, int) else f"'{value!r}'::DOUBLE"
 
 
 class TableJudge:
@@ -75,40 +34,16 @@ class TableJudge:
         self._bits = {yaw: 1 << index for index, yaw in enumerate(nearer)}
         """A bit for each of these views: four at most, two reaches on two sides."""
 
-    def __call__(self, references: pa.Table, views: pa.Table) -> Verdicts:
-        """Judge whole identities.
-
-        Raises ValueError for a view at a yaw that the rules are not for, and for one whose
-        identity has no reference.
-        """
-        with duckdb.connect() as connection:
-            for name, table in (("refs", references), ("views", views)):
-                place = pa.array(np.arange(len(table)))
-                connection.register(name, table.append_column("place", place))
-            try:
-                self.judge(connection)
-                own = connection.sql(
-                    "SELECT reason FROM refs JOIN identities USING (key, identity) ORDER BY place"
-                ).to_arrow_table()
-                found = connection.sql(
-                    "SELECT reason, kept FROM views JOIN judged USING (key, identity, yaw) "
-                    "ORDER BY place"
-                ).to_arrow_table()
-            except duckdb.InvalidInputException as wrong:
-                raise ValueError(str(wrong)) from wrong
-        if len(found) < len(views):
-            raise ValueError("a view belongs to an identity that has no reference")
-        return Verdicts(*(column.combine_chunks() for column in (*own.columns, *found.columns)))
-
     def judge(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make of the tables `refs` and `views` a table `identities` and a view `judged`.
 
-        `identities` has key, identity, the number of its views as `made`, and as `reason` why it
-        is left out; `judged` has key, identity, yaw, as `reason` the first check that the view
-        fails, and as `kept` whether it passes and its identity is kept. No reason is null. The
-        views are read once: their verdicts travel with their identity, two bytes each.
-        Raises duckdb.InvalidInputException for a view at a yaw that the rules are not for, when
-        the rows are read.
+        `identities` has key, identity, the number of its views as `made`, whether two of them are
+        at one yaw as `twice`, and as `reason` why it is left out; `judged` has key, identity, yaw,
+        as `reason` the first check that the view fails, and as `kept` whether it passes and its
+        identity is kept. No reason is null. The views are read once: their verdicts travel with
+        their identity, two bytes each.
+
+        Raises duckdb.InvalidInputException for a view at a yaw that the rules are not for.
         """
         connection.execute(f"CREATE TEMP TABLE limits AS {self._limits()}")
         connection.execute(f"CREATE TEMP VIEW alone AS {self._alone()}")
@@ -179,13 +114,41 @@ class TableJudge:
         ]
         reference = " ".join(failing) if self.checks.reference_must_pass else ""
         return f"""
-            SELECT key, identity, views, len(views) AS made, lent, CASE {reference}
+            SELECT key, identity, views, len(views) AS made, yaws < made AS twice, lent,
+                CASE {reference}
                 WHEN views IS NULL OR {passing} < {self.checks.minimum_views}
                 THEN 'too_few_views' END AS reason
             FROM refs LEFT JOIN (
                 SELECT key, identity, list(((yaw + 90) * {_BASE} + fault)::SMALLINT) AS views,
+                    bit_count(bitstring_agg(yaw, -{PROFILE}, {PROFILE})) AS yaws,
                     bit_or(lends) AS lent, {", ".join(counts)}
                 FROM alone GROUP BY key, identity) USING (key, identity)"""
+
+
+def _settled(view: str, lent: str, needs: str) -> str:
+    """What a view fails at last: on its own, or for what its identity's nearer views lend."""
+    return f"""CASE WHEN {view} % {_BASE} = 0 AND {lent} & {needs} <> {needs}
+        THEN {_FAULTS["identity_neighbours"]} ELSE {view} % {_BASE} END"""
+
+
+def _reason(fault: str) -> str:
+    """Its name, null for 0: duckdb counts from 1."""
+    return f"{list(_FAULTS)}[{fault}]"
+
+
+def _passes(score: str, low: str, high: str) -> str:
+    """False for a score that is null, and for NaN, which duckdb takes for more than infinity.
+
+    True where the bounds are null: nothing is asked.
+    """
+    return f"coalesce({score}::DOUBLE BETWEEN {low} AND {high}, {low} IS NULL)"
+
+
+def _number(value: float | None) -> str:
+    """To the last digit."""
+    if value is None:
+        return "NULL::DOUBLE"
+    return f"{value}" if isinstance(value, int) else f"'{value!r}'::DOUBLE"
 
 
 _JUDGED = f"""

@@ -138,8 +138,8 @@ def _of_run(
     settings: CalibrateSettings, run: Folder, told: Told
 ) -> tuple[Rules, FaceAnalyzer, Drawn]:
     from datapipe.run.info import load_info
+    from dataset.run_rules import run_rules
     from filters.calibrate.people import from_run
-    from jobs.options.run_rules import run_rules
 
     scored_by = load_info(run).scoring.scorers.get("faces") or {}
     faces = _faces(settings, str(scored_by.get("faces", "light")))

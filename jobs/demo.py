@@ -7,10 +7,10 @@ from pathlib import Path
 
 from datapipe.files import Folder
 from dataset.inspect.stats import run_stats
+from dataset.run_rules import run_rules
 from jobs import demo_training, stats, subjects, synthesize
 from jobs.cli import command
 from jobs.demo_training import step
-from jobs.options.run_rules import applied, run_rules
 from jobs.report import write_report
 
 BLUR = 0.005
@@ -53,7 +53,7 @@ def execute(settings: DemoSettings) -> int:
     folder = Folder(run)
     rules = run_rules(folder, None)
     stats.write_sheet(folder, rules, sheet, samples=24)
-    write_report(folder, rules, run_stats(folder, applied(rules)), report)
+    write_report(folder, rules, run_stats(folder, rules), report)
     trained = demo_training.main([str(run / "shards"), "--out", str(settings.out / "training")])
     if trained:
         return trained

@@ -14,10 +14,10 @@ from jobs.cli import command
 
 if TYPE_CHECKING:
     from datapipe.files import Folder
-    from dataset.judged import AppliedRules
     from dataset.pack.manifest import Manifest
-    from dataset.pack.pack import Limits
-    from dataset.selection import ByPerson
+    from dataset.pack.pack import ShardLimits
+    from dataset.selection import PersonLimits
+    from filters.rules import Rules
 
 
 @dataclass(frozen=True)
@@ -56,31 +56,31 @@ class PackSettings:
         check_range(self, "shard_samples", "shard_bytes", least=1)
         self.by_person(lambda: 0.5)
 
-    def by_person(self, default: Callable[[], float]) -> ByPerson | None:
+    def by_person(self, default: Callable[[], float]) -> PersonLimits | None:
         """How samples are chosen by the people in them; None if they are not."""
-        from dataset.selection import ByPerson
+        from dataset.selection import PersonLimits
 
         if self.validation is None and self.max_per_identity is None and self.same_person is None:
             return None
         cosine = default() if self.same_person is None else self.same_person
-        return ByPerson(cosine, self.validation, self.max_per_identity)
+        return PersonLimits(cosine, self.validation, self.max_per_identity)
 
 
 def execute(settings: PackSettings) -> None:
     """Pack, into one folder or into one for each split, and say what came of it."""
     from datapipe.files import Folder
     from datapipe.run.lock import locked
-    from dataset.pack.pack import Limits
+    from dataset.pack.pack import ShardLimits
+    from dataset.run_rules import run_rules
     from jobs.console.pack import print_packed, print_people
-    from jobs.options.run_rules import applied, run_rules
 
     run = Folder(settings.run)
     out = Folder(settings.out) if settings.out else run.folder("shards")
     rules = run_rules(run, settings.rules)
     by = settings.by_person(lambda: _same_person(run))
-    limits = Limits(settings.shard_samples, settings.shard_bytes)
+    limits = ShardLimits(settings.shard_samples, settings.shard_bytes)
     with locked(out):
-        manifests = _packed(settings, run, out, applied(rules), limits, by)
+        manifests = _packed(settings, run, out, rules, limits, by)
     if not settings.quiet:
         for split, manifest in manifests.items():
             print_packed(manifest, f"{out.url}/{split}" if split else out.url)
@@ -112,11 +112,11 @@ def _packed(
     settings: PackSettings,
     run: Folder,
     out: Folder,
-    rules: AppliedRules,
-    limits: Limits,
-    by: ByPerson | None,
+    rules: Rules,
+    limits: ShardLimits,
+    by: PersonLimits | None,
 ) -> Mapping[str | None, Manifest]:
-    from dataset.pack.pack import pack
+    from dataset.pack.pack import pack, pack_chosen
     from jobs.console.progress import progress
 
     damaged, quiet = settings.skip_damaged, settings.quiet
@@ -124,7 +124,6 @@ def _packed(
         with progress("pack", quiet=quiet) as show:
             return {None: pack(run, out, rules, limits, show, skip_damaged=damaged)}
     from dataset.pack.resume import check_ours
-    from dataset.pack.splits import pack_chosen
     from dataset.people.choose import choose
 
     check_ours(out)  # before what may take long

@@ -20,11 +20,11 @@ from datapipe.run.lock import locked
 from datapipe.stage import Stage
 from dataset.plan.pilot import Pilot, PilotRemaining, Timed, draw, load_pilot, save_pilot
 from dataset.plan.plan import Cluster, measure, plan
+from dataset.run_rules import run_rules
 from jobs.cli import command
 from jobs.console.plan import print_plan
 from jobs.console.progress import progress
 from jobs.options.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
-from jobs.options.run_rules import applied, run_rules
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def execute(settings: PlanSettings) -> None:
         rules = run_rules(run, settings.rules)  # before what takes long
         pilot = _pilot(settings, run, corpus)
         _work(settings, run, info, pilot, stages)
-        videos = measure(run, info, applied(rules), pilot.keys)
+        videos = measure(run, info, rules, pilot.keys)
     yaws = settings.line.views.yaws
     found = plan(videos, pilot.videos, yaws, info.gpus, settings.planned.cluster())
     if settings.json:

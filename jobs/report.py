@@ -9,7 +9,6 @@ from datapipe.files import Folder
 from dataset.inspect.report.plan import Check, Plan, Threshold
 from filters.rules import PROFILE, Rules, half_spacing
 from jobs.console.output import write
-from jobs.options.run_rules import explained
 
 if TYPE_CHECKING:
     from dataset.inspect.stats import Stats
@@ -19,7 +18,7 @@ def write_report(run: Folder, rules: Rules, stats: Stats, path: Path) -> None:
     """Write the report of a run, already counted by the same rules. Raises UserError."""
     from dataset.inspect.report.report import report
 
-    write(path, report(run, plan_of(rules), stats.as_dict(), explained(rules)))
+    write(path, report(run, plan_of(rules), stats.as_dict(), rules))
 
 
 def plan_of(rules: Rules) -> Plan:

@@ -51,13 +51,12 @@ def execute(settings: RulesDiffSettings) -> None:
     from datapipe.files import Folder
     from dataset.inspect.diff import rules_diff
     from jobs.console.progress import busy
-    from jobs.options.run_rules import applied, explained
 
     run = Folder(settings.run)
     a, b = (_named(run, name) for name in (settings.a, settings.b))
     drawn = settings.sheet_views if settings.sheet else 0
     with busy("judging the scores twice", quiet=settings.quiet):
-        diff = rules_diff(run, applied(a), applied(b), drawn)
+        diff = rules_diff(run, a, b, drawn)
     changed = _changed(a, b)
     if settings.json:
         print(json.dumps({**diff.as_dict(), "rules": changed}, indent=1))
@@ -71,7 +70,7 @@ def execute(settings: RulesDiffSettings) -> None:
 
         title = f"{settings.a} (A) and {settings.b} (B)"
         with busy("drawing the contact sheet", quiet=settings.quiet):
-            write(settings.sheet, changes_sheet(run, title, diff, explained(a), explained(b)))
+            write(settings.sheet, changes_sheet(run, title, diff, a, b))
         if not settings.json:
             print(f"contact sheet: {settings.sheet}")
 
@@ -79,7 +78,7 @@ def execute(settings: RulesDiffSettings) -> None:
 def _named(run: Folder, name: str) -> Rules:
     """Rules by the name of their file, or by one of the two words. Raises UserError."""
     from datapipe.errors import UserError
-    from jobs.options.run_rules import packed_rules, run_rules
+    from dataset.run_rules import packed_rules, run_rules
 
     if name == "default":
         return run_rules(run, None)

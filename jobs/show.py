@@ -37,9 +37,9 @@ def execute(settings: ShowSettings) -> None:
     from datapipe.errors import UserError
     from datapipe.files import Folder
     from dataset.inspect.show import tell
+    from dataset.run_rules import packed, run_rules
     from jobs.console.output import write
     from jobs.console.show import print_story
-    from jobs.options.run_rules import explained, packed, run_rules
 
     run = Folder(settings.run)
     try:
@@ -49,7 +49,7 @@ def execute(settings: ShowSettings) -> None:
             raise
         pack = None
     rules = pack[1] if pack and settings.rules is None else run_rules(run, settings.rules)
-    story = tell(run, settings.key, explained(rules), pack and (pack[0], explained(pack[1])))
+    story = tell(run, settings.key, rules, pack)
     if settings.json:
         print(json.dumps(story.as_dict(), indent=1))
     else:

@@ -49,14 +49,14 @@ def execute(settings: StatsSettings) -> None:
     """Count, print, draw."""
     from datapipe.files import Folder
     from dataset.inspect.stats import run_stats
+    from dataset.run_rules import packed_rules, run_rules
     from jobs.console.progress import busy
-    from jobs.options.run_rules import applied, packed_rules, run_rules
 
     run = Folder(settings.run)
     rules = None if settings.rules else packed_rules(run)
     rules = rules or run_rules(run, settings.rules)
     with busy("judging the scores", quiet=settings.quiet):
-        stats = run_stats(run, applied(rules))
+        stats = run_stats(run, rules)
     if settings.json:
         print(json.dumps(stats.as_dict(), indent=1))  # ASCII: keys cannot steer the terminal
     else:
@@ -81,9 +81,8 @@ def write_sheet(run: Folder, rules: Rules, path: Path, samples: int) -> None:
     """Draw the contact sheet of a run. Raises UserError."""
     from dataset.inspect.sheet import contact_sheet
     from jobs.console.output import write
-    from jobs.options.run_rules import explained
 
-    write(path, contact_sheet(run, explained(rules), samples))
+    write(path, contact_sheet(run, rules, samples))
 
 
 main = command(__name__, StatsSettings, execute)

@@ -13,14 +13,14 @@ from datapipe.line.drive import Remaining, drive, recorder
 from datapipe.run.info import open_run
 from datapipe.run.lock import locked
 from dataset.inspect.stats import run_stats
-from dataset.judged import AppliedRules
-from dataset.pack.pack import Limits, pack
+from dataset.pack.pack import ShardLimits, pack
+from dataset.run_rules import run_rules
+from filters.rules import Rules
 from jobs.cli import command
 from jobs.console.pack import print_packed
 from jobs.console.progress import busy, counted, progress
 from jobs.console.stats import print_stats
 from jobs.options.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
-from jobs.options.run_rules import applied, run_rules
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def execute(settings: SynthesizeSettings) -> None:
     with locked(run):
         stages, wanted = build(settings.line, corpus, run)
         info = open_run(run, wanted)
-        rules = applied(run_rules(run, settings.rules))  # a mistake in them is told before the work
+        rules = run_rules(run, settings.rules)  # a mistake in them is told before the work
         into = recorder(run, info, retry_errors=settings.retry_errors)
         remaining = Remaining(
             corpus,
@@ -76,11 +76,11 @@ def execute(settings: SynthesizeSettings) -> None:
         print(f"GPUs were at work in {share:.0%} of the time that workers held them.")
 
 
-def _pack(run: Folder, rules: AppliedRules, *, quiet: bool) -> None:
+def _pack(run: Folder, rules: Rules, *, quiet: bool) -> None:
     """As `harmoview pack` and `harmoview stats` would with their defaults."""
     out = run.folder("shards")
     with locked(out), progress("pack", quiet=quiet) as show:
-        manifest = pack(run, out, rules, Limits(), show)
+        manifest = pack(run, out, rules, ShardLimits(), show)
     if not quiet:
         print_packed(manifest, out.url)
         with busy("judging the scores", quiet=quiet):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,12 @@ import duckdb
 
 from datapipe.files import Folder
 from datapipe.run.info import load_info
-from dataset.judged import AppliedRules, candidate_tables, check
+from dataset.judged import Row, candidate_tables, check_scores
+from filters.judge_sql import TableJudge
+from filters.rules import Rules
 
 FORMAT = 1
 EXAMPLES = 5
-Row = Mapping[str, Any]
 
 
 @dataclass
@@ -108,15 +109,15 @@ class Diff:
         }
 
 
-def rules_diff(run: Folder, a: AppliedRules, b: AppliedRules, views: int) -> Diff:
+def rules_diff(run: Folder, a: Rules, b: Rules, views: int) -> Diff:
     """Judge a run's scores by both; `views` is the most that are drawn of each direction.
 
     Raises UserError when the run cannot be read or lacks scores.
     """
     diff, info = Diff(), load_info(run)
     with candidate_tables(run, info) as connection:
-        a.decide.compare(connection, b.decide)
-        check(connection, info)
+        TableJudge(a).compare(connection, TableJudge(b))
+        check_scores(connection)
         _count_views(diff, connection)
         _count_samples(diff, connection)
         if views:

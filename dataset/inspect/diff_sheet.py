@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw
 
@@ -23,14 +23,14 @@ from dataset.inspect.sheet import (
     PAPER,
     PICTURE,
     RED,
-    Explain,
-    Note,
     draw_picture,
     font,
     jpeg,
     numbers_of,
     wrap,
 )
+from filters.judge import Judge, Verdict
+from filters.rules import Rules
 
 COLUMNS = 8
 INSET = 60
@@ -42,19 +42,19 @@ _HEAD, _NAME = 76, 34
 @dataclass(frozen=True, slots=True)
 class _Tile:
     view: ChangedView
-    note: Note
+    verdict: Verdict
     colour: tuple[int, int, int]
     pictures: Pictures | None
 
 
-def changes_sheet(run: Folder, title: str, diff: Diff, a: Explain, b: Explain) -> bytes:
+def changes_sheet(run: Folder, title: str, diff: Diff, a: Rules, b: Rules) -> bytes:
     """A JPEG of the views that were drawn, each with its reference in the corner.
 
     Raises UserError when the run cannot be read.
     """
     store = CandidateStore(run, load_info(run).settings_hash)
-    lost = [_tile(view, b, store, RED, "") for view in diff.lost]
-    gained = [_tile(view, a, store, GREEN, "was ") for view in diff.gained]
+    lost = [_tile(view, Judge(b), store, RED, "") for view in diff.lost]
+    gained = [_tile(view, Judge(a), store, GREEN, "was ") for view in diff.gained]
     changes = [change.passed for change in diff.yaws.values()]
     leave, come = sum(c.lost for c in changes), sum(c.gained for c in changes)
     sections = [
@@ -73,20 +73,20 @@ def _of(tiles: Sequence[_Tile], colour: tuple[int, int, int]) -> list[_Tile]:
 
 def _tile(
     view: ChangedView,
-    explain: Explain,
+    judge: Judge,
     store: CandidateStore,
     colour: tuple[int, int, int],
     prefix: str,
 ) -> _Tile:
-    (notes,) = explain([view.reference], view.views)
-    note = notes.views[view.yaw]
-    if note.reason is None:  # the view passes by both; its identity does not
-        note, colour = notes.verdict, AMBER
+    (identity,) = judge.rows([view.reference], view.views).identities
+    verdict = identity.views[view.yaw]
+    if verdict.passed:  # by both rules, but its identity does not
+        verdict, colour = identity.verdict, AMBER
     try:
         pictures = store.read(view.candidate).pictures[view.identity]
     except (FileNotFoundError, DamagedCandidate):
         pictures = None
-    return _Tile(view, Note(f"{prefix}{note.reason}", note.detail), colour, pictures)
+    return _Tile(view, replace(verdict, reason=f"{prefix}{verdict.reason}"), colour, pictures)
 
 
 def _draw(title: str, sections: Sequence[tuple[str, Sequence[_Tile]]]) -> Image.Image:
@@ -120,7 +120,7 @@ def _draw_tile(
     (row,) = [row for row in view.views if row["yaw"] == view.yaw]
     picture = tile.pictures.views.get(view.yaw) if tile.pictures else None
     place = left, top + _NAME
-    draw_picture(sheet, place, picture, tile.note, numbers_of(row), tile.colour)
+    draw_picture(sheet, place, picture, tile.verdict, numbers_of(row), tile.colour)
     if tile.pictures is not None:
         with Image.open(io.BytesIO(tile.pictures.reference)) as opened:
             inset = opened.convert("RGB").resize((INSET, INSET), Image.Resampling.LANCZOS)

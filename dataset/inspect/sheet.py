@@ -1,15 +1,15 @@
 """The contact sheet of a run: some of its identities, with what the rules say of every view.
 
-Draws the contact sheet: a row per identity, a column per yaw, a frame that says what became.
+It has a row per identity, a column per yaw, and around every picture a frame in the colour of its
+verdict.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -17,8 +17,9 @@ from datapipe.files import Folder
 from datapipe.run.info import load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate, Pictures
 from datapipe.run.tables import tables
-
-Row = Mapping[str, Any]
+from dataset.judged import Row
+from filters.judge import IdentityVerdict, Judge, Verdict
+from filters.rules import Rules
 
 PICTURE, GAP, MARGIN, SIDE = 176, 12, 24, 230
 """Pixels: a picture's side, between pictures, around the sheet, the column of keys."""
@@ -34,29 +35,12 @@ LEGEND = (
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """What the rules say of one thing: no reason when it passes."""
-
-    reason: str | None = None
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class IdentityNotes:
-    """What the rules say of one identity and of each of its pictures."""
-
-    verdict: Note
-    reference: Note
-    views: Mapping[int, Note]
-
-
-@dataclass(frozen=True, slots=True)
 class SheetLine:
-    """One row of the sheet."""
+    """One row of the sheet: an identity."""
 
     key: str
     index: int
-    notes: IdentityNotes
+    verdict: IdentityVerdict
     pictures: Pictures | None
     """None when the candidate is lost or damaged."""
     reference: Row
@@ -65,7 +49,7 @@ class SheetLine:
 
 
 def draw_sheet(title: str, lines: Sequence[SheetLine], stopped: Sequence[Row]) -> Image.Image:
-    yaws = sorted({yaw for line in lines for yaw in line.notes.views})
+    yaws = sorted({yaw for line in lines for yaw in line.verdict.views})
     columns = 1 + len(yaws)
     width = max(2 * MARGIN + SIDE + columns * (PICTURE + GAP), 1000)
     head, step = 110 if lines else 56, PICTURE + NOTE + GAP
@@ -102,32 +86,33 @@ def _draw_heads(draw: ImageDraw.ImageDraw, yaws: Sequence[int], top: int) -> Non
 def _draw_line(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, line: SheetLine, yaws: Sequence[int], top: int
 ) -> None:
-    kept = line.notes.verdict.reason is None
+    of_identity = line.verdict.verdict
+    kept = of_identity.passed
     for number, text in enumerate(wrap(line.key, 16, SIDE - 16, 3)):
         draw.text((MARGIN, top + 20 * number), text, INK, font(16))
     draw.text((MARGIN, top + 66), f"identity {line.index}", GREY, font(14))
-    verdict = "kept" if kept else f"left out: {line.notes.verdict.reason}"
-    draw.text((MARGIN, top + 88), verdict, GREEN if kept else RED, font(14))
-    for number, text in enumerate(wrap(line.notes.verdict.detail, 13, SIDE - 16, 4)):
+    said = "kept" if kept else f"left out: {of_identity.reason}"
+    draw.text((MARGIN, top + 88), said, GREEN if kept else RED, font(14))
+    for number, text in enumerate(wrap(of_identity.detail, 13, SIDE - 16, 4)):
         draw.text((MARGIN, top + 110 + 17 * number), text, GREY, font(13))
     left = MARGIN + SIDE
     reference = line.pictures.reference if line.pictures else None
-    own, numbers = line.notes.reference, numbers_of(line.reference)
+    own, numbers = line.verdict.reference, numbers_of(line.reference)
     draw_picture(sheet, (left, top), reference, own, numbers, _frame(own, kept))
     for column, yaw in enumerate(yaws, 1):
-        note = line.notes.views.get(yaw)
-        if note is not None:
+        verdict = line.verdict.views.get(yaw)
+        if verdict is not None:
             picture = line.pictures.views.get(yaw) if line.pictures else None
             place = left + column * (PICTURE + GAP), top
             numbers = numbers_of(line.measured[yaw])
-            draw_picture(sheet, place, picture, note, numbers, _frame(note, kept))
+            draw_picture(sheet, place, picture, verdict, numbers, _frame(verdict, kept))
 
 
 def draw_picture(
     sheet: Image.Image,
     place: tuple[int, int],
     picture: bytes | None,
-    note: Note,
+    verdict: Verdict,
     numbers: str,
     colour: tuple[int, int, int],
 ) -> None:
@@ -142,18 +127,18 @@ def draw_picture(
         with Image.open(io.BytesIO(picture)) as opened:
             small = opened.convert("RGB").resize((PICTURE, PICTURE), Image.Resampling.LANCZOS)
         sheet.paste(small, place)
-    if note.reason:
+    if verdict.reason:
         draw.rectangle((left, top + PICTURE - 24, left + PICTURE, top + PICTURE), colour)
         middle = left + PICTURE / 2, top + PICTURE - 21
-        draw.text(middle, note.reason, (255, 255, 255), font(15), anchor="ma")
+        draw.text(middle, verdict.reason, (255, 255, 255), font(15), anchor="ma")
     draw.rectangle(box, outline=colour, width=4)
-    below = [*wrap(note.detail, 12, PICTURE, 4), *wrap(numbers, 12, PICTURE, 2)]
+    below = [*wrap(verdict.detail, 12, PICTURE, 4), *wrap(numbers, 12, PICTURE, 2)]
     for number, text in enumerate(filter(None, below)):
         draw.text((left, top + PICTURE + 3 + 14 * number), text, GREY, font(12))
 
 
-def _frame(note: Note, kept: bool) -> tuple[int, int, int]:
-    return RED if note.reason else GREEN if kept else AMBER
+def _frame(verdict: Verdict, kept: bool) -> tuple[int, int, int]:
+    return RED if not verdict.passed else GREEN if kept else AMBER
 
 
 def numbers_of(view: Row) -> str:
@@ -209,14 +194,10 @@ def _pieces(word: str, size: int, width: int) -> list[str]:
     return pieces
 
 
-Explain = Callable[[Sequence[Row], Sequence[Row]], Sequence[IdentityNotes]]
-"""The rules in words: one sample's rows of references and of views in, notes by identity out."""
+def contact_sheet(run: Folder, rules: Rules, samples: int) -> bytes:
+    """A JPEG of up to `samples` candidates, and a list of videos that never became one.
 
-
-def contact_sheet(run: Folder, explain: Explain, samples: int) -> bytes:
-    """A JPEG of up to `samples` candidates, and of the videos that never became one.
-
-    Where there are more, the ones shown are spread over the run; the same ones each time.
+    Where there are more, those shown are spread over the run, and are the same ones each time.
     Raises UserError when the run cannot be read.
     """
     info = load_info(run)
@@ -234,10 +215,10 @@ def contact_sheet(run: Folder, explain: Explain, samples: int) -> bytes:
         within = "WHERE list_contains(?, key) ORDER BY key, identity"
         references = rows(f"SELECT * EXCLUDE (embedding) FROM refs {within}", keys)
         views = rows(f"SELECT * FROM views {within}, yaw", keys)
-    store = CandidateStore(run, info.settings_hash)
-    lines = []
+    store, judge = CandidateStore(run, info.settings_hash), Judge(rules)
+    lines: list[SheetLine] = []
     for row in sorted(candidates, key=lambda row: str(row["key"])):
-        lines += _lines(row, references, views, explain, store)
+        lines += _lines(row, references, views, judge, store)
     title = f"{run.url.rsplit('/', 1)[-1]}: {len(candidates)} candidates, {len(lines)} identities"
     return jpeg(draw_sheet(title, lines, sorted(stopped, key=lambda row: str(row["key"]))))
 
@@ -246,7 +227,7 @@ def _lines(
     row: Row,
     references: Sequence[Row],
     views: Sequence[Row],
-    explain: Explain,
+    judge: Judge,
     store: CandidateStore,
 ) -> list[SheetLine]:
     key = row["key"]
@@ -256,14 +237,15 @@ def _lines(
         pictures: Sequence[Pictures | None] = store.read(row["candidate"]).pictures
     except (FileNotFoundError, DamagedCandidate):
         pictures = [None] * len(own)
+    verdicts = judge.rows(own, made).identities
     return [
         SheetLine(
             key=key,
             index=index,
-            notes=notes,
+            verdict=verdict,
             pictures=shown,
             reference=own[index],
             measured={view["yaw"]: view for view in made if view["identity"] == index},
         )
-        for index, (notes, shown) in enumerate(zip(explain(own, made), pictures, strict=True))
+        for index, (verdict, shown) in enumerate(zip(verdicts, pictures, strict=True))
     ]

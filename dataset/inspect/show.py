@@ -1,72 +1,68 @@
-"""The whole story of one sample: its source, its reference and views, every decision on them.
-
-One sample's rows, found in a run of any size.
-
-In which shard a packed sample is.
-"""
+"""The whole story of one sample: its source, its reference and views, every decision on them."""
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from datapipe.corpus import open_source
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
 from datapipe.record import Scores, Source
 from datapipe.run.info import RunInfo, load_info
-from datapipe.run.ledger import ledger_segments
+from datapipe.run.ledger import REFERENCES, VIEWS, ledger_segments
 from datapipe.run.store import Candidate, CandidateStore, DamagedCandidate
 from datapipe.run.tables import parquet, tables
-from datapipe.tar import TarReader
-from dataset.inspect.sheet import Explain, IdentityNotes, Note, SheetLine, draw_sheet, jpeg
-from dataset.pack.manifest import Manifest
+from dataset.inspect.sheet import SheetLine, draw_sheet, jpeg
+from dataset.judged import CandidateRows, Row, judge_rows
+from dataset.pack.manifest import Manifest, shard_of
+from filters.judge import IdentityVerdict, Judge, Verdict
+from filters.judge_sql import TableJudge
+from filters.rules import Rules
 
-Row = Mapping[str, Any]
+FORMAT = 1
 NEAREST = 5
+"""Keys that are named where the one asked for is not there."""
 THREADS = 16
 """Most of the time goes into opening files, also on a disk."""
+_SCORES = tuple(Scores.__dataclass_fields__)
+_SOURCE = {
+    "path": "source_path",
+    "suffix": "suffix",
+    "member": "source_member",
+    "offset": "source_offset",
+    "size": "source_size",
+}
+"""Fields of `Source`, and their columns in the ledger."""
 
 
-@dataclass(frozen=True, slots=True)
-class SampleRows:
-    """What the tables hold of one sample."""
+def find_rows(run: Folder, info: RunInfo, key: str) -> CandidateRows:
+    """The rows of one sample by the current scorers, in the ledger and in the scores.
 
-    info: RunInfo
-    ledger: Row
-    references: list[Row]
-    """By identity; with their embeddings left out."""
-    views: list[Row]
-    """By identity and yaw."""
-
-
-def find_rows(run: Folder, key: str) -> SampleRows:
-    """The rows of a sample by the current scorers.
-
-    Reads the key column of the whole ledger, and of the scores only the segment it leads to.
-    Raises UserError when the run cannot be read, and naming the nearest keys when it has not this
-    one.
+    It reads the key column of the whole ledger, and of the scores only the segment it leads to.
+    Raises UserError when the run cannot be read, and one that names the nearest keys when the run
+    has not this one.
     """
-    info = load_info(run)
     with tables(run, info) as connection:
         connection.execute(f"SET threads = {THREADS}")
-        segments = ledger_segments(run)
-        found = _where(connection, run, segments, key)
+
+        def rows(name: str, columns: str, order: str) -> pa.Table:
+            query = f"SELECT {columns} FROM {parquet(run, [name])} WHERE key = ? ORDER BY {order}"
+            return connection.sql(query, params=[key]).to_arrow_table()
+
+        found = _where(connection, run, ledger_segments(run), key)
         if found is None:
             raise UserError(_unknown(connection, run, key))
-        (ledger,) = _rows(connection, run, f"ledger/{found}", key, "*", "key")
-        references: list[Row] = []
-        views: list[Row] = []
+        ledger = rows(f"ledger/{found}", "*", "key")
         segment = _scored(connection, run, info.scoring.generation, found, key)
-        if segment is not None:
-            lean = "* EXCLUDE (embedding)"
-            references = _rows(connection, run, f"references/{segment}", key, lean, "identity")
-            views = _rows(connection, run, f"views/{segment}", key, "*", "identity, yaw")
-    return SampleRows(info, ledger, references, views)
+        if segment is None:
+            return CandidateRows(ledger, REFERENCES.empty_table(), VIEWS.empty_table())
+        references = rows(f"references/{segment}", "* EXCLUDE (embedding)", "identity")
+        return CandidateRows(ledger, references, rows(f"views/{segment}", "*", "identity, yaw"))
 
 
 def _scored(
@@ -89,19 +85,6 @@ def _where(
     query = f"SELECT filename FROM {parquet(run, names)} WHERE key = ? LIMIT 1"
     found = connection.execute(query, [key]).fetchall()
     return str(found[0][0]).rsplit("/", 1)[-1] if found else None
-
-
-def _rows(
-    connection: duckdb.DuckDBPyConnection,
-    run: Folder,
-    name: str,
-    key: str,
-    columns: str,
-    order: str,
-) -> list[Row]:
-    query = f"SELECT {columns} FROM {parquet(run, [name])} WHERE key = ? ORDER BY {order}"
-    table = connection.sql(query, params=[key]).to_arrow_table()
-    return list(table.to_pylist())
 
 
 def _unknown(connection: duckdb.DuckDBPyConnection, run: Folder, key: str) -> str:
@@ -129,57 +112,8 @@ def _names(rows: list[tuple[Any, ...]]) -> str:
     return ", ".join(str(name) for (name,) in rows)
 
 
-def shard_of(shards: Folder, manifest: Manifest, key: str) -> str | None:
-    """The shard of a sample that passed the rules of the pack; None if pack did not take it.
-
-    Shards follow the order of the keys, so this reads the first header of a few. Only where pack
-    skipped samples, had a cap or made splits, it reads every header of the one, to see.
-    Raises UserError when one of them is missing or damaged.
-    """
-    parts: dict[str, list[str]] = {}
-    for shard in manifest.shards:
-        parts.setdefault(shard.name.rpartition("/")[0], []).append(shard.name)
-    totals = manifest.totals
-    certain = len(parts) == 1 and not totals.skipped and not totals.over_cap
-    for names in parts.values():
-        name = _last_from(shards, names, key)
-        if name is not None and (certain or key in _keys(shards, name)):
-            return name
-    return None
-
-
-def _last_from(shards: Folder, names: list[str], key: str) -> str | None:
-    """The last shard that begins with `key` or before it."""
-    before, after = 0, len(names)
-    while before < after:
-        middle = (before + after) // 2
-        if next(_keys(shards, names[middle]), "") <= key:
-            before = middle + 1
-        else:
-            after = middle
-    return names[before - 1] if before else None
-
-
-def _keys(shards: Folder, name: str) -> Iterator[str]:
-    """Of every member of a shard, in its order."""
-    try:
-        with shards.open(name) as file:
-            for member in TarReader(file):
-                yield member.name.partition(".")[0]
-    except (OSError, tarfile.TarError) as wrong:
-        raise UserError(
-            f"{shards.path(name)} cannot be read: {wrong}; `harmoview verify {shards.url}` "
-            "says what is wrong with the shards"
-        ) from wrong
-
-
-FORMAT = 1
-_SCORES = tuple(Scores.__dataclass_fields__)
-_SOURCE = ("path", "suffix", "member", "offset", "size")
-
-
 @dataclass(frozen=True, slots=True)
-class Clip:
+class ClipNow:
     """The video as it is now."""
 
     looked: bool
@@ -202,22 +136,24 @@ class Packed:
 class Story:
     """Everything that a run knows of one sample."""
 
-    rows: SampleRows
-    clip: Clip
-    candidate: Candidate | None
-    problem: str | None
+    info: RunInfo
+    row: Row
+    """Of the ledger."""
+    references: list[Row]
+    """By identity."""
+    views: list[Row]
+    """By identity and yaw."""
+    clip: ClipNow
+    candidate: Candidate | None = None
+    problem: str | None = None
     """What is wrong with the candidate or its scores."""
-    notes: tuple[IdentityNotes, ...]
+    verdicts: tuple[IdentityVerdict, ...] = ()
     """What the rules say; empty where there are no complete scores."""
-    packed: Packed | None
+    packed: Packed | None = None
     """None where there is no finished pack."""
 
-    @property
-    def row(self) -> Row:
-        return self.rows.ledger
-
     def views_of(self, identity: int) -> dict[int, Row]:
-        return {row["yaw"]: row for row in self.rows.views if row["identity"] == identity}
+        return {row["yaw"]: row for row in self.views if row["identity"] == identity}
 
     def lines(self) -> list[SheetLine]:
         """For drawing: reference and views of each identity."""
@@ -225,12 +161,12 @@ class Story:
             SheetLine(
                 key=self.row["key"],
                 index=index,
-                notes=notes,
+                verdict=verdict,
                 pictures=self.candidate.pictures[index] if self.candidate else None,
-                reference=self.rows.references[index],
+                reference=self.references[index],
                 measured=self.views_of(index),
             )
-            for index, notes in enumerate(self.notes)
+            for index, verdict in enumerate(self.verdicts)
         ]
 
     def picture(self) -> bytes:
@@ -249,20 +185,20 @@ class Story:
             **{name: row[name] for name in ("key", "outcome", "reason", "detail", "caption")},
             "captions": row["captions"] or [],
             "caption_problem": row["caption_problem"],
-            "source": {name: row[_column(name)] for name in _SOURCE},
+            "source": {name: row[column] for name, column in _SOURCE.items()},
             "clip": asdict(self.clip),
             "seconds": {stage: row[f"{stage}_seconds"] for stage in stages},
             "others": row["others"],
             "candidate": row["candidate"],
             "problem": self.problem,
             "provenance": dict(self.candidate.provenance) if self.candidate else None,
-            "scorers": dict(self.rows.info.scoring.scorers),
-            "identities": [self._identity(index) for index in range(len(self.notes))],
+            "scorers": dict(self.info.scoring.scorers),
+            "identities": [self._identity(index) for index in range(len(self.verdicts))],
             "packed": asdict(self.packed) if self.packed else None,
         }
 
     def _identity(self, index: int) -> dict[str, Any]:
-        notes, own = self.notes[index], self.rows.references[index]
+        verdict, own = self.verdicts[index], self.references[index]
         reference: dict[str, Any] = {
             "timestamp": own["timestamp"],
             "frame": own["frame"],
@@ -278,109 +214,97 @@ class Story:
             reference |= {"box": list(stored.box), "crop": list(stored.crop)}
         return {
             "identity": index,
-            "decision": _decision(notes.verdict),
+            "decision": _decision(verdict.verdict),
             "reference": {
                 **reference,
                 "scores": _scores(own),
-                "decision": _decision(notes.reference),
+                "decision": _decision(verdict.reference),
             },
             "views": [
                 {
                     "yaw": yaw,
                     "seed": view["seed"],
                     "scores": _scores(view),
-                    "decision": _decision(notes.views[yaw]),
+                    "decision": _decision(verdict.views[yaw]),
                 }
                 for yaw, view in sorted(self.views_of(index).items())
             ],
         }
 
 
-def tell(run: Folder, key: str, explain: Explain, packed: tuple[Manifest, Explain] | None) -> Story:
+def tell(run: Folder, key: str, rules: Rules, packed: tuple[Manifest, Rules] | None) -> Story:
     """Find out everything about a sample; `packed` is the pack in RUN/shards and its rules.
 
     Raises UserError when the run cannot be read or has no such sample.
     """
-    rows = find_rows(run, key)
-    clip = _clip(run, rows.ledger)
-    if rows.ledger["outcome"] != "candidate":
-        return Story(rows, clip, None, None, (), None)
-    candidate, problem = _candidate(run, rows)
-    if not _complete(rows):
-        incomplete = "it has no complete scores; `harmoview score RUN` measures what is missing"
-        return Story(rows, clip, candidate, problem or incomplete, (), None)
-    notes = tuple(explain(rows.references, rows.views))
-    return Story(rows, clip, candidate, problem, notes, _packed(run, rows, packed))
+    info = load_info(run)
+    found = find_rows(run, info, key)
+    (row,) = found.candidates.to_pylist()
+    references, views = found.references.to_pylist(), found.views.to_pylist()
+    story = Story(info, row, references, views, _clip(run, row))
+    if row["outcome"] != "candidate":
+        return story
+    candidate, problem = _candidate(run, info, row)
+    story = replace(story, candidate=candidate, problem=problem)
+    try:
+        judge_rows(found, TableJudge(rules))  # raises where pack would not take these scores
+    except UserError as incomplete:
+        return replace(story, problem=problem or str(incomplete))
+    verdicts = Judge(rules).rows(references, views).identities
+    return replace(story, verdicts=verdicts, packed=_packed(run, story, packed))
 
 
-def _candidate(run: Folder, rows: SampleRows) -> tuple[Candidate | None, str | None]:
-    name = rows.ledger["candidate"]
-    store = CandidateStore(run, rows.info.settings_hash)
+def _candidate(run: Folder, info: RunInfo, row: Row) -> tuple[Candidate | None, str | None]:
+    name = row["candidate"]
+    store = CandidateStore(run, info.settings_hash)
     try:
         candidate = store.read(name)
     except FileNotFoundError:
         return None, f"{run.path(name)} is missing"
     except DamagedCandidate as damaged:
         return None, str(damaged)
-    if len(candidate.pictures) != rows.ledger["identities"]:
+    if len(candidate.pictures) != row["identities"]:
         return None, f"{run.path(name)} holds other identities than the ledger says"
     return candidate, None
 
 
-def _complete(rows: SampleRows) -> bool:
-    """Whether pack would take these scores: every identity once, with views, none of them twice."""
-    identities = list(range(rows.ledger["identities"]))
-    views = [(row["identity"], row["yaw"]) for row in rows.views]
-    return (
-        [row["identity"] for row in rows.references] == identities
-        and {identity for identity, _ in views} == set(identities)
-        and len(set(views)) == len(views)
-    )
-
-
-def _packed(
-    run: Folder, rows: SampleRows, packed: tuple[Manifest, Explain] | None
-) -> Packed | None:
+def _packed(run: Folder, story: Story, packed: tuple[Manifest, Rules] | None) -> Packed | None:
     if packed is None:
         return None
-    manifest, explain = packed
-    notes = explain(rows.references, rows.views)
-    if all(identity.verdict.reason for identity in notes):
-        whys = ", ".join(str(identity.verdict.reason) for identity in notes)
+    manifest, rules = packed
+    verdicts = Judge(rules).rows(story.references, story.views)
+    if not verdicts.verdict.passed:
+        whys = ", ".join(str(identity.verdict.reason) for identity in verdicts.identities)
         return Packed(None, f"left out by the rules of the pack: {whys}")
-    shard = shard_of(run.folder("shards"), manifest, rows.ledger["key"])
+    shard = shard_of(run.folder("shards"), manifest, story.row["key"])
     return Packed(shard, None if shard else "passes the rules of the pack, but pack skipped it")
 
 
-def _clip(run: Folder, row: Row) -> Clip:
-    source = Source(**{name: row[_column(name)] for name in _SOURCE})
+def _clip(run: Folder, row: Row) -> ClipNow:
+    source = Source(**{name: row[column] for name, column in _SOURCE.items()})
     if _storage(source.path) not in ("", _storage(run.url)):
-        return Clip(looked=False)
+        return ClipNow(looked=False)
     # a whole file is measured again: it may have changed since
     whole = replace(source, size=None) if source.member is None else source
     try:
         with open_source(whole) as (file, size):
             file.read(1)
     except BadSample as gone:
-        return Clip(True, problem=gone.detail)
+        return ClipNow(True, problem=gone.detail)
     except OSError as wrong:
-        return Clip(True, problem=f"{source}: {wrong}")
+        return ClipNow(True, problem=f"{source}: {wrong}")
     if source.size not in (None, size):
         changed = f"it has {size:,} bytes, and had {source.size:,} when it was prepared"
-        return Clip(True, size, changed)
-    return Clip(True, size)
+        return ClipNow(True, size, changed)
+    return ClipNow(True, size)
 
 
 def _storage(url: str) -> str:
     return url.partition("://")[0] if "://" in url else ""
 
 
-def _column(name: str) -> str:
-    return name if name == "suffix" else f"source_{name}"
-
-
-def _decision(note: Note) -> dict[str, Any]:
-    return {"passed": note.reason is None, "reason": note.reason, "detail": note.detail}
+def _decision(verdict: Verdict) -> dict[str, Any]:
+    return {"passed": verdict.passed, "reason": verdict.reason, "detail": verdict.detail}
 
 
 def _scores(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import duckdb
 
 from datapipe.files import Folder
-from datapipe.run.info import load_info
 from dataset.inspect import ledger_stats
 from dataset.inspect.ledger_stats import (
     EXAMPLES,
@@ -21,8 +20,9 @@ from dataset.inspect.ledger_stats import (
     SourceStats,
     StageStats,
 )
-from dataset.judged import AppliedRules, judged_tables
-from dataset.pack.manifest import Totals, load_packed
+from dataset.judged import JudgedRun, judged_run
+from dataset.pack.manifest import PackTotals, load_packed
+from filters.rules import Rules
 
 FORMAT = 1
 _A_KEY_A_FEW_TIMES = 2 * EXAMPLES
@@ -79,7 +79,7 @@ class Stats:
     seconds: list[StageStats] = field(default_factory=list)
     clock: Clock | None = None
     sources: Sources = field(default_factory=lambda: Sources(0, [], []))
-    packed: Totals | None = None
+    packed: PackTotals | None = None
     """Of RUN/shards, where it is complete."""
     packed_with_these_rules: bool | None = None
 
@@ -146,25 +146,30 @@ class Stats:
         }
 
 
-def run_stats(run: Folder, rules: AppliedRules) -> Stats:
+def run_stats(run: Folder, rules: Rules) -> Stats:
     """Count everything. Raises UserError when the run cannot be read or lacks scores."""
-    info = load_info(run)
-    stats = Stats(rules.described)
-    with judged_tables(run, info, rules) as connection:
-        stats.outcomes = ledger_stats.outcomes(connection)
-        stats.videos = sum(outcome.videos for outcome in stats.outcomes)
-        stats.seconds = ledger_stats.stages(connection, info.gpus)
-        # what stopped in Prepare was never timed in the next stage
-        stats.prepared = sum(s.videos for s in stats.seconds if s.stage == "synthesize")
-        stats.clock = ledger_stats.clock(connection, run)
-        stats.sources = ledger_stats.sources(connection)
-        _count_identities(stats, connection)
-        _count_views(stats, connection)
+    with judged_run(run, rules) as judged:
+        return stats_of(judged)
+
+
+def stats_of(judged: JudgedRun) -> Stats:
+    """Count everything. Raises UserError when the manifest in RUN/shards is damaged."""
+    run, connection = judged.run, judged.connection
+    stats = Stats(judged.rules.as_dict())
+    stats.outcomes = ledger_stats.outcomes(connection)
+    stats.videos = sum(outcome.videos for outcome in stats.outcomes)
+    stats.seconds = ledger_stats.stages(connection, judged.info.gpus)
+    # what stopped in Prepare was never timed in the next stage
+    stats.prepared = sum(s.videos for s in stats.seconds if s.stage == "synthesize")
+    stats.clock = ledger_stats.clock(connection, run)
+    stats.sources = ledger_stats.sources(connection)
+    _count_identities(stats, connection)
+    _count_views(stats, connection)
     shards = run.folder("shards")
     if shards.exists("manifest.json"):
         manifest = load_packed(shards)
         stats.packed = manifest.totals
-        stats.packed_with_these_rules = manifest.rules == rules.described
+        stats.packed_with_these_rules = manifest.rules == stats.rules
     return stats
 
 

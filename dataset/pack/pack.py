@@ -1,4 +1,7 @@
-"""Pack: scores and rules in, shards out; a pure function that needs no model and no GPU."""
+"""Pack: scores and rules in, shards out; a pure function that needs no model and no GPU.
+
+Packing by person is the same, once for each side of a holdout, or once with a cap.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
@@ -18,12 +22,26 @@ from datapipe.run.info import RunInfo, load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate
 from datapipe.run.tables import tables
 from datapipe.shards import Member, Shard, ShardWriter
-from dataset.judged import AppliedRules, Columns, Decide, KeptSample, batches, kept_samples
+from dataset.judged import Columns, KeptSample, candidate_rows, judge_rows, kept_samples
 from dataset.pack.card import data_card
-from dataset.pack.manifest import CARD, PACKING, Manifest, Totals
+from dataset.pack.manifest import (
+    CARD,
+    NAME,
+    PACKING,
+    REPORT,
+    HoldoutManifest,
+    Manifest,
+    PackTotals,
+    count,
+)
 from dataset.pack.payload import load_payload
 from dataset.pack.resume import Finished, begin, clear_splits, plan_of, save
 from dataset.selection import ALL, Selection
+from filters.judge_sql import TableJudge
+from filters.rules import Rules
+
+if TYPE_CHECKING:  # it brings scipy and the index of faces, which packing needs not
+    from dataset.people.choose import Chosen
 
 BATCH = 2_000
 """Candidates judged at a time; some 50 MB of rows."""
@@ -38,7 +56,7 @@ Show = Callable[[Counter[str], int | None], None]
 
 
 @dataclass(frozen=True)
-class Limits:
+class ShardLimits:
     """How large a shard may be."""
 
     samples: int = 1000
@@ -54,8 +72,8 @@ class Limits:
 def pack(
     run: Folder,
     out: Folder,
-    rules: AppliedRules,
-    limits: Limits,
+    rules: Rules,
+    limits: ShardLimits,
     show: Show,
     *,
     skip_damaged: bool = False,
@@ -74,7 +92,7 @@ def pack(
     plan = plan_of(
         run,
         info,
-        rules=rules.described,
+        rules=rules.as_dict(),
         limits=asdict(limits),
         skip_damaged=skip_damaged,
         selection=selection.digest(),
@@ -86,7 +104,7 @@ def pack(
         packing = _Packing(run, info, show, skip_damaged, selection, finished)
         with (
             ShardWriter(out, limits.samples, limits.bytes, finished.shards) as writer,
-            closing(packing.samples(rules.decide)) as samples,
+            closing(packing.samples(TableJudge(rules))) as samples,
         ):
             for kept, members in samples:
                 shards = len(writer.shards)
@@ -98,7 +116,7 @@ def pack(
             save(out, plan, packing.finished(writer.shards))
         manifest = Manifest(
             run={"settings": info.settings_hash, "seed": info.seed, **asdict(info.scoring)},
-            rules=rules.described,
+            rules=rules.as_dict(),
             limits=asdict(limits),
             totals=packing.totals(),
             shards=tuple(writer.shards),
@@ -113,6 +131,48 @@ def pack(
     except OSError as wrong:
         raise explained(wrong, out) from wrong
     return manifest
+
+
+def pack_chosen(
+    run: Folder,
+    out: Folder,
+    rules: Rules,
+    limits: ShardLimits,
+    chosen: Chosen,
+    show: Show,
+    *,
+    skip_damaged: bool = False,
+) -> dict[str | None, Manifest]:
+    """Pack what was chosen by person, with the report beside it; the manifests by split.
+
+    Splits go into `out/train` and `out/validation`, each a folder of shards of its own; the
+    manifest above them comes last. Raises UserError as `pack` does.
+    """
+    files = {REPORT: chosen.report}
+
+    def packed(where: Folder, selection: Selection) -> Manifest:
+        return pack(run, where, rules, limits, show, skip_damaged=skip_damaged, selection=selection)
+
+    if None in chosen.selections:
+        return {None: packed(out, replace(chosen.selections[None], files=files))}
+    try:
+        begin(out, "splits")
+        manifests = {
+            split: packed(out.folder(str(split)), selection)
+            for split, selection in chosen.selections.items()
+        }
+        hashes = {
+            str(split): hashlib.sha256(out.read(f"{split}/{NAME}")).hexdigest()
+            for split in manifests
+        }
+        holdout = HoldoutManifest(hashes, chosen.described, put_all(out, files))
+        out.put(CARD, data_card(load_info(run), manifests).encode())
+        holdout.write(out)
+        for name in (PACKING, *(f"{split}/{PACKING}" for split in manifests)):
+            out.delete(name)
+    except OSError as wrong:
+        raise explained(wrong, out) from wrong
+    return manifests
 
 
 class _Packing:
@@ -134,15 +194,15 @@ class _Packing:
         self._total = 0
         self._left_out = 0
         self._after = finished.after
-        self._counts = finished.counts
-        self._at_last = (finished.after, deepcopy(finished.counts))
+        self._totals = finished.totals
+        self._at_last = (finished.after, deepcopy(finished.totals))
 
-    def samples(self, decide: Decide) -> Generator[tuple[KeptSample, list[Member]]]:
+    def samples(self, judge: TableJudge) -> Generator[tuple[KeptSample, list[Member]]]:
         """The kept samples in the order of their keys, with their members."""
         waiting: deque[tuple[KeptSample, Future[list[Member]]]] = deque()
         with ThreadPoolExecutor(READERS, "pack") as pool:
             try:
-                for kept in self._kept(decide):
+                for kept in self._kept(judge):
                     waiting.append((kept, pool.submit(load_payload, kept, self._store)))
                     if len(waiting) > READERS:
                         yield from self._ready(*waiting.popleft())
@@ -151,17 +211,17 @@ class _Packing:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _kept(self, decide: Decide) -> Iterator[KeptSample]:
+    def _kept(self, judge: TableJudge) -> Iterator[KeptSample]:
         with tables(self._run, self._info) as connection:
             count = "SELECT count(*), count(*) FILTER (WHERE key <= ?) FROM ledger"
             query = f"{count} WHERE outcome = 'candidate'"
             whole, place = connection.execute(query, [self._after]).fetchone() or (0, 0)
             self._total = self._selection.candidates(whole)
-            for batch in batches(connection, BATCH, Columns(), self._after):
-                end = place + len(batch.candidates)
-                part = self._selection.part(batch, place, end)
+            for rows in candidate_rows(connection, BATCH, Columns(), self._after):
+                end = place + len(rows.candidates)
+                part = self._selection.part(rows, place, end)
                 place, passing = end, 0
-                for kept in kept_samples(part, decide(part.references, part.views)):
+                for kept in kept_samples(judge_rows(part, judge)):
                     passing += 1
                     yield kept
                 self._left_out += len(part.candidates) - passing
@@ -188,13 +248,13 @@ class _Packing:
             yield kept, members
 
     def _skip(self, kept: KeptSample, what: str, why: Exception) -> None:
-        self._counts.skipped[what] += 1
-        if self._counts.skipped.total() <= WARNINGS:
+        count(self._totals.skipped, [what])
+        if self._totals.all_skipped <= WARNINGS:
             log.warning("%s is skipped: %s", kept.key, why)
 
     def count(self, kept: KeptSample, members: list[Member]) -> None:
-        self._counts.add(kept, members)
-        self._at_last = (kept.key, deepcopy(self._counts))
+        self._totals.pack(kept, members)
+        self._at_last = (kept.key, deepcopy(self._totals))
         self._tell()
 
     def finished(self, shards: list[Shard]) -> Finished:
@@ -202,22 +262,22 @@ class _Packing:
         return Finished(tuple(shards), *self._at_last)
 
     def _tell(self) -> None:
-        counts = self._counts
-        done = Counter({"packed": counts.samples, "left out": self._left_out})
-        self._show(done + Counter({"skipped": counts.skipped.total()}), self._total)
+        totals = self._totals
+        done = Counter({"packed": totals.samples, "left out": self._left_out})
+        self._show(done + Counter(skipped=totals.all_skipped), self._total)
 
-    def totals(self) -> Totals:
+    def totals(self) -> PackTotals:
         """Raises UserError when nothing could be packed of what passed."""
         self._tell()
-        skipped = self._counts.skipped.total()
-        if skipped and not self._counts.samples:
+        skipped = self._totals.all_skipped
+        if skipped and not self._totals.samples:
             raise UserError(
                 f"all {skipped} samples that pass the rules were skipped; "
                 "are the corpus and the candidates where the run left them?"
             )
         if skipped:
             log.warning("%d samples were skipped; the manifest counts them", skipped)
-        return self._counts.totals(self._total, self._selection.over_cap)
+        return self._totals.closed(self._total, self._selection.over_cap)
 
 
 def put_all(out: Folder, files: Mapping[str, bytes]) -> dict[str, str]:

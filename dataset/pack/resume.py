@@ -15,13 +15,13 @@ from datapipe.run.info import RunInfo
 from datapipe.shards import Shard
 from dataset.pack.manifest import (
     CARD,
+    HOLDOUT_KIND,
     KIND,
     NAME,
     PACKING,
     REPORT,
     SPLITS,
-    SPLITS_KIND,
-    Counts,
+    PackTotals,
     read_manifest,
 )
 
@@ -33,7 +33,7 @@ class Finished:
     shards: tuple[Shard, ...] = ()
     after: str = ""
     """The last key in them."""
-    counts: Counts = field(default_factory=Counts)
+    totals: PackTotals = field(default_factory=PackTotals)
     """Up to that key."""
 
 
@@ -58,7 +58,7 @@ def check_ours(out: Folder) -> None:
     """Raises UserError when `out` holds anything that pack did not write."""
     check_not_foreign(out, "pack", NAME, PACKING)
     if out.exists(NAME):
-        read_manifest(out, KIND, SPLITS_KIND)
+        read_manifest(out, KIND, HOLDOUT_KIND)
 
 
 def begin(out: Folder, plan: str) -> Finished:
@@ -97,7 +97,7 @@ def save(out: Folder, plan: str, finished: Finished) -> None:
         "kind": KIND,
         "plan": plan,
         "after": finished.after,
-        "counts": finished.counts.as_dict(),
+        "totals": asdict(finished.totals),
         "shards": [asdict(shard) for shard in finished.shards],
     }
     out.put(PACKING, (json.dumps(state) + "\n").encode())
@@ -110,11 +110,11 @@ def _finished(out: Folder, plan: str) -> Finished:
         if state["plan"] != plan:
             return Finished()
         shards = tuple(Shard(**shard) for shard in state["shards"])
-        counts = Counts.from_dict(state["counts"])
+        totals = PackTotals(**state["totals"])
         after = str(state["after"])
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return Finished()
-    return Finished(shards, after, counts) if _whole(out, shards) else Finished()
+    return Finished(shards, after, totals) if _whole(out, shards) else Finished()
 
 
 def _whole(out: Folder, shards: Sequence[Shard]) -> bool:

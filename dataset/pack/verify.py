@@ -1,7 +1,4 @@
-"""Verify: shards against their manifest, reading each once and trusting neither.
-
-One shard against its entry in the manifest: its hash, and its samples one by one.
-"""
+"""Verify: shards against their manifest, reading each once and trusting neither."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import hashlib
 import json
 import re
 import tarfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +20,12 @@ from dataset.pack.manifest import (
     NAME,
     PACKING,
     REPORT,
+    HoldoutManifest,
     Manifest,
-    SplitsManifest,
+    PackTotals,
+    count,
+    load_holdout,
     load_parts,
-    load_splits,
 )
 
 NAMED = 20
@@ -50,35 +48,18 @@ class Mismatch:
         return f"{self.where}: {self.what}"
 
 
-class Counted:
-    """What was found in all shards."""
-
-    def __init__(self) -> None:
-        self.samples = 0
-        self.identities = 0
-        self.views: Counter[str] = Counter()
-        self.members: Counter[str] = Counter()
-        self.bytes = 0
-
-    def add(self, check: ShardCheck) -> None:
-        self.samples += check.samples
-        self.identities += check.identities
-        self.views += check.views
-        self.members += check.members
-        self.bytes += check.bytes
-
-    def against(self, manifest: Manifest) -> Iterator[Mismatch]:
-        totals = manifest.totals
-        for name in ("samples", "identities", "bytes"):
-            found, said = getattr(self, name), getattr(totals, name)
-            if found != said:
-                yield Mismatch(NAME, f"says {said} {name} in all, the shards hold {found}")
-        if totals.members and dict(self.members) != dict(totals.members):
-            yield Mismatch(NAME, "counts other members than there are in the shards")
-        for yaw in sorted({*self.views, *totals.views}):
-            if self.views[yaw] != totals.views.get(yaw, 0):
-                said = totals.views.get(yaw, 0)
-                yield Mismatch(NAME, f"says {said} views at {yaw}°, there are {self.views[yaw]}")
+def against(found: PackTotals, said: PackTotals) -> Iterator[Mismatch]:
+    """What the shards hold, against what their manifest says of all of them."""
+    for name in ("samples", "identities", "bytes"):
+        one, other = getattr(found, name), getattr(said, name)
+        if one != other:
+            yield Mismatch(NAME, f"says {other} {name} in all, the shards hold {one}")
+    if found.members != said.members:
+        yield Mismatch(NAME, "counts other members than there are in the shards")
+    for yaw in sorted({*found.views, *said.views}):
+        one, other = found.views.get(yaw, 0), said.views.get(yaw, 0)
+        if one != other:
+            yield Mismatch(NAME, f"says {other} views at {yaw}°, there are {one}")
 
 
 class ShardCheck:
@@ -87,11 +68,7 @@ class ShardCheck:
     def __init__(self, shard: Shard, last: str) -> None:
         self.shard = shard
         self.key = last
-        self.samples = 0
-        self.identities = 0
-        self.views: Counter[str] = Counter()
-        self.members: Counter[str] = Counter()
-        self.bytes = 0
+        self.found = PackTotals()
         self.keys: list[str] = []
         self._names: dict[str, bytes | None] = {}
 
@@ -112,15 +89,15 @@ class ShardCheck:
             yield Mismatch(shard.name, f"has {size} bytes, the manifest says {shard.bytes}")
         elif digest != shard.sha256:
             yield Mismatch(shard.name, f"has SHA-256 {digest}, the manifest says {shard.sha256}")
-        if self.samples != shard.samples:
+        if (samples := self.found.samples) != shard.samples:
             said = f"the manifest says {shard.samples}"
-            yield Mismatch(shard.name, f"holds {self.samples} samples, {said}")
+            yield Mismatch(shard.name, f"holds {samples} samples, {said}")
 
     def _contents(self, reader: TarReader) -> Iterator[str]:
         key = None
         try:
             for member in reader:
-                self.bytes += member.size
+                self.found.bytes += member.size
                 found, _, name = member.name.partition(".")
                 if found != key:
                     yield from self._sample(key)
@@ -142,7 +119,7 @@ class ShardCheck:
         if key is None:
             return
         shown = repr(key[:200])
-        self.samples += 1
+        self.found.samples += 1
         self.keys.append(key)
         if key <= self.key:
             yield f"sample {shown} is out of order or there twice"
@@ -153,13 +130,13 @@ class ShardCheck:
         clips = {name for name in rest if _CLIP.fullmatch(name)}
         for name in sorted(rest - clips):
             yield f"sample {shown} holds {name[:200]!r}, which does not belong in a sample"
-        self.members.update(names - (rest - clips))
+        count(self.found.members, names - (rest - clips))
         if len(clips) != 1:
             yield f"sample {shown} has {len(clips)} clips, not one"
         for name in sorted({"txt", "json"} - names):
             yield f"sample {shown} lacks its .{name}"
-        self.identities += sum(yaw is None for _, yaw in pictures)
-        self.views.update(str(yaw) for _, yaw in pictures if yaw is not None)
+        self.found.identities += sum(yaw is None for _, yaw in pictures)
+        count(self.found.views, (str(yaw) for _, yaw in pictures if yaw is not None))
         if "json" in names:
             yield from self._against_description(shown, pictures)
 
@@ -201,7 +178,7 @@ def verify(folder: Folder, show: Show) -> Iterator[Mismatch]:
     Raises UserError when there is no readable manifest.
     """
     try:
-        splits = load_splits(folder)
+        holdout = load_holdout(folder)
         manifests = list(load_parts(folder).values())
     except FileNotFoundError as missing:
         raise UserError(
@@ -209,12 +186,12 @@ def verify(folder: Folder, show: Show) -> Iterator[Mismatch]:
             "not finish; pack again"
         ) from missing
     check = _Verify(manifests, show)
-    if splits is None:
+    if holdout is None:
         yield from check.beside(folder, manifests[0].files)
         yield from check.shards(folder, manifests[0])
     else:
-        yield from check.beside(folder, splits.files)
-        yield from check.splits(folder, splits)
+        yield from check.beside(folder, holdout.files)
+        yield from check.splits(folder, holdout)
 
 
 class _Verify:
@@ -241,11 +218,11 @@ class _Verify:
             if not all(manifest.fingerprint in text for manifest in self._manifests):
                 yield Mismatch(CARD, "is about other shards: it lacks the SHA-256 of these")
 
-    def splits(self, folder: Folder, splits: SplitsManifest) -> Iterator[Mismatch]:
+    def splits(self, folder: Folder, holdout: HoldoutManifest) -> Iterator[Mismatch]:
         """Each split like a folder of shards; and no sample in two of them."""
-        for name in sorted(set(folder.names("*")) - {NAME, PACKING, CARD, REPORT, *splits.splits}):
+        for name in sorted(set(folder.names("*")) - {NAME, PACKING, CARD, REPORT, *holdout.splits}):
             yield Mismatch(name, "is not in the manifest")
-        parts = zip(splits.splits.items(), self._manifests, strict=True)
+        parts = zip(holdout.splits.items(), self._manifests, strict=True)
         # the small one first: the keys of all but the last are remembered
         for (split, digest), manifest in sorted(parts, key=lambda part: part[1].totals.samples):
             part, before = folder.folder(split), frozenset(self._keys)
@@ -262,7 +239,7 @@ class _Verify:
         listed = {shard.name for shard in manifest.shards}
         for name in sorted(present - listed - {NAME, PACKING, CARD, *manifest.files}):
             yield Mismatch(name, "is not in the manifest")
-        counted = Counted()
+        counted = PackTotals()
         last = ""
         for shard in manifest.shards:
             if not _SHARD.fullmatch(shard.name):
@@ -275,10 +252,10 @@ class _Verify:
             yield from check.run(folder)
             yield from self._in_two(shard.name, check.keys, others)
             last = check.key
-            counted.add(check)
+            counted += check.found
             self._read += shard.bytes
             self._show(self._read, self._whole)
-        yield from counted.against(manifest)
+        yield from against(counted, manifest.totals)
 
     def _in_two(self, name: str, keys: list[str], others: frozenset[str]) -> Iterator[Mismatch]:
         if twice := others.intersection(keys):

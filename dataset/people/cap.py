@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
+import numpy.typing as npt
 
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo
 from datapipe.run.tables import tables
-from dataset.judged import Columns, Decide, batches, sample_index
+from dataset.judged import Columns, candidate_rows, judge_rows, sample_index
 from dataset.people.clusters import Clusters
 from dataset.people.embeddings import Embeddings
+from filters.judge_sql import TableJudge
+from filters.rules import Rules
 
 BATCH = 5_000
 _COLUMNS = Columns(
@@ -28,28 +29,31 @@ _COLUMNS = Columns(
 class Passing:
     """What of a run passes the rules, by the places in its `Embeddings`."""
 
-    identities: Any
+    identities: npt.NDArray[np.bool_]
     """For each identity whether it is kept."""
-    views: Any
-    """For each candidate its passing views."""
-    cosine: Any
+    views: npt.NDArray[np.float64]
+    """For each candidate the number of its views that are kept."""
+    cosine: npt.NDArray[np.float64]
     """For each candidate the sum of their identity cosines."""
 
 
-def passing(run: Folder, info: RunInfo, decide: Decide, embedded: Embeddings) -> Passing:
-    """The rules, applied to the whole run. Raises UserError as `batches` does."""
+def passing(run: Folder, info: RunInfo, rules: Rules, embedded: Embeddings) -> Passing:
+    """The rules, applied to the whole run.
+
+    Raises UserError when the tables cannot be read or contradict each other.
+    """
     samples = len(embedded.keys)
     found = Passing(np.zeros(len(embedded.sample), bool), np.zeros(samples), np.zeros(samples))
     place = row = 0
+    judge = TableJudge(rules)
     with tables(run, info) as connection:
-        for batch in batches(connection, BATCH, _COLUMNS):
-            verdicts = decide(batch.references, batch.views)
-            count, rows = len(batch.candidates), len(batch.references)
-            found.identities[row : row + rows] = pc.is_null(verdicts.identities).to_numpy(
-                zero_copy_only=False
-            )
-            views = batch.views.filter(verdicts.kept)
-            of = sample_index(batch.candidates, views)
+        for part in candidate_rows(connection, BATCH, _COLUMNS):
+            judged = judge_rows(part, judge)
+            count, rows = len(judged.candidates), len(judged.references)
+            kept = judged.references["reason"].is_null()
+            found.identities[row : row + rows] = kept.to_numpy()
+            views = judged.views.filter(judged.views["kept"])
+            of = sample_index(judged.candidates, views)
             cosine = np.nan_to_num(views["identity_cosine"].to_numpy().astype(np.float64))
             found.views[place : place + count] = np.bincount(of, minlength=count)
             found.cosine[place : place + count] = np.bincount(of, cosine, minlength=count)
@@ -59,13 +63,13 @@ def passing(run: Folder, info: RunInfo, decide: Decide, embedded: Embeddings) ->
 
 def over_cap(
     embedded: Embeddings, clusters: Clusters, passing: Passing, most: int, threshold: float
-) -> Any:
+) -> npt.NDArray[np.bool_]:
     """The candidates that pass and are too many of their people, as booleans.
 
-    The best samples come first: more passing views, a higher mean cosine, the smaller key. One is
-    too many when an identity in it looks directly (cosine of `threshold`) like that of a better
-    sample which `most` samples are already counted for. So a chain of look-alikes is not one person
-    here, though it is one cluster.
+    The best samples come first: more passing views, a higher mean cosine, the smaller key. A sample
+    is one too many when an identity in it looks directly (cosine of `threshold`) like one of a
+    better sample for which `most` samples are already counted. So a chain of look-alikes is not one
+    person here, though it is one cluster.
     """
     rows_of = _rows_by_sample(embedded, passing)
     members = np.bincount(clusters.labels[passing.identities], minlength=1)
@@ -100,15 +104,15 @@ def _rows_by_sample(embedded: Embeddings, passing: Passing) -> Callable[[int], l
 
 
 class _People:
-    """The best sample of each person so far, and how many samples are counted for it."""
+    """The face of each person's best sample so far, and how many samples are counted for it."""
 
-    def __init__(self, vectors: Any, threshold: float) -> None:
+    def __init__(self, vectors: npt.NDArray[np.float32], threshold: float) -> None:
         self.samples: list[int] = []
         self._vectors, self._threshold = vectors, threshold
-        self._of_cluster: dict[int, tuple[list[int], Any]] = {}
+        self._of_cluster: dict[int, tuple[list[int], npt.NDArray[np.float64]]] = {}
 
     def find(self, cluster: int, row: int) -> int | None:
-        """Whom an identity looks like most."""
+        """The person whom an identity looks most like; None where it looks like nobody."""
         if cluster not in self._of_cluster:
             return None
         people, faces = self._of_cluster[cluster]
@@ -117,6 +121,7 @@ class _People:
         return people[best] if cosines[best] >= self._threshold else None
 
     def add(self, cluster: int, row: int) -> None:
+        """A new person, with the face of an identity."""
         face = self._vectors[row].astype(np.float64)
         people, faces = self._of_cluster.get(cluster, ([], np.empty((1, len(face)))))
         if len(people) == len(faces):  # twice the room, so that few additions copy

@@ -1,4 +1,4 @@
-"""Choosing samples by the people in them: the splits, the cap, the report of who comes twice."""
+"""Choosing samples by the people in them: the holdout, the cap, the report of who comes twice."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from datapipe.files import Folder
 from datapipe.run.info import load_info
-from dataset.judged import AppliedRules
 from dataset.people.cap import over_cap, passing
 from dataset.people.clusters import Clusters, cluster
 from dataset.people.embeddings import Embeddings, embeddings
 from dataset.people.holdout import groups_of, validation
 from dataset.people.neighbours import Show
-from dataset.selection import ByPerson, Selection
+from dataset.selection import PersonLimits, Selection
+from filters.rules import Rules
 
+_Flags = npt.NDArray[np.bool_]
+"""One for each candidate."""
 CHAINED = 0.1
-"""Share of the samples in one group above which the user is warned."""
+"""Share of the samples that may hang together in one group without a warning."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """The selections by split, None where there are no splits, and what was found on the way."""
+    """The selections by split, None where nobody is held out, and what was found on the way."""
 
     selections: Mapping[str | None, Selection]
     described: Mapping[str, Any]
@@ -39,22 +42,24 @@ class Chosen:
     """Whoever is in several videos: a line of JSON for each."""
 
 
-def choose(run: Folder, rules: AppliedRules, by: ByPerson, show: Show) -> Chosen:
+def choose(run: Folder, rules: Rules, by: PersonLimits, show: Show) -> Chosen:
     """Who is who in the whole run, and what of it goes where.
 
     Splits depend on the run alone: other rules never move a person from one side to the other.
+    Raises UserError when the tables cannot be read, people cannot be told apart, or none can be
+    held out.
     """
     info = load_info(run)
     with embeddings(run, info) as embedded:
         clusters = cluster(embedded.vectors, by.same_person, show)
-        held_out = None
+        held_out: _Flags | None = None
         if by.validation is not None:
             held_out, clusters = validation(
                 embedded, clusters, by.validation, info.seed, by.same_person, show
             )
         over = np.zeros(len(embedded.keys), bool)
         if by.most is not None:
-            passed = passing(run, info, rules.decide, embedded)
+            passed = passing(run, info, rules, embedded)
             over = over_cap(embedded, clusters, passed, by.most, by.same_person)
         found, report = _report(embedded, clusters, held_out, over)
     settings: dict[str, Any] = {
@@ -83,7 +88,7 @@ def choose(run: Folder, rules: AppliedRules, by: ByPerson, show: Show) -> Chosen
 
 
 def _report(
-    embedded: Embeddings, clusters: Clusters, held_out: Any, over: Any
+    embedded: Embeddings, clusters: Clusters, held_out: _Flags | None, over: _Flags
 ) -> tuple[dict[str, int], bytes]:
     samples = len(embedded.keys)
     groups = groups_of(embedded, clusters)
@@ -109,7 +114,7 @@ def _report(
 
 
 def _people(
-    embedded: Embeddings, clusters: Clusters, held_out: Any, over: Any
+    embedded: Embeddings, clusters: Clusters, held_out: _Flags | None, over: _Flags
 ) -> Iterator[dict[str, Any]]:
     """Whoever is in several videos, in the order of the first one's key."""
     pairs, labels = clusters.pairs, clusters.labels
@@ -139,7 +144,7 @@ def _people(
         }
 
 
-def _place(sample: int, held_out: Any, over: Any) -> dict[str, Any]:
+def _place(sample: int, held_out: _Flags | None, over: _Flags) -> dict[str, Any]:
     place: dict[str, Any] = {}
     if held_out is not None:
         place["split"] = "validation" if held_out[sample] else "train"

@@ -1,7 +1,4 @@
-"""What a whole corpus will give and cost: from the videos of a pilot, with intervals.
-
-What became of the videos of a pilot, from the run's tables and candidates.
-"""
+"""What a whole corpus will give and cost: what became of a pilot's videos, with intervals."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from datapipe.run.info import RunInfo
 from datapipe.run.store import CandidateStore, DamagedCandidate
 from datapipe.run.tables import one_scoring, tables
 from dataset.inspect.ledger_stats import STAGES
-from dataset.judged import AppliedRules, Batch, KeptSample, kept_samples
+from dataset.judged import CandidateRows, KeptSample, judge_rows, kept_samples
 from dataset.pack.payload import payload_bytes
 from dataset.plan.intervals import (
     LEVEL,
@@ -33,10 +30,12 @@ from dataset.plan.intervals import (
     sum_of_counts,
 )
 from dataset.plan.pilot import untimed
+from filters.judge_sql import TableJudge
+from filters.rules import Rules
 
 
 @dataclass
-class Video:
+class PilotVideo:
     """What one video gave and took."""
 
     outcome: str
@@ -57,7 +56,7 @@ class Video:
     """In a shard, with the clip; 0 where it is not packed."""
 
 
-def measure(run: Folder, info: RunInfo, rules: AppliedRules, keys: Sequence[str]) -> list[Video]:
+def measure(run: Folder, info: RunInfo, rules: Rules, keys: Sequence[str]) -> list[PilotVideo]:
     """The videos with these keys, in the order of the keys; the rest of the run is not looked at.
 
     Raises UserError when the run lacks one of them, or what belongs to it.
@@ -73,12 +72,13 @@ def measure(run: Folder, info: RunInfo, rules: AppliedRules, keys: Sequence[str]
                 ("views", "key, identity, yaw"),
             )
         )
+        candidates = ledger.filter(pc.equal(ledger["outcome"], "candidate"))
+        judged = judge_rows(CandidateRows(candidates, references, views), TableJudge(rules))
     warm = {stage: untimed(run, stage) for stage in STAGES}
     videos = {row["key"]: _video(row, warm) for row in ledger.to_pylist()}
     if len(videos) < len(set(keys)):
         raise UserError(f"{run.url} lacks some of the pilot's videos; run the same command again")
-    candidates = ledger.filter(pc.equal(ledger["outcome"], "candidate"))
-    _count(run, info, rules, Batch(candidates, references, views), videos)
+    _count(run, info, judged, videos)
     return [videos[key] for key in sorted(videos)]
 
 
@@ -87,9 +87,9 @@ def _rows(connection: duckdb.DuckDBPyConnection, table: str, order: str) -> pa.T
     return connection.sql(query).to_arrow_table()
 
 
-def _video(row: Mapping[str, object], warm: Mapping[str, frozenset[str]]) -> Video:
+def _video(row: Mapping[str, object], warm: Mapping[str, frozenset[str]]) -> PilotVideo:
     seconds = {stage: row[f"{stage}_seconds"] for stage in STAGES}
-    return Video(
+    return PilotVideo(
         outcome=str(row["outcome"]),
         reason=None if row["reason"] is None else str(row["reason"]),
         seconds={stage: float(str(took)) for stage, took in seconds.items() if took is not None},
@@ -98,25 +98,23 @@ def _video(row: Mapping[str, object], warm: Mapping[str, frozenset[str]]) -> Vid
 
 
 def _count(
-    run: Folder, info: RunInfo, rules: AppliedRules, batch: Batch, videos: Mapping[str, Video]
+    run: Folder, info: RunInfo, judged: CandidateRows, videos: Mapping[str, PilotVideo]
 ) -> None:
     store = CandidateStore(run, info.settings_hash)
-    verdicts = rules.decide(batch.references, batch.views)
-    for key in batch.references["key"].to_pylist():
+    for key in judged.references["key"].to_pylist():
         videos[key].identities += 1
-    passed = pc.is_null(verdicts.views).to_pylist()
-    for view, passes in zip(batch.views.to_pylist(), passed, strict=True):
+    for view in judged.views.to_pylist():
         video = videos[view["key"]]
         video.made[view["yaw"]] += 1
-        video.passed[view["yaw"]] += passes
-    for row in batch.candidates.to_pylist():
+        video.passed[view["yaw"]] += view["reason"] is None
+    for row in judged.candidates.to_pylist():
         size = run.fs.size(run.path(row["candidate"]))
         videos[row["key"]].candidate_bytes = size
-    for kept in kept_samples(batch, verdicts):
+    for kept in kept_samples(judged):
         _pack(kept, store, videos[kept.key])
 
 
-def _pack(kept: KeptSample, store: CandidateStore, video: Video) -> None:
+def _pack(kept: KeptSample, store: CandidateStore, video: PilotVideo) -> None:
     """A clip that has gone since is left out, as pack does."""
     try:
         video.packed_bytes = payload_bytes(kept, store)
@@ -178,7 +176,7 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CorpusPlan:
     """Everything `harmoview plan` knows."""
 
     videos: int
@@ -216,12 +214,12 @@ class Plan:
 
 
 def plan(
-    pilot: Sequence[Video],
+    pilot: Sequence[PilotVideo],
     videos: int,
     yaws: Sequence[int],
     gpus: Mapping[str, float],
     cluster: Cluster,
-) -> Plan:
+) -> CorpusPlan:
     """Of a corpus of `videos`, of which `pilot` was drawn; `gpus` as in run.json."""
     sample = len(pilot)
     stages = [_stage(pilot, videos, stage, gpus.get(stage, 0.0)) for stage in STAGES]
@@ -234,7 +232,7 @@ def plan(
     packed = count_of(len(kept), sample, videos)
     candidates = [v for v in pilot if v.outcome == "candidate"]
     stopped = Counter((v.outcome, v.reason) for v in pilot if v.outcome != "candidate")
-    return Plan(
+    return CorpusPlan(
         videos=videos,
         sample=sample,
         candidates=count_of(len(candidates), sample, videos),
@@ -260,7 +258,7 @@ def plan(
     )
 
 
-def _yaw(pilot: Sequence[Video], videos: int, yaw: int) -> YawPlan:
+def _yaw(pilot: Sequence[PilotVideo], videos: int, yaw: int) -> YawPlan:
     made, passed = sum(v.made[yaw] for v in pilot), sum(v.passed[yaw] for v in pilot)
     with_it = sum(v.made[yaw] > 0 for v in pilot)
     share = share_of(passed, made, with_it, len(pilot) / videos) if made else None
@@ -268,7 +266,7 @@ def _yaw(pilot: Sequence[Video], videos: int, yaw: int) -> YawPlan:
     return YawPlan(yaw, made, passed, share, packed)
 
 
-def _stage(pilot: Sequence[Video], videos: int, stage: str, gpus: float) -> StagePlan:
+def _stage(pilot: Sequence[PilotVideo], videos: int, stage: str, gpus: float) -> StagePlan:
     reached = [v for v in pilot if stage in v.seconds]
     warm = [v.seconds[stage] for v in reached if stage not in v.untimed]
     cold = 2 * len(warm) < len(reached)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from rich.table import Table
 
 from dataset.plan.intervals import LEVEL, Estimate
-from dataset.plan.plan import Plan
+from dataset.plan.plan import CorpusPlan
 from jobs.console.output import degrees, new_table, number, screen, text
 
 Show = Callable[[float], str]
 
 
-def print_plan(plan: Plan) -> None:
+def print_plan(plan: CorpusPlan) -> None:
     """Print every table that has rows, then what to know of them."""
     console = screen()
     whole = "all of them" if plan.sample == plan.videos else f"drawn from {plan.videos:,}"
@@ -27,7 +27,7 @@ def print_plan(plan: Plan) -> None:
         console.print(line)
 
 
-def _counts(plan: Plan) -> Table:
+def _counts(plan: CorpusPlan) -> Table:
     made = new_table("The whole corpus", "", "estimate", "from", "to", "in the pilot")
     made.add_row("videos", f"{plan.videos:,}", "", "", f"{plan.sample:,}")
     for outcome, reason, seen, count in plan.outcomes:
@@ -45,7 +45,7 @@ def _counts(plan: Plan) -> Table:
     return made
 
 
-def _yaws(plan: Plan) -> Table:
+def _yaws(plan: CorpusPlan) -> Table:
     made = new_table("Views by yaw", "yaw", "yield", "from", "to", "packed", "from", "to")
     for found in plan.yaws:
         share = [*_cells(found.share, "{:.0%}".format)] if found.share else ["–"] * 3
@@ -53,7 +53,7 @@ def _yaws(plan: Plan) -> Table:
     return made
 
 
-def _work(plan: Plan) -> Table:
+def _work(plan: CorpusPlan) -> Table:
     made = new_table("Work and storage", "", "estimate", "from", "to", "in the pilot")
     for stage in plan.stages:
         unit = "GPU" if stage.gpus else "CPU"
@@ -73,7 +73,7 @@ def _work(plan: Plan) -> Table:
     return made
 
 
-def _money(plan: Plan) -> Table:
+def _money(plan: CorpusPlan) -> Table:
     made = new_table("Time and money", "", "estimate", "from", "to")
     held = plan.wall_hours is not None
     if plan.wall_hours is not None:
@@ -91,7 +91,7 @@ def _money(plan: Plan) -> Table:
     return made
 
 
-def _notes(plan: Plan) -> list[str]:
+def _notes(plan: CorpusPlan) -> list[str]:
     notes = []
     if any(e.high is None for e in (plan.shard_bytes, plan.cpu_hours, plan.gpu_hours)):
         notes.append(

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from datapipe.nested import leaves
-from dataset.inspect.sheet import Note
-from dataset.inspect.show import Clip, Packed, Story
+from dataset.inspect.show import ClipNow, Packed, Story
+from filters.judge import Verdict
 from jobs.console.output import degrees, plain, screen
 
 INDENT = 13
@@ -47,7 +47,7 @@ def print_story(story: Story) -> None:
         lines = [part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""]]
         for label, line in zip([name, *[""] * len(lines)], lines, strict=False):
             console.print(Text.assemble((f"  {label:<{INDENT - 2}}", "dim"), line), soft_wrap=True)
-    for index in range(len(story.notes)):
+    for index in range(len(story.verdicts)):
         _print_identity(console, story, index)
 
 
@@ -73,12 +73,12 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
     if story.candidate:
         yield "made by", _provenance(story.candidate.provenance)
     if row["candidate"]:
-        yield "scored by", _provenance(story.rows.info.scoring.scorers)
-    if story.notes:
+        yield "scored by", _provenance(story.info.scoring.scorers)
+    if story.verdicts:
         yield "packed", _packed(story.packed)
 
 
-def _clip(clip: Clip) -> str:
+def _clip(clip: ClipNow) -> str:
     if not clip.looked:
         return "not looked at: it is on another storage than the run"
     return clip.problem or f"{clip.bytes:,} bytes, can be read"
@@ -108,25 +108,25 @@ def _short(value: Any) -> str:
 
 
 def _print_identity(console: Console, story: Story, index: int) -> None:
-    notes, own = story.notes[index], story.rows.references[index]
-    kept = notes.verdict.reason is None
-    verdict = Text("kept", "green") if kept else Text(f"left out: {_why(notes.verdict)}", "red")
+    judged, own = story.verdicts[index], story.references[index]
+    kept = judged.verdict.passed
+    verdict = Text("kept", "green") if kept else Text(f"left out: {_why(judged.verdict)}", "red")
     console.print(Text.assemble("\n", (f"identity {index}", "bold"), "  ", verdict))
     for line in _cut(story, index):
         console.print(Text(f"  {line}"))
     heads = "".join(f"{name:>{width}}" for name, _, _, width in _SCORES)
     console.print(Text(f"\n  {'':<9}{heads}", "dim"), soft_wrap=True)
-    _print_picture(console, "reference", own, notes.reference, kept)
+    _print_picture(console, "reference", own, judged.reference, kept)
     views = sorted(story.views_of(index).items())
     for yaw, view in views:
-        _print_picture(console, degrees(yaw), view, notes.views[yaw], kept)
+        _print_picture(console, degrees(yaw), view, judged.views[yaw], kept)
     seeds = ", ".join(f"{view['seed']}" for _, view in views)
     console.print(Text(f"  seeds    {seeds}", "dim"))
 
 
 def _cut(story: Story, index: int) -> Iterator[str]:
     """Where the reference is from."""
-    own = story.rows.references[index]
+    own = story.references[index]
     yield (
         f"reference: frame {own['frame']} at {own['timestamp']:.3f} s; "
         f"this person was seen in {own['seen']} of the probed frames"
@@ -141,18 +141,18 @@ def _cut(story: Story, index: int) -> Iterator[str]:
 
 
 def _print_picture(
-    console: Console, name: str, row: Mapping[str, Any], note: Note, kept: bool
+    console: Console, name: str, row: Mapping[str, Any], verdict: Verdict, kept: bool
 ) -> None:
     numbers = "".join(
         f"{'–' if row[column] is None else format(row[column], form):>{width}}"
         for _, column, form, width in _SCORES
     )
-    colour = "red" if note.reason else "green" if kept else "yellow"
-    decision = Text(f"  {note.reason or 'passes'}", colour)
+    colour = "red" if verdict.reason else "green" if kept else "yellow"
+    decision = Text(f"  {verdict.reason or 'passes'}", colour)
     console.print(Text.assemble(f"  {name:<9}{numbers}", decision), soft_wrap=True)
-    if note.reason:
-        console.print(Text(f"  {'':<9}  {plain(note.detail)}", colour))
+    if verdict.reason:
+        console.print(Text(f"  {'':<9}  {plain(verdict.detail)}", colour))
 
 
-def _why(note: Note) -> str:
-    return plain(f"{note.reason}: {note.detail}" if note.detail else str(note.reason))
+def _why(verdict: Verdict) -> str:
+    return plain(f"{verdict.reason}: {verdict.detail}" if verdict.detail else str(verdict.reason))

@@ -10,12 +10,10 @@ from datapipe.record import YAWS, Identity, Pose, Reference, Sample, Scores, Sou
 from datapipe.run.info import RunInfo, Scoring, save_info
 from datapipe.run.ledger import Ledger
 from datapipe.run.store import CandidateStore
-from filters.judge_sql import TableJudge
 from filters.rules_file import load_rules
 
 LABELS = {"aesthetic_scorer": "brisque", "recogniser": "sface", "pose_estimator": "3ddfa"}
 RULES = load_rules(None, yaws=YAWS, recogniser="sface", aesthetic_scorer="brisque")
-DECIDE = TableJudge(RULES)
 
 
 def picture(seed, side=24):

@@ -19,17 +19,15 @@ from datapipe.run import lock
 from datapipe.run.info import Scoring, load_info, open_run
 from datapipe.run.ledger import Ledger, ledger_segments
 from datapipe.run.lock import locked
-from dataset.judged import AppliedRules
-from dataset.pack.pack import Limits, pack
+from dataset.pack.pack import ShardLimits, pack
 from dataset.pack.verify import verify
 from jobs import pack as pack_command
 from tests.datapipe import fast_line
 from tests.datapipe.fast_line import INFO, Flat, calls, contents, numbers, stages
-from tests.datapipe.runs import DECIDE, TinyRun
+from tests.datapipe.runs import RULES, TinyRun
 from tests.faults.proxy import FAULTS, running
 
 COUNT = 8
-RULES = AppliedRules(DECIDE, {"rules": "default"})
 
 
 @pytest.fixture
@@ -99,7 +97,7 @@ def test_score_and_pack_do_not_notice_either(url, proxy, tmp_path):
         info = rescore.begin_scoring(run, load_info(run), Scoring(labels=fast_line.LABELS))
         assert rescore.rescore(run, info, LocalLine([Flat(tiny.store)]), lambda _: None).scored == 5
         out = run.folder("shards")
-        manifest = pack(run, out, RULES, Limits(samples=3), lambda *_: None)
+        manifest = pack(run, out, RULES, ShardLimits(samples=3), lambda *_: None)
         assert list(verify(out, lambda *_: None)) == []
         results.append((manifest, [out.read(shard.name) for shard in manifest.shards]))
     assert proxy.injected.total() > 10
@@ -187,7 +185,7 @@ def test_rescoring_by_listings_that_lag_behind_scores_each_candidate_once(
     with monkeypatch.context() as patch:
         patch.setattr(rescore, "SEGMENT_ROWS", 1)
         assert rescore.rescore(run, info, LocalLine([Flat(tiny.store)]), lambda _: None).scored == 4
-    manifest = pack(run, run.folder("shards"), RULES, Limits(), lambda *_: None)
+    manifest = pack(run, run.folder("shards"), RULES, ShardLimits(), lambda *_: None)
     assert manifest.totals.candidates == 4
 
 

@@ -18,6 +18,7 @@ from tests.filters.test_checks import any_rules, some_yaws
 SFACE = load_rules(None, yaws=YAWS, recogniser="sface", aesthetic_scorer="brisque")
 BUFFALO = load_rules(None, yaws=YAWS, recogniser="w600k_r50", aesthetic_scorer="nima")
 NARROW = load_rules(None, yaws=(-10, 0, 10), recogniser="sface", aesthetic_scorer="brisque")
+DATABASE = duckdb.connect(config={"threads": 1})
 LENIENT = replace(BUFFALO, reference_must_pass=False, minimum_views=1)
 
 
@@ -73,6 +74,17 @@ def tables(references, views):
     )
 
 
+def judged(rules, references, views):
+    """Whom the rules leave out and why, and what they say of every view, by key, identity, yaw."""
+    with DATABASE.cursor() as connection:  # tables of its own
+        connection.register("refs", references)
+        connection.register("views", views)
+        TableJudge(rules).judge(connection)
+        identities = connection.execute("SELECT key, identity, reason FROM identities").fetchall()
+        found = connection.execute("SELECT key, identity, yaw, reason, kept FROM judged").fetchall()
+    return sorted(identities, key=str), sorted(found, key=str)
+
+
 @settings(max_examples=120)
 @given(
     rules=st.sampled_from([SFACE, BUFFALO, NARROW, LENIENT]) | any_rules(),
@@ -81,27 +93,17 @@ def tables(references, views):
 def test_both_judges_agree_on_every_row(rules, seed):
     """For any rules and samples the reasons, and what is kept, are those of the judge of rows."""
     references, views = some_rows(rules, seed)
-    found = TableJudge(rules)(*tables(references, views))
-    wanted, kept = {}, set()
+    judge, identities, found = Judge(rules), [], []
     for key in {row["key"] for row in references}:
         mine = ([row for row in table if row["key"] == key] for table in (references, views))
-        verdict = Judge(rules).rows(*mine)
-        for index, identity in enumerate(verdict.identities):
-            wanted[key, index] = identity.verdict.reason
-            for yaw, view in identity.views.items():
-                wanted[key, index, yaw] = view.reason
-                if identity.verdict.passed and view.passed:
-                    kept.add((key, index, yaw))
-    got = {
-        (row["key"], row["identity"], *([row["yaw"]] if "yaw" in row else [])): reason
-        for table, reasons in ((references, found.identities), (views, found.views))
-        for row, reason in zip(table, reasons.to_pylist(), strict=True)
-    }
-    assert got == wanted
-    places = [(row["key"], row["identity"], row["yaw"]) for row in views]
-    assert {
-        place for place, stays in zip(places, found.kept.to_pylist(), strict=True) if stays
-    } == kept
+        for index, identity in enumerate(judge.rows(*mine).identities):
+            identities.append((key, index, identity.verdict.reason))
+            found += [
+                (key, index, yaw, view.reason, identity.verdict.passed and view.passed)
+                for yaw, view in identity.views.items()
+            ]
+    wanted = sorted(identities, key=str), sorted(found, key=str)
+    assert judged(rules, *tables(references, views)) == wanted
 
 
 two_rules = some_yaws.flatmap(lambda yaws: st.tuples(any_rules(yaws), any_rules(yaws)))
@@ -111,41 +113,34 @@ two_rules = some_yaws.flatmap(lambda yaws: st.tuples(any_rules(yaws), any_rules(
 @given(two=st.tuples(st.just(SFACE), st.just(LENIENT)) | two_rules, seed=st.integers(0, 2**32))
 def test_two_judges_at_once_say_what_each_says_alone(two, seed):
     """Of every identity and view, with what is kept, whatever order the rows have."""
-    a, b = (TableJudge(rules) for rules in two)
-    rows = references, views = tables(*some_rows(two[0], seed))
-    alone = [judge(*rows) for judge in (a, b)]
-    with duckdb.connect() as connection:
+    a, b = two
+    references, views = tables(*some_rows(a, seed))
+    with DATABASE.cursor() as connection:  # tables of its own
         connection.register("refs", references)
         connection.register("views", views)
-        a.compare(connection, b)
-        identities = connection.execute(
-            "SELECT key, identity, a, b FROM both_identities"
-        ).fetchall()
-        found = connection.execute(
-            "SELECT key, identity, yaw, a, b, kept_a, kept_b FROM both_views"
-        ).fetchall()
-    wanted = [column.to_pylist() for column in (references["key"], references["identity"])]
-    wanted += [verdicts.identities.to_pylist() for verdicts in alone]
-    assert sorted(identities, key=str) == sorted(zip(*wanted, strict=True), key=str)
-    wanted = [views[name].to_pylist() for name in ("key", "identity", "yaw")]
-    wanted += [verdicts.views.to_pylist() for verdicts in alone]
-    wanted += [verdicts.kept.to_pylist() for verdicts in alone]
-    assert sorted(found, key=str) == sorted(zip(*wanted, strict=True), key=str)
+        TableJudge(a).compare(connection, TableJudge(b))
+        both = [
+            [
+                connection.execute(f"SELECT {columns} FROM both_{table}").fetchall()
+                for table, columns in (
+                    ("identities", f"key, identity, {side}"),
+                    ("views", f"key, identity, yaw, {side}, kept_{side}"),
+                )
+            ]
+            for side in "ab"
+        ]
+    for rules, found in zip(two, both, strict=True):
+        assert judged(rules, references, views) == tuple(sorted(rows, key=str) for rows in found)
 
 
 def test_nothing_to_judge_is_no_error():
     """Empty tables give empty verdicts."""
-    found = TableJudge(SFACE)(*tables([], []))
-    assert (len(found.identities), len(found.views)) == (0, 0)
+    assert judged(SFACE, *tables([], [])) == ([], [])
 
 
-@pytest.mark.parametrize(
-    ("identity", "yaw", "message"), [(0, 45, "at another yaw"), (1, 30, "no reference")]
-)
-def test_rows_the_rules_do_not_cover_are_refused(identity, yaw, message):
-    """A yaw the rules are not for, or a view without a reference, is a fault, not a verdict."""
+def test_a_view_at_a_yaw_the_rules_are_not_for_is_refused():
+    """It is a fault, not a verdict."""
     place = {"key": "clip", "identity": 0}
     plain = asdict(Scores(detected=True))
-    view = {"key": "clip", "identity": identity, "yaw": yaw} | plain
-    with pytest.raises(ValueError, match=message):
-        TableJudge(SFACE)(*tables([place | plain], [view]))
+    with pytest.raises(duckdb.InvalidInputException, match="at another yaw"):
+        judged(SFACE, *tables([place | plain], [place | {"yaw": 45} | plain]))

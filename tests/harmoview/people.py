@@ -12,14 +12,13 @@ from datapipe.record import YAWS, Identity, Pose, Sample, Source, View
 from datapipe.run.info import RunInfo, Scoring, save_info
 from datapipe.run.ledger import Ledger
 from datapipe.run.store import CandidateStore
-from dataset.judged import AppliedRules
-from dataset.pack.pack import Limits, pack
+from dataset.pack.pack import ShardLimits, pack
 from lora_engine.mesh.render import Shot, render
 from lora_engine.mesh.studio import build
 from lora_engine.subjects.clip import camera_for, encode, scene
 from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import invent
-from tests.datapipe.runs import DECIDE, LABELS, REFERENCE, REFERENCE_SCORES, good
+from tests.datapipe.runs import LABELS, REFERENCE, REFERENCE_SCORES, RULES, good
 
 SIDE = 64
 FRAMES = (-40.0, -20.0, 0.0, 20.0, 40.0)
@@ -46,7 +45,7 @@ def packed_people(root, count, tints=1, per_shard=16):
             )  # fmt: skip
             ledger.append([sample], LABELS, 0)
     out = Folder(root / "shards")
-    pack(run, out, AppliedRules(DECIDE, {}), Limits(samples=per_shard), lambda *_: None)
+    pack(run, out, RULES, ShardLimits(samples=per_shard), lambda *_: None)
     return out.url
 
 

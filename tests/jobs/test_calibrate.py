@@ -14,11 +14,11 @@ from datapipe.run.info import RunInfo, Scoring, save_info
 from datapipe.run.ledger import Ledger
 from datapipe.run.store import CandidateStore
 from datapipe.stage import Resources
+from dataset.run_rules import run_rules
 from filters.brisque import Brisque
 from filters.calibrate.comparisons import comparisons, people
 from filters.score import Score
 from jobs import calibrate, pack
-from jobs.options.run_rules import run_rules
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build
 from lora_engine.pairs import Subject, SubjectFrame, write_pairs

@@ -15,14 +15,14 @@ import pytest
 import ray
 
 from datapipe.files import Folder
-from dataset.pack.pack import AppliedRules, Limits, pack
+from dataset.pack.pack import ShardLimits, pack
 from harmoview.data.encoded import EncodedShards
 from harmoview.data.loader import batches
 from harmoview.data.plan import plan_of
 from harmoview.tiny import save_base, tower
 from jobs import encode
 from lora_engine.subjects.clip import encode as mp4
-from tests.datapipe.runs import DECIDE, TinyRun
+from tests.datapipe.runs import RULES, TinyRun
 
 ROOT = Path(__file__).parents[2]
 SHARDS = 8
@@ -49,7 +49,7 @@ def packed(root, out=None):
         run.add(f"clip-{number:02d}", clip=clip, caption=f"caption {number % 3}")
     folder = run.save()
     out = out or folder.folder("shards")
-    pack(folder, out, AppliedRules(DECIDE, {}), Limits(samples=2), lambda *_: None)
+    pack(folder, out, RULES, ShardLimits(samples=2), lambda *_: None)
     return out
 
 

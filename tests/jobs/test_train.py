@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from dataset.judged import AppliedRules
-from dataset.pack.pack import Limits, pack
+from dataset.pack.pack import ShardLimits, pack
 from harmoview.checkpoint import load_expert
 from harmoview.data.encoded import EncodedShards
 from harmoview.tiny import save_base
 from jobs import train
 from lora_engine.subjects.clip import encode as mp4
-from tests.datapipe.runs import DECIDE, TinyRun
+from tests.datapipe.runs import RULES, TinyRun
 from tests.harmoview.encoded import write_encoded
 
 
@@ -69,7 +68,7 @@ def test_packed_shards_are_trained_on_by_one_command(tmp_path):
     made = TinyRun(tmp_path)
     made.add("a", clip=clip, caption="one")
     folder = made.save()
-    pack(folder, folder.folder("shards"), AppliedRules(DECIDE, {}), Limits(), lambda *_: None)
+    pack(folder, folder.folder("shards"), RULES, ShardLimits(), lambda *_: None)
     base = save_base(tmp_path / "wan", rope_max_seq_len=1024)
     out = tmp_path / "out"
     words = ["--base", str(base), "--out", str(out), "--steps", "1", "--phases", "1,4", "--batch",

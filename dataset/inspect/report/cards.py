@@ -18,7 +18,8 @@ from dataset.inspect.report.bins import Codes
 from dataset.inspect.report.cells import ABSENT
 from dataset.inspect.report.count import Counted, Example, code_identities
 from dataset.inspect.report.segments import SCORES, identities, read_tables
-from dataset.inspect.sheet import Explain, IdentityNotes
+from filters.judge import IdentityVerdict, Judge
+from filters.rules import Rules
 
 MOST = 14
 """Of one fate."""
@@ -50,7 +51,7 @@ class Album:
 
 
 def cards(
-    run: Folder, info: RunInfo, counted: Counted, explain: Explain
+    run: Folder, info: RunInfo, counted: Counted, rules: Rules
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The cards by fate, JSON types, and the thumbnails that they name by number.
 
@@ -62,7 +63,7 @@ def cards(
         for fate, examples in sorted(counted.examples.items())
         for example in _mixed(examples)
     ]
-    found = _look_up(run, counted, [example for _, example in chosen], explain)
+    found = _look_up(run, counted, [example for _, example in chosen], Judge(rules))
     store, album = CandidateStore(run, info.settings_hash), Album()
     candidates: dict[str, Candidate | None] = {}
     made = []
@@ -89,12 +90,10 @@ def _mixed(examples: Sequence[Example]) -> list[Example]:
     return [turn[-1] for turn in sorted(turns)[:MOST]]
 
 
-_Found = dict[tuple[str, int], tuple[IdentityNotes, dict[int | None, Any], list[int]]]
+_Found = dict[tuple[str, int], tuple[IdentityVerdict, dict[int | None, Any], list[int]]]
 
 
-def _look_up(
-    run: Folder, counted: Counted, examples: Sequence[Example], explain: Explain
-) -> _Found:
+def _look_up(run: Folder, counted: Counted, examples: Sequence[Example], judge: Judge) -> _Found:
     """By key and identity: the rules in words, the rows by yaw (None: the reference), the cells."""
     joint, found = counted.joint, {}
     keys: dict[str, set[str]] = defaultdict(set)
@@ -105,7 +104,7 @@ def _look_up(
         part = identities([tables], [segment], joint.plan.yaws)
         cells = _cells(counted, code_identities(joint, part))
         references, views = ([*table.to_pylist()] for table in tables)
-        notes = {key: _explained(key, references, views, explain) for key in wanted}
+        notes = {key: _explained(key, references, views, judge) for key in wanted}
         for row, (place, number) in enumerate(zip(part.key, part.number, strict=True)):
             key, number = part.keys[place], int(number)
             rows = {
@@ -118,10 +117,10 @@ def _look_up(
 
 
 def _explained(
-    key: str, references: list[Any], views: list[Any], explain: Explain
-) -> Sequence[IdentityNotes]:
+    key: str, references: list[Any], views: list[Any], judge: Judge
+) -> Sequence[IdentityVerdict]:
     own = sorted((row for row in references if row["key"] == key), key=lambda r: r["identity"])
-    return explain(own, [row for row in views if row["key"] == key])
+    return judge.rows(own, [row for row in views if row["key"] == key]).identities
 
 
 def _cells(counted: Counted, codes: Codes) -> list[list[int]]:
@@ -134,7 +133,7 @@ def _cells(counted: Counted, codes: Codes) -> list[list[int]]:
 
 
 def _card(
-    fate: str, example: Example, notes: IdentityNotes, rows: dict[int | None, Any]
+    fate: str, example: Example, notes: IdentityVerdict, rows: dict[int | None, Any]
 ) -> dict[str, Any]:
     note = notes.verdict if example.yaw is None else notes.views[example.yaw]
     row = rows[example.yaw]

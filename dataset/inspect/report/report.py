@@ -20,7 +20,7 @@ from dataset.inspect.report.cards import cards
 from dataset.inspect.report.cells import ABSENT
 from dataset.inspect.report.count import Counted, count
 from dataset.inspect.report.plan import Plan
-from dataset.inspect.sheet import Explain
+from filters.rules import Rules
 
 FORMAT = 1
 SAMPLES_HELD = 20_000
@@ -31,7 +31,7 @@ SCRIPTS = ("data.js", "rules.js", "draw.js", "charts.js", "cards.js", "page.js")
 
 
 def report(
-    run: Folder, plan: Plan, stats: Mapping[str, Any], explain: Explain, hold: int = SAMPLES_HELD
+    run: Folder, plan: Plan, stats: Mapping[str, Any], rules: Rules, hold: int = SAMPLES_HELD
 ) -> bytes:
     """The page. `stats` is `Stats.as_dict()` by the same rules.
 
@@ -42,7 +42,7 @@ def report(
     info = load_info(run)
     counted = count(run, info, plan, stats["funnel"]["candidates"], hold)
     arrays = fitted(counted, MOST_BYTES)
-    shown, thumbnails = cards(run, info, counted, explain)
+    shown, thumbnails = cards(run, info, counted, rules)
     data = {
         "format": FORMAT,
         "title": run.url.rsplit("/", 1)[-1],

@@ -16,10 +16,9 @@ from datapipe.run.info import Scoring, load_info
 from datapipe.run.ledger import Ledger
 from datapipe.run.lock import locked
 from datapipe.run.store import CandidateStore
-from dataset.judged import AppliedRules
-from dataset.pack.pack import Limits, pack
+from dataset.pack.pack import ShardLimits, pack
 from tests.datapipe.fast_line import Flat, work
-from tests.datapipe.runs import DECIDE, RULES
+from tests.datapipe.runs import RULES
 
 SAMPLES = 4
 OTHER = {"aesthetic_scorer": "other", "recogniser": "none", "pose_estimator": "none"}
@@ -55,8 +54,7 @@ def score(root):
 def pack_one_each(root):
     """One sample a shard."""
     run = Folder(root / "run")
-    rules = AppliedRules(DECIDE, RULES.as_dict())
-    pack(run, run.folder("shards"), rules, Limits(samples=1), lambda *_: None)
+    pack(run, run.folder("shards"), RULES, ShardLimits(samples=1), lambda *_: None)
 
 
 def effects(job, root):

@@ -11,12 +11,12 @@ from datapipe.line import drive, rescore
 from datapipe.run.info import load_info
 from datapipe.run.store import CandidateStore
 from datapipe.run.tables import tables
-from dataset.judged import AppliedRules, Columns, batches
-from dataset.pack.pack import Limits, pack
+from dataset.judged import Columns, candidate_rows
+from dataset.pack.pack import ShardLimits, pack
 from dataset.pack.verify import verify
 from tests.datapipe.fast_line import calls, contents, work
 from tests.datapipe.faults import crash
-from tests.datapipe.runs import DECIDE, RULES, TinyRun
+from tests.datapipe.runs import RULES, TinyRun
 
 CANDIDATES = [CandidateStore.name(f"k{n:04d}") for n in range(crash.SAMPLES)]
 
@@ -140,15 +140,14 @@ def packable(tmp_path_factory):
     for key in "abc":
         tiny.add(key)
     run = tiny.save(per_segment=2)
-    rules = AppliedRules(DECIDE, RULES.as_dict())
-    pack(run, run.folder("shards"), rules, Limits(), lambda *_: None)
+    pack(run, run.folder("shards"), RULES, ShardLimits(), lambda *_: None)
     return root
 
 
 def aesthetics(run):
     """Of all views, as pack reads them."""
     with tables(run, load_info(run)) as connection:
-        found = [row for batch in batches(connection, 9, Columns()) for row in
+        found = [row for batch in candidate_rows(connection, 9, Columns()) for row in
                  batch.views.to_pylist()]  # fmt: skip
     assert len(found) == len({(row["key"], row["yaw"]) for row in found}) == 3 * 7
     return {row["aesthetic"] for row in found}

@@ -16,10 +16,9 @@ from datapipe.record import YAWS
 from dataset.inspect.diff import rules_diff
 from dataset.inspect.diff_sheet import changes_sheet
 from dataset.inspect.sheet import AMBER, GREEN, MARGIN, RED
-from dataset.pack.pack import Limits, pack
+from dataset.pack.pack import ShardLimits, pack
 from filters.judge import Judge
 from filters.rules import SharpnessRule
-from jobs.options.run_rules import applied, explained
 from tests.datapipe.runs import REFERENCE_SCORES, RULES, TinyRun, good
 
 
@@ -65,14 +64,14 @@ def packs(run, *rules):
     out = []
     for index, one in enumerate(rules):
         folder = run.folder(f"pack-{index}")
-        pack(run, folder, applied(one), Limits(), lambda *_: None)
+        pack(run, folder, one, ShardLimits(), lambda *_: None)
         out.append(members(folder))
     return out
 
 
 def check(run, a, b):
     """Every count of the diff against the members of two packs."""
-    found = rules_diff(run, applied(a), applied(b), 5)
+    found = rules_diff(run, a, b, 5)
     first, second = packs(run, a, b)
     for change, of in (
         (found.samples, lambda m: {key for key, _, _ in m}),
@@ -121,7 +120,7 @@ def test_the_numbers_are_those_of_judging_each_sample_twice(tmp_path, seed):
     samples = list(tiny.samples)
     rules = [random_rules(pick) for _ in "ab"]
     verdicts = [[Judge(one).sample(sample) for sample in samples] for one in rules]
-    found = rules_diff(tiny.save(), *map(applied, rules), 1000)
+    found = rules_diff(tiny.save(), *rules, 1000)
 
     both = list(zip(*verdicts, strict=True))
     assert vars(found.samples) == changes((a.verdict.passed, b.verdict.passed) for a, b in both)
@@ -190,11 +189,11 @@ def random_rules(pick):
 
 def test_views_that_change_sides_are_counted_with_the_rule(tiny):
     """By the first rule that they fail on the side where they fail; kept or not."""
-    found = rules_diff(tiny.folder, applied(SOFT), applied(HARD), 5)
+    found = rules_diff(tiny.folder, SOFT, HARD, 5)
     left = found.yaws[-90]
     assert vars(left.passed) == {"a": 5, "b": 1, "lost": 4, "gained": 0}
     assert left.lost_by == {"blurred": 4}
-    back = rules_diff(tiny.folder, applied(HARD), applied(SOFT), 5).yaws[-90]
+    back = rules_diff(tiny.folder, HARD, SOFT, 5).yaws[-90]
     assert back.gained_from == {"blurred": 4}
     assert found.samples.lost == 1
     assert found.lost_samples == ["c"]
@@ -203,19 +202,19 @@ def test_views_that_change_sides_are_counted_with_the_rule(tiny):
 
 def test_equal_rules_change_nothing(tiny):
     """No view, no sample; and a sheet that says so."""
-    found = rules_diff(tiny.folder, applied(SOFT), applied(SOFT), 5)
+    found = rules_diff(tiny.folder, SOFT, SOFT, 5)
     assert (found.lost, found.gained, found.changed_samples) == ([], [], 0)
-    assert changes_sheet(tiny.folder, "same", found, explained(SOFT), explained(SOFT))
+    assert changes_sheet(tiny.folder, "same", found, SOFT, SOFT)
 
 
 def test_views_that_fail_themselves_are_drawn_first(tiny):
     """Those that only go with their identity fill what room is left; the same ones each time."""
-    few = rules_diff(tiny.folder, applied(SOFT), applied(HARD), 3).lost
+    few = rules_diff(tiny.folder, SOFT, HARD, 3).lost
     assert all(view.yaw in YAWS[:3] for view in few)
-    many = rules_diff(tiny.folder, applied(SOFT), applied(HARD), 100).lost
+    many = rules_diff(tiny.folder, SOFT, HARD, 100).lost
     assert {(view.key, view.yaw) for view in many} > {(view.key, view.yaw) for view in few}
     assert {view.key for view in many if view.yaw == 90} == {"b", "c"}
-    assert few == rules_diff(tiny.folder, applied(SOFT), applied(HARD), 3).lost
+    assert few == rules_diff(tiny.folder, SOFT, HARD, 3).lost
 
 
 @pytest.mark.parametrize(
@@ -224,8 +223,8 @@ def test_views_that_fail_themselves_are_drawn_first(tiny):
 )
 def test_the_sheet_frames_say_which_way(tiny, a, b, shown, not_shown):
     """Red leaves, green comes, amber goes with its identity."""
-    found = rules_diff(tiny.folder, applied(a), applied(b), 100)
-    data = changes_sheet(tiny.folder, "a and b", found, explained(a), explained(b))
+    found = rules_diff(tiny.folder, a, b, 100)
+    data = changes_sheet(tiny.folder, "a and b", found, a, b)
     picture = np.asarray(Image.open(io.BytesIO(data)))[:, MARGIN + 1 : MARGIN + 3].mean(axis=1)
 
     def rows_of(colour):
@@ -233,13 +232,13 @@ def test_the_sheet_frames_say_which_way(tiny, a, b, shown, not_shown):
 
     assert all(rows_of(colour) > 100 for colour in shown)
     assert not any(rows_of(colour) for colour in not_shown)
-    again = changes_sheet(tiny.folder, "a and b", found, explained(a), explained(b))
+    again = changes_sheet(tiny.folder, "a and b", found, a, b)
     assert data == again
 
 
 def test_a_lost_candidate_leaves_its_place_on_the_sheet(tiny):
     """The numbers and the reason are in the tables."""
-    found = rules_diff(tiny.folder, applied(SOFT), applied(HARD), 5)
+    found = rules_diff(tiny.folder, SOFT, HARD, 5)
     for key in "abcd":
         tiny.folder.delete(tiny.store.name(key))
-    assert changes_sheet(tiny.folder, "a and b", found, explained(SOFT), explained(HARD))
+    assert changes_sheet(tiny.folder, "a and b", found, SOFT, HARD)

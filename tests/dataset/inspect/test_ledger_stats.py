@@ -10,10 +10,7 @@ from datapipe.run.info import save_info
 from datapipe.run.ledger import Ledger
 from dataset.inspect.ledger_stats import Clock
 from dataset.inspect.stats import run_stats
-from dataset.judged import AppliedRules
-from tests.datapipe.runs import DECIDE, RULES, TinyRun
-
-APPLIED = AppliedRules(DECIDE, RULES.as_dict())
+from tests.datapipe.runs import RULES, TinyRun
 
 
 @pytest.fixture
@@ -41,7 +38,7 @@ def tiny(tmp_path, hours):
 
 def test_pauses_between_drivers_do_not_count(tiny):
     """From each driver's start to its last segment; so a rate is that of a working line."""
-    stats = run_stats(tiny.folder, APPLIED)
+    stats = run_stats(tiny.folder, RULES)
     assert stats.clock == Clock(2, 3600.0 * 10, 3600.0 * 50.5, 3600.0 * 1.5)
     rates = stats.as_dict()["throughput"]
     assert rates["videos_per_hour"] == 2.0
@@ -51,16 +48,16 @@ def test_pauses_between_drivers_do_not_count(tiny):
 
 def test_forgetting_errors_keeps_the_times(tiny):
     """A segment that is written again keeps when it was written first."""
-    before = run_stats(tiny.folder, APPLIED).clock
+    before = run_stats(tiny.folder, RULES).clock
     assert tiny.ledger.drop_errors() == 1
-    assert run_stats(tiny.folder, APPLIED).clock == before
+    assert run_stats(tiny.folder, RULES).clock == before
 
 
 def test_a_segment_without_times_leaves_no_rate(tiny):
     """Better none than one that counts some videos without their time."""
     file = next(iter((tiny.folder.local / "ledger").iterdir()))
     pq.write_table(pq.read_table(file).replace_schema_metadata(None), file)
-    stats = run_stats(tiny.folder, APPLIED)
+    stats = run_stats(tiny.folder, RULES)
     assert stats.clock is None
     assert stats.as_dict()["throughput"] is None
 
@@ -68,7 +65,7 @@ def test_a_segment_without_times_leaves_no_rate(tiny):
 def test_gpu_seconds_are_what_the_workers_held(tiny):
     """Seconds of a stage times the GPUs that run.json says its worker held."""
     save_info(tiny.folder, replace(tiny.info, gpus={"synthesize": 0.5}))
-    (stage,) = run_stats(tiny.folder, APPLIED).as_dict()["seconds"]
+    (stage,) = run_stats(tiny.folder, RULES).as_dict()["seconds"]
     assert (stage["total"], stage["gpus"], stage["gpu_seconds"]) == (4.0, 0.5, 2.0)
     assert (stage["per_sample"], stage["gpu_seconds_per_sample"]) == (2.0, 1.0)
 
@@ -82,7 +79,7 @@ def test_sources_are_folders_and_tars(tmp_path):
     inside = Source("s3://bucket/one.tar", ".mp4", member="x/d.mp4", offset=512)
     tiny.samples.append(Sample("d", inside).stop("error", "exception", "").spent("prepare", 9.0))
     tiny.save()
-    found = run_stats(tiny.folder, APPLIED).sources
+    found = run_stats(tiny.folder, RULES).sources
     assert found.count == 3
     assert [(s.source, s.videos, s.rejected, s.errors) for s in found.failing] == [
         ("/nowhere/", 2, 2, 0),

@@ -15,24 +15,22 @@ from datapipe.record import YAWS
 from datapipe.run.info import save_info
 from datapipe.run.ledger import put_scores
 from dataset.inspect.show import shard_of, tell
-from dataset.pack.pack import Limits, pack
-from jobs.options.run_rules import applied, explained
+from dataset.pack.pack import ShardLimits, pack
 from tests.datapipe.runs import LABELS, REFERENCE, RULES, TinyRun, good
 
-EXPLAIN = explained(RULES)
 BAD = {yaw: good(yaw, detected=False) for yaw in YAWS}
 KEYS = [f"walk-{letter}" for letter in "gbfdaec"]
 
 
 def told(run, key, **options):
-    return tell(run, key, EXPLAIN, options.get("packed"))
+    return tell(run, key, RULES, options.get("packed"))
 
 
 def packed(run, **options):
     manifest = pack(
-        run, run.folder("shards"), applied(RULES), Limits(samples=2), lambda *_: None, **options
+        run, run.folder("shards"), RULES, ShardLimits(samples=2), lambda *_: None, **options
     )
-    return manifest, EXPLAIN
+    return manifest, RULES
 
 
 @pytest.fixture
@@ -157,7 +155,7 @@ def test_incomplete_scores_are_a_problem_and_no_verdict(tiny):
         tiny.folder.delete(name)
     story = told(tiny.folder, "walk-a")
     assert "no complete scores" in story.problem
-    assert story.notes == ()
+    assert story.verdicts == ()
     assert story.picture()
 
 

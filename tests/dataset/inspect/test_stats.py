@@ -11,12 +11,10 @@ from datapipe.files import Folder
 from datapipe.record import YAWS
 from dataset.inspect.ledger_stats import OutcomeStats
 from dataset.inspect.stats import run_stats
-from dataset.judged import AppliedRules
-from dataset.pack.pack import Limits, pack
+from dataset.pack.pack import ShardLimits, pack
 from filters.judge import Judge
-from tests.datapipe.runs import DECIDE, REFERENCE_SCORES, RULES, TinyRun, good
+from tests.datapipe.runs import REFERENCE_SCORES, RULES, TinyRun, good
 
-APPLIED = AppliedRules(DECIDE, RULES.as_dict())
 BAD = {yaw: good(yaw, detected=False) for yaw in YAWS}
 
 
@@ -39,12 +37,12 @@ def test_a_runs_name_is_no_pattern(tmp_path):
         tiny = TinyRun(tmp_path, name)
         tiny.add(key)
         tiny.save()
-    assert run_stats(tiny.folder, APPLIED).outcomes[0].examples == ["own"]
+    assert run_stats(tiny.folder, RULES).outcomes[0].examples == ["own"]
 
 
 def test_the_funnel_narrows_as_counted_by_hand(run):
     """9 videos, 3 candidates, 4 identities, 28 views; 2 samples of 2 identities and 12 views."""
-    funnel = run_stats(run, APPLIED).as_dict()["funnel"]
+    funnel = run_stats(run, RULES).as_dict()["funnel"]
     assert funnel == {
         "videos": 9,
         "prepared": 3,
@@ -62,7 +60,7 @@ def test_the_funnel_narrows_as_counted_by_hand(run):
 
 def test_every_yaw_accounts_for_all_its_views(run):
     """Made = passed + the views that some rule rejects, each under its first reason."""
-    stats = run_stats(run, APPLIED)
+    stats = run_stats(run, RULES)
     assert list(stats.yaws) == list(YAWS)
     for yaw in stats.yaws.values():
         assert yaw.made == yaw.passed + yaw.reasons.total() == 4
@@ -79,7 +77,7 @@ def test_every_yaw_accounts_for_all_its_views(run):
 
 def test_outcomes_come_with_the_first_three_keys(run):
     """Every reason has a count and keys to look at."""
-    assert run_stats(run, APPLIED).outcomes == [
+    assert run_stats(run, RULES).outcomes == [
         OutcomeStats("candidate", None, 3, ["a", "b", "c"]),
         OutcomeStats("error", "exception", 1, ["broken"]),
         OutcomeStats("rejected", "no_face", 5, ["noface0", "noface1", "noface2"]),
@@ -88,23 +86,22 @@ def test_outcomes_come_with_the_first_three_keys(run):
 
 def test_seconds_cover_the_stages_that_were_timed(run):
     """Only samples that went through a stage count for it."""
-    (stage,) = run_stats(run, APPLIED).seconds
+    (stage,) = run_stats(run, RULES).seconds
     assert (stage.stage, stage.videos, stage.total, stage.median) == ("synthesize", 3, 6.0, 2.0)
 
 
 def test_what_is_kept_is_what_is_packed(run):
     """Counting and packing come to the same numbers, and say whether the rules were the same."""
-    before = run_stats(run, APPLIED)
+    before = run_stats(run, RULES)
     assert (before.packed, before.packed_with_these_rules) == (None, None)
-    pack(run, run.folder("shards"), APPLIED, Limits(), lambda *_: None)
-    stats = run_stats(run, APPLIED)
+    pack(run, run.folder("shards"), RULES, ShardLimits(), lambda *_: None)
+    stats = run_stats(run, RULES)
     assert stats.packed is not None
     assert stats.packed.samples == stats.samples_kept
     assert stats.packed.identities == stats.identities_kept
     assert stats.packed.views == {str(yaw): found.kept for yaw, found in stats.yaws.items()}
     assert stats.packed_with_these_rules is True
-    other = AppliedRules(DECIDE, replace(RULES, minimum_views=1).as_dict())
-    assert run_stats(run, other).packed_with_these_rules is False
+    assert run_stats(run, replace(RULES, minimum_views=1)).packed_with_these_rules is False
 
 
 def test_counts_agree_with_the_judge_of_rows(run):
@@ -119,12 +116,12 @@ def test_counts_agree_with_the_judge_of_rows(run):
         verdict = Judge(RULES).rows(*(table.to_pylist() for table in tables))
         for identity in verdict.identities:
             passed += sum(view.passed for view in identity.views.values())
-    assert run_stats(run, APPLIED).views("passed") == passed
+    assert run_stats(run, RULES).views("passed") == passed
 
 
 def test_an_empty_run_has_statistics(tmp_path):
     """No rows at all is no error, and the JSON is JSON."""
-    stats = run_stats(TinyRun(tmp_path).folder, APPLIED)
+    stats = run_stats(TinyRun(tmp_path).folder, RULES)
     assert stats.videos == 0
     assert json.loads(json.dumps(stats.as_dict()))["yaws"] == []
 
@@ -132,4 +129,4 @@ def test_an_empty_run_has_statistics(tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     """The message says what makes one."""
     with pytest.raises(UserError, match=r"no run\.json"):
-        run_stats(Folder(tmp_path), APPLIED)
+        run_stats(Folder(tmp_path), RULES)

@@ -13,14 +13,13 @@ from markdown_it import MarkdownIt
 
 from datapipe.models.catalogue import CATALOGUE
 from datapipe.run.info import RunInfo, Scoring
-from dataset.judged import AppliedRules
 from dataset.pack.card import data_card
-from dataset.pack.manifest import Manifest, Totals
-from dataset.pack.pack import Limits, pack
-from tests.datapipe.runs import DECIDE, RULES, TinyRun, good
+from dataset.pack.manifest import Manifest, PackTotals
+from dataset.pack.pack import ShardLimits, pack
+from tests.datapipe.runs import RULES, TinyRun, good
 
 INFO = RunInfo("/home/me/secret corpus", 7, {"engine": {"engine": "mesh"}}, Scoring())
-TOTALS = Totals(samples=3, views={"0": 3}, members={"mp4": 3, "id0.yaw+00.jpg": 3})
+TOTALS = PackTotals(samples=3, views={"0": 3}, members={"mp4": 3, "id0.yaw+00.jpg": 3})
 MANIFEST = Manifest({"seed": 7, "labels": {}}, {"minimum_views": 4}, {}, TOTALS, ())
 
 
@@ -37,8 +36,7 @@ def shards(tmp_path_factory):
     tiny.add("b", [{}, {}], caption="<b>bold</b> ---")
     tiny.add("c")
     run = tiny.save()
-    applied = AppliedRules(DECIDE, RULES.as_dict())
-    pack(run, run.folder("shards"), applied, Limits(samples=2), lambda *_: None)
+    pack(run, run.folder("shards"), RULES, ShardLimits(samples=2), lambda *_: None)
     return run.local / "shards"
 
 

@@ -19,18 +19,16 @@ from datapipe.files import Folder
 from datapipe.record import YAWS
 from datapipe.run.info import Scoring, save_info
 from datapipe.shards import ShardWriter
-from dataset.judged import AppliedRules
-from dataset.pack.pack import Limits, pack
+from dataset.pack.pack import ShardLimits, pack
 from dataset.pack.verify import verify
-from tests.datapipe.runs import DECIDE, LABELS, REFERENCE_SCORES, RULES, TinyRun, good, picture
+from tests.datapipe.runs import LABELS, REFERENCE_SCORES, RULES, TinyRun, good, picture
 
-APPLIED = AppliedRules(DECIDE, RULES.as_dict())
 BAD = {yaw: good(yaw, detected=False) for yaw in YAWS}
 
 
 def packed(run, out=None, limits=None, **options):
     where = out or run.folder("shards")
-    return pack(run, where, APPLIED, limits or Limits(), lambda *_: None, **options)
+    return pack(run, where, RULES, limits or ShardLimits(), lambda *_: None, **options)
 
 
 def contents(folder):
@@ -127,7 +125,7 @@ def test_the_totals_add_up(tiny):
 def test_the_stock_webdataset_reads_the_shards(tiny):
     """`wds.WebDataset(url).decode("pil")` gives whole samples in order, pictures decoded."""
     run = tiny.save()
-    packed(run, limits=Limits(samples=2))
+    packed(run, limits=ShardLimits(samples=2))
     url = f"{run.local}/shards/{{000000..000001}}.tar"
     samples = list(wds.WebDataset(url, shardshuffle=False).decode("pil"))
     assert [sample["__key__"] for sample in samples] == ["walk-a", "walk-b", "walk-d", "walk-e"]
@@ -164,21 +162,21 @@ def test_shards_keep_their_limits(tmp_path):
     for index in range(6):
         tiny.add(f"clip{index}", clip=os.urandom(100_000 if index else 400_000))
     run = tiny.save()
-    manifest = packed(run, limits=Limits(samples=2))
+    manifest = packed(run, limits=ShardLimits(samples=2))
     assert [shard.samples for shard in manifest.shards] == [2, 2, 2]
-    manifest = packed(run, limits=Limits(bytes=270_000))
+    manifest = packed(run, limits=ShardLimits(bytes=270_000))
     assert [shard.samples for shard in manifest.shards] == [1, 2, 2, 1]
     assert [shard.bytes <= 270_000 for shard in manifest.shards] == [False, True, True, True]
-    tight = packed(run, limits=Limits(bytes=manifest.shards[1].bytes))
+    tight = packed(run, limits=ShardLimits(bytes=manifest.shards[1].bytes))
     assert [shard.samples for shard in tight.shards] == [1, 2, 2, 1]
-    tighter = packed(run, limits=Limits(bytes=manifest.shards[1].bytes - 1))
+    tighter = packed(run, limits=ShardLimits(bytes=manifest.shards[1].bytes - 1))
     assert [shard.samples for shard in tighter.shards] == [1] * 6
 
 
 def test_nothing_is_left_of_an_earlier_pack(tiny):
     """Fewer shards than before: the surplus goes, and verify finds nothing to say."""
     run = tiny.save()
-    packed(run, limits=Limits(samples=1))
+    packed(run, limits=ShardLimits(samples=1))
     packed(run)
     assert run.folder("shards").names("*") == ["000000.tar", "README.md", "manifest.json"]
     assert list(verify(run.folder("shards"), lambda *_: None)) == []
@@ -325,7 +323,7 @@ def interrupted(run, after, monkeypatch, **options):
 def test_an_interrupted_pack_continues_with_the_same_bytes(tiny, monkeypatch, caplog, after):
     """Wherever it ends, finished shards stay and every count is as if nothing had happened."""
     (tiny.root / "clips" / "walk-b.mp4").unlink()
-    run, small = tiny.save(), Limits(samples=1)
+    run, small = tiny.save(), ShardLimits(samples=1)
     packed(run, limits=small)
     whole = contents(run.folder("shards"))
     names = interrupted(run, after, monkeypatch, limits=small)
@@ -339,12 +337,12 @@ def test_an_interrupted_pack_continues_with_the_same_bytes(tiny, monkeypatch, ca
 @pytest.mark.parametrize("change", ["rules", "limits", "run", "shard", "state"])
 def test_what_was_packed_otherwise_is_not_continued(tiny, tmp_path, monkeypatch, change):
     """Other rules, limits or samples, a lost shard, a damaged state: it begins anew."""
-    run, limits, rules = tiny.save(), Limits(samples=1), APPLIED
+    run, limits, rules = tiny.save(), ShardLimits(samples=1), RULES
     assert interrupted(run, 3, monkeypatch, limits=limits) == ["000000.tar", "000001.tar"]
     if change == "rules":
-        rules = AppliedRules(DECIDE, {**RULES.as_dict(), "minimum_views": 1})
+        rules = replace(RULES, minimum_views=1)
     if change == "limits":
-        limits = Limits(samples=1, bytes=1 << 20)
+        limits = ShardLimits(samples=1, bytes=1 << 20)
     if change == "run":
         tiny.add("walk-0")
         tiny.save()
@@ -362,8 +360,8 @@ KILLED = """
 import sys, time
 from datapipe.files import Folder
 from datapipe import shards
-from dataset.pack.pack import Limits, pack
-from tests.dataset.pack.test_pack import APPLIED
+from dataset.pack.pack import ShardLimits, pack
+from tests.dataset.pack.test_pack import RULES
 write = shards.ShardWriter.write
 def slow(self, members):
     write(self, members)
@@ -371,7 +369,7 @@ def slow(self, members):
     time.sleep(0.05)
 shards.ShardWriter.write = slow
 run = Folder(sys.argv[1])
-pack(run, run.folder("shards"), APPLIED, Limits(samples=2), lambda *_: None)
+pack(run, run.folder("shards"), RULES, ShardLimits(samples=2), lambda *_: None)
 """
 
 
@@ -384,7 +382,7 @@ def test_a_killed_pack_lies_to_nobody_and_is_repeated(tmp_path, finished):
     for index in range(10):
         tiny.add(f"clip{index}", clip=os.urandom(50_000))
     run = tiny.save()
-    packed(run, limits=Limits(samples=2))
+    packed(run, limits=ShardLimits(samples=2))
     whole = contents(run.folder("shards"))
     command = [sys.executable, "-c", KILLED, str(run.local)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -401,7 +399,7 @@ def test_a_killed_pack_lies_to_nobody_and_is_repeated(tmp_path, finished):
     noted = {shard["name"] for shard in json.loads(run.read("shards/packing.json"))["shards"]}
     assert len(noted) >= finished - 1  # it may end between the last shard and the note of it
     before = written(run.local / "shards")
-    packed(run, limits=Limits(samples=2))
+    packed(run, limits=ShardLimits(samples=2))
     after = written(run.local / "shards")
     assert all(before[name] == after[name] for name in noted)
     assert contents(run.folder("shards")) == whole
@@ -417,7 +415,7 @@ def test_run_and_shards_on_an_object_store(tmp_path, s3_bucket):
         for index in range(4):
             tiny.add(f"clip{index}", [BAD, {}] if index == 2 else [{}])
         run = tiny.save()
-        manifest = packed(run, limits=Limits(samples=3))
+        manifest = packed(run, limits=ShardLimits(samples=3))
         assert list(verify(run.folder("shards"), lambda *_: None)) == []
         results.append((manifest.shards, run.folder("shards").read("000001.tar")))
     assert results[0] == results[1]
@@ -441,4 +439,4 @@ def test_the_reference_must_pass_too(tmp_path):
 def test_limits_must_be_positive():
     """A limit of nothing is a mistake."""
     with pytest.raises(ValueError, match="at least 1"):
-        Limits(samples=0)
+        ShardLimits(samples=0)

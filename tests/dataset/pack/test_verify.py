@@ -12,11 +12,10 @@ from datapipe import tar
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.shards import Shard
-from dataset.judged import AppliedRules
 from dataset.pack.manifest import load_manifest
-from dataset.pack.pack import Limits, pack
+from dataset.pack.pack import ShardLimits, pack
 from dataset.pack.verify import NAMED, verify
-from tests.datapipe.runs import DECIDE, RULES, TinyRun
+from tests.datapipe.runs import RULES, TinyRun
 
 
 @pytest.fixture
@@ -26,8 +25,7 @@ def shards(tmp_path):
     for key in ("a", "b", "c"):
         tiny.add(key)
     run = tiny.save()
-    applied = AppliedRules(DECIDE, RULES.as_dict())
-    pack(run, run.folder("shards"), applied, Limits(samples=2), lambda *_: None)
+    pack(run, run.folder("shards"), RULES, ShardLimits(samples=2), lambda *_: None)
     return run.folder("shards")
 
 
@@ -153,7 +151,7 @@ def test_a_flood_of_mismatches_is_counted_not_printed(shards):
     "text",
     [
         *(b"", b"[]", b"{}", b'{"kind": "x"}', b"\xff", b"[" * 100_000),
-        b'{"kind": "harmoview-shards", "format": 1, "totals": {}, "shards": [1]}',
+        b'{"kind": "harmoview-shards", "format": 2, "totals": {}, "shards": [1]}',
     ],
 )
 def test_a_manifest_that_is_none_is_refused(tmp_path, text):
@@ -164,11 +162,12 @@ def test_a_manifest_that_is_none_is_refused(tmp_path, text):
         found(folder)
 
 
-def test_a_newer_format_is_refused_by_name(shards):
+@pytest.mark.parametrize("number", [1, 3])
+def test_another_format_is_refused_by_name(shards, number):
     """A manifest of another format says which one this version reads."""
-    data = json.loads(shards.read("manifest.json")) | {"format": 3}
+    data = json.loads(shards.read("manifest.json")) | {"format": number}
     shards.put("manifest.json", json.dumps(data).encode())
-    with pytest.raises(UserError, match="of format 3; this version reads up to 2"):
+    with pytest.raises(UserError, match=f"of format {number}; this version reads 2"):
         found(shards)
 
 

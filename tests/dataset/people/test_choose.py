@@ -10,10 +10,8 @@ import pytest
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import YAWS
-from dataset.judged import AppliedRules
-from dataset.pack.manifest import load_packed, load_splits
-from dataset.pack.pack import Limits, pack
-from dataset.pack.splits import pack_chosen
+from dataset.pack.manifest import load_holdout, load_packed
+from dataset.pack.pack import ShardLimits, pack, pack_chosen
 from dataset.pack.verify import verify
 from dataset.people.cap import Passing, over_cap
 from dataset.people.choose import choose
@@ -21,12 +19,10 @@ from dataset.people.clusters import Clusters, cluster
 from dataset.people.embeddings import Embeddings
 from dataset.people.holdout import validation
 from dataset.people.neighbours import joined
-from dataset.selection import ByPerson
-from filters.judge_sql import TableJudge
-from tests.datapipe.runs import DECIDE, RULES, TinyRun, good
+from dataset.selection import PersonLimits
+from tests.datapipe.runs import RULES, TinyRun, good
 from tests.dataset.people.test_neighbours import by_hand, crowd, quiet, units
 
-APPLIED = AppliedRules(DECIDE, RULES.as_dict())
 BAD = {yaw: good(yaw, detected=False) for yaw in YAWS}
 
 
@@ -170,10 +166,10 @@ def _names(folder, name):
         return tar.getnames()
 
 
-def packed(run, by, rules=APPLIED, limits=None, out="out"):
+def packed(run, by, rules=RULES, limits=None, out="out"):
     where = run.folder(out)
     chosen = choose(run, rules, by, quiet)
-    parts = pack_chosen(run, where, rules, limits or Limits(), chosen, quiet)
+    parts = pack_chosen(run, where, rules, limits or ShardLimits(), chosen, quiet)
     return where, parts
 
 
@@ -183,11 +179,11 @@ def contents(folder):
 
 def test_splits_hold_what_passes_and_verify(run):
     """Each a folder of shards of its own; together they are the pack without splits."""
-    out, parts = packed(run, ByPerson(0.6, validation=0.2))
+    out, parts = packed(run, PersonLimits(0.6, validation=0.2))
     assert list(verify(out, quiet)) == []
     assert list(verify(out.folder("train"), quiet)) == []
     found = sides(out)
-    whole = pack(run, run.folder("whole"), APPLIED, Limits(), quiet)
+    whole = pack(run, run.folder("whole"), RULES, ShardLimits(), quiet)
     assert len(found["train"]) + len(found["validation"]) == whole.totals.samples
     assert not found["train"] & found["validation"]
     people = [{int(key[1:]) % 12 for key in found[split]} for split in ("train", "validation")]
@@ -198,16 +194,15 @@ def test_splits_hold_what_passes_and_verify(run):
 
 def test_splits_do_not_depend_on_the_rules(run):
     """Stricter rules take samples out and move none to the other side."""
-    lax = sides(packed(run, ByPerson(0.6, validation=0.3))[0])
-    rules = replace(RULES, reference_must_pass=False, minimum_views=7)
-    strict = AppliedRules(TableJudge(rules), rules.as_dict())
-    again = sides(packed(run, ByPerson(0.6, validation=0.3), strict, out="strict")[0])
+    lax = sides(packed(run, PersonLimits(0.6, validation=0.3))[0])
+    strict = replace(RULES, reference_must_pass=False, minimum_views=7)
+    again = sides(packed(run, PersonLimits(0.6, validation=0.3), strict, out="strict")[0])
     assert all(again[split] <= lax[split] for split in lax)
 
 
 def test_the_report_names_who_comes_twice(run):
     """All videos of a person on one line, with the nearest other and the side."""
-    out, _ = packed(run, ByPerson(0.6, validation=0.2, most=2))
+    out, _ = packed(run, PersonLimits(0.6, validation=0.2, most=2))
     people = [json.loads(line) for line in out.read("identities.jsonl").splitlines()]
     assert len(people) == 12
     for person in people:
@@ -223,7 +218,7 @@ def test_the_report_names_who_comes_twice(run):
 
 def test_the_cap_counts_those_that_pass(run):
     """A sample that fails the rules takes nobody's place."""
-    _, parts = packed(run, ByPerson(0.6, most=1))
+    _, parts = packed(run, PersonLimits(0.6, most=1))
     totals = parts[None].totals
     assert (totals.candidates, totals.samples, totals.left_out) == (30, 12, 6)
     assert totals.over_cap == 12
@@ -232,23 +227,23 @@ def test_the_cap_counts_those_that_pass(run):
 
 def test_splits_are_the_same_bytes_and_leave_nothing_behind(run):
     """Twice, over a pack without splits, and back."""
-    by = ByPerson(0.6, validation=0.2)
-    out, _ = packed(run, by, limits=Limits(samples=3))
+    by = PersonLimits(0.6, validation=0.2)
+    out, _ = packed(run, by, limits=ShardLimits(samples=3))
     once = contents(out)
     assert "packing.json" not in once
-    pack(run, out, APPLIED, Limits(samples=2), quiet)
+    pack(run, out, RULES, ShardLimits(samples=2), quiet)
     assert not out.names("*/*")
     assert list(verify(out, quiet)) == []
-    packed(run, by, limits=Limits(samples=3))
+    packed(run, by, limits=ShardLimits(samples=3))
     assert contents(out) == once
 
 
 def test_interrupted_splits_continue(run, monkeypatch):
     """Killed in the second split, the first one's shards stay; the bytes are the same."""
-    by, limits = ByPerson(0.6, validation=0.3), Limits(samples=2)
+    by, limits = PersonLimits(0.6, validation=0.3), ShardLimits(samples=2)
     out, _ = packed(run, by, limits=limits)
     once = contents(out)
-    chosen = choose(run, APPLIED, by, quiet)
+    chosen = choose(run, RULES, by, quiet)
     packs = []
 
     def failing(*arguments, **options):
@@ -258,12 +253,12 @@ def test_interrupted_splits_continue(run, monkeypatch):
         return packs[0]
 
     with monkeypatch.context() as patch:
-        patch.setattr("dataset.pack.splits.pack", failing)
+        patch.setattr("dataset.pack.pack.pack", failing)
         with pytest.raises(UserError, match="interrupted"):
-            pack_chosen(run, out, APPLIED, limits, chosen, quiet)
+            pack_chosen(run, out, RULES, limits, chosen, quiet)
     assert "manifest.json" not in out.names("*")
     before = {path.name: path.stat().st_mtime_ns for path in (out.local / "train").glob("*.tar")}
-    pack_chosen(run, out, APPLIED, limits, chosen, quiet)
+    pack_chosen(run, out, RULES, limits, chosen, quiet)
     after = {path.name: path.stat().st_mtime_ns for path in (out.local / "train").glob("*.tar")}
     assert before == after
     assert contents(out) == once
@@ -271,7 +266,7 @@ def test_interrupted_splits_continue(run, monkeypatch):
 
 def test_a_split_without_its_manifest_is_named(run):
     """It is not whole, whatever the manifest above says."""
-    out, _ = packed(run, ByPerson(0.6, validation=0.2))
+    out, _ = packed(run, PersonLimits(0.6, validation=0.2))
     out.delete("train/manifest.json")
     with pytest.raises(UserError, match=r"out/train has no manifest\.json"):
         list(verify(out, quiet))
@@ -290,14 +285,14 @@ def test_a_split_without_its_manifest_is_named(run):
 )
 def test_verify_names_what_is_wrong_with_splits(run, change, says):
     """In each split and beside them."""
-    out, _ = packed(run, ByPerson(0.6, validation=0.2))
+    out, _ = packed(run, PersonLimits(0.6, validation=0.2))
     change(out)
     assert any(says in str(one) for one in verify(out, quiet))
 
 
 def test_a_sample_on_both_sides_is_found(run):
     """A split put together by hand from another's shards does not pass."""
-    out, _ = packed(run, ByPerson(0.6, validation=0.2))
+    out, _ = packed(run, PersonLimits(0.6, validation=0.2))
     for name in out.names("validation/*"):
         out.put(name.replace("validation", "train"), out.read(name))
     found = [str(one) for one in verify(out, quiet)]
@@ -307,7 +302,7 @@ def test_a_sample_on_both_sides_is_found(run):
 
 def test_a_card_that_was_edited_still_belongs(run):
     """Whoever publishes fills in a licence."""
-    pack(run, run.folder("out"), APPLIED, Limits(), quiet)
+    pack(run, run.folder("out"), RULES, ShardLimits(), quiet)
     card = run.read_text("out/README.md").replace('license: "other"', "license: cc-by-4.0")
     run.put("out/README.md", card.encode())
     assert list(verify(run.folder("out"), quiet)) == []
@@ -317,10 +312,10 @@ def test_a_trainer_is_not_given_both_sides(run):
     """The folder above the splits is not one of shards, and says which ones are."""
     from dataset.pack.manifest import load_manifest
 
-    out, _ = packed(run, ByPerson(0.6, validation=0.2))
+    out, _ = packed(run, PersonLimits(0.6, validation=0.2))
     with pytest.raises(UserError, match=r"holds splits, not shards: give .*/train"):
         load_manifest(out)
-    splits = load_splits(out)
+    splits = load_holdout(out)
     assert splits is not None
     assert set(splits.splits) == {"train", "validation"}
 
@@ -330,7 +325,7 @@ def test_identities_without_embedding_are_alone(tmp_path):
     tiny = TinyRun(tmp_path)
     for number in range(4):
         tiny.add(f"v{number}", faces=[[1.0, 0.0] if number < 2 else []])
-    chosen = choose(tiny.save(), APPLIED, ByPerson(0.5), quiet)
+    chosen = choose(tiny.save(), RULES, PersonLimits(0.5), quiet)
     (person,) = chosen.report.splitlines()
     assert [one["key"] for one in json.loads(person)["identities"]] == ["v0", "v1"]
 
@@ -341,7 +336,7 @@ def test_embeddings_of_two_recognisers_are_refused(tmp_path):
     tiny.add("a", faces=[[1.0, 0.0]])
     tiny.add("b", faces=[[1.0, 0.0, 0.0]])
     with pytest.raises(UserError, match="embeddings of 2 sizes"):
-        choose(tiny.save(), APPLIED, ByPerson(0.5), quiet)
+        choose(tiny.save(), RULES, PersonLimits(0.5), quiet)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +345,7 @@ def test_embeddings_of_two_recognisers_are_refused(tmp_path):
 def test_impossible_settings_are_refused(settings):
     """By the option's name."""
     with pytest.raises(ValueError, match="--"):
-        ByPerson(**{"same_person": 0.5, **settings})
+        PersonLimits(**{"same_person": 0.5, **settings})
 
 
 @pytest.mark.slow
@@ -359,11 +354,11 @@ def test_splits_on_an_object_store(tmp_path, s3_bucket):
     tiny = TinyRun(tmp_path)
     for number in range(6):
         tiny.add(f"v{number}", faces=[np.eye(8)[number].tolist()])
-    run, by = tiny.save(), ByPerson(0.6, validation=0.4)
-    chosen = choose(run, APPLIED, by, quiet)
+    run, by = tiny.save(), PersonLimits(0.6, validation=0.4)
+    chosen = choose(run, RULES, by, quiet)
     bucket = Folder(f"{s3_bucket}/splits-test/out")
     for out in (bucket, bucket, run.folder("out")):
-        pack_chosen(run, out, APPLIED, Limits(samples=2), chosen, quiet)
+        pack_chosen(run, out, RULES, ShardLimits(samples=2), chosen, quiet)
         assert list(verify(out, quiet)) == []
     assert bucket.names("*/*") == run.folder("out").names("*/*")
     assert bucket.read("manifest.json") == run.read("out/manifest.json")

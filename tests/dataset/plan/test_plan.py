@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dataset.plan.intervals import Estimate
-from dataset.plan.plan import SHARD_SAMPLES, Cluster, Video, plan
+from dataset.plan.plan import SHARD_SAMPLES, Cluster, PilotVideo, plan
 
 YAWS = (-60, 0, 60)
 GPUS = {"prepare": 0.0, "synthesize": 1.0, "score": 1.0}
@@ -19,7 +19,7 @@ def video(generator):
     """What some video gives: a third have no face, views fail more at the sides."""
     prepare = {"prepare": generator.lognormal(0.5, 0.5)}
     if generator.random() < 0.3:
-        return Video("rejected", str(generator.choice(["no_face", "too_small"])), prepare)
+        return PilotVideo("rejected", str(generator.choice(["no_face", "too_small"])), prepare)
     people = 1 + int(generator.random() < 0.15)
     chances = dict(zip(YAWS, generator.random() + np.array([0.1, 0.6, 0.2]), strict=True))
     passed = Counter(
@@ -27,7 +27,7 @@ def video(generator):
     )
     packed = passed if passed.total() > people else Counter()
     clip = generator.lognormal(15, 0.7)
-    return Video(
+    return PilotVideo(
         outcome="candidate",
         seconds={
             **prepare,
@@ -96,7 +96,7 @@ def test_first_samples_do_not_make_the_work_longer(corpus):
     """A worker's first sample of minutes changes nothing, unless there are hardly others."""
     some = [v for v in corpus if "score" in v.seconds][:40]
     slow = [
-        Video("candidate", seconds=dict.fromkeys(GPUS, 500.0), untimed=frozenset(GPUS))
+        PilotVideo("candidate", seconds=dict.fromkeys(GPUS, 500.0), untimed=frozenset(GPUS))
         for _ in range(39)
     ]
     few = plan(some + slow[:4], 1000, YAWS, GPUS, CLUSTER)
@@ -108,7 +108,7 @@ def test_first_samples_do_not_make_the_work_longer(corpus):
 
 def test_nothing_packed_leaves_an_end_open():
     """Videos have a bound, bytes and money for what was never seen have none."""
-    pilot = [Video("rejected", "no_face", {"prepare": 2.0})] * 64
+    pilot = [PilotVideo("rejected", "no_face", {"prepare": 2.0})] * 64
     found = plan(pilot, 100_000, YAWS, GPUS, CLUSTER)
     assert found.packed.value == 0
     assert 0 < found.packed.high < 6_000

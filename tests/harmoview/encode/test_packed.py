@@ -16,13 +16,13 @@ from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
 from datapipe.prepare.video import Decoder, VideoInfo
 from dataset.pack.manifest import load_manifest
-from dataset.pack.pack import AppliedRules, Limits, pack
+from dataset.pack.pack import ShardLimits, pack
 from harmoview.encode.packed import ClipReader, checked, fit, frame_indices, prepare, samples
 from harmoview.encode.run import packed_manifest
 from harmoview.encode.settings import Bucket
 from harmoview.model.layout import ReferenceLayout
 from lora_engine.subjects.clip import encode as mp4
-from tests.datapipe.runs import DECIDE, TinyRun
+from tests.datapipe.runs import RULES, TinyRun
 
 FRAMES = ClipReader((Bucket(5, 32, 32),), 8, 2.0)
 
@@ -35,7 +35,7 @@ def packed(tmp_path_factory):
     run.add("a", clip=mp4((draw.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(5)),
                           (64, 48), 8))  # fmt: skip
     folder = run.save()
-    pack(folder, folder.folder("shards"), AppliedRules(DECIDE, {}), Limits(), lambda *_: None)
+    pack(folder, folder.folder("shards"), RULES, ShardLimits(), lambda *_: None)
     return folder.folder("shards")
 
 

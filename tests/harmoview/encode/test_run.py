@@ -12,8 +12,7 @@ import torch
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from dataset.judged import AppliedRules
-from dataset.pack.pack import Limits, pack
+from dataset.pack.pack import ShardLimits, pack
 from harmoview.data.encoded import EncodedShards
 from harmoview.encode.encoder import Encoder
 from harmoview.encode.manifest import load_encoded
@@ -22,7 +21,7 @@ from harmoview.encode.settings import EncodeSettings
 from harmoview.load import load_frontal_encoder
 from harmoview.tiny import save_base, tower
 from lora_engine.subjects.clip import encode as mp4
-from tests.datapipe.runs import DECIDE, TinyRun
+from tests.datapipe.runs import RULES, TinyRun
 
 
 def clip(seed, frames=9):
@@ -51,7 +50,7 @@ def packed(tmp_path):
     run.add("e", clip=b"no video at all", caption="three")
     folder = run.save()
     out = folder.folder("shards")
-    pack(folder, out, AppliedRules(DECIDE, {}), Limits(samples=2), lambda *_: None)
+    pack(folder, out, RULES, ShardLimits(samples=2), lambda *_: None)
     return out
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from dataset.inspect.report.report import report
 from dataset.inspect.stats import run_stats
+from dataset.run_rules import run_rules
 from jobs import stats
-from jobs.options.run_rules import applied, explained, run_rules
 from jobs.report import plan_of, write_report
 from tests.datapipe.runs import TinyRun
 from tests.dataset.inspect.report.browser import opened
@@ -24,11 +24,11 @@ ALL_LOADED = "return [...document.querySelectorAll('#cards img')].every(i => i.n
 
 def write(run, path, hold=None):
     rules = run_rules(run, None)
-    found = run_stats(run, applied(rules))
+    found = run_stats(run, rules)
     if hold is None:
         write_report(run, rules, found, path)
     else:
-        path.write_bytes(report(run, plan_of(rules), found.as_dict(), explained(rules), hold))
+        path.write_bytes(report(run, plan_of(rules), found.as_dict(), rules, hold))
     return path
 
 

@@ -16,7 +16,6 @@ from datapipe.run.info import load_info
 from dataset.inspect.report.count import count
 from dataset.inspect.report.report import as_json, fitted, report
 from dataset.inspect.stats import run_stats
-from jobs.options.run_rules import applied, explained
 from jobs.report import plan_of, write_report
 from tests.datapipe.runs import RULES, TinyRun, good
 from tests.dataset.inspect.report.rows import add_made_up
@@ -34,8 +33,8 @@ def tiny(tmp_path):
 
 
 def page_of(folder):
-    found = run_stats(folder, applied(RULES)).as_dict()
-    return report(folder, plan_of(RULES), found, explained(RULES))
+    found = run_stats(folder, RULES).as_dict()
+    return report(folder, plan_of(RULES), found, RULES)
 
 
 def data_of(page):
@@ -133,6 +132,6 @@ def test_a_run_without_candidates_has_a_report_too(tmp_path):
 def test_a_page_that_cannot_be_written_is_one_message(tiny, tmp_path):
     """As any user's mistake."""
     (tmp_path / "file").write_text("")
-    found = run_stats(tiny.folder, applied(RULES))
+    found = run_stats(tiny.folder, RULES)
     with pytest.raises(UserError, match="cannot write"):
         write_report(tiny.folder, RULES, found, tmp_path / "file" / "report.html")

@@ -1,22 +1,13 @@
-"""The rules that a command applies to a run, ready for `datapipe`."""
+"""The rules that a command applies to a run: a file's, the package's, or those it was packed by."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.run.info import load_info
-from dataset.judged import AppliedRules
 from dataset.pack.manifest import Manifest, load_packed
-from filters.judge import Judge, Verdict
-from filters.judge_sql import TableJudge
 from filters.rules import Rules
 from filters.rules_file import load_rules
-
-if TYPE_CHECKING:
-    from dataset.inspect.sheet import Explain, IdentityNotes, Note, Row
 
 
 def run_rules(run: Folder, path: str | None) -> Rules:
@@ -41,7 +32,7 @@ def packed_rules(run: Folder) -> Rules | None:
 
 
 def packed(run: Folder) -> tuple[Manifest, Rules] | None:
-    """The pack in RUN/shards; None where there is no finished one by the current scorers.
+    """The pack in RUN/shards, and its rules; None where no pack by the current scorers is finished.
 
     Raises UserError when its manifest is damaged.
     """
@@ -59,30 +50,3 @@ def packed(run: Folder) -> tuple[Manifest, Rules] | None:
             f"the rules in {run.url}/shards/manifest.json are of another version ({wrong}); "
             f"run `harmoview pack {run.url}` again, or give --rules"
         ) from wrong
-
-
-def applied(rules: Rules) -> AppliedRules:
-    """What counts and packs whole tables."""
-    return AppliedRules(TableJudge(rules), rules.as_dict())
-
-
-def explained(rules: Rules) -> Explain:
-    """What says in words why, one sample at a time."""
-    from dataset.inspect.sheet import IdentityNotes, Note
-
-    judge = Judge(rules)
-
-    def note(verdict: Verdict) -> Note:
-        return Note(verdict.reason, verdict.detail)
-
-    def explain(references: Sequence[Row], views: Sequence[Row]) -> list[IdentityNotes]:
-        return [
-            IdentityNotes(
-                verdict=note(identity.verdict),
-                reference=note(identity.reference),
-                views={yaw: note(verdict) for yaw, verdict in identity.views.items()},
-            )
-            for identity in judge.rows(references, views).identities
-        ]
-
-    return explain
