@@ -12,7 +12,7 @@ __all__ = ["HarmoViewPipeline", "HarmoViewTransformer3DModel"]
 
 
 def __getattr__(name: str) -> Any:
-    """The two public classes, imported when first asked for: torch takes seconds to load."""
+    """Import one of the two public classes when it is first asked for: torch takes seconds."""
     if name == "HarmoViewTransformer3DModel":
         from harmoview.model.transformer import HarmoViewTransformer3DModel
 

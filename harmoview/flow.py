@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from datapipe.errors import check_range
+
 Expert = Literal["high", "low"]
 BOUNDARY = 0.875
-"""A14B: sigma from here up is the high-noise expert's, below the low-noise expert's."""
+"""Sigma from which A14B's high-noise expert works; below it, the low-noise expert does."""
 TIMESTEPS = 1000
-"""Wan is told sigma x 1000."""
+"""Factor of sigma in the time that Wan is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,30 +23,31 @@ class NoiseSchedule:
     """How noise levels are drawn for training.
 
     A level u, uniform or logit-normal on 0..1, becomes sigma = shift u / (1 + (shift - 1) u), and
-    is confined to low..high: the same density as over the whole range, cut to the part.
+    the density of sigma is cut to low..high. Raises ValueError for a value out of its range.
     """
 
     distribution: Literal["logit_normal", "uniform"] = "logit_normal"
-    """Wan's report trains with logit-normal levels; many trainers use uniform ones."""
+    """Wan's report trains with logit-normal levels; many trainers take uniform ones."""
     shift: float = 5.0
+    """More than 1 draws more high noise."""
     mean: float = 0.0
-    """Of the logit, for logit_normal."""
+    """Mean of the logit, for logit_normal."""
     std: float = 1.0
+    """Standard deviation of the logit, for logit_normal."""
     low: float = 0.0
     high: float = 1.0
 
     def __post_init__(self) -> None:
         if self.distribution not in ("logit_normal", "uniform"):
             raise ValueError(f"distribution is logit_normal or uniform, not {self.distribution!r}")
-        if self.shift <= 0 or self.std <= 0:
-            raise ValueError(f"shift and std must be positive: {self.shift}, {self.std}")
+        check_range(self, "shift", "std", above=0, option="")
         if not 0 <= self.low < self.high <= 1:
             raise ValueError(f"low and high must satisfy 0 <= {self.low} < {self.high} <= 1")
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Noise levels sigma in low..high, float32 [count], on the CPU.
+        """Draw noise levels sigma in low..high, float32 [count], on the CPU.
 
-        Drawn by the inverse of the distribution function between its values at the two ends: no
+        The inverse of the distribution function is taken between its values at the two ends, so no
         draw is thrown away or clamped, whatever the shift.
         """
         ends = self._cumulative(
@@ -52,7 +55,7 @@ class NoiseSchedule:
         )
         uniform = torch.rand(count, generator=generator, dtype=torch.float64)
         levels = self._quantile(ends[0] + (ends[1] - ends[0]) * uniform)
-        sigma = shifted(levels, self.shift).clamp(self.low, self.high)  # of rounding only
+        sigma = shifted(levels, self.shift).clamp(self.low, self.high)  # for rounding only
         return sigma.float()
 
     def _cumulative(self, level: Tensor) -> Tensor:
@@ -68,34 +71,34 @@ class NoiseSchedule:
 
 
 def expert_range(expert: Expert | None, boundary: float | None = BOUNDARY) -> tuple[float, float]:
-    """The noise levels that an expert works on; None is a model without experts."""
+    """Return the noise levels on which an expert works; None is a model without experts."""
     if expert is None or boundary is None:
         return 0.0, 1.0
     return (boundary, 1.0) if expert == "high" else (0.0, boundary)
 
 
 def shifted(level: Tensor, shift: float) -> Tensor:
-    """Wan's shift: sigma = shift u / (1 + (shift - 1) u), more time at high noise for shift > 1."""
+    """Apply Wan's shift, sigma = shift u / (1 + (shift - 1) u): above 1, for more high noise."""
     return shift * level / (1 + (shift - 1) * level)
 
 
 def unshifted(sigma: Tensor, shift: float) -> Tensor:
-    """The inverse of `shifted`."""
+    """Invert `shifted`."""
     return sigma / (shift - (shift - 1) * sigma)
 
 
 def noisy(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """(1 - sigma) clean + sigma noise; `sigma` is [B], the others [B, …]."""
+    """Mix (1 - sigma) clean + sigma noise; `sigma` is [B], the others [B, …]."""
     weight = sigma.to(clean).view(-1, *[1] * (clean.ndim - 1))
     return (1 - weight) * clean + weight * noise
 
 
 def velocity(clean: Tensor, noise: Tensor) -> Tensor:
-    """What the model predicts: the direction from data to noise."""
+    """Return what the model predicts: the direction from data to noise."""
     return noise - clean
 
 
 def loss(prediction: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
-    """Mean squared error of the velocity in float32, a number a sample, [B]."""
+    """Return the mean squared error of the velocity in float32, for each sample: [B]."""
     error = F.mse_loss(prediction.float(), velocity(clean, noise).float(), reduction="none")
     return error.flatten(1).mean(dim=1)

@@ -1,4 +1,4 @@
-"""Where the pictures of an identity are: a folder, one picture, or a sample of a shard."""
+"""Reading the pictures of an identity from a folder, from one picture, or out of a shard."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NAMES = "reference.jpg (or frontal.jpg) and yaw-90.jpg … yaw+90.jpg"
 
 
 def read_identity(source: str) -> dict[int, bytes]:
-    """The picture files of one identity by yaw; the real reference goes before a made yaw 0.
+    """Read the picture files of one identity by yaw; a real reference takes the place of yaw 0.
 
-    `source` is a folder with reference.jpg and yaw+30.jpg and the like, a picture, which is taken
-    as frontal, or SHARDS::KEY (or SHARDS::KEY.id1), SHARDS being a tar or a folder of tars, local
-    or on an object store. Raises UserError.
+    `source` is a folder with reference.jpg, yaw+30.jpg and the like, a picture, which is taken for
+    frontal, or SHARDS::KEY or SHARDS::KEY.id1, where SHARDS is a tar or a folder of tars, local or
+    on an object store. Raises UserError where it is none of these, or has no picture.
     """
     if "::" in source:
         return _from_shards(source)
@@ -40,7 +40,7 @@ def read_identity(source: str) -> dict[int, bytes]:
 
 
 def decode(pictures: Mapping[int, bytes], source: str) -> dict[int, Image]:
-    """RGB pictures by yaw. Raises UserError naming the one that is not a picture."""
+    """Decode RGB pictures by yaw. Raises UserError, naming the one that is not a picture."""
     views = {}
     for yaw, data in pictures.items():
         try:
@@ -93,7 +93,7 @@ def _from_shards(source: str) -> dict[int, bytes]:
 
 
 def _sample(where: str, key: str) -> dict[str, bytes]:
-    """A sample's pictures by name without the key, from the first shard that has it."""
+    """Read a sample's pictures, by name without the key, from the first shard that has any."""
     parent, _, last = where.rpartition("/")
     single = where.endswith(".tar")
     folder = Folder(parent or ".") if single else Folder(where)

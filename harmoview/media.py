@@ -14,7 +14,7 @@ from datapipe.record import Image
 
 
 def square(picture: Image, size: int) -> Image:
-    """The middle square of a picture at `size` pixels; no border is ever invented."""
+    """Cut the middle square of a picture and scale it to `size` pixels: no border is invented."""
     height, width = picture.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -27,7 +27,7 @@ def square(picture: Image, size: int) -> Image:
 
 
 def write_mp4(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
-    """H.264 of RGB frames [F, H, W, 3], sides even; appears whole or not at all."""
+    """Encode RGB frames [F, H, W, 3], of even sides, with H.264; the file appears whole or not."""
     count, height, width, _ = frames.shape
     with (
         Folder(path.parent).create(path.name) as file,

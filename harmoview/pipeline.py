@@ -18,19 +18,19 @@ from harmoview.model.transformer import HarmoViewTransformer3DModel
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """Three-way guidance: neg + references (ref - neg) + text (full - ref).
+    """Scales of three-way guidance: neg + references (ref - neg) + text (full - ref).
 
-    neg has neither references nor prompt, ref has the references, full has both. Without references
-    means that every slot is a proxy and no image token is there, which keeps the layout.
+    The pass neg has neither references nor prompt, ref has the references, full has both. A pass
+    without references has a proxy in every slot and no image tokens, which keeps the layout.
     """
 
     text: float
     references: float
 
     def weights(self) -> dict[str, float]:
-        """The factor of each pass; a pass whose factor is 0 need not run.
+        """Return the factor of each pass, without those that are 0, which need not run.
 
-        Equal scales give guidance against neg in two passes, as Wan's own.
+        Equal scales give guidance against neg in two passes, as in Wan.
         """
         factors = {
             "neg": 1 - self.references,
@@ -41,25 +41,25 @@ class Guidance:
 
 
 class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
-    """Wan's pipeline with references; called without them it is Wan's.
+    """Wan's pipeline with references; called without them, it is Wan's.
 
-    Offload, VAE tiling and LoRA loading are inherited. A model with MFI encodes pictures with
-    `frontal_encoder`, which is not a component: references given as `References` do without.
-    One of two experts may be plain Wan; it then does not look at the references.
+    Offloading, VAE tiling and LoRA loading are inherited. A model with MFI encodes pictures with
+    `frontal_encoder`, which is not a component of the pipeline, because references that are given
+    as `References` do not need it. One of two experts may be plain Wan, which sees no references.
     """
 
     frontal_encoder: FrontalEncoder | None = None
 
     @property
     def model(self) -> HarmoViewTransformer3DModel:
-        """The transformer that takes references, the high-noise one where both do."""
+        """The transformer that takes references; the high-noise one where both do."""
         plain = not isinstance(self.transformer, HarmoViewTransformer3DModel)
         found: HarmoViewTransformer3DModel = self.transformer_2 if plain else self.transformer
         return found
 
     @property
     def _text_length(self) -> int:
-        """Tokens to which prompts are padded; Wan's 512 where no model says."""
+        """Tokens to which prompts are padded; Wan's 512 where no model says otherwise."""
         lengths = (one.config.get("text_length") for one in (self.transformer, self.transformer_2)
                    if one is not None)  # fmt: skip
         return next((length for length in lengths if length is not None), 512)
@@ -89,12 +89,13 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
         max_sequence_length: int | None = None,
         **others: Any,
     ) -> Any:
-        """As `WanPipeline`, with the identities' pictures by yaw or their encoded form.
+        """Generate videos as `WanPipeline` does, of the people in `references`.
 
-        `guidance_scale` is the scale of the text, `guidance_scale_2` that of the low-noise expert;
-        `reference_scale` is by default equal to the text's, which saves a pass;
-        `max_sequence_length` is what the model was trained with. Height and width
-        are multiples of a patch, frames 1 more than a multiple of 4. Raises ValueError.
+        `references` are the identities' pictures by yaw, or their encoded form. `guidance_scale` is
+        the scale of the text, `guidance_scale_2` that for the low-noise expert; `reference_scale`
+        is equal to them unless it is given, which saves a pass; `max_sequence_length` is by default
+        that of the model's training. Raises ValueError where sizes or references do not fit the
+        model, or an argument of `WanPipeline` is not available together with references.
         """
         if references is None:
             return super().__call__(
@@ -147,7 +148,7 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
         return WanPipelineOutput(frames=video) if return_dict else (video,)
 
     def encode_references(self, identities: Sequence[Views]) -> References:
-        """Encode the pictures of one sample's identities, to be used as often as wanted.
+        """Encode the pictures of one sample's identities, once for any number of calls.
 
         Raises ValueError where they do not fit the model, or MFI has no `frontal_encoder`.
         """
@@ -165,7 +166,7 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
         )
 
     def check_size(self, height: int, width: int, frames: int) -> None:
-        """Raises ValueError where the video would not divide into latents and patches."""
+        """Check a size. Raises ValueError where it does not divide into latents and patches."""
         step = self.vae_scale_factor_spatial * self.model.config.patch_size[1]
         if height % step or width % step:
             raise ValueError(f"height and width must be multiples of {step}: {height}, {width}")
@@ -176,7 +177,7 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
             )
 
     def set_shift(self, shift: float) -> None:
-        """Sample with this shift of the noise levels, whatever the folder of the base says."""
+        """Set the shift of the noise levels, whatever the folder of the base says."""
         old: Any = self.scheduler  # type: ignore[has-type]
         name = "flow_shift" if "flow_shift" in old.config else "shift"
         self.scheduler = type(old).from_config(old.config, **{name: shift})
@@ -191,7 +192,7 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
     ) -> Tensor:
         self.scheduler.set_timesteps(steps, device=latents.device)
         self.scheduler.set_begin_index(0)
-        self._num_timesteps = len(self.scheduler.timesteps)  # as callbacks may ask for
+        self._num_timesteps = len(self.scheduler.timesteps)  # callbacks may ask for it
         boundary = (self.config.boundary_ratio or 0) * self.scheduler.config.num_train_timesteps
         with self.progress_bar(total=steps) as progress:
             for index, t in enumerate(self.scheduler.timesteps):
@@ -203,11 +204,11 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
                     (self.transformer, scales[0]) if high else (self.transformer_2, scales[1])
                 )
                 looks = isinstance(model, HarmoViewTransformer3DModel)
-                if not looks:  # to which neg and ref are the same
+                if not looks:  # neg and ref are the same to it
                     scale = Guidance(scale.text, scale.text)
                 inputs = {
                     "hidden_states": latents.to(model.dtype),
-                    # one time a sample: TI2V-5B's time a token is the same number here
+                    # one time a sample: TI2V-5B has one for each token, all the same here
                     "timestep": t.expand(len(latents)),
                     "attention_kwargs": self._attention_kwargs,
                 }

@@ -55,19 +55,20 @@ VAE_5B: dict[str, Any] = {
 
 @contextmanager
 def _drawn_from(seed: int) -> Iterator[None]:
-    """Within the block torch draws from this seed; the caller's random state is left alone."""
+    """Let torch draw from a seed within the block, and leave the caller's random state alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
 def wan(seed: int = 0, **changes: Any) -> WanTransformer3DModel:
+    """Make a random transformer; `changes` are of its settings."""
     with _drawn_from(seed):
         return WanTransformer3DModel(**{**TRANSFORMER, **changes}).eval()
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """One token a printable character, closed by </s>, as T5's tokenizers close a text."""
+    """Make a tokenizer with a token for each printable character; like T5's, it ends with </s>."""
     words = ["<pad>", "</s>", "<unk>", *map(chr, range(32, 127))]
     inner = Tokenizer(models.WordLevel({word: k for k, word in enumerate(words)}, "<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
@@ -82,6 +83,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def text_encoder() -> UMT5EncoderModel:
+    """Make a random text encoder."""
     config = UMT5Config(
         vocab_size=200, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4,
         relative_attention_num_buckets=8,
@@ -91,15 +93,16 @@ def text_encoder() -> UMT5EncoderModel:
 
 
 def vae(**changes: Any) -> AutoencoderKLWan:
+    """Make a random VAE; `changes` are of its settings."""
     with _drawn_from(3):
         return AutoencoderKLWan(**{**VAE, **changes}).eval()
 
 
 def calibrated_vae(**changes: Any) -> AutoencoderKLWan:
-    """A VAE whose latents tell pictures apart, with mean 0 and variance 1 a channel.
+    """Make a VAE whose latents tell pictures apart, with mean 0 and variance 1 in each channel.
 
-    With random biases the latents of all pictures are nearly the same, so that nothing is to be
-    learned from a reference; hence none. The statistics are of clips of coloured boards.
+    It has no biases: random ones make the latents of all pictures nearly the same, so that nothing
+    could be learned from a reference. The statistics are those of clips of coloured boards.
     """
     channels = {**VAE, **changes}["z_dim"]
     with _drawn_from(5):
@@ -121,11 +124,13 @@ def _without_biases(model: AutoencoderKLWan) -> AutoencoderKLWan:
 
 
 def tower() -> Qwen2_5_VisionTransformerPretrainedModel:
+    """Make a random vision tower."""
     with _drawn_from(4):
         return Qwen2_5_VisionTransformerPretrainedModel(tower_config()).eval()
 
 
 def tower_config() -> Qwen2_5_VLVisionConfig:
+    """Return the settings of the tiny tower."""
     return Qwen2_5_VLVisionConfig(
         depth=2, hidden_size=32, intermediate_size=48, num_heads=4, patch_size=14,
         spatial_merge_size=2, temporal_patch_size=2, window_size=56, out_hidden_size=24,
@@ -136,9 +141,9 @@ def tower_config() -> Qwen2_5_VLVisionConfig:
 def save_base(
     folder: Path, kind: str = "1.3B", *, calibrated: bool = False, **changes: Any
 ) -> Path:
-    """A Wan pipeline folder as diffusers lays it out: kind is 1.3B, A14B or 5B.
+    """Write a Wan pipeline as diffusers lays it out, of the kind 1.3B, A14B or 5B.
 
-    `changes` are of the transformer's settings; `calibrated` is for a base to train on.
+    `changes` are of the transformer's settings; a base to train on should be `calibrated`.
     """
     five = kind == "5B"
     config = {**(FIVE_B if five else TRANSFORMER), **changes}

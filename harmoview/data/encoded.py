@@ -1,4 +1,4 @@
-"""An encoded folder opened for reading: its samples by number, read by their byte ranges."""
+"""An encoded folder, open for reading: its samples by number, each read by its range of bytes."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ from harmoview.encode.manifest import EncodedManifest, load_encoded, read_index
 from harmoview.encode.shard import NO_TEXT, text_file
 
 HASHERS = 4
+"""Shards that are hashed at the same time."""
 CHUNK = 8 << 20
+"""Bytes that are hashed at a time."""
 TRIES = 20
-"""Samples tried in the place of a damaged one; so many damaged ones together are no accident."""
+"""Samples that are tried in place of a damaged one; as many damaged in a row are no accident."""
 TEXTS = 64
-"""Embeddings that a worker keeps; captions repeat."""
+"""Embeddings of captions that a worker keeps, since captions repeat."""
 
 
 class DamagedSample(Exception):
-    """The bytes of a sample are not those that were written, or cannot be read."""
+    """A sample's bytes are not those that were written, or cannot be read."""
 
 
 @dataclass(frozen=True)
 class EncodedSample:
-    """One sample of the folder."""
+    """One sample of the folder: I identities, V slots for views."""
 
     key: str
     video: Tensor
@@ -50,19 +52,19 @@ class EncodedSample:
     present: Tensor
     """[I, V], bool."""
     features: Tensor | None
-    """[I, N, D] of the frontal references; None where they were not encoded."""
+    """[I, N, D], of the frontal references; None where they were not encoded."""
     text: Tensor
     """[tokens, D]."""
 
 
 class Memory:
-    """What samples are read into, again and again: fresh memory costs more time than reading."""
+    """Memory into which sample after sample is read: fresh memory takes longer than reading."""
 
     def __init__(self) -> None:
         self._whole = torch.empty(0, dtype=torch.uint8)
 
     def take(self, size: int) -> Tensor:
-        """`size` bytes, not cleared."""
+        """Return `size` bytes, not cleared."""
         if len(self._whole) < size:
             self._whole = torch.empty(size, dtype=torch.uint8)
         return self._whole[:size]
@@ -72,13 +74,13 @@ class EncodedShards:
     """A finished folder of encoded shards."""
 
     def __init__(self, url: str) -> None:
-        """Raises UserError where there is none."""
+        """Opens the folder. Raises UserError where it holds no finished encoded shards."""
         self.folder = Folder(url)
         self.manifest: EncodedManifest = load_encoded(self.folder)
         self._text = lru_cache(maxsize=TEXTS)(self._load_text)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Workers open the folder by its name: a cache does not travel."""
+        """Leaves the cache behind: a worker opens the folder again, by its name."""
         return {"url": self.folder.url}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -89,18 +91,19 @@ class EncodedShards:
         """One row a sample; a sample's number is its row. See `harmoview.encode.manifest`."""
         return read_index(self.folder, self.manifest.shards)
 
-    def column(self, name: str) -> np.ndarray[Any, Any]:
-        """A column of the index; nulls are NaN."""
-        values: np.ndarray[Any, Any] = self.index.column(name).to_numpy()
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a column of the index; nulls are NaN."""
+        values: NDArray[Any] = self.index.column(name).to_numpy()
         return values
 
     @cached_property
     def keys(self) -> list[str]:
+        """The samples' keys by number."""
         found: list[str] = self.index.column("key").to_pylist()
         return found
 
     def check_sizes(self) -> None:
-        """Raises UserError where a shard is missing or is not as long as the manifest says."""
+        """Check the shards. Raises UserError where one is missing or has not its length."""
         for shard in self.manifest.shards:
             path = self.folder.path(shard.name)
             if not self.folder.exists(shard.name):
@@ -109,7 +112,7 @@ class EncodedShards:
                 raise UserError(f"{path} has {size:,} bytes, not {shard.bytes:,}: {_REMEDY}")
 
     def check_hashes(self, shards: Sequence[Shard]) -> None:
-        """Reads shards whole. Raises UserError where one is not what the manifest says."""
+        """Read shards whole. Raises UserError where one has not the hash of the manifest."""
 
         def check(shard: Shard) -> None:
             sha256 = hashlib.sha256()
@@ -125,14 +128,14 @@ class EncodedShards:
             list(pool.map(check, shards))
 
     def read(self, number: int, memory: Memory | None = None) -> EncodedSample:
-        """Raises DamagedSample where the bytes are not those that were written.
+        """Read a sample by its number. Raises DamagedSample where its bytes have changed.
 
-        The video and the features lie in `memory`, until it is used again; without it in memory of
-        their own.
+        The video and the features lie in `memory` until that is used again, or in memory of their
+        own where none is given.
         """
         row = self.index.slice(number, 1).to_pylist()[0]
         try:
-            tensors = tensors_of(self._span(row, memory or Memory()))
+            tensors = tensors_of(self._sample_bytes(row, memory or Memory()))
             present, packed, video = (tensors[n] for n in ("present", "references", "video"))
         except (ValueError, KeyError) as wrong:
             raise DamagedSample(f"{row['key']} in {row['shard']}: {wrong}") from wrong
@@ -145,7 +148,7 @@ class EncodedShards:
 
     @cached_property
     def example(self) -> EncodedSample:
-        """The first sample that can be read. Raises UserError where none of the first ones can."""
+        """The first sample that can be read. Raises UserError where the first ones cannot."""
         for number in range(min(TRIES, len(self.keys))):
             try:
                 return self.read(number)
@@ -154,27 +157,27 @@ class EncodedShards:
         raise UserError(f"{self.folder.url}: none of its first samples can be read: {_REMEDY}")
 
     def caption(self, number: int) -> str:
-        """The caption in words. Raises DamagedSample."""
+        """Return a sample's caption in words. Raises DamagedSample as `read` does."""
         row = self.index.slice(number, 1).to_pylist()[0]
         try:
-            return description_of(self._span(row, Memory()))["caption_text"]
+            return description_of(self._sample_bytes(row, Memory()))["caption_text"]
         except (ValueError, KeyError) as wrong:
             raise DamagedSample(f"{row['key']} in {row['shard']}: {wrong}") from wrong
 
     def no_text(self) -> Tensor:
-        """The embedding [tokens, D] of the empty caption."""
+        """Return the embedding [tokens, D] of the empty caption."""
         return self._text(NO_TEXT)
 
-    def _span(self, row: dict[str, Any], memory: Memory) -> Tensor:
-        """The bytes of a sample, uint8, which are those that were written."""
-        path, span = self.folder.path(row["shard"]), memory.take(row["size"])
+    def _sample_bytes(self, row: dict[str, Any], memory: Memory) -> Tensor:
+        """Read the bytes of a sample, uint8. Raises DamagedSample where they have changed."""
+        path, found = self.folder.path(row["shard"]), memory.take(row["size"])
         try:
-            _fill(span.numpy(), self.folder, path, row["offset"])
+            _fill(found.numpy(), self.folder, path, row["offset"])
         except FileNotFoundError as missing:
             raise UserError(f"{path} is gone: encode into a new folder") from missing
-        if zlib.crc32(span.numpy().data) != row["crc32"]:
+        if zlib.crc32(found.numpy().data) != row["crc32"]:
             raise DamagedSample(f"{row['key']} in {row['shard']} has changed since it was encoded")
-        return span
+        return found
 
     def _load_text(self, caption: str) -> Tensor:
         try:
@@ -190,22 +193,22 @@ _REMEDY = "it is damaged; encode into a new folder"
 
 
 def padded(texts: Sequence[Tensor], length: int) -> Tensor:
-    """[B, length, D]: zeros behind each text, which Wan attends to as it was trained to."""
+    """Pad texts [tokens, D] to [B, length, D] with zeros, to which Wan is used to attend."""
     whole = texts[0].new_zeros(len(texts), length, texts[0].shape[-1])
     for row, text in zip(whole, texts, strict=True):
         row[: len(text)] = text
     return whole
 
 
-def _fill(span: NDArray[np.uint8], folder: Folder, path: str, start: int) -> None:
-    """Read from `start` on until `span` is full or the file ends."""
+def _fill(buffer: NDArray[np.uint8], folder: Folder, path: str, start: int) -> None:
+    """Read from `start` on until `buffer` is full or the file ends."""
     if folder.local is None:
-        end = start + len(span)
+        end = start + len(buffer)
         data = with_retries(folder.url, folder.fs.cat_file, path, start=start, end=end)
-        span[: len(data)] = np.frombuffer(data, np.uint8)
+        buffer[: len(data)] = np.frombuffer(data, np.uint8)
         return
-    view = span.data
+    view = buffer.data
     with Path(path).open("rb", buffering=0) as file:
         file.seek(start)
-        while view and (count := file.readinto(view)):  # one call may give less
+        while view and (count := file.readinto(view)):  # one call may read less
             view = view[count:]

@@ -1,4 +1,4 @@
-"""Batches for one rank: WebDataset's pieces behind the plan, resumable at any micro-batch."""
+"""Batches for one rank: the plan read through WebDataset's pieces, from any micro-batch on."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from harmoview.data.encoded import (
 from harmoview.data.plan import BatchPlan, MicroBatch
 
 AHEAD, AHEAD_FAR = 2, 8
-"""Micro-batches that a loader reads at the same time, from a disk and from an object store, which
-answers late but many at once. Reading and checking need no interpreter lock."""
+"""Micro-batches that a loader reads at the same time, from a disk and from an object store. The
+store answers late, but many requests at once; reading and checking need no interpreter lock."""
 
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """Samples of one group, ready for the model."""
+    """Samples of one group, ready for the model: B samples, I identities, V slots for views."""
 
     epoch: int
     keys: tuple[str, ...]
@@ -45,11 +45,11 @@ class EncodedBatch:
     features: Tensor | None
     """[B, I, N, D]."""
     text: Tensor
-    """[B, longest, D]: zeros only behind the shorter texts, until `to` or `whole_text`."""
+    """[B, longest, D]: only the shorter texts are padded, until `to` or `whole_text`."""
     text_length: int
-    """Tokens that the model was trained with; padding to it costs as many bytes as the video."""
+    """Tokens to which the model's texts are padded; the padding is as many bytes as the video."""
     weight: Tensor
-    """[B]: 1; 0 for a stand-in, so that a damaged sample is skipped without stopping a rank."""
+    """[B]: 1, or 0 for a stand-in, which lets a rank skip a damaged sample without stopping."""
     damaged: tuple[str, ...] = ()
     """What is wrong with each sample that was skipped."""
 
@@ -57,11 +57,11 @@ class EncodedBatch:
         return len(self.keys)
 
     def whole_text(self) -> Tensor:
-        """[B, text_length, D]."""
+        """Return the padded texts [B, text_length, D]."""
         return pad(self.text, (0, 0, 0, self.text_length - self.text.shape[1]))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> EncodedBatch:
-        """On the device; numbers in `dtype`, but the video in float32 for the loss; whole texts."""
+        """Move to a device: numbers in `dtype`, the video in float32 for the loss, whole texts."""
 
         def moved(tensor: Tensor, kind: torch.dtype) -> Tensor:
             return tensor.to(device, kind, non_blocking=True)
@@ -79,7 +79,7 @@ class EncodedBatch:
 
 
 class _OfThread(threading.local):
-    """The memory of each thread: a sample's for every place in a micro-batch."""
+    """The memory of one thread: for each place in a micro-batch, that of a sample."""
 
     def __init__(self) -> None:
         self._places: list[Memory] = []
@@ -90,22 +90,22 @@ class _OfThread(threading.local):
 
 
 class BatchReader:
-    """Reads micro-batches; picklable, for worker processes."""
+    """Reads micro-batches; it can be pickled for worker processes."""
 
     def __init__(self, data: EncodedShards, plan: BatchPlan, features: bool) -> None:
-        """`features`: whether the model takes them."""
+        """Reads for a model that takes `features`, or does not."""
         self._data, self._plan, self._features = data, plan, features
         self._members = plan.members()
 
     def __call__(self, batches: Iterable[MicroBatch]) -> Iterator[EncodedBatch]:
-        """A stage of a `wds.DataPipeline`; reads ahead, keeps the order."""
+        """Read ahead in order, as a stage of a `wds.DataPipeline`."""
         ahead = AHEAD_FAR if self._data.folder.local is None else AHEAD
         own = _OfThread()
         for _, batch in read_ahead(lambda batch: self.read(batch, own), batches, ahead):
             yield batch.result()
 
     def read(self, batch: MicroBatch, own: _OfThread | None = None) -> EncodedBatch:
-        """Raises UserError where nothing near a damaged sample can be read."""
+        """Read a micro-batch. Raises UserError where nothing near a damaged sample can be read."""
         samples, weights, damaged = [], [], []
         for number, memory in zip(
             batch.samples, (own or _OfThread()).take(len(batch.samples)), strict=True
@@ -118,7 +118,7 @@ class BatchReader:
                 samples.append(self._stand_in(number))
                 weights.append(0.0)
         texts = [sample.text for sample in samples]
-        # default_collate is a stack, in a worker process in memory that the trainer shares
+        # default_collate stacks; in a worker process, into memory that the trainer shares
         return EncodedBatch(
             batch.epoch,
             tuple(sample.key for sample in samples),
@@ -133,7 +133,7 @@ class BatchReader:
         )
 
     def _stand_in(self, number: int) -> EncodedSample:
-        """The next sample of the group that can be read; it will not count."""
+        """Read the next good sample of the group, which will not count."""
         members = self._members[self._plan.groups[number]]
         place = members.index(number)
         for step in range(1, TRIES + 1):
@@ -148,7 +148,7 @@ class BatchReader:
 
 
 class RankShare:
-    """A rank's micro-batches from a start on; the source of a `wds.DataPipeline`."""
+    """The micro-batches of one rank from a start on, as the source of a `wds.DataPipeline`."""
 
     def __init__(self, plan: BatchPlan, start: int, rank: int, ranks: int) -> None:
         self._plan, self._start, self._rank, self._ranks = plan, start, rank, ranks
@@ -167,11 +167,11 @@ def batches(
     workers: int = 0,
     features: bool = True,
 ) -> Iterator[EncodedBatch]:
-    """A rank's batches from micro-batch `start` of the plan on, without an end.
+    """Return a rank's batches, from micro-batch `start` of the plan on, without an end.
 
-    Rank r of R has every R-th micro-batch, and so have a rank's worker processes among them; a
-    loader with several workers takes from them in turn, so that the order is the plan's whatever
-    their number.
+    Of R ranks, each has every R-th micro-batch, and a rank's worker processes share its
+    micro-batches in the same way; the loader takes from them in turn, so that the order is the
+    plan's whatever their number.
     """
     pipeline = wds.DataPipeline(
         RankShare(plan, start, rank, ranks), wds.split_by_worker, BatchReader(data, plan, features)

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from harmoview.curriculum import Data, uniform
 from harmoview.data.encoded import EncodedShards
 from harmoview.encode.manifest import SCORES
 
 
 def held_out(keys: Sequence[str], share: float, most: int) -> frozenset[int]:
-    """The numbers of the samples that are kept for validation: chosen by their keys' hash.
+    """Choose the numbers of the samples that are kept for validation, by a hash of their keys.
 
-    The same whatever the seed, so that runs can be compared; at least one of each run that asks
-    for a share, and always one is left to train on.
+    They are the same whatever the seed, so that runs can be compared. A `share` above 0 gives at
+    least one and at most `most`, but one sample is always left to train on.
     """
     wanted = min(most, math.ceil(len(keys) * share), len(keys) - 1)
     order = sorted(range(len(keys)), key=lambda number: uniform("held out", keys[number]))
@@ -26,10 +26,11 @@ def held_out(keys: Sequence[str], share: float, most: int) -> frozenset[int]:
 
 
 def chosen(data: EncodedShards, which: Data, curated: float) -> list[int]:
-    """The numbers of the samples that a phase's data are made of.
+    """Choose the numbers of the samples on which a phase trains.
 
-    single_view takes all; multi_view those whose identities have a view besides the frontal one;
-    curated the best `curated` of these by their stored scores. Raises UserError where none is left.
+    single_view takes all samples; multi_view those whose identities have a view besides the frontal
+    one; curated the best share `curated` of these by their stored scores. Raises UserError where no
+    sample has more than one view.
     """
     if which == "single_view":
         return list(range(len(data.keys)))
@@ -41,9 +42,9 @@ def chosen(data: EncodedShards, which: Data, curated: float) -> list[int]:
 
 
 def best(data: EncodedShards, numbers: Sequence[int], share: float) -> list[int]:
-    """The best share of samples by the mean of their ranks in each score.
+    """Choose the best share of samples by the mean of their ranks in each score.
 
-    Ranks, because the scores have no common scale; a score that was not measured ranks last.
+    Ranks are taken because the scores have no common scale; a score not measured ranks last.
     """
     total = np.zeros(len(numbers))
     for name in SCORES:
@@ -57,7 +58,7 @@ def best(data: EncodedShards, numbers: Sequence[int], share: float) -> list[int]
 
 
 def plan_of(data: EncodedShards, numbers: Sequence[int], size: int, seed: int) -> BatchPlan:
-    """The plan of these samples."""
+    """Return the plan of these samples; `size` is that of a micro-batch."""
     columns = [data.column(name).tolist() for name in ("frames", "height", "width", "identities")]
     groups = list(zip(*columns, strict=True))
     keys = data.keys
@@ -65,12 +66,12 @@ def plan_of(data: EncodedShards, numbers: Sequence[int], size: int, seed: int) -
 
 
 BatchGroup = tuple[int, int, int, int]
-"""Samples that fit in one batch: frames, height, width, identities."""
+"""What samples must share to fit into one batch: frames, height, width, identities."""
 
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """What one forward pass takes."""
+    """The samples of one forward pass."""
 
     epoch: int
     samples: tuple[int, ...]
@@ -81,9 +82,9 @@ class MicroBatch:
 class BatchPlan:
     """Every sample once an epoch, shuffled across all shards, in micro-batches of one group.
 
-    The order depends on keys, seed and epoch alone, not on who reads it: micro-batch n is the same
-    for any number of ranks and workers, and any of them can begin at any n. The last micro-batch
-    of a group in an epoch is smaller where the group does not divide.
+    The order depends on keys, seed and epoch alone and not on who reads it: micro-batch n is the
+    same for any number of ranks and workers, and any of them can begin at any n. Where a group does
+    not divide into micro-batches, its last one in an epoch is smaller.
     """
 
     keys: Mapping[int, str]
@@ -96,22 +97,21 @@ class BatchPlan:
     def __post_init__(self) -> None:
         if not self.keys:
             raise ValueError("there are no samples to plan for")
-        if self.size < 1:
-            raise ValueError(f"a micro-batch has at least 1 sample, not {self.size}")
+        check_range(self, "size", least=1, option="")
 
     def __len__(self) -> int:
-        """Micro-batches in an epoch."""
+        """Count the micro-batches of an epoch."""
         return sum(-(-len(members) // self.size) for members in self.members().values())
 
     def members(self) -> dict[BatchGroup, list[int]]:
-        """The samples of each group."""
+        """Return the samples of each group."""
         found: dict[BatchGroup, list[int]] = {}
         for number in self.keys:
             found.setdefault(self.groups[number], []).append(number)
         return found
 
     def epoch(self, epoch: int) -> list[MicroBatch]:
-        """The micro-batches of an epoch in their order."""
+        """Return the micro-batches of an epoch in their order."""
         order = sorted(
             self.keys, key=lambda number: (self._draw(epoch, self.keys[number]), self.keys[number])
         )
@@ -123,14 +123,14 @@ class BatchPlan:
             if len(batch) == self.size:
                 done.append(MicroBatch(epoch, tuple(batch)))
                 batch.clear()
-        # small ones are not left for the end, where they would make steps of their own
+        # small ones are spread: at the end they would make steps of their own
         for rest in (tuple(batch) for _, batch in sorted(waiting.items()) if batch):
             place = int(self._draw(epoch, "rest", self.keys[rest[0]]) * (len(done) + 1))
             done.insert(place, MicroBatch(epoch, rest))
         return done
 
     def stream(self, start: int = 0) -> Iterator[MicroBatch]:
-        """Micro-batches from number `start` on, epoch after epoch, without an end."""
+        """Yield micro-batches from number `start` on, epoch after epoch, without an end."""
         epoch, skip = divmod(start, len(self))
         while True:
             yield from self.epoch(epoch)[skip:]

@@ -13,40 +13,40 @@ from torch import Tensor
 from datapipe.tar import TarReader
 
 HEAD = 16 << 10
-"""Bytes in which the first member's header is, with the extended one that a long name needs."""
+"""Bytes that hold the first member's header, with the extended one that a long name needs."""
 DTYPES = {
     "BF16": torch.bfloat16,
     "F32": torch.float32,
     "BOOL": torch.bool,
 }
-"""What `harmoview encode` writes, as safetensors spells it."""
+"""The types that `harmoview encode` writes, as safetensors spells them."""
 
 
-def tensors_of(span: Tensor) -> dict[str, Tensor]:
-    """The tensors of a sample, which share memory with `span`, uint8 [bytes].
+def tensors_of(sample: Tensor) -> dict[str, Tensor]:
+    """Return the tensors in the bytes of a sample, uint8 [bytes], with which they share memory.
 
-    safetensors' own `load` copies what it reads, and wants `bytes`, which would be one copy more.
-    Raises ValueError where it is not what `harmoview encode` writes.
+    `load` of safetensors itself copies what it reads, and it takes `bytes`, which would be another
+    copy. Raises ValueError for anything that `harmoview encode` does not write.
     """
     try:
-        first = next(iter(TarReader(io.BytesIO(_bytes(span, 0, HEAD)))), None)
+        first = next(iter(TarReader(io.BytesIO(_bytes(sample, 0, HEAD)))), None)
         if first is None or not first.name.endswith(".safetensors"):
             raise ValueError("the first member holds no tensors")
         start, end = first.begin, first.begin + first.size
-        if end > len(span):
+        if end > len(sample):
             raise ValueError("the tensors are cut off")
-        body = start + 8 + int.from_bytes(_bytes(span, start, start + 8), "little")
-        header = json.loads(_bytes(span, start + 8, min(body, end)))
+        body = start + 8 + int.from_bytes(_bytes(sample, start, start + 8), "little")
+        header = json.loads(_bytes(sample, start + 8, min(body, end)))
         header.pop("__metadata__", None)
-        return {name: _tensor(span, body, end, **about) for name, about in header.items()}
+        return {name: _tensor(sample, body, end, **about) for name, about in header.items()}
     except (tarfile.TarError, KeyError, TypeError, AttributeError) as wrong:
         raise ValueError(f"it is no encoded sample: {wrong!r}") from wrong
 
 
-def description_of(span: Tensor) -> dict[str, str]:
-    """The JSON beside the tensors. Raises ValueError."""
+def description_of(sample: Tensor) -> dict[str, str]:
+    """Return the JSON beside the tensors. Raises ValueError where there is none."""
     try:
-        reader = TarReader(io.BytesIO(_bytes(span, 0, len(span))))
+        reader = TarReader(io.BytesIO(_bytes(sample, 0, len(sample))))
         for member in reader:
             if member.name.endswith(".json"):
                 found: dict[str, str] = json.loads(reader.read())
@@ -57,16 +57,16 @@ def description_of(span: Tensor) -> dict[str, str]:
 
 
 def _tensor(
-    span: Tensor, body: int, end: int, dtype: str, shape: list[int], data_offsets: list[int]
+    sample: Tensor, body: int, end: int, dtype: str, shape: list[int], data_offsets: list[int]
 ) -> Tensor:
     kind, count = DTYPES[dtype], math.prod(shape)
     first, last = (body + offset for offset in data_offsets)
     inside = body <= first <= last <= end and min(shape, default=0) >= 0
     if not inside or last - first != count * kind.itemsize or first % kind.itemsize:
         raise ValueError("the tensors are not where their header says")
-    return span[first:last].view(kind).reshape(shape)
+    return sample[first:last].view(kind).reshape(shape)
 
 
-def _bytes(span: Tensor, start: int, end: int) -> bytes:
-    found: bytes = span[start:end].numpy().tobytes()
+def _bytes(sample: Tensor, start: int, end: int) -> bytes:
+    found: bytes = sample[start:end].numpy().tobytes()
     return found

@@ -27,21 +27,21 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 @dataclass(frozen=True)
 class EncodedPictures:
-    """The identities of one sample, encoded."""
+    """The identities of one sample, encoded: I identities, V slots for views."""
 
     latents: Tensor
     """[I, V, C, h, w]; zeros in absent slots."""
     present: Tensor
     """[I, V], bool."""
     features: Tensor | None
-    """[I, N, D] of the frontal references; None without a vision tower."""
+    """[I, N, D], of the frontal references; None without a vision tower."""
 
 
 class Encoder:
     """The models of one worker."""
 
     def __init__(self, settings: EncodeSettings, device: torch.device) -> None:
-        """Load them. Raises UserError where they are missing or the buckets do not fit."""
+        """Loads the models. Raises UserError where one is missing or the buckets do not fit."""
         self.settings, self.device = settings, device
         recipe = base_recipe(settings.base)
         self.layout = ReferenceLayout()
@@ -74,7 +74,7 @@ class Encoder:
 
     @torch.no_grad()
     def video(self, frames: NDArray[np.uint8]) -> Tensor:
-        """Normalised latents [C, F', h, w] of RGB frames [F, H, W, 3], on the CPU."""
+        """Encode RGB frames [F, H, W, 3] as normalised latents [C, F', h, w], on the CPU."""
         pixels = torch.from_numpy(frames).to(self.device).permute(3, 0, 1, 2)
         latents = normalized_latents(self._vae, (pixels.float() / 127.5 - 1)[None])
         return latents[0].to("cpu", self._stored)
@@ -92,7 +92,7 @@ class Encoder:
 
     @torch.no_grad()
     def text(self, caption: str) -> Tensor:
-        """UMT5's embedding [tokens, D] of a caption as Wan's pipeline makes it, without padding."""
+        """Embed a caption with UMT5 as Wan's pipeline does, without the padding: [tokens, D]."""
         padded, _ = self._text.encode_prompt(
             caption,
             do_classifier_free_guidance=False,
@@ -116,7 +116,7 @@ class Encoder:
 
 
 def base_recipe(base: str) -> Recipe:
-    """How the base's makers sample from it. Raises UserError where there is no base."""
+    """Return how the base's makers sample from it. Raises UserError where there is no base."""
     check_transformer(base, "transformer")
     check_base(base)
     config: dict[str, Any] = WanTransformer3DModel.load_config(base, subfolder="transformer")
@@ -124,6 +124,6 @@ def base_recipe(base: str) -> Recipe:
 
 
 def expert_names(base: str) -> tuple[str, ...]:
-    """The base's transformers, the high-noise one first."""
+    """List the base's transformers, the high-noise one first. Raises UserError without a base."""
     two = pipeline_index(base).get("boundary_ratio") is not None
     return ("transformer", "transformer_2") if two else ("transformer",)

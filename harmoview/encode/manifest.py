@@ -19,10 +19,12 @@ from harmoview.encode.settings import EncodeSettings
 
 NAME = "manifest.json"
 KIND = "harmoview-encoded"
+"""What tells the manifest of encoded shards from that of packed ones."""
 FORMAT = 1
 SKIPPED = "skipped.jsonl"
-"""One line for each sample that was left out: key, reason, detail."""
+"""Holds a line for each sample that was left out: key, reason, detail."""
 READERS = 16
+"""Indices that are read at the same time."""
 
 SCORES = ("sharpness", "aesthetic", "identity_cosine")
 """The scores of a view that are kept, by which the curated phase chooses."""
@@ -43,9 +45,9 @@ SCHEMA = pa.schema(
         *((score, pa.float64()) for score in SCORES),
     ]
 )
-"""One row a sample. The tar members of a sample are the bytes `offset`, `size` of its shard, with
-their `crc32`; `caption` names its text embedding; `views` is the least number of views of an
-identity, the frontal reference being one; the scores are the lowest of an identity's means."""
+"""One row a sample. The tar members of a sample are `size` bytes of its shard from `offset` on, and
+`crc32` is their checksum; `caption` names its text embedding; `views` is the smallest number of
+views of an identity, counting the frontal reference; a score is the lowest mean of an identity."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,11 @@ class EncodedManifest:
     """The content of manifest.json."""
 
     source: Mapping[str, Any]
-    """Sha256 of the manifest of the packed shards, and how many samples it counts."""
+    """SHA-256 of the packed shards' `manifest`, and how many `samples` it counts."""
     settings: EncodeSettings
     shards: tuple[Shard, ...]
     skipped: Mapping[str, int]
-    """Samples left out, by reason."""
+    """How many samples were left out, by reason."""
     tower: str | None = None
     """The fingerprint of the vision tower; None where features are left out."""
 
@@ -75,6 +77,7 @@ class EncodedManifest:
         return sum(shard.samples for shard in self.shards)
 
     def write(self, folder: Folder) -> None:
+        """Put the manifest into a folder whose shards and indices are whole."""
         data = {
             "kind": KIND,
             "format": FORMAT,
@@ -88,7 +91,7 @@ class EncodedManifest:
 
 
 def kind_of(folder: Folder) -> str | None:
-    """The kind of shards in a folder; None where there is no manifest that says so."""
+    """Return the kind of a folder's shards; None where no manifest tells."""
     if not folder.exists(NAME):
         return None
     try:
@@ -99,7 +102,7 @@ def kind_of(folder: Folder) -> str | None:
 
 
 def load_encoded(folder: Folder) -> EncodedManifest:
-    """Raises UserError where there is no such manifest, or it is damaged."""
+    """Read the manifest of encoded shards. Raises UserError where none is, or it is damaged."""
     path = folder.path(NAME)
     if not folder.exists(NAME):
         raise UserError(
@@ -124,7 +127,7 @@ def load_encoded(folder: Folder) -> EncodedManifest:
 
 
 def index_name(shard: str) -> str:
-    """The index beside a shard."""
+    """Return the file name of the index beside a shard."""
     return f"{shard.removesuffix('.tar')}.parquet"
 
 
@@ -135,7 +138,10 @@ def write_index(
     about: Mapping[str, Any],
     skipped: Sequence[Skipped] = (),
 ) -> None:
-    """Write the index of one shard; that it is there says that the shard is whole."""
+    """Write the index of one shard, whose presence says that the shard is whole.
+
+    `rows` are as `SCHEMA` says, `about` is what `read_about` gives back.
+    """
     metadata = {
         "shard": json.dumps(asdict(shard)),
         "about": json.dumps({**about, "skipped": [asdict(one) for one in skipped]}),
@@ -147,9 +153,10 @@ def write_index(
 
 
 def read_about(folder: Folder, name: str) -> tuple[Shard, dict[str, Any]] | None:
-    """The shard `name` and what was noted of it, or None where it is not finished.
+    """Return a shard and what was written about it; None where it is not finished.
 
-    Noted are `source`, the SHA-256 of the packed shard, `settings`, `tower` and the list `skipped`.
+    The latter are `source`, the SHA-256 of the packed shard, the hash of its `settings`, the
+    fingerprint of the `tower`, and the list `skipped`.
     """
     if not folder.exists(index_name(name)):
         return None
@@ -158,7 +165,10 @@ def read_about(folder: Folder, name: str) -> tuple[Shard, dict[str, Any]] | None
 
 
 def read_index(folder: Folder, shards: Sequence[Shard]) -> pa.Table:
-    """All samples in the order of shards. Raises UserError where an index is missing or wrong."""
+    """Read the rows of all samples, in the order of `shards`.
+
+    Raises UserError where an index is missing or is not that of its shard.
+    """
 
     def read(shard: Shard) -> pa.Table:
         name = index_name(shard.name)

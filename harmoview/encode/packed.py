@@ -31,30 +31,32 @@ from harmoview.model.layout import ReferenceLayout
 from harmoview.model.references import Views, check_identities
 
 CHUNK = 4 << 20
+"""Bytes that are hashed at a time."""
 Members = Mapping[str, bytes]
 """The members of a sample, by their names without the key."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sample decoded: all that the models need, and nothing that needs them."""
+    """A decoded sample: all that the models need, made without them."""
 
     caption: str
     description: Mapping[str, Any]
-    """The sample's JSON."""
+    """The sample's JSON, as pack wrote it."""
     bucket: Bucket
     frames: NDArray[np.uint8]
-    """[F, H, W, 3], as the bucket says."""
+    """[F, H, W, 3] RGB, of the bucket's size."""
     identities: Sequence[Views]
     scores: Mapping[str, float | None]
+    """For each of `SCORES`, the lowest mean of an identity; None where one was not measured."""
 
 
 @contextmanager
 def checked(source: Folder, shard: Shard) -> Iterator[Path]:
-    """A packed shard as a local file whose hash was compared before anything of it is used.
+    """Provide a packed shard as a local file, after its hash has been compared.
 
-    From an object store it is fetched whole, so that no connection must hold while models work.
-    Raises UserError where it is not the file that the manifest lists.
+    A shard on an object store is fetched whole, so that no connection need last while the models
+    work. Raises UserError where it is not the file that the manifest lists.
     """
     local = source.local
     with tempfile.TemporaryDirectory(prefix="harmoview-") as folder:
@@ -77,7 +79,7 @@ def checked(source: Folder, shard: Shard) -> Iterator[Path]:
 
 
 def samples(path: Path) -> Iterator[tuple[str, Members]]:
-    """Keys and members. Raises UserError where it is no tar of samples."""
+    """Read the keys and members of a shard. Raises UserError where it is no tar of samples."""
     with path.open("rb") as file:
         reader = TarReader(file)
         try:
@@ -96,7 +98,11 @@ def samples(path: Path) -> Iterator[tuple[str, Members]]:
 def prepare(
     key: str, members: Members, decoder: Decoder, frames: ClipReader, layout: ReferenceLayout
 ) -> Prepared:
-    """Raises BadSample where it is not what pack writes; DecoderDied, DecodeTimeout."""
+    """Decode a sample for the models.
+
+    Raises BadSample where it is not what pack writes or its clip does not do, and DecoderDied or
+    DecodeTimeout where its clip cannot be decoded without harm.
+    """
     if not key or "/" in key or key.startswith(".") or not key.isprintable():
         raise BadSample("unreadable", "its key is not one that pack gives")
     try:
@@ -117,10 +123,11 @@ def prepare(
 
 
 _TEXTS = ("txt", "json")
+"""Members of a sample that are neither its clip nor a picture."""
 
 
 def _views(members: Members, identity: Mapping[str, Any]) -> dict[int, Image]:
-    """Pictures by yaw; the frontal one is the real reference, as in `harmoview generate`."""
+    """Decode pictures by yaw; at 0 the real reference, as `harmoview generate` takes it."""
     index = int(identity["identity"])
     names = {int(yaw): view_name(index, int(yaw)) for yaw in identity["yaws"]}
     names[0] = reference_name(index)
@@ -128,7 +135,7 @@ def _views(members: Members, identity: Mapping[str, Any]) -> dict[int, Image]:
 
 
 def _lowest(identities: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    """The lowest mean over an identity's views; None where it was measured on none."""
+    """Return the lowest of the identities' means; None where one has no measured view."""
     means = []
     for identity in identities:
         values = [view["scores"][name] for view in identity["views"].values()]
@@ -140,21 +147,21 @@ def _lowest(identities: Sequence[Mapping[str, Any]], name: str) -> float | None:
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Which frames are taken of a clip, and at what size."""
+    """Reads the middle of a clip at the recipe's rate, cropped to a bucket."""
 
     buckets: Sequence[Bucket]
     fps: float
     enlarged: float
-    """Most that a clip may be enlarged to fill its bucket."""
+    """How many times a clip may be enlarged to fill its bucket."""
 
     def read(self, decoder: Decoder, path: Path) -> tuple[Bucket, NDArray[np.uint8]]:
-        """The bucket of a video and its middle, as RGB frames [F, H, W, 3].
+        """Return the bucket of a video, and its middle as RGB frames [F, H, W, 3].
 
-        Raises BadSample where it cannot be decoded, lacks frames, is shorter than every bucket or
-        much smaller than its own; DecoderDied and DecodeTimeout as `Decoder` does.
+        Raises BadSample where the video cannot be decoded, lacks frames, is shorter than every
+        bucket or much smaller than its own; DecoderDied and DecodeTimeout as `Decoder` does.
         """
         info = decoder.probe(path)
-        # the last frame is shown for as long as the others
+        # from the first frame to the last; how long the last one is shown does not matter
         span = (info.frames - 1) / info.fps
         bucket = choose_bucket(self.buckets, info.height, info.width, span + 1e-6, self.fps)
         if bucket is None:
@@ -178,10 +185,10 @@ class ClipReader:
 
 
 def frame_indices(info: VideoInfo, frames: int, fps: float) -> list[int]:
-    """The source frames nearest to `frames` moments at `fps`, around the middle of the video.
+    """Return the source frames nearest to `frames` moments at `fps`, around the video's middle.
 
-    The first moment is one of a source frame. Were it between two, a clip at the model's own rate
-    would have some frames twice and miss others.
+    The first moment is that of a source frame. Were it between two, a clip at the model's own rate
+    would give some frames twice and miss others.
     """
     last = info.frames - 1
     steps = [math.floor(k * info.fps / fps + 0.5) for k in range(frames)]
@@ -190,12 +197,12 @@ def frame_indices(info: VideoInfo, frames: int, fps: float) -> list[int]:
 
 
 def cover(height: int, width: int, bucket: Bucket) -> float:
-    """How many times a picture is enlarged so that it covers the bucket."""
+    """Return how many times a picture must be enlarged to cover the bucket."""
     return max(bucket.height / height, bucket.width / width)
 
 
 def fit(picture: Image, bucket: Bucket) -> Image:
-    """Scaled to cover the bucket, then the middle of it: nothing is distorted or invented."""
+    """Scale a picture to cover the bucket, and cut the middle: nothing is distorted or invented."""
     own_height, own_width = picture.shape[:2]
     scale = cover(own_height, own_width, bucket)
     height = max(bucket.height, round(own_height * scale))

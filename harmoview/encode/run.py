@@ -1,4 +1,4 @@
-"""Encoding a folder of packed shards: which are still to do, and the manifest at the end."""
+"""Encoding a folder of packed shards: the shards that are left to do, then the manifest."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from harmoview.encode.shard import Models, encode_shard
 
 CLAIM = "encode.json"
 Show = Callable[[Counter[str], int], None]
-"""Told how many samples are `encoded`, and skipped by reason; and of how many."""
+"""Shows how many samples are `encoded` or skipped, by reason, and how many there are in all."""
 Work = Callable[[Sequence[Shard]], Iterable[str | None]]
-"""Encodes shards, in any order; yields for each sample None, or why it was skipped."""
+"""Encodes shards in any order, and yields for each sample None, or why it was skipped."""
 DONE = "encoded"
 SHARD = re.compile(r"\d{6,}\.tar")
-"""A name from outside: nothing is written that it could lead elsewhere."""
+"""How pack names shards; any other name in a manifest could lead out of the folder."""
 
 
 def encode(source: Folder, out: Folder, settings: EncodeSettings, work: Work, show: Show) -> (
     EncodedManifest
 ):  # fmt: skip
-    """Encode what is not encoded yet, then write the manifest; run again, it continues.
+    """Encode the shards that are not encoded yet, then write the manifest; it can be interrupted.
 
-    `work` records the claim when its models are loaded. Raises UserError where `source` holds no
-    packed shards, or `out` something else.
+    `work` records the claim on `out` once its models are loaded. Raises UserError where `source`
+    holds no packed shards, or `out` holds something else.
     """
     manifest = packed_manifest(source)
     check_not_foreign(out, "encode", CLAIM)
@@ -64,7 +64,7 @@ def encode(source: Folder, out: Folder, settings: EncodeSettings, work: Work, sh
 
 
 def packed_manifest(source: Folder) -> Manifest:
-    """Raises UserError where there are no packed shards."""
+    """Read the manifest of packed shards. Raises UserError where there are none."""
     try:
         manifest = load_manifest(source)
     except FileNotFoundError as missing:
@@ -81,7 +81,7 @@ def packed_manifest(source: Folder) -> Manifest:
 
 
 def encode_here(source: Folder, out: Folder, settings: EncodeSettings, device: str) -> Work:
-    """Work in this process, one shard after the other."""
+    """Return the work of this process, one shard after the other."""
 
     def work(shards: Sequence[Shard]) -> Iterable[str | None]:
         if shards:
@@ -93,23 +93,23 @@ def encode_here(source: Folder, out: Folder, settings: EncodeSettings, device: s
 
 
 class EncodeWorker:
-    """Holds the models and encodes one shard after the other; also what a Ray actor is."""
+    """Holds the models and encodes one shard after the other; Ray makes an actor of it."""
 
     def __init__(self, source: str, out: str, settings: EncodeSettings, device: str) -> None:
         self._source, self._out = Folder(source), Folder(out)
         self._settings, self._device = settings, torch.device(device)
 
     def load(self) -> None:
-        """Raises UserError where a model is missing or does not fit the settings."""
-        self._models  # noqa: B018  # loads them
+        """Load the models. Raises UserError where one is missing or does not fit the settings."""
+        self._models  # noqa: B018  # the property loads them
 
     def encode(self, shard: Shard) -> Iterator[str | None]:
-        """As `encode_shard`. Raises UserError where the packed shard is damaged."""
-        yield from encode_shard(self._source, shard, self._models)  # Ray wants a generator
+        """Encode a shard as `encode_shard` does. Raises UserError where it is damaged."""
+        yield from encode_shard(self._source, shard, self._models)  # Ray asks for a generator
 
     @cached_property
     def _models(self) -> Models:
-        # not in the constructor: what an actor's constructor raises loses its type
+        # loaded here, since what the constructor of an actor raises would lose its type
         encoder = Encoder(self._settings, self._device)
         manifest = packed_manifest(self._source)
         claim_for(self._source, manifest, self._out, self._settings).record()
@@ -119,21 +119,21 @@ class EncodeWorker:
 
 
 def _sweep(out: Folder) -> None:
-    """Take away what killed workers, of this run or an earlier one, left unfinished."""
+    """Remove what workers left unfinished when they were killed, in this run or an earlier one."""
     if out.local is not None:
         for left in out.local.rglob(".*.tmp"):
             left.unlink(missing_ok=True)
 
 
 def claim_for(source: Folder, manifest: Manifest, out: Folder, settings: EncodeSettings) -> Claim:
-    """The claim of a folder for these shards, encoded in this way."""
+    """Return the claim on `out` for these shards, encoded in this way."""
     digest = hashlib.sha256(source.read(NAME)).hexdigest()
     inputs = {"manifest": digest, "samples": manifest.totals.samples}
     return Claim(out, CLAIM, settings.described(), inputs=inputs)
 
 
 def _done(out: Folder, shard: Shard) -> Counter[str] | None:
-    """What became of the samples of a shard that is encoded; else None."""
+    """Count what became of the samples of an encoded shard; None where it is not encoded."""
     found = read_about(out, shard.name)
     if found is None or found[1]["source"] != shard.sha256 or not out.exists(shard.name):
         return None

@@ -10,16 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from datapipe.errors import check_range
 from harmoview.recipes import Recipe
 
 SHAPE = re.compile(r"(\d+)x(\d+)x(\d+)")
 LENGTHS = (1.0, 0.5)
-"""Of the recipe's frames: a clip too short for the first goes to the second."""
+"""Shares of the recipe's frames; a clip too short for the first goes to the second."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Bucket:
-    """A size of clip: frames at the recipe's rate, pixels."""
+    """One of the few sizes to which clips are brought, so that they can be batched.
+
+    Raises ValueError where Wan's VAE cannot encode such a clip.
+    """
 
     frames: int
     height: int
@@ -36,7 +40,7 @@ class Bucket:
 
     @classmethod
     def parse(cls, text: str) -> Bucket:
-        """From FRAMESxHEIGHTxWIDTH. Raises ValueError."""
+        """Read FRAMESxHEIGHTxWIDTH. Raises ValueError for anything else."""
         match = SHAPE.fullmatch(text)
         if match is None:
             raise ValueError(f"a bucket is FRAMESxHEIGHTxWIDTH, like 81x480x832, not {text!r}")
@@ -44,7 +48,10 @@ class Bucket:
 
 
 def default_buckets(recipe: Recipe, multiple: int) -> tuple[Bucket, ...]:
-    """Wide, tall and square clips of the recipe's area, each long and half as long."""
+    """List wide, tall and square clips of the recipe's area, each long and half as long.
+
+    `multiple` divides the sides of the square.
+    """
     side = math.isqrt(recipe.height * recipe.width) // multiple * multiple
     sizes = ((recipe.height, recipe.width), (recipe.width, recipe.height), (side, side))
     lengths = [int((recipe.frames - 1) * share) // 4 * 4 + 1 for share in LENGTHS]
@@ -54,9 +61,10 @@ def default_buckets(recipe: Recipe, multiple: int) -> tuple[Bucket, ...]:
 def choose_bucket(
     buckets: Sequence[Bucket], height: int, width: int, seconds: float, fps: float
 ) -> Bucket | None:
-    """The longest bucket that the clip fills, of the shape nearest to its own; None if too short.
+    """Choose the longest bucket that a clip fills, of the shape nearest to the clip's own.
 
-    Nearest by the logarithm of the aspect ratio, then by area: what is cropped is least.
+    The nearest aspect ratio, by its logarithm, loses least to cropping; equal ones are told apart
+    by area. None where the clip is too short for every bucket.
     """
     fitting = [b for b in buckets if (b.frames - 1) / fps <= seconds]
     if not fitting:
@@ -76,15 +84,15 @@ Stored = Literal["bfloat16", "float32"]
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """How clips, views and captions become tensors."""
+    """How clips, views and captions become tensors. Raises ValueError for what cannot be."""
 
     base: str
     """A Wan pipeline in diffusers' layout: a folder or a hub name."""
     vit: str
-    """The Qwen2.5-VL vision tower, a folder or a hub name; none leaves MFI's features out."""
+    """The Qwen2.5-VL vision tower: a folder or a hub name; none leaves MFI's features out."""
     buckets: tuple[str, ...] = ()
     """Sizes of clips, FRAMESxHEIGHTxWIDTH; the default follows the base: wide, tall and square,
-    each in two lengths."""
+    each of them in two lengths."""
     fps: int | None = None
     """Frames a second; the default is the base's."""
     reference_size: int = 512
@@ -92,26 +100,20 @@ class EncodeSettings:
     vit_layer: int = 15
     """The tower's block after which features are taken."""
     vit_size: int = 448
-    """Side in pixels of the frontal reference for the tower."""
+    """Side in pixels at which the tower sees the frontal reference."""
     text_length: int = 512
     """Most tokens of a caption."""
     stored: Stored = "bfloat16"
     """Type of the tensors on disk."""
     enlarged: float = 2.0
-    """Most times that a clip is enlarged to fill its bucket; a smaller one is skipped."""
+    """How many times a clip may be enlarged to fill its bucket; a smaller clip is skipped."""
 
     def __post_init__(self) -> None:
         for text in self.buckets:
             Bucket.parse(text)
-        for name in ("reference_size", "vit_size", "text_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
-        if self.fps is not None and self.fps < 1:
-            raise ValueError(f"--fps must be at least 1, got {self.fps}")
-        if self.enlarged < 1:
-            raise ValueError(f"--enlarged must be at least 1, got {self.enlarged}")
-        if self.vit_layer < 0:
-            raise ValueError(f"--vit-layer must be at least 0, got {self.vit_layer}")
+        positive = ("reference_size", "vit_size", "text_length", "fps", "enlarged")
+        check_range(self, *positive, least=1)
+        check_range(self, "vit_layer", least=0)
 
     @property
     def features(self) -> bool:
@@ -119,16 +121,17 @@ class EncodeSettings:
         return self.vit != "none"
 
     def described(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the settings in JSON's types."""
         described: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return described
 
     def hash(self) -> str:
+        """Return a hash of all settings."""
         text = json.dumps(self.described(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> EncodeSettings:
-        """The inverse of `described`. Raises TypeError, ValueError."""
+        """Invert `described`. Raises KeyError, TypeError or ValueError for anything else."""
         values = {name: described[name] for name in (field.name for field in fields(cls))}
         return cls(**{**values, "buckets": tuple(values["buckets"])})

@@ -24,22 +24,22 @@ from harmoview.encode.manifest import Skipped, write_index
 from harmoview.encode.packed import Members, Prepared, checked, prepare, samples
 
 AHEAD = 2
-"""Samples that are decoded while another one is with the models; each has a clip in memory."""
+"""Samples that are decoded while the models work on another one; each keeps a clip in memory."""
 
 
 @dataclass(frozen=True)
 class Models:
-    """What encodes: the models, and where the embeddings of captions are kept."""
+    """What encodes: the frozen models, and the folder that keeps the embeddings of captions."""
 
     encoder: Encoder
     out: Folder
     known: set[str]
-    """Captions whose embedding is known to be there."""
+    """Hashes of captions whose embeddings are known to be there."""
 
     def text(self, caption: str) -> str:
-        """Encode a caption unless that is done; the hash that names its embedding.
+        """Encode a caption unless that is done, and return the hash that names its embedding.
 
-        Two workers may do it at the same time; one file is left, and either is right.
+        Two workers may encode it at the same time: one file is left, and either is right.
         """
         name = hashlib.sha256(caption.encode()).hexdigest()
         if name not in self.known and not self.out.exists(text_file(name)):
@@ -49,28 +49,29 @@ class Models:
 
 
 def encode_shard(source: Folder, shard: Shard, models: Models) -> Iterator[str | None]:
-    """Encode a packed shard; yields for each sample None, or why it was skipped.
+    """Encode a packed shard, and yield for each sample None, or why it was skipped.
 
-    The encoded shard and its index appear before the last sample is told of, so that who has
-    counted all has all. Raises UserError where the packed shard is not what its manifest says.
+    The encoded shard and its index appear before the last sample is yielded, so that whoever has
+    counted all samples has the whole shard. Raises UserError where the packed shard is not what its
+    manifest says.
     """
     rows: list[dict[str, Any]] = []
     skipped: list[Skipped] = []
-    told: str | None = None
+    reason: str | None = None
     first = True
     with checked(source, shard) as path, models.out.create(shard.name) as file:
         writer = FragmentWriter(file)
         for key, sample in _prepared(samples(path), models.encoder):
             if not first:
-                yield told
+                yield reason
             first = False
             if isinstance(sample, Prepared):
-                told = None
+                reason = None
                 rows.append(
                     {"key": key, "shard": shard.name, **_write(writer, key, sample, models)}
                 )
             else:
-                told = sample.reason
+                reason = sample.reason
                 skipped.append(sample)
         done = Shard(shard.name, *writer.finish(), len(rows))
     encoder = models.encoder
@@ -79,13 +80,13 @@ def encode_shard(source: Folder, shard: Shard, models: Models) -> Iterator[str |
     }  # fmt: skip
     write_index(models.out, done, rows, about, skipped)
     if not first:
-        yield told
+        yield reason
 
 
 def _prepared(
     found: Iterable[tuple[str, Members]], encoder: Encoder
 ) -> Iterator[tuple[str, Prepared | Skipped]]:
-    """Samples decoded, in their order and some ahead: the models need not wait for pictures."""
+    """Decode samples in their order, a few ahead, so that the models need not wait for them."""
 
     def one(sample: tuple[str, Members]) -> Prepared | Skipped:
         key, members = sample
@@ -102,7 +103,7 @@ def _prepared(
 
 
 def _write(writer: FragmentWriter, key: str, sample: Prepared, models: Models) -> dict[str, Any]:
-    """Encode a sample and append it; its row of the index, without the name of key and shard."""
+    """Encode a sample, append it, and return its row of the index, without key and shard."""
     pictures = models.encoder.pictures(sample.identities)
     tensors: dict[str, Tensor] = {
         "video": models.encoder.video(sample.frames),
@@ -131,16 +132,16 @@ def _write(writer: FragmentWriter, key: str, sample: Prepared, models: Models) -
 
 
 def text_file(caption: str) -> str:
-    """Where the embedding of a caption with that hash is."""
+    """Return the file of the embedding of a caption with that hash."""
     return f"text/{caption[:2]}/{caption}.safetensors"
 
 
 NO_TEXT = hashlib.sha256(b"").hexdigest()
-"""The hash of the empty caption, which guidance is trained with."""
+"""The hash of the empty caption, with which guidance is trained."""
 
 
 class FragmentWriter:
-    """A tar written sample by sample, each a run of bytes that is a tar of its own."""
+    """Writes a tar sample by sample, each a run of bytes that is a tar of its own."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -148,7 +149,10 @@ class FragmentWriter:
         self._position = 0
 
     def add(self, members: Mapping[str, bytes]) -> tuple[int, int, int]:
-        """Append a sample; its offset, size and CRC-32: a check at every read must cost little."""
+        """Append a sample, and return its offset, its size and its CRC-32.
+
+        A CRC, because every read checks it, which must cost little.
+        """
         buffer = io.BytesIO()
         fragment = tar.open_writer(buffer)
         for name, data in members.items():
@@ -159,7 +163,7 @@ class FragmentWriter:
         return offset, len(data), zlib.crc32(data)
 
     def finish(self) -> tuple[str, int]:
-        """Close the tar; its SHA-256 and size."""
+        """Close the tar, and return its SHA-256 and its size."""
         self._write(bytes(tar.closed(self._position) - self._position))
         return self._sha256.hexdigest(), self._position
 

@@ -1,1 +1,1 @@
-"""The model: Wan with references, proxies, injected features and Jump-RoPE."""
+"""The video model: Wan with reference views, proxy tokens, injected features and Jump-RoPE."""

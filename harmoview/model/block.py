@@ -1,6 +1,7 @@
-"""Wan's transformer block, able to modulate reference tokens apart and to mask the condition.
+"""Wan's block with a modulation of its own for reference tokens, and a mask for the condition.
 
-Noise levels: the modulation of the video's tokens and, if apart, of the references'.
+`embed` makes that modulation: Wan embeds the noise level of the video, and here, where it differs,
+that of the references too.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from torch import Tensor, nn
 
 ReferenceTimestep = Literal["shared", "zero"]
-"""The noise level that reference tokens are told: the video's, or 0, which is what they have."""
+"""The noise level that reference tokens are told: the video's, or 0, which is their own."""
 
 
 class Conditions(NamedTuple):
     """What Wan's condition embedder makes of time, text and image features."""
 
     temb: Tensor
-    """For the output, [B, D] or [B, L, D]."""
+    """The time for the output, [B, D] or [B, L, D]."""
     video: Tensor
-    """For the blocks, [B, 6, D] or [B, L, 6, D]."""
+    """The modulation of the video's tokens in the blocks, [B, 6, D] or [B, L, 6, D]."""
     references: Tensor | None
-    """For the blocks, [B, 6, D]; None where references share the video's."""
+    """That of the reference tokens, [B, 6, D]; None where they share the video's."""
     text: Tensor
+    """[B, T, D]."""
     image: Tensor | None
+    """[B, identities, N, D]; None without image features."""
 
 
 def embed(
@@ -37,9 +40,10 @@ def embed(
     image: Tensor | None,
     kind: ReferenceTimestep,
 ) -> Conditions:
-    """Embed time [B] or [B, L], with one row a sample more where references need their own.
+    """Embed the time [B] or [B, L], and for references that need their own, one more a sample.
 
-    Shared with per-token times means the largest of them, the level of the noisy frames.
+    References that share the time of tokens with different times take the largest of them, which is
+    the level of the noisy frames.
     """
     levels = timestep.flatten()
     apart = kind == "zero" or timestep.ndim == 2
@@ -59,13 +63,13 @@ def embed(
 
 
 def output_rows(table: Tensor, temb: Tensor) -> tuple[Tensor, Tensor]:
-    """Shift and scale of the output norm, each [B, 1 or L, D]; `table` is Wan's [1, 2, D]."""
+    """Return shift and scale of the output norm, each [B, 1 or L, D], of Wan's table [1, 2, D]."""
     rows = table.to(temb.device) + temb.reshape(len(temb), -1, 1, temb.shape[-1])
     return rows[:, :, 0], rows[:, :, 1]
 
 
 class HarmoViewBlock(WanTransformerBlock):  # type: ignore[misc]
-    """The same weights as `WanTransformerBlock`; equal to it where the extra inputs are absent."""
+    """A `WanTransformerBlock` with the same weights, equal to it without the extra inputs."""
 
     def forward(
         self,
@@ -77,11 +81,11 @@ class HarmoViewBlock(WanTransformerBlock):  # type: ignore[misc]
         reference_tokens: int = 0,
         condition_mask: Tensor | None = None,
     ) -> Tensor:
-        """Shapes: hidden_states [B, R + L, D], temb [B, 6, D] or [B, L, 6, D].
+        """Run the block on hidden_states [B, R + L, D], with temb [B, 6, D] or [B, L, 6, D].
 
-        With `reference_temb` [B, 6, D] the first `reference_tokens` tokens take their modulation
-        from it: two rows applied by slices, because a row per token costs [B, R + L, 6, D].
-        `condition_mask` [B, 1, 1, T] is True where the condition may be attended.
+        The first `reference_tokens` tokens take their modulation from `reference_temb` [B, 6, D],
+        if it is given. The two are applied to slices, because a row for every token would take
+        [B, R + L, 6, D]. `condition_mask` [B, 1, 1, T] is True where the condition may be attended.
         """
         if reference_temb is None and condition_mask is None:
             out: Tensor = super().forward(hidden_states, encoder_hidden_states, temb, rotary_emb)
@@ -96,7 +100,7 @@ class HarmoViewBlock(WanTransformerBlock):  # type: ignore[misc]
             pieces = zip(
                 torch.split(norm(hidden_states.float()), lengths, dim=1), rows, strict=True
             )
-            # cast before joining: the sequence is large, and float32 doubles it
+            # cast before they are joined: the sequence is long, and float32 doubles it
             return torch.cat(
                 [(x * (1 + row[scale]) + row[shift]).type_as(hidden_states) for x, row in pieces],
                 dim=1,
@@ -123,14 +127,14 @@ class HarmoViewBlock(WanTransformerBlock):  # type: ignore[misc]
         return gated(fed, gate=5)
 
     def _rows(self, temb: Tensor) -> tuple[Tensor, ...]:
-        """The six modulation rows of the block, each [B, 1 or L, D]."""
+        """Return the six rows of the block's modulation, each [B, 1 or L, D]."""
         if temb.ndim == 3:
             temb = temb[:, None]
         rows: Tensor = self.scale_shift_table + temb.float()
         return rows.unbind(dim=2)
 
 
-# diffusers' caches look a block up by its exact class
+# the caches of diffusers look a block up by its exact class
 TransformerBlockRegistry.register(
     HarmoViewBlock,
     TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=None),

@@ -1,4 +1,4 @@
-"""Multi-level Feature Injection: ViT patch features of the frontal references, beside the text."""
+"""Multi-level Feature Injection (MFI): ViT patch features of frontal references beside the text."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from datapipe.record import Image
 from harmoview.media import square
 
 QWEN_LAYER = 15
-"""The block of Qwen2.5-VL's vision tower after which features are taken, of 32.
+"""The block of the 32 of Qwen2.5-VL's vision tower after which features are taken.
 
-MFI is there for low-level appearance, which later blocks trade for semantics, so not the last;
-15 is the second of the four blocks with full attention (7, 15, 23, 31), so that every patch has
-seen the whole face. Chosen by argument: the paper does not say, nothing was trained to compare.
+MFI is there for low-level appearance, which later blocks trade for semantics; so it is not the last
+one. Block 15 is the second of the four with full attention (7, 15, 23, 31), so every patch has seen
+the whole face. It was chosen by this argument: the paper names none, and no training compared them.
 """
 QWEN_SIZE = 448
-"""Side in pixels of the picture: 32 x 32 patches, 256 tokens, half of the text's 512."""
+"""Side in pixels of the picture: 32 x 32 patches make 256 tokens, half of the text's 512."""
 QWEN_DIM = 4 * 1280
-"""Four patches a token. The towers of all sizes of Qwen2.5-VL are 1280 wide."""
+"""Four patches make a token. The towers of Qwen2.5-VL of every size are 1280 wide."""
 
 
 def join(text: Tensor, image: Tensor | None, present: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The condition of the cross-attention, [image, text] in Wan's order, and its mask or None.
+    """Return the condition of the cross-attention, [image, text] as in Wan, and its mask or None.
 
-    `image` [B, I, N, D], `present` [B, I]. Absent references contribute no tokens: they are cut
-    out where the samples of the batch agree, which keeps every attention kernel usable, and masked
-    out where they differ. Cut or not they stay in the graph, so that all ranks have a gradient.
+    `image` is [B, I, N, D], `present` [B, I]. Absent references contribute no tokens: they are cut
+    out where all samples of the batch lack them, which keeps every attention kernel usable, and
+    masked out where some do. Even so they stay in the graph, so that all ranks have a gradient.
     """
     if image is None:
         return text, None
@@ -46,10 +46,10 @@ def join(text: Tensor, image: Tensor | None, present: Tensor) -> tuple[Tensor, T
 
 
 def fingerprint(tower: Any) -> str:
-    """Which weights these are: a hash of the first and the last layer, 16 hex digits.
+    """Return a hash of a tower's first and last layer, 16 hex digits, to know its weights again.
 
-    All towers of Qwen2.5-VL are as wide, so that features of another one would pass unnoticed. It
-    does not depend on the precision that they were loaded in.
+    All towers of Qwen2.5-VL are equally wide, so the features of another one would pass unnoticed.
+    The precision in which the weights were loaded makes no difference.
     """
     digest = hashlib.sha256()
     for part in (tower.patch_embed, tower.blocks[-1]):
@@ -62,13 +62,16 @@ def fingerprint(tower: Any) -> str:
 class FrontalEncoder(nn.Module):
     """The frozen vision tower, cut off after one of its blocks.
 
-    A token is one 2 x 2 group of patches, side by side, as the tower's own merger takes them: a
-    quarter of the tokens without loss, which keeps the text from drowning. Each patch is scaled to
-    unit mean square, because the residual stream has outliers of many times that.
+    A token is a group of 2 x 2 patches side by side, as in the tower's own merger: a quarter of the
+    tokens without loss, so that they do not drown the text. Each patch is scaled to unit mean
+    square, because the residual stream has outliers of many times that.
     """
 
     def __init__(self, tower: Any, layer: int = QWEN_LAYER, size: int = QWEN_SIZE) -> None:
-        """`tower`: a `Qwen2_5_VisionTransformerPretrainedModel`. Raises ValueError."""
+        """Cuts a `Qwen2_5_VisionTransformerPretrainedModel` off after block `layer`.
+
+        Raises ValueError where it has no such block, or `size` is no multiple of a group's pixels.
+        """
         super().__init__()
         config = tower.config
         if not 0 <= layer < len(tower.blocks):
@@ -79,14 +82,18 @@ class FrontalEncoder(nn.Module):
         tower.blocks = tower.blocks[: layer + 1]
         self.tower = tower.eval().requires_grad_(False)
         self.fingerprint = fingerprint(tower)
-        """Of the tower, as far as it is used."""
+        """The fingerprint of the tower as far as it is used."""
         self.size = size
         self.group = config.spatial_merge_size**2
         self.dim = self.group * config.hidden_size
 
     @torch.no_grad()
     def forward(self, images: Sequence[Image]) -> Tensor:
-        """Features [pictures, tokens, dim] of their middle squares, in the tower's dtype."""
+        """Return features [pictures, tokens, dim] of the pictures' middle squares.
+
+        They have the tower's dtype and the order of its windows: attention to a set of keys does
+        not see in which order they are.
+        """
         pictures = [square(picture, self.size) for picture in images]
         inputs = self._processor()(pictures, return_tensors="pt")
         weight = self.tower.patch_embed.proj.weight
@@ -94,11 +101,10 @@ class FrontalEncoder(nn.Module):
             inputs["pixel_values"].to(weight), grid_thw=inputs["image_grid_thw"].to(weight.device)
         ).last_hidden_state
         hidden = F.rms_norm(hidden.float(), hidden.shape[-1:]).to(weight.dtype)
-        # in the tower's window order: attention to a set of keys does not see it
         return hidden.reshape(len(images), -1, self.dim)
 
     def _processor(self) -> Any:
-        # not the torchvision variant: features must not depend on what is installed
+        # the PIL variant, so that features do not depend on whether torchvision is installed
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
             Qwen2VLImageProcessorPil,
         )

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from datapipe.errors import check_range
 from datapipe.record import YAWS
 
 AbsentViews = Literal["proxy", "sequential", "gray"]
-"""What an absent view becomes: learnable proxy tokens; nothing, the others close ranks; grey."""
-
+"""What takes the place of an absent view: proxy tokens, which are learned; nothing, so that the
+other views close ranks; a grey picture."""
 
 IDENTITY_GAP = 28
 """Empty positions between the blocks of two identities. With `VIDEO_GAP` it is the closest layout
@@ -23,29 +24,24 @@ VIDEO_GAP = 29
 class ReferenceLayout:
     """One slot for each yaw of each identity, in front of the video's frames 0, 1, 2, …
 
-    An identity always fills its whole block, so an absent view leaves its slot to a proxy. The
-    number of blocks is the number of identities of the sample: one person has one block, at the
-    same places as the first of two people.
+    An identity always fills its whole block, so an absent view leaves its slot to a proxy. A sample
+    has as many blocks as identities; the block of a single person is where the first of two people
+    has it. Raises ValueError for settings that make no layout.
     """
 
     yaws: tuple[int, ...] = YAWS
     identities: int = 2
-    """The most that a sample may have."""
+    """Identities that a sample may have, at most."""
     identity_gap: int = IDENTITY_GAP
     video_gap: int = VIDEO_GAP
     jump_rope: bool = True
-    """False: blocks and video follow each other without gaps."""
+    """Whether there are gaps at all."""
 
     def __post_init__(self) -> None:
         if self.yaws.count(0) != 1 or len(set(self.yaws)) != len(self.yaws):
             raise ValueError(f"yaws must be distinct and hold 0, the frontal view: {self.yaws}")
-        if self.identities < 1:
-            raise ValueError(f"identities must be at least 1, got {self.identities}")
-        if self.identity_gap < 0 or self.video_gap < 0:
-            raise ValueError(
-                f"gaps cannot be negative: identity_gap {self.identity_gap}, "
-                f"video_gap {self.video_gap}"
-            )
+        check_range(self, "identities", least=1, option="")
+        check_range(self, "identity_gap", "video_gap", least=0, option="")
 
     @property
     def frontal(self) -> int:
@@ -53,7 +49,10 @@ class ReferenceLayout:
         return self.yaws.index(0)
 
     def check(self, latents: Sequence[int], mask: Sequence[int], batch: int, channels: int) -> None:
-        """Raises ValueError where the shapes of reference latents and mask do not fit."""
+        """Check the shapes of reference latents and mask. Raises ValueError where they do not fit.
+
+        `batch` and `channels` are those of the video's latents.
+        """
         slots = (batch, len(self.yaws), channels)
         if len(latents) != 6 or (latents[0], *latents[2:4]) != slots:
             raise ValueError(
@@ -66,7 +65,7 @@ class ReferenceLayout:
             raise ValueError(f"reference_mask must be {list(latents[:3])}, got {list(mask)}")
 
     def positions(self, views: Sequence[int]) -> tuple[int, ...]:
-        """Temporal positions of identity blocks of `views[i]` views each, identity by identity.
+        """Return the temporal positions of blocks of `views[i]` views, identity by identity.
 
         Identity 0 is nearest to the video, so its place does not depend on who else is there.
         """
@@ -84,7 +83,7 @@ class ReferenceLayout:
 
 
 def check_absent_views(value: str, gray_latent: Sequence[float] | None, channels: int) -> None:
-    """Raises ValueError where `value` is not one of `AbsentViews`, or lacks what it needs."""
+    """Check a choice of `AbsentViews`. Raises ValueError for another, or grey without a latent."""
     if value not in get_args(AbsentViews):
         raise ValueError(f"absent_views must be one of {get_args(AbsentViews)}, got {value!r}")
     if value == "gray" and (gray_latent is None or len(gray_latent) != channels):

@@ -1,4 +1,7 @@
-"""The parameters that HarmoView adds to Wan: their names and their first values."""
+"""The parameters that HarmoView adds to Wan: their names and their first values.
+
+Settings name these parts, so torch is imported only to draw the values.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ NEW_PARTS = (PROXY, WEIGHT, BIAS)
 
 
 def initialize(model: nn.Module, seed: int = 0) -> None:
-    """Draw the added parameters that are not on meta, the same on every machine.
+    """Draw those added parameters that are not on meta, the same on every machine.
 
-    The proxy token at random (paper, 3.1.2) with the norm of 1; the linear layer so that features
-    of unit mean square become tokens of unit mean square.
+    The proxy token is random (paper, 3.1.2), with a norm of about 1; the linear layer makes tokens
+    of unit mean square from such features.
     """
     import torch
 

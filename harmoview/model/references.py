@@ -1,4 +1,4 @@
-"""Pictures of identities, made into what the transformer takes; and what stands in their slots."""
+"""Pictures of identities as the transformer takes them, and what stands in the slots it lacks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harmoview.model.injection import FrontalEncoder
 from harmoview.model.layout import ReferenceLayout
 
 Views = Mapping[int, Image]
-"""The pictures of one identity by yaw in degrees; 0 is the frontal reference. Any subset."""
+"""The pictures of one identity, any number of them, by yaw in degrees; 0 is the frontal one."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class References:
     mask: Tensor
     """[B, identities, views], True where a view is present."""
     features: Tensor | None = None
-    """[B, identities, tokens, vit_dim] of the frontal views; None for a model without MFI."""
+    """[B, identities, tokens, vit_dim], of the frontal views; None for a model without MFI."""
 
     def absent(self) -> References:
-        """The null reference of guidance: the same layout, every view absent."""
+        """Return the null reference of guidance: the same layout, with every view absent."""
         return replace(self, mask=torch.zeros_like(self.mask))
 
     def repeat(self, batch: int) -> References:
-        """One sample's references for each of a batch. Raises ValueError if they do not divide."""
+        """Repeat the references for a batch. Raises ValueError where it is not a multiple."""
         times, rest = divmod(batch, len(self.mask))
         if rest or not times:
             raise ValueError(f"references of {len(self.mask)} samples for a batch of {batch}")
@@ -46,7 +46,7 @@ class References:
         )
 
     def inputs(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor | None]:
-        """The keyword arguments of the transformer's forward."""
+        """Return the keyword arguments for the transformer's forward."""
         features = self.features
         return {
             "reference_latents": self.latents.to(device, dtype),
@@ -64,9 +64,9 @@ def encode_references(
     size: int,
     device: torch.device,
 ) -> References:
-    """Encode one sample's identities, [1, …]; each view as a clip of one frame of `size` pixels.
+    """Encode the identities of one sample, each view as a clip of one frame of `size` pixels.
 
-    Raises ValueError for a yaw without a slot, too many identities, or an identity without views.
+    The result has a batch of 1. Raises ValueError as `check_identities` does.
     """
     check_identities(identities, layout)
     mask = torch.tensor([[yaw in views for yaw in layout.yaws] for views in identities])
@@ -77,12 +77,15 @@ def encode_references(
     features = None
     if frontal_encoder is not None:
         features = _features(frontal_encoder.to(device), identities)
-        frontal_encoder.to("cpu")  # used once; its place belongs to the video model
+        frontal_encoder.to("cpu")  # it is used once, and the video model needs the memory
     return References(latents[None], mask[None].to(device), features)
 
 
 def check_identities(identities: Sequence[Views], layout: ReferenceLayout) -> None:
-    """Raises ValueError where the identities do not fit the slots."""
+    """Check that identities fit the slots.
+
+    Raises ValueError for none or too many, one without views, or a yaw without a slot.
+    """
     if not 1 <= len(identities) <= layout.identities:
         raise ValueError(f"{len(identities)} identities, the model takes 1..{layout.identities}")
     for index, views in enumerate(identities):
@@ -96,10 +99,10 @@ def check_identities(identities: Sequence[Views], layout: ReferenceLayout) -> No
 
 @torch.no_grad()
 def normalized_latents(vae: Any, video: Tensor) -> Tensor:
-    """The mode of the VAE's latents, (z - mean) / std in float32, as Wan's transformer expects.
+    """Encode `video` [B, 3, F, H, W], -1..1, as Wan's transformer expects it: [B, C, F', h, w].
 
-    `video` [B, 3, F, H, W] in -1..1. One frame gives latent frame 0 of a clip that starts with it,
-    so a picture is a clip of one frame.
+    The latents are the mode of the VAE's, as (z - mean) / std in float32. A clip of one frame gives
+    the first latent frame of any clip that starts with it, so a picture is such a clip.
     """
     z = vae.encode(video.to(vae.dtype)).latent_dist.mode().float()
     mean, std = (
@@ -111,13 +114,16 @@ def normalized_latents(vae: Any, video: Tensor) -> Tensor:
 
 
 def _clip(picture: Image, size: int) -> Tensor:
-    """[1, 3, 1, size, size] in -1..1."""
+    """Make a clip of one frame, [1, 3, 1, size, size], -1..1."""
     pixels = torch.from_numpy(square(picture, size)).permute(2, 0, 1)
     return (pixels.float() / 127.5 - 1)[None, :, None]
 
 
 def _features(encoder: FrontalEncoder, identities: Sequence[Views]) -> Tensor | None:
-    """[1, identities, tokens, dim]; zeros, which are never attended, where there is no frontal."""
+    """Encode the frontal views: [1, identities, tokens, dim]; None where nobody has one.
+
+    An identity without a frontal view has zeros, which are never attended.
+    """
     frontal = [index for index, views in enumerate(identities) if 0 in views]
     if not frontal:
         return None
@@ -128,21 +134,21 @@ def _features(encoder: FrontalEncoder, identities: Sequence[Views]) -> Tensor | 
 
 
 def blank_absent(latents: Tensor, mask: Tensor) -> Tensor:
-    """Zero the latents of absent slots, whatever they hold: a NaN there must not reach a gradient.
+    """Zero the latents of absent slots, because a NaN in one must not reach a gradient.
 
-    `latents` [B, I, V, C, h, w], `mask` [B, I, V], True where the view is present.
+    `latents` is [B, I, V, C, h, w], `mask` [B, I, V], True where the view is present.
     """
     return latents.masked_fill(~mask[..., None, None, None], 0.0)
 
 
 def fill_gray(latents: Tensor, mask: Tensor, gray: Sequence[float]) -> Tensor:
-    """Put the latent of mid-grey, one number a channel, into every place of an absent slot."""
+    """Put the latent of mid-grey, a number for each channel, all over every absent slot."""
     color = torch.tensor(gray, dtype=latents.dtype, device=latents.device)[:, None, None]
     return torch.where(mask[..., None, None, None], latents, color)
 
 
 def patchify(latents: Tensor, patch_embedding: Callable[[Tensor], Tensor]) -> Tensor:
-    """Embed every view as a clip of one frame: [B, I, V, C, h, w] -> [B, I, V, patches, D]."""
+    """Embed every view as a clip of one frame: [B, I, V, C, h, w] to [B, I, V, patches, D]."""
     slots = latents.shape[:3]
     embedded = patch_embedding(latents.flatten(0, 2).unsqueeze(2))  # [B*I*V, D, 1, h', w']
     tokens = embedded.flatten(2).transpose(1, 2)
@@ -150,5 +156,5 @@ def patchify(latents: Tensor, patch_embedding: Callable[[Tensor], Tensor]) -> Te
 
 
 def fill_proxy(tokens: Tensor, mask: Tensor, proxy: Tensor) -> Tensor:
-    """Replicate the proxy token [D] over every patch of an absent slot (paper, 3.1.2)."""
+    """Put the proxy token [D] into every patch of every absent slot (paper, 3.1.2)."""
     return torch.where(mask[..., None, None], tokens, proxy.to(tokens.dtype))

@@ -1,4 +1,4 @@
-"""Jump-RoPE: rotary positions for reference tokens in front of the video, with gaps between."""
+"""Jump-RoPE: rotary positions for reference tokens, before the video and apart from it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from torch import Tensor
 
 THETA = 10_000.0
-"""Wan's, as in `WanRotaryPosEmbed`."""
+"""The base of Wan's frequencies, as in `WanRotaryPosEmbed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceGrid:
-    """Where the reference tokens are: one temporal position a view, `height` x `width` patches."""
+    """Where reference tokens are: a time for each view, of `height` x `width` patches."""
 
     positions: tuple[int, ...]
     height: int
@@ -24,22 +24,23 @@ class ReferenceGrid:
 
     @property
     def tokens(self) -> int:
+        """How many tokens there are."""
         return len(self.positions) * self.height * self.width
 
 
 class JumpRotaryPosEmbed(WanRotaryPosEmbed):  # type: ignore[misc]
     """Wan's table for the video, preceded by the same function at the references' positions.
 
-    The video keeps 0..F-1, where the base model's weights saw it; references lie at negative
-    times. Rotations depend on differences only, so nothing else moves.
+    The video keeps the times 0..F-1 at which the base model was trained, and references lie at
+    negative times. Attention depends on differences of positions only, so nothing else changes.
     """
 
     def forward(
         self, hidden_states: Tensor, references: ReferenceGrid | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Cosines and sines, each [1, tokens, 1, head_dim], references first.
+        """Return cosines and sines, each [1, tokens, 1, head_dim], references first.
 
-        One forward for both, because context parallelism shards what this module returns.
+        One forward makes both, because context parallelism shards what this module returns.
         """
         video: tuple[Tensor, Tensor] = super().forward(hidden_states)
         if references is None:
@@ -52,7 +53,7 @@ class JumpRotaryPosEmbed(WanRotaryPosEmbed):  # type: ignore[misc]
     def table(
         self, times: Sequence[int], height: int, width: int, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the grid `times` x `height` x `width`, in Wan's order."""
+        """Return cosines and sines of the grid `times` x `height` x `width`, in Wan's order."""
         axes = (
             _axis(self.t_dim, torch.tensor(times), device),
             _axis(self.h_dim, torch.arange(height), device),
@@ -64,7 +65,7 @@ class JumpRotaryPosEmbed(WanRotaryPosEmbed):  # type: ignore[misc]
 
 
 def _axis(dim: int, positions: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    # float64 on the CPU: the angles of Wan's own table, bit for bit, on any device
+    # in float64 on the CPU, so that on any device the angles are Wan's own, bit for bit
     cos, sin = get_1d_rotary_pos_embed(
         dim,
         positions.to(torch.float64),
@@ -84,11 +85,11 @@ def _grid(axes: Sequence[Tensor], shape: tuple[int, int, int]) -> Tensor:
 
 
 def agreement(first: Sequence[int], second: Sequence[int], dim: int = 44) -> float:
-    """How alike two bands of positions are in phase, 1 being the same position.
+    """Measure how alike two bands of positions are in phase; at the same position it is 1.
 
-    The mean over all pairs and over the `dim / 2` temporal frequencies of cos(offset x frequency):
-    the factor by which the temporal part of a logit shrinks when query and key hold the same
-    content with its energy spread evenly. `dim` 44 is the temporal share of Wan's heads of 128.
+    It is the mean of cos(offset x frequency) over all pairs and over the `dim / 2` temporal
+    frequencies: the factor by which the temporal part of a logit shrinks if query and key have the
+    same content with evenly spread energy. `dim` 44 is the temporal share of Wan's heads of 128.
     """
     offsets = torch.tensor(first)[:, None] - torch.tensor(second)[None, :]
     frequencies = THETA ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)

@@ -34,10 +34,10 @@ from harmoview.model.rope import JumpRotaryPosEmbed, ReferenceGrid
 class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
     """Wan's transformer with multi-view references; without references it is Wan, bit for bit.
 
-    Load a Wan checkpoint with `from_wan`, an own one with `from_pretrained`.
+    `from_wan` loads a checkpoint of Wan, `from_pretrained` one of HarmoView.
     """
 
-    # diffusers, FSDP and regional compilation find blocks by the name of their class
+    # diffusers, FSDP and regional compilation find the blocks by the name of their class
     _no_split_modules = ["HarmoViewBlock"]  # noqa: RUF012
     _repeated_blocks = ["HarmoViewBlock"]  # noqa: RUF012
 
@@ -75,15 +75,15 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         vit_size: int = injection.QWEN_SIZE,
         vit_tower: str | None = None,
     ) -> None:
-        """The first sixteen settings are Wan's.
+        """Builds a model; the first sixteen settings are Wan's.
 
         `yaws`, `identities`, the gaps and `jump_rope` are the `ReferenceLayout`. `absent_views`
-        "gray" needs `gray_latent`, a number a channel. `reference_timestep` is the noise level that
-        reference tokens are told: the video's, or 0. `reference_size` and `vit_size` are the sides
-        in pixels at which pictures are encoded, `text_length` the tokens to which prompts are
-        padded: zeros are attended. `vit_dim` None leaves MFI out; `vit_tower` is the fingerprint of
-        the tower whose features it was trained with.
-        Raises ValueError for settings that do not fit together.
+        "gray" needs `gray_latent`, a number for each channel. `reference_timestep` is the noise
+        level that reference tokens are told: the video's, or 0. `reference_size` and `vit_size` are
+        the sides in pixels at which pictures are encoded. Prompts are padded to `text_length`
+        tokens with zeros, which are attended. `vit_dim` None leaves MFI out; `vit_tower` is the
+        fingerprint of the tower with whose features the model was trained. Raises ValueError for
+        settings that do not fit together.
         """
         if image_dim is not None or added_kv_proj_dim is not None:
             raise ValueError("image_dim and added_kv_proj_dim belong to Wan's image-to-video form")
@@ -99,7 +99,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         width = num_attention_heads * attention_head_dim
         self.rope = JumpRotaryPosEmbed(attention_head_dim, patch_size, rope_max_seq_len)
         for block in self.blocks:
-            block.__class__ = HarmoViewBlock  # the same weights; built again they would double
+            block.__class__ = HarmoViewBlock  # keeps the weights; a new block would double them
         if absent_views == "proxy":
             self.proxy_token = nn.Parameter(torch.empty(width))
         if vit_dim is not None:
@@ -108,9 +108,9 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
 
     @classmethod
     def from_wan(cls, path: str | Path, **settings: Any) -> HarmoViewTransformer3DModel:
-        """A stock Wan transformer, as a folder or a hub repository, with the new parts added.
+        """Load a stock Wan transformer, a folder or a hub repository, and add the new parts.
 
-        See `harmoview.weights.from_wan` for `settings`. Raises UserError without a Wan there.
+        See `harmoview.weights.from_wan` for `settings`. Raises UserError where there is no Wan.
         """
         from harmoview.weights import from_wan
 
@@ -118,7 +118,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
-        """An own checkpoint, as `save_pretrained` wrote it. Raises ValueError for a plain Wan."""
+        """Load what `save_pretrained` has written. Raises ValueError for a plain Wan."""
         loaded = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         missing = [name for name, value in model.named_parameters() if value.is_meta]
@@ -141,11 +141,11 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         reference_latents: Tensor | None = None,
         reference_mask: Tensor | None = None,
     ) -> Any:
-        """The predicted velocity of the video, [B, C, F, H, W], as Wan's forward returns it.
+        """Predict the velocity of the video, [B, C, F, H, W], in the form of Wan's forward.
 
         Args:
             hidden_states: noisy video latents [B, C, F, H, W].
-            timestep: noise level in 0..1000, [B], or [B, video tokens].
+            timestep: noise level, 0..1000, [B] or [B, video tokens].
             encoder_hidden_states: text [B, T, text_dim].
             encoder_hidden_states_image: patch features of each identity's frontal reference,
                 [B, identities, N, vit_dim]; those of an identity whose frontal slot is absent
@@ -172,7 +172,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
             raise ValueError("with references, context parallelism takes one time a sample")
         inputs = (hidden_states, timestep, encoder_hidden_states, encoder_hidden_states_image,
                   reference_latents, reference_mask.bool())  # fmt: skip
-        if self.config.absent_views == "sequential":  # every sample has a length of its own
+        if self.config.absent_views == "sequential":  # each sample has a length of its own
             singles = [
                 self._forward(*(None if x is None else x[k : k + 1] for x in inputs),
                               attention_kwargs=attention_kwargs)
@@ -231,7 +231,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
             )
 
     def _reference_tokens(self, latents: Tensor, mask: Tensor) -> tuple[Tensor, ReferenceGrid]:
-        """The tokens of all slots, [B, R, D], and where they are."""
+        """Embed what stands in the slots: tokens [B, R, D], and where they are."""
         latents = blank_absent(latents, mask)
         if self.config.absent_views == "gray":
             latents = fill_gray(latents, mask, self.config.gray_latent)
@@ -241,7 +241,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
             tokens = fill_proxy(tokens, mask, self.proxy_token)
         elif self.config.absent_views == "sequential":
             views = mask[0].sum(dim=1).tolist()
-            tokens = tokens[mask][None, None]  # a batch of one: the present views, in order
+            tokens = tokens[mask][None, None]  # the present views in order, in a batch of one
         _, p_h, p_w = self.config.patch_size
         grid = ReferenceGrid(
             self.layout.positions(views), latents.shape[-2] // p_h, latents.shape[-1] // p_w
@@ -249,14 +249,14 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         return tokens.flatten(1, 3), grid
 
     def _project(self, x: Tensor, temb: Tensor, references: int, shape: torch.Size) -> Tensor:
-        """Drop the reference tokens, then Wan's output norm and projection: [B, C, F, H, W]."""
+        """Drop the reference tokens, then norm and project as Wan does: [B, C, F, H, W]."""
         sharded = sharding.context_parallel(self) is not None
         if not sharded:
             x = x[:, references:]
         rows = output_rows(self.scale_shift_table, temb)
         shift, scale = (row.to(x.device) for row in rows)
         x = self.proj_out((self.norm_out(x.float()) * (1 + scale) + shift).type_as(x))
-        if sharded:  # only this projection's hook puts the sequence together again
+        if sharded:  # the hook of the projection has put the sequence together again
             x = x[:, references:]
         grid = [
             size // patch for size, patch in zip(shape[2:], self.config.patch_size, strict=True)
