@@ -10,7 +10,7 @@ import tyro
 from datapipe.errors import check_range
 from datapipe.files import Folder
 from datapipe.line.drive import Remaining, drive, recorder
-from datapipe.run.info import open_run
+from datapipe.run.info import check_run, open_run
 from datapipe.run.lock import locked
 from dataset.inspect.stats import run_stats
 from dataset.pack.pack import ShardLimits, pack
@@ -18,8 +18,9 @@ from dataset.run_rules import run_rules
 from filters.rules import Rules
 from jobs.cli import command
 from jobs.console.pack import print_packed
-from jobs.console.progress import busy, counted, progress
+from jobs.console.progress import busy, progress
 from jobs.console.stats import print_stats
+from jobs.console.survey import surveyed
 from jobs.options.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
 
 
@@ -55,8 +56,7 @@ def execute(settings: SynthesizeSettings) -> None:
     run, corpus = run_folder(settings.out, settings.corpus)
     with locked(run):
         stages, wanted = build(settings.line, corpus, run)
-        info = open_run(run, wanted)
-        rules = run_rules(run, settings.rules)  # a mistake in them is told before the work
+        info = check_run(run, wanted)
         into = recorder(run, info, retry_errors=settings.retry_errors)
         remaining = Remaining(
             corpus,
@@ -66,9 +66,11 @@ def execute(settings: SynthesizeSettings) -> None:
             caption_field=settings.line.caption_field,
         )
         with (
+            surveyed(remaining, run) as total,
             progress("synthesize", quiet=settings.quiet) as show,
-            counted(remaining.left, quiet=settings.quiet) as total,
         ):
+            open_run(run, wanted)  # not before: a corpus that cannot be listed binds no folder
+            rules = run_rules(run, settings.rules)  # a mistake in them is told before the work
             line = start(settings.cluster, stages, run.url)
             drive(line, remaining, into, lambda counts: show(counts, total()))
     _pack(run, rules, quiet=settings.quiet)

@@ -34,10 +34,10 @@ def execute(settings: VerifySettings) -> int:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from datapipe.files import Folder
-    from dataset.pack.verify import verify
+    from dataset.pack.verify import CaptionCount, verify
 
     folder = Folder(settings.folder)
-    wrong = 0
+    wrong, captions = 0, CaptionCount()
     with Progress(
         TextColumn("verify"),
         BarColumn(bar_width=24),
@@ -47,14 +47,18 @@ def execute(settings: VerifySettings) -> int:
         disable=settings.quiet,
     ) as bar:
         task = bar.add_task("verify", total=None)
-        for mismatch in verify(folder, lambda done, of: bar.update(task, completed=done, total=of)):
+
+        def show(done: int, of: int) -> None:
+            bar.update(task, completed=done, total=of)
+
+        for mismatch in verify(folder, show, captions):
             wrong += 1
             print(mismatch, file=sys.stderr, flush=True)
     if wrong:
         print(f"{wrong} mismatches: {folder.url} is not what was packed", file=sys.stderr)
         return 1
     if not settings.quiet:
-        print(f"{folder.url} is as its manifest says")
+        print(f"{folder.url} is as its manifest says; samples: {captions}")
     return 0
 
 

@@ -19,6 +19,7 @@ from datapipe.line.line import Line
 from datapipe.record import Sample
 from datapipe.run.info import RunInfo
 from datapipe.run.ledger import KeySet, Ledger
+from datapipe.run.survey import FIRST, Survey
 
 SEGMENT_ROWS = 512
 """Samples of a ledger segment, at most."""
@@ -80,6 +81,28 @@ class Remaining:
         recorded = self._recorded(self.segments)
         every = (sample.key for sample in self.listed(lambda key: False))
         return (key for key in every if key not in recorded)
+
+    def surveyed(self, survey: Survey) -> Iterator[bool]:
+        """Of each video whether it was left when the run began; the survey grows meanwhile.
+
+        Captions are read of the first few.
+        """
+        recorded, asked = self._recorded(self.segments), set[str]()
+
+        def captioned(key: str) -> bool:
+            wanted = key not in recorded and len(asked) < FIRST
+            if wanted:
+                asked.add(key)
+            return wanted
+
+        found = corpus(self.corpus, self.caption_field)
+        for sample in islice(found.samples(captioned, survey.passed_over), self.limit):
+            survey.videos += 1
+            listed_with_it = found.form != "folder" or sample.source.member is not None
+            if sample.key in asked or (listed_with_it and survey.videos <= FIRST):
+                survey.look_at(sample)
+            yield sample.key not in recorded
+        survey.complete = True
 
     def listed(self, captioned: Callable[[str], bool]) -> Iterator[Sample]:
         """All samples, recorded or not; captions are read where the key is `captioned`."""

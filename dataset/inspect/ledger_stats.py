@@ -47,6 +47,23 @@ class OutcomeStats:
 
 
 @dataclass(frozen=True)
+class CaptionStats:
+    """Videos by what their captions are."""
+
+    present: int
+    empty: int
+    """The source says nothing."""
+    unreadable: int
+    """The source says something that is no text; `caption_problem` in the ledger tells why."""
+    several: int
+    """Videos with more than one."""
+    duplicates: int
+    """Videos whose caption another one has already."""
+    examples: list[str]
+    """The first three keys of those that are unreadable."""
+
+
+@dataclass(frozen=True)
 class StageStats:
     """Worker seconds of a stage, over the videos that went through it."""
 
@@ -115,6 +132,22 @@ def outcomes(connection: duckdb.DuckDBPyConnection) -> list[OutcomeStats]:
         "GROUP BY outcome, reason ORDER BY outcome, videos DESC, reason"
     ).fetchall()
     return [OutcomeStats(*row) for row in rows]
+
+
+def captions(connection: duckdb.DuckDBPyConnection) -> CaptionStats:
+    """Over all videos of the ledger."""
+    row = connection.execute(
+        f"""SELECT count(*) FILTER (caption <> ''),
+            count(*) FILTER (caption = '' AND caption_problem IS NULL),
+            count(caption_problem),
+            count(captions),
+            count(*) FILTER (caption <> '')
+                - (SELECT count(*) FROM (SELECT DISTINCT md5(caption) FROM ledger
+                    WHERE caption <> '')),
+            coalesce(min(key, {EXAMPLES}) FILTER (caption_problem IS NOT NULL), [])
+        FROM ledger"""
+    ).fetchone()
+    return CaptionStats(*(row or (0, 0, 0, 0, 0, [])))
 
 
 def stages(connection: duckdb.DuckDBPyConnection, gpus: Mapping[str, float]) -> list[StageStats]:

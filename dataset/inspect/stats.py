@@ -11,9 +11,11 @@ from typing import Any, Literal
 import duckdb
 
 from datapipe.files import Folder
+from datapipe.run.survey import load_passed_over
 from dataset.inspect import ledger_stats
 from dataset.inspect.ledger_stats import (
     EXAMPLES,
+    CaptionStats,
     Clock,
     OutcomeStats,
     Sources,
@@ -79,6 +81,9 @@ class Stats:
     seconds: list[StageStats] = field(default_factory=list)
     clock: Clock | None = None
     sources: Sources = field(default_factory=lambda: Sources(0, [], []))
+    captions: CaptionStats = field(default_factory=lambda: CaptionStats(0, 0, 0, 0, 0, []))
+    passed_over: Mapping[str, int] | None = None
+    """Files of the corpus that are no part of a sample, by suffix; None where it is not known."""
     packed: PackTotals | None = None
     """Of RUN/shards, where it is complete."""
     packed_with_these_rules: bool | None = None
@@ -122,6 +127,8 @@ class Stats:
                 "slowest": [_source(source) for source in self.sources.slowest],
                 "failing": [_source(source) for source in self.sources.failing],
             },
+            "captions": asdict(self.captions),
+            "passed_over": self.passed_over and dict(self.passed_over),
             "packed": asdict(packed) if packed else None,
             "packed_with_these_rules": self.packed_with_these_rules,
             "rules": dict(self.rules),
@@ -163,6 +170,8 @@ def stats_of(judged: JudgedRun) -> Stats:
     stats.prepared = sum(s.videos for s in stats.seconds if s.stage == "synthesize")
     stats.clock = ledger_stats.clock(connection, run)
     stats.sources = ledger_stats.sources(connection)
+    stats.captions = ledger_stats.captions(connection)
+    stats.passed_over = load_passed_over(run)
     _count_identities(stats, connection)
     _count_views(stats, connection)
     shards = run.folder("shards")

@@ -6,9 +6,12 @@ import hashlib
 import json
 import re
 import tarfile
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
@@ -35,6 +38,10 @@ _DESCRIPTION = 4 << 20
 _MOST_MEMBERS = 1000
 """Of a sample; keeps a forged one from filling the memory."""
 _CLIP = re.compile(r"[a-z0-9]{1,8}")
+_MALFORMED = (
+    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
+"""What reading a sample's JSON raises when it says something else than pack writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +69,48 @@ def against(found: PackTotals, said: PackTotals) -> Iterator[Mismatch]:
             yield Mismatch(NAME, f"says {other} views at {yaw}°, there are {one}")
 
 
+class CaptionCount:
+    """The captions of all samples."""
+
+    def __init__(self) -> None:
+        self.present = 0
+        self.empty = 0
+        """Of samples whose source says nothing."""
+        self.unreadable = 0
+        """Empty, because what the source says is no text: the sample's JSON tells why."""
+        self._digests = array("Q")
+
+    def add(self, caption: bytes, *, unreadable: bool) -> None:
+        if unreadable:
+            self.unreadable += 1
+        elif not caption:
+            self.empty += 1
+        else:
+            self.present += 1
+            digest = hashlib.blake2b(caption, digest_size=8).digest()
+            self._digests.append(int.from_bytes(digest))
+
+    @property
+    def duplicates(self) -> int:
+        """Samples whose caption another one has already."""
+        return len(self._digests) - len(np.unique(np.asarray(self._digests)))
+
+    def __str__(self) -> str:
+        counts = {
+            "with a caption": self.present,
+            "without": self.empty,
+            "with one that could not be read": self.unreadable,
+            "with the same as another": self.duplicates,
+        }
+        return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+
+
 class ShardCheck:
     """One shard: its hash, and its samples one by one."""
 
-    def __init__(self, shard: Shard, last: str) -> None:
+    def __init__(self, shard: Shard, last: str, captions: CaptionCount) -> None:
         self.shard = shard
+        self.captions = captions
         self.key = last
         self.found = PackTotals()
         self.keys: list[str] = []
@@ -108,8 +152,8 @@ class ShardCheck:
                 elif name in self._names:
                     yield f"{shown} is there twice"
                 elif len(self._names) < _MOST_MEMBERS:
-                    described = name == "json" and member.size <= _DESCRIPTION
-                    self._names[name] = reader.read() if described else None
+                    wanted = name in ("json", "txt") and member.size <= _DESCRIPTION
+                    self._names[name] = reader.read() if wanted else None
         except tarfile.ReadError as broken:
             yield f"is not a whole tar: {broken}"
         yield from self._sample(key)
@@ -144,14 +188,27 @@ class ShardCheck:
         self, shown: str, pictures: set[tuple[int, int | None]]
     ) -> Iterator[str]:
         try:
-            described = _pictures(json.loads(self._names["json"] or b""))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            description = json.loads(self._names["json"] or b"")
+            described = _pictures(description)
+            yield from self._caption(shown, description)
+        except _MALFORMED:
             yield f"the JSON of sample {shown} does not describe a sample"
             return
         for index, yaw in sorted(described - pictures, key=str):
             yield f"sample {shown} lacks {_picture(index, yaw)}, which its JSON names"
         for index, yaw in sorted(pictures - described, key=str):
             yield f"sample {shown} holds {_picture(index, yaw)}, which its JSON does not name"
+
+    def _caption(self, shown: str, description: Mapping[str, Any]) -> Iterator[str]:
+        caption = self._names.get("txt") or b""
+        self.captions.add(caption, unreadable="caption_problem" in description)
+        try:
+            several = description.get("captions", [caption.decode()])
+        except UnicodeDecodeError:
+            yield f"the caption of sample {shown} is not UTF-8"
+            return
+        if several[0].encode() != caption:
+            yield f"the caption of sample {shown} is not the first that its JSON names"
 
 
 def _pictures(description: Any) -> set[tuple[int, int | None]]:
@@ -172,8 +229,10 @@ Show = Callable[[int, int], None]
 """Told how many of how many bytes are read."""
 
 
-def verify(folder: Folder, show: Show) -> Iterator[Mismatch]:
+def verify(folder: Folder, show: Show, captions: CaptionCount | None = None) -> Iterator[Mismatch]:
     """Everything that is wrong with a folder of shards, or of splits, as it is found.
+
+    `captions` grows with what is read.
 
     Raises UserError when there is no readable manifest.
     """
@@ -185,7 +244,7 @@ def verify(folder: Folder, show: Show) -> Iterator[Mismatch]:
             f"{folder.url} has no {NAME}: it is not a folder of shards, or `harmoview pack` did "
             "not finish; pack again"
         ) from missing
-    check = _Verify(manifests, show)
+    check = _Verify(manifests, show, CaptionCount() if captions is None else captions)
     if holdout is None:
         yield from check.beside(folder, manifests[0].files)
         yield from check.shards(folder, manifests[0])
@@ -197,8 +256,8 @@ def verify(folder: Folder, show: Show) -> Iterator[Mismatch]:
 class _Verify:
     """One pass over everything that the manifests name."""
 
-    def __init__(self, manifests: Sequence[Manifest], show: Show) -> None:
-        self._manifests, self._show = manifests, show
+    def __init__(self, manifests: Sequence[Manifest], show: Show, captions: CaptionCount) -> None:
+        self._manifests, self._show, self._captions = manifests, show, captions
         self._whole = sum(shard.bytes for one in manifests for shard in one.shards)
         self._read = 0
         self._keys: set[str] = set()
@@ -248,7 +307,7 @@ class _Verify:
             if shard.name not in present:
                 yield Mismatch(shard.name, "is missing")
                 continue
-            check = ShardCheck(shard, last)
+            check = ShardCheck(shard, last, self._captions)
             yield from check.run(folder)
             yield from self._in_two(shard.name, check.keys, others)
             last = check.key

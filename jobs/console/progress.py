@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
@@ -21,12 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from datapipe.errors import UserError
-
 Show = Callable[[Counter[str], int | None], None]
 """Told how many samples ended in which outcome, of how many (None while that is counted)."""
-Total = Callable[[], int | None]
-"""How many samples there are; None while they are counted, and where nobody wants to know."""
 LOG_SECONDS = 10.0
 """Seconds between two lines of progress where there is no terminal: a log is read, not watched."""
 
@@ -125,32 +120,3 @@ def parse(line: str) -> tuple[str, Counter[str], int | None] | None:
     ):
         return None
     return found["title"], outcomes, int(found["total"]) if found["total"] else None
-
-
-@contextmanager
-def counted(listing: Callable[[], Iterable[object]], *, quiet: bool) -> Iterator[Total]:
-    """Counts a listing in the background, so that the work need not wait for the total."""
-    total, over = None, threading.Event()
-
-    def count() -> None:
-        nonlocal total
-        number = 0
-        try:
-            for _ in listing():
-                number += 1
-                if over.is_set():
-                    return
-        except (UserError, OSError):
-            return  # what is wrong with the corpus is told by the work itself
-        except RuntimeError:
-            if over.is_set():
-                return  # Python is ending, and lets no thread be started any more
-            raise
-        total = number
-
-    if not quiet:
-        threading.Thread(target=count, daemon=True).start()
-    try:
-        yield lambda: total
-    finally:
-        over.set()

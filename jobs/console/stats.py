@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from datapipe.corpus.names import PassedOver
 from dataset.inspect.ledger_stats import Clock, SourceStats
 from dataset.inspect.stats import Stats
 from jobs.console.output import degrees, new_table, number, numbers, plain, screen, text
@@ -21,10 +22,12 @@ def print_stats(stats: Stats) -> None:
     if not stats.videos:
         console.print("The run has recorded no video yet.")
         return
-    tables = (_funnel, _yaws, _reasons, _outcomes, _seconds, _sources)
+    tables = (_funnel, _yaws, _reasons, _outcomes, _captions, _seconds, _sources)
     for table in (make(stats) for make in tables):
         if table.row_count:
             console.print(table)
+    if stats.passed_over:
+        console.print(f"Files that are no part of a sample: {PassedOver(stats.passed_over)}.")
     if stats.clock is not None:
         console.print(_rate(stats, stats.clock))
     if stats.packed is not None and not stats.packed_with_these_rules:
@@ -76,6 +79,21 @@ def _outcomes(stats: Stats) -> Table:
     for found in stats.outcomes:
         reason = text(found.reason or "")
         table.add_row(found.outcome, reason, number(found.videos), _keys(found.examples))
+    return table
+
+
+def _captions(stats: Stats) -> Table:
+    found = stats.captions
+    table = new_table("Captions", "", "videos", "for example", words=["for example"])
+    table.add_row("with a caption", number(found.present), "")
+    for name, count, examples in (
+        ("several captions", found.several, []),
+        ("the same as another's", found.duplicates, []),
+        ("none", found.empty, []),
+        ("cannot be read", found.unreadable, found.examples),
+    ):
+        if count:
+            table.add_row(name, number(count), _keys(examples))
     return table
 
 

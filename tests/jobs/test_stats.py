@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from datapipe.corpus.names import PassedOver
 from datapipe.record import Sample, Source
+from datapipe.run.survey import Survey
 from jobs import pack, stats
 from tests.datapipe.runs import TinyRun, good
 
@@ -18,9 +20,9 @@ from tests.datapipe.runs import TinyRun, good
 def run(tmp_path):
     tiny = TinyRun(tmp_path)
     tiny.add("a", [{-90: good(-90, sharpness=100.0)}])
-    tiny.add("b", [{30: good(30, measured_yaw=55.0)}])
+    tiny.add("b", [{30: good(30, measured_yaw=55.0)}], caption="", caption_problem="no text")
     tiny.reject("noface")
-    tiny.save()
+    Survey(3, PassedOver({".gif": 2})).save(tiny.save())
     return tmp_path / "run"
 
 
@@ -38,6 +40,28 @@ def test_the_tables_are_plain_text_in_a_pipe(run, capsys):
     assert row.split() == ["+30°", "2", "2", "1", "50%", "1", "1", "pose"]
     (row,) = [line for line in out.splitlines() if "no_face" in line]
     assert row.split() == ["rejected", "no_face", "1", "noface"]
+
+
+def test_captions_and_what_is_passed_over_are_counted(tmp_path, capsys):
+    """With one, without, unreadable, several, the same as another's; and files by suffix."""
+    tiny = TinyRun(tmp_path)
+    tiny.add("a", caption="same")
+    tiny.add("b", caption="same", captions=("same", "other"))
+    tiny.add("c", caption="")
+    tiny.add("d", caption="", caption_problem="d.txt is not UTF-8 \x1b[31m")
+    tiny.add("e", caption="same")
+    tiny.reject("noface")
+    Survey(6, PassedOver({".gif": 2, "hidden": 1})).save(tiny.save())
+    found = json.loads(shown(capsys, tmp_path / "run", "--json"))
+    assert found["captions"] == {
+        "present": 3, "empty": 2, "unreadable": 1, "several": 1, "duplicates": 2, "examples": ["d"],
+    }  # fmt: skip
+    assert found["passed_over"] == {".gif": 2, "hidden": 1}
+    out = shown(capsys, tmp_path / "run")
+    assert "2 .gif, 1 hidden" in out
+    (row,) = [line for line in out.splitlines() if line.strip().startswith("cannot be read")]
+    assert row.split() == ["cannot", "be", "read", "1", "d"]
+    assert "\x1b" not in out
 
 
 def test_json_is_one_document(run, capsys):
@@ -88,6 +112,11 @@ SCHEMA = {
             for name in ("slowest", "failing")
         },
     },
+    "captions": {
+        **{name: 0 for name in ("present", "empty", "unreadable", "several", "duplicates")},
+        "examples": [""],
+    },
+    "passed_over": {},
     "packed": {},
     "packed_with_these_rules": True,
     "rules": {},

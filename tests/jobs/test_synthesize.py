@@ -148,6 +148,22 @@ def test_running_again_does_nothing_and_changes_nothing(corpus, local):
     assert (files(local), rows(local, "ledger")) == (before, ledger)
 
 
+def test_a_corpus_that_cannot_be_listed_binds_no_run_folder(tmp_path, capsys):
+    """Neither a folder without videos nor a table that breaks off; the next corpus may be right."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.csv").write_text('path,caption\na.mp4,x\nb.mp4,"open\n')
+    (tmp_path / "wrong.csv").write_text("name,caption\na.mp4,x\n")
+    for corpus, why in (
+        ("empty", "no video in it"),
+        ("broken.csv", "quote that is not closed"),
+        ("wrong.csv", "needs a column 'path'"),
+        ("gone", "no such file or folder"),
+    ):
+        assert run(tmp_path / corpus, tmp_path / "run", "--local") == 1
+        assert why in capsys.readouterr().err
+    assert not (tmp_path / "run/run.json").exists()
+
+
 def test_other_settings_are_refused_by_name(corpus, local, capsys):
     """Candidates of two settings are never mixed in one run."""
     assert run(corpus, local, "--local", "--seed", "7") == 1

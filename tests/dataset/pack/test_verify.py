@@ -14,7 +14,7 @@ from datapipe.files import Folder
 from datapipe.shards import Shard
 from dataset.pack.manifest import load_manifest
 from dataset.pack.pack import ShardLimits, pack
-from dataset.pack.verify import NAMED, verify
+from dataset.pack.verify import NAMED, CaptionCount, verify
 from tests.datapipe.runs import RULES, TinyRun
 
 
@@ -31,6 +31,36 @@ def shards(tmp_path):
 
 def found(folder):
     return [str(mismatch) for mismatch in verify(folder, lambda *_: None)]
+
+
+def test_captions_are_counted(tmp_path):
+    """With one, without, unreadable in the source, and the same as another's; over all shards."""
+    tiny = TinyRun(tmp_path)
+    for key, caption in {"a": "same", "b": "same", "c": "", "d": "other", "e": "same"}.items():
+        tiny.add(key, caption=caption)
+    tiny.add("f", caption="", caption_problem="f.txt is not UTF-8")
+    run = tiny.save()
+    pack(run, run.folder("shards"), RULES, ShardLimits(samples=2), lambda *_: None)
+    captions = CaptionCount()
+    assert list(verify(run.folder("shards"), lambda *_: None, captions)) == []
+    assert (captions.present, captions.empty, captions.unreadable) == (4, 1, 1)
+    assert captions.duplicates == 2
+    assert "4 with a caption, 1 without" in str(captions)
+
+
+@pytest.mark.parametrize("caption", [b"caf\xe9", b"another"])
+def test_a_caption_that_is_not_the_one_packed_is_named(tmp_path, caption):
+    """No UTF-8, or not the first of those that the JSON names."""
+    tiny = TinyRun(tmp_path)
+    tiny.add("a", caption="one", captions=("one", "two"))
+    run = tiny.save()
+    pack(run, run.folder("shards"), RULES, ShardLimits(), lambda *_: None)
+
+    def change(found):
+        return [(name, caption if name.endswith("txt") else data) for name, data in found]
+
+    rewrite(run.folder("shards"), change)
+    assert any("the caption of sample 'a' is not" in what for what in found(run.folder("shards")))
 
 
 def members(data):
