@@ -19,7 +19,7 @@ from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import YAWS, Image, Sample, Scores, Source
 from datapipe.stage import Resources
 from filters.brisque import Brisque
-from filters.score import Measured, measure
+from filters.score import MeasuredPicture, measure
 from lora_engine.mesh.engine import MeshSynthesizer
 
 GRID = tuple(range(-90, 91, 15))
@@ -91,10 +91,10 @@ class Case:
     """A person with everything measured on it."""
 
     person: Person
-    reference: Measured
-    views: dict[int, Measured]
+    reference: MeasuredPicture
+    views: dict[int, MeasuredPicture]
     """What was measured of each view, by yaw on the grid."""
-    faulty: dict[str, dict[int, Measured]]
+    faulty: dict[str, dict[int, MeasuredPicture]]
     """The same of spoilt views, by fault and yaw, at the default yaws."""
 
     def scores(self, yaw: int) -> Scores:

@@ -115,15 +115,15 @@ def measure(
     faces: FaceAnalyzer,
     aesthetic: AestheticScorer,
     pose: PoseEstimator | None = None,
-) -> list[Measured]:
+) -> list[MeasuredPicture]:
     """What each picture gives by itself; the models are set up already."""
 
-    def one(image: Image, face: Face | None, beauty: float | None) -> Measured:
+    def one(image: Image, face: Face | None, beauty: float | None) -> MeasuredPicture:
         if face is None:
-            return Measured(None, None, beauty, None, None)
+            return MeasuredPicture(None, None, beauty, None, None)
         angles = face.pose if pose is None else pose(image, face)
         (embedding,) = faces.embed(image, [face])
-        return Measured(face, sharpness(image, face), beauty, angles, embedding)
+        return MeasuredPicture(face, sharpness(image, face), beauty, angles, embedding)
 
     found = [subject(*pair) for pair in zip(images, faces.find(images), strict=True)]
     return [one(*parts) for parts in zip(images, found, aesthetic(images), strict=True)]
@@ -146,7 +146,7 @@ def subject(image: Image, faces: Sequence[Face]) -> Face | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredPicture:
     """What one picture gives by itself; None where it could not be measured."""
 
     face: Face | None
@@ -159,7 +159,7 @@ class Measured:
         """The scores of a reference."""
         return self._scores(ratio=None, cosine=None)
 
-    def against(self, reference: Measured) -> Scores:
+    def against(self, reference: MeasuredPicture) -> Scores:
         """The scores of a view of that reference."""
         ratio = cosine = None
         if self.sharpness is not None and reference.sharpness:

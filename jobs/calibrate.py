@@ -173,7 +173,7 @@ def from_pairs(
 
     The frontal frame is the reference. Raises UserError where there are none.
     """
-    from filters.calibrate.people import Pictures, from_pictures
+    from filters.calibrate.people import PicturesByYaw, from_pictures
     from lora_engine.pairs import SPLITS
 
     keys = [key for split in SPLITS for key, yaws in pairs.coverage(split).items() if 0 in yaws]
@@ -181,7 +181,7 @@ def from_pairs(
     chosen = set(by_hash[:count])
     rendered = True
 
-    def pictures() -> Iterator[Pictures]:
+    def pictures() -> Iterator[PicturesByYaw]:
         nonlocal rendered
         for split in SPLITS:
             for one in pairs.subjects(split):

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 from datapipe.errors import UserError
 from datapipe.line.cluster import LOCAL, Pool, connect, pools, worker_logs
-from datapipe.line.metrics import Metrics
+from datapipe.line.metrics import LineMetrics
 from datapipe.line.source import MOST, BlockSizer, corpus_source
-from datapipe.line.worker import SampleBounds, Worker
+from datapipe.line.worker import LineWorker, SampleBounds
 from datapipe.record import Sample
 from datapipe.stage import Stage, apply
 
@@ -106,7 +106,7 @@ class RayLine:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         where = connect(address, job_config=worker_logs(), **quiet)
         self.pools = pools(stages, workers, 0.0 if where == LOCAL else wait)
-        self.metrics = Metrics(name)
+        self.metrics = LineMetrics(name)
 
     def run(self, listing: Listing) -> Iterator[Sample]:
         """Every sample that was not lost with its worker. Raises UserError, which ends the run."""
@@ -167,7 +167,7 @@ class RayLine:
             warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
             return dataset.map(
                 # in Ray's dashboard and metrics the pool has its stages' names
-                type("_".join(stage.name for stage in pool.stages), (Worker,), {}),
+                type("_".join(stage.name for stage in pool.stages), (LineWorker,), {}),
                 fn_constructor_args=(pool.stages, sizer, slots, pool is self.pools[-1], bounds),
                 compute=ActorPoolStrategy(
                     min_size=pool.least,
@@ -186,7 +186,7 @@ class RayLine:
 class _Report:
     """Tells the block sizer and the metrics what came out, now and then."""
 
-    def __init__(self, sizer: Any, metrics: Metrics) -> None:
+    def __init__(self, sizer: Any, metrics: LineMetrics) -> None:
         self.sizer, self.metrics = sizer, metrics
         self.samples, self.seconds, self.last = 0, 0.0, 0.0
         self.asked: list[Any] = []

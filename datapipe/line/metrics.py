@@ -35,7 +35,7 @@ BOUNDARIES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 
 is that of their middles."""
 
 
-class Metrics:
+class LineMetrics:
     """Counts for as long as the driver lives; needs a connection to Ray."""
 
     def __init__(self, run: str) -> None:

@@ -48,7 +48,7 @@ class SampleBounds:
         check_range(self, "seconds", "gigabytes", above=0, option="")
 
 
-class Worker:
+class LineWorker:
     """One actor of a pool: takes the samples of a block through its stages."""
 
     def __init__(

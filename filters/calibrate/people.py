@@ -23,7 +23,7 @@ from filters.calibrate.comparisons import Embedded
 from filters.calibrate.intervals import Ints
 from filters.score import subject
 
-Pictures = Mapping[int, bytes]
+PicturesByYaw = Mapping[int, bytes]
 """JPEG bytes of one person by yaw."""
 Vectors = Mapping[int, Floats]
 """Embeddings of one person by yaw, without the pictures in which no face was found."""
@@ -80,7 +80,7 @@ def from_run(run: Folder, faces: FaceAnalyzer, count: int, workers: int, told: T
     references = np.array(rows["embedding"].to_pylist(), np.float32)
     store = CandidateStore(run, info.settings_hash)
 
-    def pictures() -> Iterator[Pictures]:
+    def pictures() -> Iterator[PicturesByYaw]:
         for key, identity in people:
             try:
                 yield store.read(store.name(key)).pictures[identity].views
@@ -98,7 +98,7 @@ def from_run(run: Folder, faces: FaceAnalyzer, count: int, workers: int, told: T
 
 
 def from_pictures(
-    people: Iterable[Pictures], count: int, faces: FaceAnalyzer, workers: int, told: Told
+    people: Iterable[PicturesByYaw], count: int, faces: FaceAnalyzer, workers: int, told: Told
 ) -> Drawn | None:
     """Take `count` people whose picture at yaw 0 is the reference; None where no one has one.
 
@@ -125,7 +125,7 @@ def _together(references: Floats, found: list[Vectors], reference_yaw: int | Non
 
 
 def _embedded(
-    people: Iterable[Pictures], count: int, faces: FaceAnalyzer, workers: int, told: Told
+    people: Iterable[PicturesByYaw], count: int, faces: FaceAnalyzer, workers: int, told: Told
 ) -> list[Vectors]:
     """The embeddings of everyone, in order. Raises UserError, which concerns all of them."""
     out: list[Vectors] = []
@@ -135,12 +135,12 @@ def _embedded(
     return out
 
 
-def _started(faces: FaceAnalyzer) -> Callable[[Pictures], Vectors]:
+def _started(faces: FaceAnalyzer) -> Callable[[PicturesByYaw], Vectors]:
     faces.setup()
     return partial(embed, faces)
 
 
-def embed(faces: FaceAnalyzer, pictures: Pictures) -> Vectors:
+def embed(faces: FaceAnalyzer, pictures: PicturesByYaw) -> Vectors:
     """The embedding at each yaw of the face that the line would score; `faces` has been set up."""
     images = {yaw: decode_jpeg(data) for yaw, data in pictures.items()}
     found = faces.find(list(images.values()))
