@@ -13,8 +13,8 @@ from tests.datapipe.media import numbered, write_video
     ("options", "said"),
     [
         (["--limit", "0"], "--limit must be at least 1, not 0"),
-        (["--cpus", "0"], "--cpus must be above 0, not 0.0"),
-        (["--gpus", "-1"], "--gpus must be above 0, not -1.0"),
+        (["--cpus", "0"], "--cpus must be above 0"),
+        (["--gpus", "-1"], "--gpus must be above 0"),
     ],
 )
 def test_wrong_numbers_are_refused(options, said, tmp_path, capsys):
