@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import posixpath
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from operator import call
 from typing import Literal, TypeAlias
 
 import braceexpand
 
+from datapipe.concurrent import read_ahead
 from datapipe.corpus.directories import parquet_files
 from datapipe.corpus.folder import FolderListing
 from datapipe.corpus.manifest import Manifest
@@ -198,14 +198,5 @@ def _run(work: _Work, root: Place) -> _Entries:
         for piece in work:
             yield from piece()
         return
-    pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="corpus")
-    try:
-        ahead: deque[Future[_Entries]] = deque()
-        for piece in work:
-            ahead.append(pool.submit(piece))
-            if len(ahead) == _AHEAD:
-                yield from ahead.popleft().result()
-        while ahead:
-            yield from ahead.popleft().result()
-    finally:  # also when the caller stops early
-        pool.shutdown(cancel_futures=True)
+    for _, listed in read_ahead(call, work, _AHEAD, _AHEAD - 1):
+        yield from listed.result()

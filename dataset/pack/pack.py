@@ -8,14 +8,16 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from datapipe.concurrent import read_ahead
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo, load_info
@@ -199,17 +201,9 @@ class _Packing:
 
     def samples(self, judge: TableJudge) -> Generator[tuple[KeptSample, list[Member]]]:
         """The kept samples in the order of their keys, with their members."""
-        waiting: deque[tuple[KeptSample, Future[list[Member]]]] = deque()
-        with ThreadPoolExecutor(READERS, "pack") as pool:
-            try:
-                for kept in self._kept(judge):
-                    waiting.append((kept, pool.submit(load_payload, kept, self._store)))
-                    if len(waiting) > READERS:
-                        yield from self._ready(*waiting.popleft())
-                while waiting:
-                    yield from self._ready(*waiting.popleft())
-            finally:
-                pool.shutdown(cancel_futures=True)
+        load = partial(load_payload, store=self._store)
+        for kept, members in read_ahead(load, self._kept(judge), READERS):
+            yield from self._ready(kept, members)
 
     def _kept(self, judge: TableJudge) -> Iterator[KeptSample]:
         with tables(self._run, self._info) as connection:
