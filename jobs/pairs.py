@@ -93,7 +93,7 @@ def _look(settings: PairsSettings, stage: Acquire, samples: Sequence[Sample]) ->
             done[sample.key] = sample
             counts[sample.outcome] += 1
             show(counts, len(samples))
-    return [stage.clip(done[sample.key]) for sample in samples]
+    return [stage.result(done[sample.key]) for sample in samples]
 
 
 main = command(__name__, PairsSettings, execute)

@@ -1,4 +1,4 @@
-"""The clips of a corpus, each looked at once: its frames are kept in a file of its own."""
+"""The clips of a corpus, each searched once: its frames are kept in a file of its own."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from lora_engine.acquire.settings import AcquireSettings
 from lora_engine.pairs import SubjectFrame
 
 _VERSION = 1
+"""Version of what is kept of a clip; another one makes every clip be searched again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,14 @@ class ClipResult:
 
     key: str
     name: str
-    """File name."""
+    """The clip's file name."""
     subject: str | None
     """Who is in it, if its .json says so."""
     outcome: Literal["candidate", "rejected", "error"]
     reason: str = ""
     detail: str = ""
     picked: PickedFrames | None = None
-    """Frames, of a candidate; without their pictures, which `Acquire.pictures` reads."""
+    """The frames of a candidate, without their pictures, which `Acquire.pictures` reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,13 @@ class ClipFacts:
 
     subject: str | None = None
     truth: Mapping[int, float] = field(default_factory=dict)
-    """Yaw by frame, in degrees; only of clips of one person."""
+    """The true yaw by frame, degrees; known only for rendered clips of one person."""
 
 
 def facts_of(sample: Sample) -> ClipFacts:
-    """Read the .json beside a clip; nothing where there is none, or in a tar.
+    """Read the .json beside a clip, of which clips in tars have none.
 
-    Raises UserError when the file is no JSON object or its `subject` no text.
+    Raises UserError where the file is no JSON object, or its `subject` no text.
     """
     text = _beside(sample)
     if text is None:
@@ -71,7 +72,7 @@ def facts_of(sample: Sample) -> ClipFacts:
 
 
 def _yaws(people: Any) -> dict[int, float]:
-    """Yaw by frame as `lora_engine.subjects.clip` writes it; none of anything else."""
+    """Read the yaw by frame where it is written as `lora_engine.subjects.clip` does."""
     if not isinstance(people, list) or len(people) != 1 or not isinstance(people[0], dict):
         return {}
     frames = enumerate(people[0].get("frames", ()))
@@ -89,7 +90,7 @@ def _beside(sample: Sample) -> bytes | None:
 
 
 class Acquire:
-    """The stage that looks at a clip and keeps its frames in FOLDER/<key>.tar."""
+    """The stage that searches a clip and keeps its frames in FOLDER/<key>.tar."""
 
     name = "acquire"
 
@@ -100,6 +101,7 @@ class Acquire:
         self._decoder = Decoder()
 
     def setup(self) -> None:
+        """Load the face models."""
         self.faces.setup()
 
     def close(self) -> None:
@@ -107,21 +109,24 @@ class Acquire:
         self._decoder.close()
 
     def __call__(self, sample: Sample) -> Sample:
-        """Pick the frames and keep them. Raises as `pick` does."""
+        """Pick a clip's frames and keep them. Raises as `pick` and `facts_of` do."""
         truth = facts_of(sample).truth
         with local_copy(sample.source, self._decoder.limits.bytes) as path:
             picked = pick(self._decoder, self.faces, self.settings, path, truth)
         self._folder.put(f"{sample.key}.tar", _to_tar(picked, self.mark(sample)))
         return sample
 
-    def keep(self, sample: Sample) -> None:
-        """Write down why a clip was rejected, so that it is not looked at again."""
+    def record_rejection(self, sample: Sample) -> None:
+        """Record why a clip was rejected, if it was, so that it is not searched again."""
         if sample.stopped is not None and sample.stopped.outcome == "rejected":
             verdict = {"mark": self.mark(sample), "stopped": asdict(sample.stopped)}
             self._folder.put(f"{sample.key}.tar", tar.tar_of({"clip.json": _json(verdict)}))
 
-    def kept(self, sample: Sample) -> Sample | None:
-        """The sample as it left this stage in an earlier run with the same settings and files."""
+    def earlier(self, sample: Sample) -> Sample | None:
+        """Return the sample as it left this stage in an earlier run; None where there is none.
+
+        A run with other settings or other files does not count.
+        """
         try:
             text = tar.read_members(self._folder.read(f"{sample.key}.tar"))["clip.json"]
         except FileNotFoundError:
@@ -131,8 +136,8 @@ class Acquire:
             return None
         return sample.stop(**data["stopped"]) if "stopped" in data else sample
 
-    def clip(self, sample: Sample) -> ClipResult:
-        """What became of a sample that this stage is done with."""
+    def result(self, sample: Sample) -> ClipResult:
+        """Return what became of a sample that has left this stage."""
         name = PurePosixPath(sample.source.member or sample.source.path).name
         if sample.stopped is not None:
             reason, detail = sample.stopped.reason, sample.stopped.detail
@@ -142,7 +147,7 @@ class Acquire:
         return ClipResult(sample.key, name, facts_of(sample).subject, "candidate", picked=picked)
 
     def pictures(self, key: str) -> dict[int, bytes]:
-        """The pictures of a clip, JPEG by yaw."""
+        """Read the pictures of a clip: JPEG by yaw."""
         members = tar.read_members(self._folder.read(f"{key}.tar"))
         return {
             int(name.removesuffix(".jpg")): data
@@ -151,7 +156,7 @@ class Acquire:
         }
 
     def mark(self, sample: Sample) -> str:
-        """A hash of all that decides the frames of a clip."""
+        """Return a hash of everything on which the frames of a clip depend."""
         source = sample.source
         stat = None
         if place(source.path).fs is None and Path(source.path).is_file():
@@ -163,13 +168,14 @@ class Acquire:
 
 
 def acquire(stage: Acquire, samples: Sequence[Sample], workers: int) -> Iterator[Sample]:
-    """Every sample, as it is done; those of an earlier run first, the others in order.
+    """Yield every sample when it is done: first those of an earlier run, the others in order.
 
-    What happens to a sample is on it (`stopped`). Raises UserError, which concerns the run.
+    What went wrong with a sample is on it, in `stopped`. Raises UserError for what concerns the
+    run, such as a .json that cannot be read.
     """
     todo = []
     for sample in samples:
-        done = sample if sample.stopped is not None else stage.kept(sample)
+        done = sample if sample.stopped is not None else stage.earlier(sample)
         if done is None:
             todo.append(sample)
         else:
@@ -183,12 +189,12 @@ def acquire(stage: Acquire, samples: Sequence[Sample], workers: int) -> Iterator
 
 
 def _started(stage: Acquire) -> Callable[[Sample], Sample]:
-    """What a worker does with a clip; it is set up here."""
+    """Set a worker up, and return what it does with a clip."""
     stage.setup()
 
     def look(sample: Sample) -> Sample:
         done = apply(stage, sample)
-        stage.keep(done)
+        stage.record_rejection(done)
         return done
 
     return look

@@ -1,4 +1,4 @@
-"""From clips to subjects: who is one person, which frames stand for them, and in which split."""
+"""From clips to subjects: whose clips they are, their frames, and the split of each subject."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from lora_engine.pairs import (
 
 
 def subjects(clips: Iterable[ClipResult]) -> dict[str, list[ClipResult]]:
-    """The candidates of each subject by key, the one with the most yaws first.
+    """Gather the candidates of each subject, by key; the one with the most yaws is first.
 
-    A clip without a name is a subject of its own, under the clip's key.
+    A clip that names nobody is a subject of its own, under the clip's key.
     """
     found: dict[str, list[ClipResult]] = defaultdict(list)
     for clip in clips:
@@ -42,7 +42,7 @@ def _rank(clip: ClipResult) -> tuple[int, str]:
 
 
 def merge(key: str, clips: Sequence[ClipResult]) -> Subject:
-    """One subject of its clips: the first gives its frames, the others the yaws that it lacks."""
+    """Make one subject of clips: the first gives its frames, the others give yaws it lacks."""
     frames: dict[int, SubjectFrame] = {}
     for clip in clips:
         assert clip.picked is not None
@@ -60,7 +60,10 @@ def write(
     settings: Mapping[str, object],
     yaws: Sequence[int],
 ) -> PairsFolder:
-    """Write the subjects of each split; `pictures` reads those of a clip, by its key."""
+    """Write subjects into the split that `where` gives for each.
+
+    `pictures` reads the pictures of a clip by its key. Raises ValueError as `write_pairs` does.
+    """
     folder.delete(MANIFEST)
     for split in SPLITS:  # an earlier run may have had more shards
         for name in folder.names(f"{split}/*.tar"):
@@ -79,7 +82,7 @@ def write(
 def _filled(
     subject: Subject, clips: Sequence[ClipResult], pictures: Callable[[str], Mapping[int, bytes]]
 ) -> Subject:
-    """The subject with its pictures."""
+    """Fill in the pictures of a subject's frames."""
     of = {None if clip is clips[0] else clip.key: pictures(clip.key) for clip in clips}
     frames = tuple(replace(f, picture=of[f.clip][f.yaw]) for f in subject.frames)
     return replace(subject, frames=frames)
@@ -88,14 +91,14 @@ def _filled(
 def splits(
     people: Mapping[str, Sequence[ClipResult]], validation: float, same_person: float, seed: int
 ) -> dict[str, Split]:
-    """The split of each subject; nobody, under whatever name, is in both.
+    """Assign each subject to a split, so that nobody, under whatever names, is in both.
 
-    Subjects any of whose frontal frames have a cosine of `same_person` or more are taken for one
-    person, and whoever is linked so, over any number of others, stays together. Rendered people are
-    who their names say: to a recogniser they look alike. Such a group goes
-    where the hash of its first key says, but to train when it is more than the validation share;
-    where the hash sends none to validation, the smallest group goes there, unless it is the only
-    one.
+    Two subjects are taken for one person if any of their frontal frames have a cosine of at least
+    `same_person`, and subjects that are linked in this way, directly or through others, form a
+    group. Rendered people are trusted to be who their names say, because to a recogniser they look
+    alike. A group goes where the hash of its first key sends it, but to train if it is larger than
+    the validation share; if the hash sends none to validation, the smallest goes there, unless it
+    is the only one.
     """
     groups = _groups(people, same_person)
     room = max(1, round(validation * len(people)))
@@ -111,7 +114,7 @@ def splits(
 
 
 def _groups(people: Mapping[str, Sequence[ClipResult]], same_person: float) -> list[list[str]]:
-    """Keys of the subjects who may be one person, sorted."""
+    """Group the keys of subjects who may be one person; both levels are sorted."""
     known = [
         (key, clip.picked.embedding)
         for key in sorted(people)

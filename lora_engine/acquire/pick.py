@@ -1,4 +1,4 @@
-"""From the search of a clip to its pictures: the sharpest frame for each yaw, cut to one square."""
+"""From a searched clip to pictures: the sharpest frame at each yaw, cut to squares of one size."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from lora_engine.pairs import SubjectFrame
 MIN_FRAMES = 8
 """A clip with fewer is too short."""
 EYES_OPEN = 0.2
-"""`eye_visibility` under which eyes are closed."""
+"""`eye_visibility` below which eyes are closed."""
 EYES_SEEN = 30
-"""Degrees of yaw up to which that can be told."""
+"""Degrees of yaw up to which closed eyes can be told."""
 FLAW = 0.5
-"""What closed eyes, and a second face in the square, leave of a frame's sharpness as its merit."""
+"""Factor on a frame's merit for closed eyes, and again for a second face in the frame."""
 UNKNOWN = 0.1
-"""Merit of a face too small to tell; about 0.28 is in focus."""
+"""Merit of a face that is too small for its sharpness to be known; in focus is about 0.28."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,15 @@ class PickedFrames:
 
     frames: tuple[SubjectFrame, ...]
     embedding: tuple[float, ...]
-    """Of the frontal frame; unit length."""
+    """The face's, in the frontal frame; of unit length."""
     looked: int
-    """Frames that were analysed."""
+    """How many frames were looked at."""
     total: int
-    """Frames of the clip."""
+    """How many frames the clip has."""
 
     @property
     def rendered(self) -> bool:
-        """Whether the clip came with the truth, and so with a name that is beyond doubt."""
+        """Whether the clip came with true yaws, and so with a name that is beyond doubt."""
         return any(frame.true_yaw is not None for frame in self.frames)
 
 
@@ -68,11 +68,11 @@ def pick(
     path: Path,
     truth: Mapping[int, float],
 ) -> PickedFrames:
-    """The best frame of a clip for each yaw it shows.
+    """Pick the best frame of a clip for each yaw that it shows.
 
-    `truth` is the yaw by frame, where it is known. Raises BadSample: `unreadable`, `no_video`,
-    `too_large`, `too_short`, `no_face`, `no_frontal`, `too_small`, `too_blurred`; DecoderDied or
-    DecodeTimeout when the video cannot be decoded without harm.
+    `truth` is the true yaw by frame, where it is known. Raises BadSample (`unreadable`, `no_video`,
+    `too_large`, `too_short`, `no_face`, `no_frontal`, `too_small`, `too_blurred`), and DecoderDied
+    or DecodeTimeout where the video cannot be decoded without harm.
     """
     info = decoder.probe(path)
     if info.frames < MIN_FRAMES:
@@ -106,7 +106,7 @@ def pick(
 
 
 def _frontal(search: SubjectSearch, subject: Person, settings: AcquireSettings) -> _Choice:
-    """The reference, by which all other frames are cut. Raises BadSample."""
+    """Pick the frontal frame, by which all others are cut. Raises BadSample where there is none."""
     hits = search.hits(subject, 0)
     if not hits:
         nearest = min(abs(search.yaw(s.frame, s.face)) for s in subject.sightings)
@@ -134,7 +134,7 @@ def _best(
     yaw: int,
     frontal: _Choice | None,
 ) -> _Choice | None:
-    """The frame of greatest merit for a yaw, measured at full size."""
+    """Pick the frame of greatest merit for a yaw, measured at full size; None where none does."""
     hits = search.hits(subject, yaw)
     rough = {s.frame: _merit(search.image(s.frame), s.face, search.others(s), yaw)[1] for s in hits}
     ranked = sorted(hits, key=lambda s: (-rough[s.frame], s.frame))[: settings.choices]
@@ -144,7 +144,7 @@ def _best(
         sharp, merit = _merit(image, face, others, yaw)
         whole = _whole(face, image) and search.shows(sighting.frame, face, yaw)
         if yaw == 0 and sharp is None:
-            continue  # too small for a reference; a profile is smaller than its frontal face
+            continue  # too small for a reference; at other yaws the face is smaller anyway
         if whole and (sharp is None or sharp >= BOUND.min_sharpness):
             at = search.yaw(sighting.frame, face)
             choices.append(_Choice(sighting.frame, image, face, at, sharp, merit))
@@ -152,7 +152,7 @@ def _best(
 
 
 def _merit(image: Image, face: Face, others: list[Face], yaw: int) -> tuple[float | None, float]:
-    """Sharpness (None where the face is too small to tell), and the merit of a frame."""
+    """Measure a frame: its sharpness, None where the face is too small for that, and its merit."""
     sharp = sharpness(image, face)
     merit = UNKNOWN if sharp is None else sharp
     if abs(yaw) <= EYES_SEEN and eye_visibility(image, face) < EYES_OPEN:
@@ -163,7 +163,7 @@ def _merit(image: Image, face: Face, others: list[Face], yaw: int) -> tuple[floa
 
 
 def _whole(face: Face, image: Image) -> bool:
-    """Whether the face is in the picture, but for a tenth on each side."""
+    """Whether the face is in the picture, but for up to a tenth on each side."""
     left, top, right, bottom = face.box
     height, width = image.shape[:2]
     rim = face.size / 10
@@ -178,7 +178,7 @@ def _square(choice: _Choice, frontal: _Choice, side: int) -> yaw_geometry.Square
 
 
 def _sized(image: Image, side: int) -> Image:
-    """The picture `side` pixels wide: enlarged where the clip shows the head smaller."""
+    """Enlarge a picture to `side` pixels where the clip shows the head smaller."""
     if image.shape[0] == side:
         return image
     larger: Image = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)

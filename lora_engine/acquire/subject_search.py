@@ -1,4 +1,4 @@
-"""The look at one clip: the subject's face in sparse frames, denser where a wanted yaw may be."""
+"""The search of one clip: sparse frames for its subject, then denser where a yaw is missing."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from lora_engine.acquire import yaw_geometry
 from lora_engine.acquire.settings import AcquireSettings
 
 BOUND = FrontalBound()
+"""What a frontal frame must be, here as for the references of the main job."""
 READABLE = 60
 """Degrees of yaw up to which pitch and roll mean something; see docs/filters.md."""
 SIDEWAYS = 90
+"""The yaw of profiles, degrees."""
 ROUNDS = 8
-"""Of `turn.next_frames`: a yaw that so many have not found is not to be seen in the clip."""
+"""Rounds of `yaw_geometry.next_frames`: a yaw not found by then is not to be seen in the clip."""
 PROBE_SIDE = 640
 """Long side to which frames are scaled down for the search, pixels."""
 SAME_PERSON = 0.4
@@ -43,7 +45,7 @@ class SubjectSearch:
         info: VideoInfo,
         truth: Mapping[int, float],
     ) -> None:
-        """`truth` is the yaw by frame; where there is one, it takes the place of the measured."""
+        """Prepares a search; `truth` is the yaw by frame, and replaces measured yaws if given."""
         self._decoder, self._faces, self._settings = decoder, faces, settings
         self._path, self._info, self._truth = path, info, truth
         self._images: dict[int, Image] = {}
@@ -54,20 +56,20 @@ class SubjectSearch:
         self.scale = min(1.0, PROBE_SIDE / max(info.width, info.height))
 
     def subject(self) -> Person:
-        """The person seen most, in every frame that was worth a look.
+        """Find the person who is seen most, in every frame that was worth a look.
 
-        Raises BadSample `unreadable`, `no_face`.
+        Raises BadSample `unreadable` or `no_face`.
         """
         count = round(self._info.seconds / self._settings.every)
         count = min(max(8, min(count, self._settings.looks // 2)), self._info.frames)
-        # Evenly: probes drawn towards key frames, as Prepare's are, would pass over a turn.
+        # spread evenly: probes drawn towards key frames, as in `prepare`, would miss a turn
         wanted = [int((part + 0.5) * self._info.frames / count) for part in range(count)]
         probes = self._probe(wanted)
         search.check_seen(probes, len(wanted))
         return self._refined()
 
     def hits(self, subject: Person, yaw: int) -> list[Sighting]:
-        """Sightings that show a yaw, by time."""
+        """Return the sightings of a person that show a yaw, by time."""
         some = [s for s in subject.sightings if self.shows(s.frame, s.face, yaw)]
         if self._by_time(yaw):
             seen = {s.frame: self.yaw(s.frame, s.face) for s in subject.sightings}
@@ -76,7 +78,7 @@ class SubjectSearch:
         return sorted(some, key=lambda s: s.frame)
 
     def shows(self, frame: int, face: Face, yaw: int) -> bool:
-        """Whether a face reads as a yaw, and is level as far as that is known."""
+        """Whether a face reads as a yaw, and is level as far as that can be known."""
         at = self.yaw(frame, face)
         if self._by_time(yaw):
             return math.copysign(at, at * yaw) >= yaw_geometry.PROFILE
@@ -85,27 +87,27 @@ class SubjectSearch:
         return abs(yaw) > READABLE or abs(face.pose.pitch) <= BOUND.max_pitch
 
     def _by_time(self, yaw: int) -> bool:
-        """Profiles cannot be read, unless the truth is known; their place in the turn is."""
+        """Whether a yaw is found by its time in the turn, as profiles without known truth are."""
         return abs(yaw) == SIDEWAYS and not self._truth
 
     def yaw(self, frame: int, face: Face) -> float:
-        """Degrees, by which frames are picked: the truth, if that is asked for, or measured."""
+        """Return the yaw by which a frame is picked, degrees: the truth where it is given."""
         if frame in self._truth:
             return self._truth[frame]
         return 180.0 if face.pose is None else yaw_geometry.yaw_of(face.pose)
 
     def others(self, sighting: Sighting) -> list[Face]:
-        """The other faces of its frame, as probed."""
+        """Return the other faces of a sighting's frame, as probed."""
         return [s.face for s in self._found[sighting.frame] if s is not sighting]
 
     def image(self, frame: int) -> Image:
-        """A frame as probed, `scale` times as large as the full-size frame."""
+        """Return a frame as probed, which is `scale` times as large as at full size."""
         return self._images[frame]
 
     def full(self, sightings: Sequence[Sighting]) -> list[tuple[Sighting, Image, list[Face]]]:
-        """The subject's face in full-size frames, with the other faces there.
+        """Find the subject's face again at full size: sighting, picture and other faces.
 
-        Those that cannot be decoded or in which the face is not found again are left out.
+        Frames that cannot be decoded, or in which the face is not found again, are left out.
         """
         if self.scale == 1.0:
             return [(s, self._images[s.frame], self.others(s)) for s in sightings]
@@ -123,7 +125,7 @@ class SubjectSearch:
         return result
 
     def _refined(self) -> Person:
-        """The subject, after a look at all frames in which a yaw may be that is still wanted."""
+        """Look where yaws that are still wanted may be, and return the subject."""
         settings, tried = self._settings, set(self._images)
         for _ in range(ROUNDS):
             subject = self._main_person()
@@ -137,12 +139,12 @@ class SubjectSearch:
         return self._main_person()
 
     def _main_person(self) -> Person:
-        """Who is seen most: tracks part where a head turns fast, and join as frames are added."""
+        """Return who is seen most; tracks that a fast turn has parted join as frames are added."""
         probes = [self._found[frame] for frame in sorted(self._found)]
         return group(probes, self._same_shot, self._embed, SAME_PERSON)[0]
 
     def _seen(self, subject: Person) -> dict[int, float]:
-        """Yaw by frame of the subject, and of whoever is alone in a frame without the subject."""
+        """Return yaw by frame: of the subject, or of whoever is alone in a frame without them."""
         alone = (some[0] for some in self._found.values() if len(some) == 1)
         seen = {s.frame: s for s in alone} | {s.frame: s for s in subject.sightings}
         return {f: self.yaw(f, s.face) for f, s in seen.items() if s.face.pose is not None}

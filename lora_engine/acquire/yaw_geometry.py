@@ -1,4 +1,4 @@
-"""The geometry of a head turn: yaw past the profile, frames to look at next, where the head is."""
+"""The geometry of yaw: beyond the profile, at frames yet to be seen, and of a head's square."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ from datapipe.prepare.frontal import FACE_CENTRE, FACE_SHARE
 from datapipe.record import Pose
 
 REACH = 10.0
-"""Degrees by which a turn between two frames may pass both, and so reach a yaw beyond them."""
+"""Degrees by which a turn between two frames may go beyond the yaws of both."""
 GAPS = 2
 """Gaps between frames in which a yaw is sought at a time."""
 ACROSS = 0.62
 """How far the face box moves sideways from frontal to profile, in sides of the frontal box."""
 DOWN = 0.07
-"""How far it moves down. Both are measured on virtual subjects; see docs/pairs.md."""
+"""How far it moves down. Both were measured on virtual subjects; see docs/pairs.md."""
 
 PROFILE = 82.0
-"""Degrees read from which a head may be in profile. Beyond, readings tell little: on virtual
-subjects 3DDFA reads 87 to 98 at 80, and 83 to 98 at 90."""
+"""Reading, in degrees, from which a head may be in profile. Beyond it readings tell little: on
+virtual subjects 3DDFA reads 87 to 98 at 80, and 83 to 98 at 90."""
 
 Square = tuple[int, int, int, int]
+"""Left, top, right, bottom; pixels."""
 
 
 def yaw_of(pose: Pose) -> float:
-    """Yaw in degrees, also beyond 90, where Euler angles fold back.
+    """Return yaw in degrees, also beyond 90, where Euler angles fold back.
 
     (yaw, pitch, roll) and (180 - yaw, pitch + 180, roll + 180) are one rotation, and estimators
-    give the one with the smaller yaw. Heads do not hang upside down, so the one that holds less
-    pitch and roll is meant: a profile read as 86 with pitch 170 and roll 170 is one of 94.
+    give the form with the smaller yaw. Heads do not hang upside down, so the form with less pitch
+    and roll is meant: a profile read as 86 with pitch 170 and roll 170 is one of 94.
     """
     folded = abs(pose.pitch) + abs(pose.roll) > 180
     return math.copysign(180, pose.yaw) - pose.yaw if folded else pose.yaw
 
 
 def in_profile(seen: Mapping[int, float], side: int) -> list[int]:
-    """The frames in which the head has turned farthest, of each time it turns to profile.
+    """Find the frames in which the head has turned farthest, each time it turns to a profile.
 
-    `seen` is the yaw by frame, `side` the sign. Where no reading can tell 80 from 90, time can: of
-    the stretch that reads more than `PROFILE`, the middle half is around the turning point. A
-    stretch that the clip's first or last frames cut off counts as its half.
+    `seen` is the yaw by frame, `side` the sign. No reading can tell 80 from 90, but time can: the
+    turning point is in the middle half of the stretch that reads more than `PROFILE`. A stretch
+    that begins or ends with the clip counts as half of one.
     """
     frames = sorted(seen)
     beyond = [side * seen[frame] >= PROFILE for frame in frames]
@@ -59,7 +60,7 @@ def in_profile(seen: Mapping[int, float], side: int) -> list[int]:
 
 
 def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
-    """First and last place of each run of true flags."""
+    """Return the first and last place of each run of true flags."""
     places = [place for place, flag in enumerate(flags) if flag]
     starts = [p for p in places if p == 0 or not flags[p - 1]]
     ends = [p for p in places if p == len(flags) - 1 or not flags[p + 1]]
@@ -67,9 +68,9 @@ def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
 
 
 def _crossing(seen: Mapping[int, float], frames: Sequence[int], inside: int, outside: int) -> float:
-    """Where yaw passes `PROFILE` between two neighbours, by a straight line.
+    """Return where yaw passes `PROFILE` between two neighbours, by a straight line.
 
-    The frame inside, where there is no neighbour, or one that looks the other way.
+    It is the frame inside where there is no neighbour outside, or one that looks the other way.
     """
     here = frames[inside]
     if not 0 <= outside < len(frames) or seen[frames[outside]] * seen[here] <= 0:
@@ -82,11 +83,11 @@ def _crossing(seen: Mapping[int, float], frames: Sequence[int], inside: int, out
 def next_frames(
     seen: Mapping[int, float], wanted: Collection[int], tried: Collection[int]
 ) -> list[int]:
-    """Frames not tried yet in which the head may have the wanted yaws; none when all are known.
+    """Return frames not tried yet in which the head may have a wanted yaw, or none.
 
-    `seen` is the yaw by frame. A frame is sought between two neighbours whose yaws enclose the
-    wanted one, by a straight line; or half-way between two that come near it, because the turn
-    may have gone on between them.
+    `seen` is the yaw by frame. A frame is sought on a straight line between two neighbours whose
+    yaws enclose the wanted one, or half-way between two that come near it, because the head may
+    have turned on between them and come back.
     """
     frames = sorted(seen)
     found: set[int] = set()
@@ -102,14 +103,14 @@ def next_frames(
 
 
 def _miss(one: float, other: float, yaw: float) -> float:
-    """Degrees from a yaw to the range between two; 0 inside."""
+    """Return the degrees from a yaw to the range between two others; 0 inside."""
     return max(min(one, other) - yaw, yaw - max(one, other), 0.0)
 
 
 def _between(
     a: int, b: int, at_a: float, at_b: float, yaw: float, tried: Collection[int]
 ) -> int | None:
-    """The free frame between two that is nearest to where the yaw is expected."""
+    """Return the untried frame between two that is nearest to where the yaw is expected."""
     share = 0.5 if at_a == at_b or _miss(at_a, at_b, yaw) else (yaw - at_a) / (at_b - at_a)
     expected = a + share * (b - a)
     free = [frame for frame in range(a + 1, b) if frame not in tried]
@@ -117,7 +118,7 @@ def _between(
 
 
 def square_side(face: float, width: int, height: int) -> int:
-    """Side in pixels of all of a subject's squares, for the size of the frontal face box."""
+    """Return the side of a subject's squares, pixels, for the size of the frontal face box."""
     return max(1, min(round(face / FACE_SHARE), width, height))
 
 
@@ -128,10 +129,10 @@ def head_square(
     side: int,
     frame: tuple[int, int],
 ) -> Square:
-    """Left, top, right, bottom of the square around a head, shifted inside the frame.
+    """Place the square around a head, shifted to lie inside the frame.
 
     It is placed by the head's axis and not by the face, which a turn carries sideways: a head that
-    only turns stays in its place, as does what is behind it. `frontal` is the size of the frontal
+    only turns keeps its place, and so does what is behind it. `frontal` is the size of the frontal
     face box in pixels, `frame` the frame's width and height.
     """
     width, height = frame

@@ -38,7 +38,7 @@ def run(clips, out, faces=None, settings=SETTINGS, workers=1):
     stage = Acquire(settings, faces or PaintedFaces(), str(out))
     done = list(acquire(stage, list(corpus(str(clips))), workers))
     kept = {path.name: path.read_bytes() for path in out.iterdir()}
-    return {sample.key: stage.clip(sample) for sample in done}, kept
+    return {sample.key: stage.result(sample) for sample in done}, kept
 
 
 def test_bad_clips_are_rows_with_a_reason(clips, tmp_path):
