@@ -18,7 +18,7 @@ import tyro
 from benchmarks import kontext
 from datapipe.record import YAWS
 from lora_engine.flux.groups import Draw, Group
-from lora_engine.flux.learner import Learner
+from lora_engine.flux.learner import LoraLearner
 from lora_engine.flux.prompts import PromptEmbeddings, prompt
 from lora_engine.flux.settings import TrainSettings
 
@@ -86,7 +86,7 @@ def step(
     ).to(device, dtype)
     how = TrainSettings("", "", "", rank=settings.rank, yaws_per_group=views,
                         gradient_checkpointing=checkpointing, reference_kv=two_pass)  # fmt: skip
-    learner = Learner(how, model, embedded, dtype)
+    learner = LoraLearner(how, model, embedded, dtype)
     tokens, channels = (side // 16) ** 2, config.in_channels
     group = Group(
         Draw("random", False, YAWS[:views], 0),
@@ -95,7 +95,7 @@ def step(
         torch.randn(views, tokens, channels),
         torch.rand(views),
     )
-    time = kontext.seconds(lambda: learner.step([group], 0), device, settings.repeats)
+    time = kontext.seconds(lambda: learner.step([group]), device, settings.repeats)
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None
     return time, memory
 

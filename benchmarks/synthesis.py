@@ -24,7 +24,7 @@ from lora_engine.flux.denoise import Denoiser, speed_up
 from lora_engine.flux.prompts import prompt
 from lora_engine.flux.reference_kv import ReferenceKV
 from lora_engine.flux.synthesizer import FluxSettings
-from training.device import hush
+from training.device import silence_libraries
 
 SEEDS = range(7)
 
@@ -59,7 +59,7 @@ class Figures:
 
 def main(settings: SynthesisBenchmark) -> None:
     """Print one line per way."""
-    hush()
+    silence_libraries()
     device, size, side = kontext.chosen(settings.size, settings.resolution)
     gpu = device.type == "cuda"
     steps = settings.steps or (28 if gpu else 4)

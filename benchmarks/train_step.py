@@ -19,8 +19,7 @@ from torch import Tensor
 
 from harmoview.attention import use_best_attention
 from harmoview.model.transformer import HarmoViewTransformer3DModel
-from harmoview.train.sharded import average, clip, parts, shard
-from harmoview.train.train import process_group
+from harmoview.train.sharded import shard
 from harmoview.trainable import Lora, TrainSet, add_lora, select
 from training import parallel
 
@@ -67,10 +66,12 @@ def main() -> None:
     case = CASES[options.model]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    with process_group(device):
+    with parallel.process_group(device):
         model = build(case, device, dtype)
         learned = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW([{"params": part} for part in parts(learned)], lr=1e-5)
+        optimizer = torch.optim.AdamW(
+            [{"params": kind} for kind in parallel.by_kind(learned)], lr=1e-5
+        )
         with_references = inputs(model, case, options.frames, options.identities, device, dtype)
         plain = plain_inputs(model, case, with_references, device, dtype)
         speeds = [
@@ -161,8 +162,8 @@ def report(
             start = time.perf_counter()
         output = model(**values, return_dict=False)[0]
         torch.autograd.backward(output.float().square().mean())
-        average(learned)
-        clip(learned, 1.0)
+        parallel.average_gradients(learned)
+        parallel.clip_gradients(learned, 1.0)
         optimizer.step()
         optimizer.zero_grad()
     _wait(device)

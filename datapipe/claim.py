@@ -39,7 +39,7 @@ class Claim:
 
         Raises UserError when the work there is of other settings, naming each, or cannot be told.
         """
-        if not self.folder.exists(self.file):
+        if not self.is_recorded():
             return False
         try:
             found = json.loads(self.folder.read(self.file))
@@ -49,6 +49,10 @@ class Claim:
             raise UserError(f"{path} is damaged ({wrong!r}); give another --out") from wrong
         check_same(self.folder, there, {**self._options(self.settings), **self.inputs})
         return True
+
+    def is_recorded(self) -> bool:
+        """Whether some work has begun in the folder, of these settings or others."""
+        return self.folder.exists(self.file)
 
     def record(self) -> None:
         """Write the file that `check` reads."""

@@ -83,9 +83,9 @@ def table(metrics: Path) -> str:
 
 
 def _tiny_models(out: Path) -> None:
-    from training.device import hush
+    from training.device import silence_libraries
 
-    hush()  # before the libraries are imported
+    silence_libraries()  # before the libraries are imported
     import torch
 
     from harmoview.tiny import save_base, tower

@@ -65,9 +65,9 @@ def execute(settings: EncodeShardsSettings) -> None:
     from datapipe.run.lock import locked
     from harmoview.encode.encoder import base_recipe
     from harmoview.encode.run import encode, encode_here, packed_manifest
-    from training.device import hush
+    from training.device import silence_libraries
 
-    hush()
+    silence_libraries()
     source, out = Folder(settings.shards), Folder(settings.out)
     packed_manifest(source)
     base_recipe(settings.encode.base)

@@ -15,6 +15,7 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
+from datapipe.claim import Claim
 from datapipe.line.cluster import connect
 from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
@@ -51,16 +52,17 @@ def execute(settings: Settings) -> int:
     need_train("train")
     from datapipe.files import Folder
     from datapipe.run.lock import locked
-    from harmoview.train.begin import begin
-    from training.device import hush
+    from harmoview.train.checks import check_and_claim
+    from training.device import silence_libraries
 
-    hush()
+    silence_libraries()
     settings.train.out.mkdir(parents=True, exist_ok=True)
     with locked(Folder(settings.train.out)):
         shards = encoded(settings)
-        begin(settings.train, shards, settings.launch.workers, settings.resume)
-        run = _in_this_process if settings.launch.workers == 1 else _on_ray
-        done, of = run(settings, shards)
+        workers = settings.launch.workers
+        claim = check_and_claim(settings.train, shards, workers, resume=settings.resume)
+        run = _in_this_process if workers == 1 else _on_ray
+        done, of = run(settings, shards, claim)
     if done < of:
         print(
             f"stopped after step {done} of {of}; its checkpoint is in {settings.train.out}: "
@@ -98,40 +100,40 @@ def encoded(settings: Settings) -> str:
     return out
 
 
-def _in_this_process(settings: Settings, shards: str) -> tuple[int, int]:
-    from harmoview.train.begin import length
+def _in_this_process(settings: Settings, shards: str, claim: Claim) -> tuple[int, int]:
+    from harmoview.train.checks import total_steps
     from harmoview.train.train import train
 
     bar = Progress(console=Console(stderr=True), disable=settings.quiet)
     with _told_to_stop() as stop, bar:
-        task = bar.add_task("train", total=length(settings.train))
+        task = bar.add_task("train", total=total_steps(settings.train))
 
         def show(done: int, total: int, record: dict[str, Any]) -> None:
             text = f"phase {record['phase']}, loss {record['loss']:.4f}"
             bar.update(task, completed=done, total=total, description=text)
 
-        done = train(settings.train, shards, stop.is_set, show)
-    return done, length(settings.train)
+        done = train(settings.train, shards, claim, stop.is_set, show)
+    return done, total_steps(settings.train)
 
 
-def _on_ray(settings: Settings, shards: str) -> tuple[int, int]:
+def _on_ray(settings: Settings, shards: str, claim: Claim) -> tuple[int, int]:
     from datapipe.files import Folder
-    from harmoview.train.begin import length
-    from harmoview.train.state import checkpoints
+    from harmoview.train.checks import total_steps
     from harmoview.train.train import CHECKPOINTS
+    from training.learned import checkpoints
 
     out = settings.train.out.resolve()
-    work = functools.partial(_worker, settings, Folder(shards).url)
+    work = functools.partial(_worker, settings, Folder(shards).url, claim)
     (out / STOP_FILE).unlink(missing_ok=True)
     # before the handler of SIGTERM is set: Ray replaces it
     connect(settings.launch.address, log_to_driver=not settings.quiet)
     with _told_to_stop((out / STOP_FILE).touch):
         on_ray(settings.launch, work, out, settings.train.device, quiet=settings.quiet)
     (out / STOP_FILE).unlink(missing_ok=True)
-    return max(checkpoints(out / CHECKPOINTS), default=0), length(settings.train)
+    return max(checkpoints(out / CHECKPOINTS), default=0), total_steps(settings.train)
 
 
-def _worker(settings: Settings, shards: str) -> None:
+def _worker(settings: Settings, shards: str, claim: Claim) -> None:
     """What each Ray worker runs."""
     from harmoview.train.train import train
     from training.parallel import rank
@@ -142,7 +144,7 @@ def _worker(settings: Settings, shards: str) -> None:
         if rank() == 0 and done % 10 == 0:
             print(f"step {done} of {total}, phase {record['phase']}, loss {record['loss']:.4f}")
 
-    train(settings.train, shards, stop_file.exists, show)
+    train(settings.train, shards, claim, stop_file.exists, show)
 
 
 @contextmanager

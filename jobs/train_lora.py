@@ -13,6 +13,9 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
+from datapipe.claim import Claim
+from datapipe.files import Folder
+from datapipe.run.lock import locked
 from jobs import cli
 from jobs.options.engine import FaceSettings, need_train
 from jobs.options.launch import Launch, on_ray
@@ -42,29 +45,31 @@ class Settings:
 def execute(settings: Settings) -> None:
     """Check and claim the output folder, then train in this process or in several."""
     need_train("train-lora")
-    from training.device import hush
+    from training.device import silence_libraries
 
-    hush()
-    from lora_engine.flux.train import begin
+    silence_libraries()
+    from lora_engine.flux.train import check_and_claim
 
-    begin(settings.train, settings.launch.workers, settings.resume)
-    if settings.launch.workers == 1:
-        _in_this_process(settings)
-    else:
-        work = functools.partial(_worker, settings)
-        out, device = Path(settings.train.out), settings.train.device
-        on_ray(settings.launch, work, out, device, quiet=settings.quiet)
+    how, workers = settings.train, settings.launch.workers
+    with locked(Folder(how.out)):
+        claim = check_and_claim(how, workers, resume=settings.resume)
+        if workers == 1:
+            _in_this_process(settings, claim)
+        else:
+            work = functools.partial(_worker, settings, claim)
+            on_ray(settings.launch, work, Path(how.out), how.device, quiet=settings.quiet)
     if not settings.quiet:
         print(f"adapter, prompts and metrics are in {settings.train.out}")
 
 
-def _in_this_process(settings: Settings) -> None:
+def _in_this_process(settings: Settings, claim: Claim) -> None:
     from lora_engine.flux.train import train
 
     with Progress(console=Console(stderr=True), disable=settings.quiet) as bar:
         task = bar.add_task("train-lora", total=settings.train.steps)
         train(
             settings.train,
+            claim,
             _measure(settings),
             lambda done, loss: bar.update(
                 task, completed=done, description=f"train-lora, loss {loss:.4f}"
@@ -72,7 +77,7 @@ def _in_this_process(settings: Settings) -> None:
         )
 
 
-def _worker(settings: Settings) -> None:
+def _worker(settings: Settings, claim: Claim) -> None:
     """What each Ray worker runs."""
     from lora_engine.flux.train import train
     from training.parallel import rank
@@ -81,7 +86,7 @@ def _worker(settings: Settings) -> None:
         if rank() == 0 and done % 10 == 0:
             print(f"step {done} of {settings.train.steps}, loss {loss:.4f}")
 
-    train(settings.train, _measure(settings), show)
+    train(settings.train, claim, _measure(settings), show)
 
 
 def _measure(settings: Settings) -> Measure | None:

@@ -11,13 +11,9 @@ import torch
 from datapipe.errors import UserError
 from training.options import Precision
 
-_LIVE_FLOATS = 48
-"""Floats a token keeps alive at the peak of a block, in units of the model's width: queries, keys,
-values, the MLP's 4 + 1 widths twice over, residuals, and attention's workspace."""
 
-
-def hush() -> None:
-    """No bars and no advice from the model libraries; call it before they are imported."""
+def silence_libraries() -> None:
+    """Let the model libraries show no bars and no advice; to be called before their import."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
@@ -30,7 +26,7 @@ def hush() -> None:
 
 
 def device_named(name: str | None) -> torch.device:
-    """That device, or the best there is. Raises UserError when it is not there."""
+    """The device of that name, or the best there is. Raises UserError when it is not there."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -40,14 +36,14 @@ def device_named(name: str | None) -> torch.device:
 
 
 def precision_named(name: Precision | None, device: torch.device) -> torch.dtype:
-    """That dtype; bfloat16 on a GPU and float32 on a CPU where none is asked for."""
+    """The dtype of that name; bfloat16 on a GPU and float32 on a CPU where none is asked for."""
     if name is None:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
 
 
-def forget(device: torch.device) -> None:
-    """Give the memory of dropped models back; sharded ones are in cycles."""
+def free_memory(device: torch.device) -> None:
+    """Give the memory of dropped models back; those that are shared out are in cycles."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -92,15 +88,3 @@ def use_attention(transformer: Any, name: str) -> None:
                 transformer.set_attention_backend(name)
         except (ValueError, RuntimeError, ImportError) as wrong:
             raise UserError(f"--attention {name}: {wrong}") from wrong
-
-
-def views_at_once(model: Any, tokens: int, views: int, device: torch.device) -> int:
-    """How many of `views` fit in the free memory together, at `tokens` tokens each."""
-    if device.type != "cuda":
-        return views
-    config = model.config
-    width = config.num_attention_heads * config.attention_head_dim
-    need = tokens * width * _LIVE_FLOATS * model.dtype.itemsize
-    free, _ = torch.cuda.mem_get_info(device)
-    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(min(views, max(1, (free + reserved) * 0.9 // need)))

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+from datapipe.errors import UserError
 from datapipe.nested import leaves
+from training import parallel
 
 FILE = "metrics.jsonl"
 
 
+def check_trackers(*, tensorboard: bool, wandb: bool) -> None:
+    """Raises UserError when the package of a wanted tracker is not installed."""
+    for package, wanted in (("tensorboard", tensorboard), ("wandb", wandb)):
+        if wanted and importlib.util.find_spec(package) is None:
+            raise UserError(f"--{package}: the package is not installed; pip install {package}")
+
+
 class Metrics:
-    """Appends records; a resumed run first forgets what came after its checkpoint."""
+    """Appends records, in the first process only; a context manager."""
 
     def __init__(
-        self,
-        folder: Path,
-        done: int,
-        tensorboard: bool,
-        wandb: bool,
-        project: str = "harmoview-lora",
+        self, folder: Path, done: int, *, tensorboard: bool, wandb: bool, project: str
     ) -> None:
-        """`done`: steps that the checkpoint holds; `project`: W&B's."""
+        """A resumed run loses what came after its checkpoint, which holds `done` steps.
+
+        `project` is W&B's.
+        """
         self._path = folder / FILE
-        kept = [line for line in self._lines() if json.loads(line)["step"] <= done]
-        self._path.write_text("".join(f"{line}\n" for line in kept))
+        self._first = parallel.rank() == 0
         self._writer: Any = None
         self._wandb: Any = None
+        if not self._first:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in self._lines() if json.loads(line)["step"] <= done]
+        self._path.write_text("".join(f"{line}\n" for line in kept))
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -37,6 +50,20 @@ class Metrics:
         if wandb:
             service = importlib.import_module("wandb")  # no stubs, and seldom installed
             self._wandb = service.init(project=project, dir=folder, resume="allow")
+
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        wrong: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        if self._wandb is not None:
+            self._wandb.finish()
 
     def _lines(self) -> list[str]:
         """Whole lines: a run that was killed may have left half of one."""
@@ -47,6 +74,8 @@ class Metrics:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one step's record; it has the key "step"."""
+        if not self._first:
+            return
         with self._path.open("a") as file:
             file.write(json.dumps(record) + "\n")
         found = leaves(record, "/").items()
@@ -57,9 +86,3 @@ class Metrics:
                 self._writer.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(numbers, step=step)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        if self._wandb is not None:
-            self._wandb.finish()

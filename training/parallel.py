@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 import torch
-from torch import distributed
+from torch import distributed, nn
+from torch.distributed import HashStore  # type: ignore[attr-defined]  # torch hides it
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 Item = TypeVar("Item")
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """torch.distributed within the block: as it is set up, as torchrun says, or for one process."""
+    if distributed.is_initialized():
+        yield
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if distributed.is_torchelastic_launched():
+        if device.type == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        distributed.init_process_group(backend)
+    else:
+        distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
 
 
 def rank() -> int:
@@ -23,50 +46,84 @@ def processes() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def own(items: Sequence[Item]) -> Sequence[Item]:
-    """This process's share."""
+def own_share(items: Sequence[Item]) -> Sequence[Item]:
+    """What of the items is this process's to do."""
     return items[rank() :: processes()]
 
 
 def wait_for_all() -> None:
-    if distributed.is_initialized():
+    if processes() > 1:
         distributed.barrier()
 
 
-def mean(value: torch.Tensor) -> float:
-    """The mean of a scalar over all processes."""
-    if distributed.is_initialized():
-        value = value.clone()
-        distributed.all_reduce(value)
-    return float(value) / processes()
-
-
-def gathered(item: Item) -> list[Item]:
+def gather(item: Item) -> list[Item]:
     """Every process's item, by rank."""
-    if not distributed.is_initialized():
+    if processes() == 1:
         return [item]
     found: list[Item | None] = [None] * processes()
     distributed.all_gather_object(found, item)
-    return [one for one in found if one is not None]
+    return cast("list[Item]", found)
 
 
-def shard(transformer: Any, device: torch.device) -> None:
-    """Share the frozen weights out over the processes (FSDP2), a block at a time.
+def sum_over_all(value: float, device: torch.device) -> float:
+    """The sum of every process's number."""
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    if processes() > 1:
+        distributed.all_reduce(total)
+    return float(total)
 
-    Weights that learn stay whole in every process: they are few, and optimiser, averages,
-    checkpoints and adapter are then those of a run that is not shared out.
+
+def share_out(
+    model: nn.Module,
+    blocks: Iterable[nn.Module],
+    device: torch.device,
+    whole: Collection[nn.Parameter],
+    precision: MixedPrecisionPolicy | None = None,
+) -> None:
+    """Share a model's weights out over the processes (FSDP2), a block at a time.
+
+    The `whole` ones stay so in every process; their gradients are for `average_gradients`. The
+    model may be on the CPU: a block at a time goes to the device. Needs torch.distributed.
     """
-    learned = {p for p in transformer.parameters() if p.requires_grad}
     mesh = init_device_mesh(device.type, (processes(),))
-    blocks = (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
-    for module in (*blocks, transformer):
-        fully_shard(module, mesh=mesh, ignored_params=learned)
-    transformer.to(device)
+    policy, ignored = precision or MixedPrecisionPolicy(), set(whole)
+    for module in (*blocks, model):
+        fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=ignored)
+    for parameter in ignored:  # FSDP moves its own only
+        parameter.data = parameter.data.to(device)
 
 
-def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace every gradient by its mean over all processes."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    total = parameters_to_vector(gradients)
-    distributed.all_reduce(total)
-    vector_to_parameters(total / processes(), gradients)
+def by_kind(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """The parameters that are shared out, and those that are whole, where there are some.
+
+    Torch's operations on lists of tensors take one kind.
+    """
+    found: dict[bool, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        found.setdefault(isinstance(parameter, DTensor), []).append(parameter)
+    return list(found.values())
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace the gradients of whole parameters by their means over all processes.
+
+    FSDP has done so with those of the parameters that are shared out.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None and not isinstance(p, DTensor)]
+    if processes() > 1 and gradients:
+        total = parameters_to_vector(gradients)
+        distributed.all_reduce(total)
+        vector_to_parameters(total / processes(), gradients)
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> float:
+    """Scale the gradients to a norm of at most `most`; the norm before."""
+    kinds, norms = by_kind(parameters), []
+    for kind in kinds:
+        norm: Any = nn.utils.get_total_norm([p.grad for p in kind if p.grad is not None])
+        norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    total = torch.linalg.vector_norm(torch.stack(norms))
+    for kind in kinds:
+        nn.utils.clip_grads_with_norm_(kind, most, total)
+    return float(total)

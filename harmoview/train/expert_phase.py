@@ -1,4 +1,4 @@
-"""The legs of a run: one phase of one expert after the other."""
+"""The order of a run: one phase of one expert after the other."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from harmoview.train.settings import TrainSettings
 
 
 @dataclass(frozen=True)
-class Leg:
-    """One phase of one expert: a stretch of the run's steps."""
+class ExpertPhase:
+    """A part of the run: one phase of one expert."""
 
     model: str
     """transformer or transformer_2."""
@@ -36,12 +36,14 @@ MODELS: dict[Expert | None, str] = {
 """Where a base, and what was trained on it, have each expert."""
 
 
-def legs(settings: TrainSettings, shift: float, boundary: float | None) -> list[Leg]:
-    """The run: all phases of the high-noise expert, then all of the other.
+def expert_phases(
+    settings: TrainSettings, shift: float, boundary: float | None
+) -> list[ExpertPhase]:
+    """The whole run: all phases of the high-noise expert, then all of the other.
 
     `boundary` is the noise level between them, None for a base without experts.
     """
-    found: list[Leg] = []
+    found: list[ExpertPhase] = []
     experts: tuple[Expert | None, ...] = (None,) if boundary is None else ("high", "low")
     done = 0
     for expert in experts:
@@ -50,6 +52,6 @@ def legs(settings: TrainSettings, shift: float, boundary: float | None) -> list[
         low, high = expert_range(expert, boundary)
         noise = NoiseSchedule(settings.distribution, settings.shift or shift, low=low, high=high)
         for number, phase in settings.curriculum_phases():
-            found.append(Leg(MODELS[expert], expert, number, phase, done, noise))
+            found.append(ExpertPhase(MODELS[expert], expert, number, phase, done, noise))
             done += phase.steps
     return found

@@ -12,35 +12,37 @@ from torch.distributed.tensor import DTensor
 from harmoview.checkpoint import save_parts
 from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.transformer import HarmoViewTransformer3DModel
-from harmoview.train.expert_phase import Leg
-from harmoview.train.learner import Learner
+from harmoview.train.expert_phase import ExpertPhase
+from harmoview.train.learner import ExpertLearner
 from harmoview.train.settings import TrainSettings
 from harmoview.trainable import Lora, add_lora, has_lora
 from training import parallel
 
 
-def export(folder: Path, settings: TrainSettings, leg: Leg, learner: Learner) -> None:
+def export(
+    folder: Path, settings: TrainSettings, part: ExpertPhase, learner: ExpertLearner
+) -> None:
     """Write `folder`/transformer or transformer_2, in place of an older one; all workers call it.
 
     The whole model where all of it learned, else the new parts and the adapter if there is one,
-    also where only one of the two learned. The averaged
-    weights if there are some, in the precision of the computation.
+    also where only one of the two learned. The averaged weights if there are some, in the precision
+    of the computation.
     """
-    with learner.averaged():
+    with learner.weights.averaged():
         state = _gathered(learner)
     if parallel.rank() == 0:
-        target = folder / leg.model
-        temporary, old = folder / f".{leg.model}.tmp", folder / f".{leg.model}.old"
+        target = folder / part.model
+        temporary, old = folder / f".{part.model}.tmp", folder / f".{part.model}.old"
         for left in (temporary, old):  # by a run that was killed
             shutil.rmtree(left, ignore_errors=True)
         with torch.device("meta"):  # an unsharded model to hang the gathered weights on
             config = learner.model.config.items()
             model = HarmoViewTransformer3DModel(**{k: v for k, v in config if k[0] != "_"})
-        if leg.phase.train == "full":
+        if part.phase.train == "full":
             model.load_state_dict(_in_precision(state, learner.dtype, model), assign=True)
             model.save_pretrained(temporary)
         else:
-            if has_lora(leg.phase.train):
+            if has_lora(part.phase.train):
                 add_lora(model, Lora(settings.rank, settings.rank, settings.seed))
             model.load_state_dict(state, strict=False, assign=True)
             save_parts(model, temporary)
@@ -51,7 +53,7 @@ def export(folder: Path, settings: TrainSettings, leg: Leg, learner: Learner) ->
     parallel.wait_for_all()
 
 
-def _gathered(learner: Learner) -> dict[str, Tensor]:
+def _gathered(learner: ExpertLearner) -> dict[str, Tensor]:
     """The weights that learned and the new parts, whole, on the first worker; one at a time, to
     spare memory."""
     found: dict[str, Tensor] = {}

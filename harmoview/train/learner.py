@@ -1,4 +1,4 @@
-"""The thing that learns: the sharded model, its optimiser, its learning rate, its average."""
+"""The thing that learns: the model, shared out over the workers, and the steps that it takes."""
 
 from __future__ import annotations
 
@@ -8,62 +8,65 @@ from typing import Any
 
 import torch
 from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from harmoview.attention import use_best_attention
 from harmoview.data.loader import EncodedBatch
 from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.transformer import HarmoViewTransformer3DModel
-from harmoview.train.expert_phase import Leg
+from harmoview.train.expert_phase import ExpertPhase
 from harmoview.train.objective import Draws, loss
 from harmoview.train.settings import TrainSettings
-from harmoview.train.sharded import average, clip, parts, shard, sum_over_workers
+from harmoview.train.sharded import shard
 from harmoview.trainable import Lora, add_lora, has_lora, select
 from harmoview.weights import from_wan
 from training import parallel
+from training.learned import LearnedWeights, learning
 
 
-class Learner:
-    """One worker's part of the model, for one leg."""
+class ExpertLearner:
+    """One worker's part of an expert, for one phase."""
 
     def __init__(
         self,
         settings: TrainSettings,
-        leg: Leg,
+        part: ExpertPhase,
         model: dict[str, Any],
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         """Load the base; `model` are settings of it that follow from the data. Raises UserError."""
-        self._settings, self.device, self.dtype = settings, device, dtype
-        self.model = _build(settings, leg, {**settings.model_settings(), **model}, dtype)
-        self.names = select(self.model, leg.phase.train)
+        self.device, self.dtype = device, dtype
+        self.model = _build(settings, part, {**settings.model_settings(), **model}, dtype)
+        select(self.model, part.phase.train)
         use_checkpointing = settings.gradient_checkpointing
         if use_checkpointing or (use_checkpointing is None and device.type == "cuda"):
             self.model.enable_gradient_checkpointing()
         self.model.train()
         use_best_attention(self.model, device, dtype, learns=True)
         shard(self.model, device, dtype)
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": part} for part in parts(self.parameters)],
-            lr=leg.phase.learning_rate,
+        parameters = learning(self.model)
+        optimizer = torch.optim.AdamW(
+            [{"params": kind} for kind in parallel.by_kind(parameters.values())],
+            lr=part.phase.learning_rate,
             weight_decay=settings.weight_decay,
         )
-        self.schedule = get_scheduler(
+        schedule = get_scheduler(
             settings.schedule,
-            self.optimizer,
+            optimizer,
             num_warmup_steps=settings.warmup,
-            num_training_steps=leg.phase.steps,
+            num_training_steps=part.phase.steps,
         )
-        self.ema = EMAModel(self.parameters, decay=settings.ema) if settings.ema else None
+        self.weights = LearnedWeights(
+            parameters, optimizer, schedule, ema=settings.ema, clip=settings.clip
+        )
 
     def step(
         self, batches: Sequence[EncodedBatch], draws: Sequence[Draws], no_text: Tensor
     ) -> dict[str, float]:
         """One optimiser step on this worker's batches. Returns the loss and more."""
-        weight = sum_over_workers(sum(float(batch.weight.sum()) for batch in batches), self.device)
+        own = sum(float(batch.weight.sum()) for batch in batches)
+        weight = parallel.sum_over_all(own, self.device)
         # the workers' gradients are averaged, hence their number here
         scale = parallel.processes() / max(weight, 1.0)
         total = 0.0
@@ -72,33 +75,13 @@ class Learner:
             losses = loss(self.model, here, drawn, no_text) * here.weight
             torch.autograd.backward(losses.sum() * scale)
             total += float(losses.detach().sum())
-        average(self.parameters)
-        norm = clip(self.parameters, self._settings.clip)
-        rate = self.schedule.get_last_lr()[0]
-        self.optimizer.step()
-        self.schedule.step()
-        self.optimizer.zero_grad()
-        if self.ema is not None:
-            self.ema.step(self.parameters)
-        mean = sum_over_workers(total, self.device) / max(weight, 1.0)
-        return {"loss": mean, "grad_norm": norm, "lr": rate, "samples": weight}
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within the block the model has its averaged weights, if there are some."""
-        if self.ema is None:
-            yield
-            return
-        self._swap(self.ema)
-        try:
-            yield
-        finally:
-            self._swap(self.ema)
+        mean = parallel.sum_over_all(total, self.device) / max(weight, 1.0)
+        return {"loss": mean, **self.weights.step(), "samples": weight}
 
     @contextmanager
     def inference(self) -> Iterator[HarmoViewTransformer3DModel]:
         """The model with its averaged weights, in evaluation mode, without gradients."""
-        with self.averaged(), torch.no_grad():
+        with self.weights.averaged(), torch.no_grad():
             self.model.eval()
             try:
                 yield self.model
@@ -108,28 +91,21 @@ class Learner:
                 # step would go on from the averaged weights there
                 self.model.reshard()
 
-    @torch.no_grad()
-    def _swap(self, ema: EMAModel) -> None:
-        for parameter, shadow in zip(self.parameters, ema.shadow_params, strict=True):
-            kept = parameter.detach().clone()
-            parameter.copy_(shadow)
-            shadow.copy_(kept)
-
 
 def _build(
-    settings: TrainSettings, leg: Leg, model: dict[str, Any], dtype: torch.dtype
+    settings: TrainSettings, part: ExpertPhase, model: dict[str, Any], dtype: torch.dtype
 ) -> HarmoViewTransformer3DModel:
-    full = leg.phase.train == "full"
+    full = part.phase.train == "full"
     # what learns is float32; a frozen base has the precision of the computation
     built = from_wan(
         settings.base,
-        subfolder=leg.model,
+        subfolder=part.model,
         dtype=torch.float32 if full else dtype,
         seed=settings.seed,
         **model,
     )
     if not full:
-        if has_lora(leg.phase.train):
+        if has_lora(part.phase.train):
             add_lora(built, Lora(settings.rank, settings.rank, settings.seed))
         for name, parameter in built.named_parameters():
             if name in NEW_PARTS:

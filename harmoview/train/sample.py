@@ -18,11 +18,11 @@ from harmoview.media import write_mp4
 from harmoview.model.references import References
 from harmoview.pipeline import HarmoViewPipeline
 from harmoview.recipes import Recipe
-from harmoview.train.expert_phase import MODELS, Leg
+from harmoview.train.expert_phase import MODELS, ExpertPhase
 from harmoview.train.settings import TrainSettings
 from harmoview.train.sharded import shard
 from training import parallel
-from training.device import forget
+from training.device import free_memory
 
 
 class Sampler:
@@ -52,12 +52,12 @@ class Sampler:
         )
 
     def make(
-        self, path: Path, model: Any, leg: Leg, device: torch.device, dtype: torch.dtype
+        self, path: Path, model: Any, part: ExpertPhase, device: torch.device, dtype: torch.dtype
     ) -> None:
         """Write the video with `model`, which is in evaluation mode."""
-        models = {leg.model: model}
-        if leg.expert is not None:
-            name = MODELS["low" if leg.expert == "high" else "high"]
+        models = {part.model: model}
+        if part.expert is not None:
+            name = MODELS["low" if part.expert == "high" else "high"]
             models[name] = self._other(name, device, dtype)
         pipeline = HarmoViewPipeline(
             tokenizer=None,
@@ -73,7 +73,7 @@ class Sampler:
         pipeline.set_shift(self._recipe.shift)
         latents = self._latents(pipeline, device)
         del pipeline, models
-        forget(device)
+        free_memory(device)
         if parallel.rank() == 0:
             self._write(path, latents, device)
         parallel.wait_for_all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,14 +16,10 @@ Curriculum = Literal["progressive", "single_view", "multi_view", "no_view_dropou
 """The paper's, and the three that its Table 2 (d) compares with."""
 Experts = Literal["both", "high", "low"]
 Schedule = Literal["constant_with_warmup", "cosine", "linear"]
-NOT_TRAJECTORY = frozenset(
-    {"out", "checkpoint_every", "device", "loader_workers", "tensorboard", "samples_every",
-     "validate_every", "skip_hash_check", "sample_steps", "sample_with",
-     "wandb"}
-)  # fmt: skip
-"""Settings that may change when a run is resumed: they do not change what is learned."""
-
-
+MAY_CHANGE = ("out", "checkpoint_every", "device", "loader_workers", "tensorboard", "samples_every",
+              "validate_every", "skip_hash_check", "sample_steps", "sample_with",
+              "wandb")  # fmt: skip
+"""Settings that a resumed run may have others of: they do not change what is learned."""
 NOT_NEGATIVE = ("warmup", "weight_decay", "loader_workers", "validate_every", "samples_every",
                 "validation_samples")  # fmt: skip
 _RANGES = {
@@ -146,10 +142,6 @@ class TrainSettings:
             learning_rate=self.learning_rate or phase.learning_rate,
             train=self.train_set or phase.train,
         )
-
-    def trajectory(self) -> dict[str, Any]:
-        """What decides the course of the run, as JSON has it; the same for every resumption."""
-        return {name: value for name, value in asdict(self).items() if name not in NOT_TRAJECTORY}
 
     def model_settings(self) -> dict[str, Any]:
         """The model's own settings that are chosen here."""

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import distributed
-from torch.distributed import HashStore  # type: ignore[attr-defined]  # torch hides it
 
+from datapipe.claim import Claim
 from datapipe.errors import UserError
 from harmoview.data.encoded import EncodedShards, padded
 from harmoview.data.loader import BatchReader, EncodedBatch, batches
 from harmoview.data.plan import MicroBatch, chosen, held_out, plan_of
 from harmoview.encode.encoder import base_recipe
 from harmoview.load import boundary_of
-from harmoview.train.begin import check
-from harmoview.train.expert_phase import Leg, legs
+from harmoview.train.checks import check
+from harmoview.train.expert_phase import ExpertPhase, expert_phases
 from harmoview.train.export import export
-from harmoview.train.learner import Learner
+from harmoview.train.learner import ExpertLearner
 from harmoview.train.objective import draw
 from harmoview.train.sample import Sampler
 from harmoview.train.settings import TrainSettings
-from harmoview.train.sharded import sum_over_workers
-from harmoview.train.state import checkpoints, load_state, save_state
 from harmoview.train.validate import validate
 from training import parallel
-from training.device import device_named, forget, precision_named
+from training.device import device_named, free_memory, precision_named
+from training.learned import latest_checkpoint
 from training.metrics import Metrics
 
 CHECKPOINTS = "checkpoints"
@@ -45,36 +41,40 @@ Stop = Callable[[], bool]
 """Whether the run was told to stop; asked after each step."""
 
 
-def train(settings: TrainSettings, shards: str, stop: Stop, progress: Progress) -> int:
-    """Train from the latest checkpoint in the folder that `begin` claimed; the steps done.
+def train(
+    settings: TrainSettings, shards: str, claim: Claim, stop: Stop, progress: Progress
+) -> int:
+    """Train from the latest checkpoint in the claimed folder; the steps then done.
 
     Run it in one process, or in several with torch.distributed set up. Raises UserError.
     """
     device = device_named(settings.device)
-    with process_group(device):
-        run = Run(settings, EncodedShards(shards), device)
+    with parallel.process_group(device):
+        run = CurriculumRun(settings, EncodedShards(shards), claim, device)
         if not settings.skip_hash_check:
-            run.data.check_hashes(parallel.own(run.data.manifest.shards))
-        # together: on a network file system some may see a new folder later than others
-        done = max(parallel.gathered(max(checkpoints(run.checkpoints), default=0)))
+            run.data.check_hashes(parallel.own_share(run.data.manifest.shards))
+        done = latest_checkpoint(run.checkpoints)
         with run.metrics(done) as metrics:
-            for leg in run.legs:
-                if done < leg.last:
-                    done, stopped = run.leg(leg, done, metrics, stop, progress)
+            for part in run.parts:
+                if done < part.last:
+                    done, stopped = run.train(part, done, metrics, stop, progress)
                     if stopped:
                         break
     return done
 
 
-class Run:
-    """What all legs of a run share."""
+class CurriculumRun:
+    """What all phases of a run share."""
 
-    def __init__(self, settings: TrainSettings, data: EncodedShards, device: torch.device) -> None:
+    def __init__(
+        self, settings: TrainSettings, data: EncodedShards, claim: Claim, device: torch.device
+    ) -> None:
         self.settings, self.data, self.device = settings, data, device
+        self._claim = claim
         check(settings, data, parallel.processes())
         self._dtype = precision_named(settings.precision, device)
         self.recipe = base_recipe(settings.base)
-        self.legs = legs(settings, self.recipe.shift, boundary_of(settings.base))
+        self.parts = expert_phases(settings, self.recipe.shift, boundary_of(settings.base))
         self.checkpoints = settings.out / CHECKPOINTS
         self._held_out = held_out(data.keys, settings.holdout, settings.validation_samples)
         length = data.manifest.settings.text_length
@@ -82,71 +82,78 @@ class Run:
         self._validation = self._validation_batches()
         self._sampler = self._make_sampler()
 
-    def leg(
-        self, leg: Leg, done: int, metrics: Metrics | None, stop: Stop, progress: Progress
+    def train(
+        self, part: ExpertPhase, done: int, metrics: Metrics, stop: Stop, progress: Progress
     ) -> tuple[int, bool]:
         """Train one phase of one expert from step `done` of the run.
 
         Returns the steps then done, and whether the run was told to stop.
         """
         settings = self.settings
-        forget(self.device)  # the leg before: its model is in cycles
-        learner = Learner(settings, leg, self._model_settings(), self.device, self._dtype)
-        new_expert = leg.first == min(one.first for one in self.legs if one.model == leg.model)
-        if done > leg.first or not new_expert:
-            load_state(self.checkpoints, done, learner, weights_only=done == leg.first)
-        stream, stopped = self._batches(leg, done - leg.first), False
-        for step in range(done, leg.last):
+        free_memory(self.device)  # the model of the phase before
+        learner = ExpertLearner(settings, part, self._model_settings(), self.device, self._dtype)
+        new_expert = part.first == min(one.first for one in self.parts if one.model == part.model)
+        if done > part.first or not new_expert:
+            learner.weights.load(self.checkpoints, done, weights_only=done == part.first)
+        stream, stopped = self._batches(part, done - part.first), False
+        first = done
+        for step in range(first, part.last):
             start = time.perf_counter()
             mine = [next(stream) for _ in range(settings.micro_batches // parallel.processes())]
             waited = time.perf_counter() - start
             frontal = learner.model.layout.frontal
-            draws = [draw(b, leg.phase, leg.noise, frontal, self._seed(leg)) for b in mine]
+            draws = [draw(b, part.phase, part.noise, frontal, self._seed(part)) for b in mine]
             record: dict[str, Any] = {
-                "step": step + 1, "phase": leg.number, "expert": leg.expert,
+                "step": step + 1, "phase": part.number, "expert": part.expert,
             }  # fmt: skip
             record |= learner.step(mine, draws, self._no_text)
             record["damaged"] = self._count_damaged(mine)
             record |= {"seconds": time.perf_counter() - start, "waited": waited}
             done = step + 1
-            stopped = sum_over_workers(float(stop()), self.device) > 0
-            self._after(leg, done, learner, record, stopped)
-            if metrics is not None:
-                metrics.write(record)
-            progress(done, self.legs[-1].last, record)
+            if step == first and parallel.rank() == 0:
+                self._claim.record()
+            stopped = parallel.sum_over_all(float(stop()), self.device) > 0
+            self._after(part, done, learner, record, stopped)
+            metrics.write(record)
+            progress(done, self.parts[-1].last, record)
             if stopped:
                 break
         return done, stopped
 
     def _after(
-        self, leg: Leg, done: int, learner: Learner, record: dict[str, Any], stopped: bool
+        self,
+        part: ExpertPhase,
+        done: int,
+        learner: ExpertLearner,
+        record: dict[str, Any],
+        stopped: bool,
     ) -> None:
         """What is due after a step: validation, a sample, a checkpoint, the model."""
-        settings, ended = self.settings, done == leg.last
+        settings, ended = self.settings, done == part.last
         if self._validation and _due(done, settings.validate_every, ended):
             with learner.inference() as model:
                 record["validation"] = validate(
-                    model, self._validation, leg.noise, model.layout.frontal, self.device,
+                    model, self._validation, part.noise, model.layout.frontal, self.device,
                     self._dtype, self._no_text,
                 )  # fmt: skip
         if self._sampler is not None and _due(done, settings.samples_every, ended):
             with learner.inference() as model:
                 path = settings.out / "samples" / f"{done:08d}.mp4"
-                self._sampler.make(path, model, leg, self.device, self._dtype)
-        if ended:  # before the checkpoint, with which the leg is done
-            export(settings.out / MODEL, settings, leg, learner)
+                self._sampler.make(path, model, part, self.device, self._dtype)
+        if ended:  # before the checkpoint, with which the phase is done
+            export(settings.out / MODEL, settings, part, learner)
         if stopped or _due(done, settings.checkpoint_every, ended):
-            save_state(self.checkpoints, done, learner, {"leg": [leg.model, leg.number]})
+            learner.weights.save(self.checkpoints, done)
 
-    def _batches(self, leg: Leg, steps: int) -> Iterator[EncodedBatch]:
-        """This worker's batches of a leg after `steps` of its steps."""
+    def _batches(self, part: ExpertPhase, steps: int) -> Iterator[EncodedBatch]:
+        """This worker's batches of a phase after `steps` of its steps."""
         settings = self.settings
-        numbers = chosen(self.data, leg.phase.data, settings.curated)
+        numbers = chosen(self.data, part.phase.data, settings.curated)
         plan = plan_of(
             self.data,
             [number for number in numbers if number not in self._held_out],
             settings.micro_batch,
-            self._seed(leg),
+            self._seed(part),
         )
         return batches(
             self.data,
@@ -190,49 +197,23 @@ class Run:
             "vit_tower": None if features is None else self.data.manifest.tower,
         }
 
-    def _seed(self, leg: Leg) -> int:
-        """Of a leg's data order and draws."""
-        text = f"{self.settings.seed} {leg.model} {leg.number}"
+    def _seed(self, part: ExpertPhase) -> int:
+        """The seed of a phase's data order and draws."""
+        text = f"{self.settings.seed} {part.model} {part.number}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big")
 
     def _count_damaged(self, mine: list[EncodedBatch]) -> int:
         for what in (text for batch in mine for text in batch.damaged):
             log.warning("skipped: %s", what)
         count = sum(len(batch.damaged) for batch in mine)
-        return int(sum_over_workers(count, self.device))
+        return int(parallel.sum_over_all(count, self.device))
 
-    @contextmanager
-    def metrics(self, done: int) -> Iterator[Metrics | None]:
-        """metrics.jsonl, written by the first worker."""
-        if parallel.rank() != 0:
-            yield None
-            return
+    def metrics(self, done: int) -> Metrics:
+        """What is measured of a run that goes on after `done` steps."""
         how = self.settings
-        metrics = Metrics(how.out, done, how.tensorboard, how.wandb, "harmoview")
-        try:
-            yield metrics
-        finally:
-            metrics.close()
+        return Metrics(how.out, done, tensorboard=how.tensorboard, wandb=how.wandb,
+                       project="harmoview")  # fmt: skip
 
 
 def _due(done: int, every: int, ended: bool) -> bool:
     return bool(every) and (ended or done % every == 0)
-
-
-@contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
-    """torch.distributed where nobody has set it up: as torchrun says, or for this process alone."""
-    if distributed.is_initialized():
-        yield
-        return
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    if distributed.is_torchelastic_launched():
-        if device.type == "cuda":
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        distributed.init_process_group(backend)
-    else:
-        distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()

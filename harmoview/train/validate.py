@@ -14,7 +14,6 @@ from harmoview.curriculum import ViewDropout, choose_views
 from harmoview.data.loader import EncodedBatch
 from harmoview.flow import NoiseSchedule, shifted
 from harmoview.train.objective import Draws, loss, seeded
-from harmoview.train.sharded import sum_over_workers
 from training import parallel
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -53,8 +52,8 @@ def validate(
                 sums[name] += value
                 counts[name] += 1
     names += [f"noise/{level:g}" for level in levels(noise)]
-    totals = {n: sum_over_workers(sums[n], device) for n in names}
-    numbers = {n: sum_over_workers(counts[n], device) for n in names}
+    totals = {n: parallel.sum_over_all(sums[n], device) for n in names}
+    numbers = {n: parallel.sum_over_all(counts[n], device) for n in names}
     return {name: totals[name] / numbers[name] for name in names if numbers[name]}
 
 

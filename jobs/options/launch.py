@@ -89,9 +89,9 @@ def on_gpus(launch: Launch, device: str | None, where: str) -> bool:
 
 
 def _worker(config: dict[str, Any]) -> None:
-    from training.device import hush
+    from training.device import silence_libraries
 
-    hush()
+    silence_libraries()
     enter(config["folder"])
     config["work"]()
 

@@ -146,8 +146,3 @@ def load_adapter(transformer: Any, path: Path) -> None:
     FluxKontextPipeline.load_lora_into_transformer(
         state, alphas, transformer, adapter_name="default", metadata=metadata
     )
-
-
-def lora_parameters(transformer: Any) -> dict[str, torch.nn.Parameter]:
-    """The trained parameters by name."""
-    return {name: p for name, p in transformer.named_parameters() if p.requires_grad}

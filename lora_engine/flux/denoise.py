@@ -21,13 +21,7 @@ from lora_engine.flux.adapter import adapter_file, load_adapter
 from lora_engine.flux.prompts import PromptEmbeddings, find_prompts
 from lora_engine.flux.quantize import quantize
 from lora_engine.flux.reference_kv import USE, ReferenceKV
-from training.device import (
-    best_attention,
-    device_named,
-    precision_named,
-    use_attention,
-    views_at_once,
-)
+from training.device import best_attention, device_named, precision_named, use_attention
 
 if TYPE_CHECKING:
     from lora_engine.flux.synthesizer import FluxSettings, Plan
@@ -35,6 +29,9 @@ if TYPE_CHECKING:
 VARIANTS = 64
 """Compiled forms of a block, at most; past them `fullgraph` is an error. A reference mode at one
 resolution has up to 6, torch's own limit is 8."""
+LIVE_FLOATS = 48
+"""Floats that a token keeps alive at the peak of a block, in units of the model's width: queries,
+keys, values, the MLP's 4 + 1 widths twice over, residuals, and attention's workspace."""
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +132,7 @@ class Denoiser:
     ) -> Iterator[torch.Tensor]:
         """Packed latents of all views, as many at once as memory allows."""
         reference = self._reference_inputs(latents)
-        begin, size = 0, self._micro_batch or self._fitting(len(yaws), latents)
+        begin, size = 0, self._micro_batch or self._views_at_once(len(yaws), latents)
         while begin < len(yaws):
             try:
                 tokens = self._denoise(
@@ -152,9 +149,9 @@ class Denoiser:
             log.warning("out of GPU memory: %d views at once from now on", size)
             torch.cuda.empty_cache()  # not above: the traceback holds the failed batch
 
-    def _fitting(self, views: int, latents: torch.Tensor) -> int:
+    def _views_at_once(self, views: int, latents: torch.Tensor) -> int:
         tokens = self._embeddings.length + 2 * latents.shape[-1] * latents.shape[-2] // 4
-        return views_at_once(self._pipe.transformer, tokens, views, latents.device)
+        return _fitting(self._pipe.transformer, tokens, views, latents.device)
 
     def _reference_inputs(self, latents: torch.Tensor) -> dict[str, Any]:
         """What the pipeline needs to see the reference; in two passes the first runs here."""
@@ -195,6 +192,18 @@ def speed_up(transformer: Any, settings: FluxSettings, device: torch.device) -> 
     use_attention(transformer, settings.attention or best_attention(device, transformer.dtype))
     if settings.compile or (settings.compile is None and device.type == "cuda"):
         compile_blocks(transformer)
+
+
+def _fitting(model: Any, tokens: int, views: int, device: torch.device) -> int:
+    """How many of `views` fit in the free memory together, at `tokens` tokens each."""
+    if device.type != "cuda":
+        return views
+    config = model.config
+    width = config.num_attention_heads * config.attention_head_dim
+    need = tokens * width * LIVE_FLOATS * model.dtype.itemsize
+    free, _ = torch.cuda.mem_get_info(device)
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(min(views, max(1, (free + reserved) * 0.9 // need)))
 
 
 def compile_blocks(transformer: Any, backend: str = "inductor") -> None:

@@ -15,8 +15,8 @@ GUIDANCE = 1.0
 """In training; the guidance-distilled model is trained at 1 and sampled at 2.5."""
 
 
-class Objective(torch.nn.Module):
-    """Sum of the groups' squared errors; one module, so that DDP sees a single forward."""
+class Objective:
+    """The squared error of a group, by one transformer."""
 
     def __init__(
         self,
@@ -29,13 +29,12 @@ class Objective(torch.nn.Module):
 
         `dtype` is that of the frozen base, in which it computes; the LoRA may be finer.
         """
-        super().__init__()
         self.transformer = transformer
         self._dtype = dtype
         self._embeddings = embeddings
         self._reference_kv = reference_kv
 
-    def forward(self, group: Group) -> torch.Tensor:
+    def __call__(self, group: Group) -> torch.Tensor:
         """Scalar: the mean squared error of each target (weight 1), summed over the targets."""
         device, dtype = self.transformer.device, self._dtype
         target, noise = group.targets.to(device), group.noise.to(device)

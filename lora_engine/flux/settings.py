@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import tyro
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, install
 from datapipe.files import Folder
 from datapipe.record import YAWS
 from lora_engine.flux.base import WEIGHTS, Base, find_base
@@ -16,6 +16,10 @@ from lora_engine.flux.options import TARGETS, Quantize, ReferenceMode
 from lora_engine.pairs import PairsFolder
 from training.options import Precision
 
+MAY_CHANGE = ("out", "pairs", "base", "steps", "device", "shard", "checkpoint_every",
+              "validate_every", "validation_people", "validation_steps", "tensorboard",
+              "wandb")  # fmt: skip
+"""Settings that a resumed run may have others of: the weights after a given step are the same."""
 MAX_TEXT = 512
 """Tokens that stock Kontext allows a prompt."""
 
@@ -116,13 +120,6 @@ class TrainSettings:
     def reference_mode(self) -> ReferenceMode:
         return "two-pass" if self.reference_kv else "concatenated"
 
-    def trajectory(self) -> dict[str, Any]:
-        """The settings that decide the weights after a given step; resuming may not change them."""
-        free = ("out", "pairs", "base", "steps", "device", "shard", "checkpoint_every",
-                "validate_every", "validation_people", "validation_steps", "tensorboard",
-                "wandb")  # fmt: skip
-        return {name: value for name, value in asdict(self).items() if name not in free}
-
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -141,6 +138,7 @@ def check(settings: TrainSettings, processes: int) -> Inputs:
     from lora_engine.flux.base import base_shapes, check_targets
     from lora_engine.flux.quantize import check_quantize
     from training.device import device_named
+    from training.metrics import check_trackers
 
     if processes == 1:  # several run where the GPUs are, which need not be here
         device_named(settings.device)
@@ -157,7 +155,11 @@ def check(settings: TrainSettings, processes: int) -> Inputs:
         )
     if Folder(settings.out).local is None:
         raise UserError(f"--out {settings.out}: must be a folder on a disk that all processes see")
-    _check_packages(settings)
+    if settings.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            f"--optimizer adamw8bit: bitsandbytes is not installed: {install('quantize')}"
+        )
+    check_trackers(tensorboard=settings.tensorboard, wandb=settings.wandb)
     pairs = PairsFolder(Folder(settings.pairs))
     return Inputs(base, pairs, _check_pairs(settings, pairs))
 
@@ -195,14 +197,3 @@ def _check_pairs(settings: TrainSettings, pairs: PairsFolder) -> dict[str, tuple
                 "or train with --validate-every 0"
             )
     return coverage
-
-
-def _check_packages(settings: TrainSettings) -> None:
-    wanted = {
-        "bitsandbytes": settings.optimizer == "adamw8bit",
-        "tensorboard": settings.tensorboard,
-        "wandb": settings.wandb,
-    }
-    for package, needed in wanted.items():
-        if needed and importlib.util.find_spec(package) is None:
-            raise UserError(f"the package {package} is not installed: pip install {package}")

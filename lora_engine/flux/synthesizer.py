@@ -23,7 +23,7 @@ from lora_engine.flux.base import (
     find_base,
 )
 from lora_engine.flux.options import PACKAGE, Quantize
-from training.device import hush
+from training.device import silence_libraries
 from training.options import Precision
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class FluxSynthesizer:
 
     def setup(self) -> None:
         """Load the models. Raises UserError when a file is missing or unusable."""
-        hush()
+        silence_libraries()
         from lora_engine.flux.denoise import Denoiser
 
         self._denoiser = Denoiser.load(self.settings, self.plan())

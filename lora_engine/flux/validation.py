@@ -18,7 +18,7 @@ from datapipe.files import Folder
 from datapipe.pictures import encode_jpeg
 from datapipe.record import Image
 from lora_engine.flux.denoise import Denoiser
-from lora_engine.flux.learner import Learner
+from lora_engine.flux.learner import LoraLearner
 from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.settings import Inputs, TrainSettings
 from lora_engine.flux.synthesizer import FluxSettings
@@ -61,14 +61,14 @@ def _seed(key: str, yaw: int) -> int:
 BASE = "base"
 
 
-class Trial:
+class Validation:
     """Each process takes its share of the people; the first writes pictures to `validation/`."""
 
     def __init__(
         self,
         settings: TrainSettings,
         inputs: Inputs,
-        learner: Learner,
+        learner: LoraLearner,
         embeddings: PromptEmbeddings,
         measure: Measure,
     ) -> None:
@@ -90,7 +90,7 @@ class Trial:
 
     def run(self, step: int) -> dict[str, object]:
         """Figures with the adapter (averaged weights) and, from the first time on, without."""
-        with self._learner.averaged():
+        with self._learner.weights.averaged():
             on = self._measured(adapter=True)
         self._write(f"{step:06d}", on)
         if self._off is None:
@@ -107,10 +107,10 @@ class Trial:
     def _measured(self, adapter: bool) -> list[PersonViews]:
         """All processes' people. The base alone is stock Kontext, whatever the LoRA learns."""
         with self._denoiser(adapter) as denoiser:
-            mine = parallel.own(self._people)
+            mine = parallel.own_share(self._people)
             spare = self._people[: 1 if self._idle(len(mine)) else 0]
             people = validate([*mine, *spare], self._settings.yaws, denoiser, self._measure)
-        parts = parallel.gathered(people[: len(mine)])
+        parts = parallel.gather(people[: len(mine)])
         return [person for part in parts for person in part]
 
     def _idle(self, own: int) -> bool:

@@ -20,7 +20,7 @@ import torch.multiprocessing as mp
 
 from harmoview import HarmoViewTransformer3DModel
 from harmoview.tiny import save_base
-from harmoview.train.begin import begin
+from harmoview.train.checks import check_and_claim
 from harmoview.train.settings import TrainSettings
 from harmoview.train.train import train
 from jobs import train as command
@@ -49,20 +49,20 @@ def whole(place, tmp_path_factory):
     """A run of two processes without interruption and without Ray."""
     out = tmp_path_factory.mktemp("whole")
     how = TrainSettings(base=str(place / "wan"), out=out, **SETTINGS)
-    begin(how, str(place / "encoded"), 2, resume=False)
+    claim = check_and_claim(how, str(place / "encoded"), 2, resume=False)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(_process, (port, how, str(place / "encoded")), nprocs=2)
+    mp.spawn(_process, (port, how, str(place / "encoded"), claim), nprocs=2)
     return out
 
 
-def _process(rank, port, how, shards):
+def _process(rank, port, how, shards, claim):
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
     )
-    train(how, shards, lambda: False, lambda *_: None)
+    train(how, shards, claim, lambda: False, lambda *_: None)
     torch.distributed.destroy_process_group()
 
 

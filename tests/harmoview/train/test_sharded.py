@@ -12,8 +12,8 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from harmoview.model.transformer import HarmoViewTransformer3DModel
-from harmoview.train.sharded import average, clip, shard
-from harmoview.train.train import process_group
+from harmoview.train.sharded import shard
+from training.parallel import average_gradients, clip_gradients, process_group
 
 CPU = torch.device("cpu")
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "train_step.py"
@@ -75,8 +75,8 @@ def test_gradients_are_clipped_by_the_norm_of_all_of_them():
     for one in (model, plain):
         one(**tiny.inputs()).sample.square().sum().backward()
     parameters = list(model.parameters())
-    average(parameters)
-    norm = clip(parameters, 0.5)
+    average_gradients(parameters)
+    norm = clip_gradients(parameters, 0.5)
     assert norm == pytest.approx(float(torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)))
     for mine, other in zip(parameters, plain.parameters(), strict=True):
         whole = mine.grad.full_tensor() if isinstance(mine, DTensor) else mine.grad

@@ -23,12 +23,12 @@ from harmoview.pipeline import HarmoViewPipeline
 from harmoview.tiny import VIT_DIM, save_base, tower
 from harmoview.train import learner
 from harmoview.train import train as module
-from harmoview.train.begin import begin
+from harmoview.train.checks import check_and_claim
 from harmoview.train.settings import TrainSettings
-from harmoview.train.state import checkpoints
 from harmoview.train.train import train
 from harmoview.weights import from_wan
-from training import parallel
+from training import learned, parallel
+from training.learned import checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,8 @@ def settings(base, out, **changes):
 
 
 def run(how, shards, resume=False, stop=lambda: False, workers=1):
-    begin(how, shards, workers, resume)
-    return train(how, shards, stop, lambda *_: None)
+    claim = check_and_claim(how, shards, workers, resume=resume)
+    return train(how, shards, claim, stop, lambda *_: None)
 
 
 def free_port():
@@ -100,13 +100,13 @@ def test_the_model_of_a_phase_is_gone_before_the_next_is_loaded(
     """Also where the garbage collector has not run by itself: GPUs have room for one."""
     before = []
 
-    class Watched(learner.Learner):
+    class Watched(learner.ExpertLearner):
         def __init__(self, *what):
             assert not [one for one in before if one() is not None]
             super().__init__(*what)
             before.append(weakref.ref(self.model))
 
-    monkeypatch.setattr(module, "Learner", Watched)
+    monkeypatch.setattr(module, "ExpertLearner", Watched)
     gc.disable()
     try:
         run(settings(base, tmp_path, steps=1), shards)
@@ -115,13 +115,13 @@ def test_the_model_of_a_phase_is_gone_before_the_next_is_loaded(
     assert len(before) == 2
 
 
-def _worker(rank, port, how, shards):
+def _worker(rank, port, how, shards, claim):
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
     )
     asked = iter(range(1, 100))
-    train(how, shards, lambda: next(asked) == 2 and how.phases == "1,3", lambda *_: None)
+    train(how, shards, claim, lambda: next(asked) == 2 and how.phases == "1,3", lambda *_: None)
     torch.distributed.destroy_process_group()
 
 
@@ -153,8 +153,8 @@ def test_a_run_that_is_killed_while_it_exports_has_its_model_in_the_end(
 def test_two_processes_are_one_and_one_may_go_on(base, shards, tmp_path, whole):
     """Losses agree to rounding, on two processes, and after one went on from their checkpoint."""
     how = settings(base, tmp_path)
-    begin(how, shards, 2, resume=False)
-    mp.spawn(_worker, (free_port(), how, shards), nprocs=2)
+    claim = check_and_claim(how, shards, 2, resume=False)
+    mp.spawn(_worker, (free_port(), how, shards, claim), nprocs=2)
     assert max(checkpoints(tmp_path / "checkpoints")) == 2
     assert losses(tmp_path) == pytest.approx(losses(whole)[:2], rel=1e-5)
     assert run(how, shards, resume=True) == 6
@@ -164,7 +164,7 @@ def test_two_processes_are_one_and_one_may_go_on(base, shards, tmp_path, whole):
 def recording(out):
     """A learner that writes down which samples it sees, a file a process."""
 
-    class Recording(learner.Learner):
+    class Recording(learner.ExpertLearner):
         def step(self, batches, *more):
             with (out / f"seen-{parallel.rank()}.txt").open("a") as file:
                 file.writelines(f"{b.epoch} {key}\n" for b in batches for key in b.keys)
@@ -173,17 +173,17 @@ def recording(out):
     return Recording
 
 
-def _late(rank, port, how, shards):
+def _late(rank, port, how, shards, claim):
     """A worker; the second one does not see the checkpoint yet."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2,
         timeout=timedelta(seconds=100),
     )  # fmt: skip
-    module.Learner = recording(how.out)
+    module.ExpertLearner = recording(how.out)
     if rank == 1:
-        module.checkpoints = lambda folder: []
-    train(how, shards, lambda: False, lambda *_: None)
+        learned.checkpoints = lambda folder: []
+    train(how, shards, claim, lambda: False, lambda *_: None)
     torch.distributed.destroy_process_group()
 
 
@@ -194,10 +194,10 @@ def test_on_more_workers_it_goes_on_with_the_next_sample(base, shards, tmp_path,
     Also where a network file system shows the checkpoint to one of the two only.
     """
     how, asked = settings(base, tmp_path, phases="1", steps=7, holdout=0.0), iter(range(1, 100))
-    monkeypatch.setattr(module, "Learner", recording(tmp_path))
+    monkeypatch.setattr(module, "ExpertLearner", recording(tmp_path))
     assert run(how, shards, stop=lambda: next(asked) == 2) == 2
-    begin(how, shards, 2, resume=True)
-    mp.spawn(_late, (free_port(), how, shards), nprocs=2)
+    claim = check_and_claim(how, shards, 2, resume=True)
+    mp.spawn(_late, (free_port(), how, shards, claim), nprocs=2)
     lines = [path.read_text().splitlines() for path in sorted(tmp_path.glob("seen-*.txt"))]
     keys = [f"sample-{number:04d}" for number in range(13)]  # 7 micro-batches an epoch, 2 a step
     assert sorted(line for seen in lines for line in seen) == [
@@ -269,22 +269,22 @@ def test_looking_at_the_model_does_not_change_what_it_learns(base, shards, tmp_p
 
 def test_what_cannot_go_on_is_refused(base, shards, tmp_path):
     """A folder in use without --resume, other settings with it, too many workers."""
-    begin(settings(base, tmp_path), shards, 1, resume=False)
+    check_and_claim(settings(base, tmp_path), shards, 1, resume=False).record()
     with pytest.raises(UserError, match="--resume"):
-        begin(settings(base, tmp_path), shards, 1, resume=False)
+        check_and_claim(settings(base, tmp_path), shards, 1, resume=False)
     with pytest.raises(UserError, match="--learning-rate"):
-        begin(settings(base, tmp_path, learning_rate=1.0), shards, 1, resume=True)
+        check_and_claim(settings(base, tmp_path, learning_rate=1.0), shards, 1, resume=True)
     with pytest.raises(UserError, match="--validation-samples"):  # the others train
-        begin(settings(base, tmp_path, validation_samples=1), shards, 1, resume=True)
+        check_and_claim(settings(base, tmp_path, validation_samples=1), shards, 1, resume=True)
     with pytest.raises(UserError, match="does not divide among 3"):
-        begin(settings(base, tmp_path / "other"), shards, 3, resume=False)
+        check_and_claim(settings(base, tmp_path / "other"), shards, 3, resume=False)
 
 
 def test_shards_of_another_base_are_refused(shards, tmp_path):
     """Before a model is loaded: 16 channels are not for TI2V-5B."""
     five = save_base(tmp_path / "wan", "5B")
     with pytest.raises(UserError, match="16 channels, not 48; encode again with --base"):
-        begin(settings(five, tmp_path / "out"), shards, 1, resume=False)
+        check_and_claim(settings(five, tmp_path / "out"), shards, 1, resume=False)
 
 
 def test_the_tower_is_the_one_that_encoded_whatever_its_folders_name(base, tmp_path):
@@ -298,7 +298,7 @@ def test_the_tower_is_the_one_that_encoded_whatever_its_folders_name(base, tmp_p
     write_encoded(tmp_path / "encoded", [4], tower=noted)
     how = settings(base, tmp_path / "out", phases="1", steps=1, vit=str(tmp_path / "other"))
     with pytest.raises(UserError, match="another vision tower"):
-        begin(how, str(tmp_path / "encoded"), 1, resume=False)
+        check_and_claim(how, str(tmp_path / "encoded"), 1, resume=False)
     run(replace(how, vit=str(tmp_path / "moved")), str(tmp_path / "encoded"))
     config = json.loads((how.out / "model/transformer/config.json").read_text())
     assert config["vit_tower"] == noted
@@ -311,7 +311,7 @@ def test_samples_are_made_with_an_expert_that_knows_the_features(tmp_path):
     write_encoded(tmp_path / "encoded", [4], tower="2")
     how = settings(base, tmp_path / "out", sample_with=tmp_path / "m")
     with pytest.raises(UserError, match=r"--sample-with .* another vision tower"):
-        begin(how, str(tmp_path / "encoded"), 1, resume=False)
+        check_and_claim(how, str(tmp_path / "encoded"), 1, resume=False)
 
 
 def test_a_damaged_first_sample_is_skipped_as_any_other(base, tmp_path):

@@ -17,7 +17,7 @@ from lora_engine.flux.base import find_base
 from lora_engine.flux.options import TARGETS
 from lora_engine.flux.prompts import encode_prompts, save_prompts
 from lora_engine.flux.settings import TrainSettings
-from lora_engine.flux.train import begin, train
+from lora_engine.flux.train import check_and_claim, train
 
 torch.set_num_threads(1)
 diffusers.utils.logging.disable_progress_bar()
@@ -115,8 +115,7 @@ def run(tiny_base, pairs, tmp_path):
                 "learning_rate": 1e-2, **changes,
             }
         )  # fmt: skip
-        begin(settings, 1, resume)
-        train(settings, measure, progress)
+        train(settings, check_and_claim(settings, 1, resume=resume), measure, progress)
         return tmp_path / name
 
     return train_there

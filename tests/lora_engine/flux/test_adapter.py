@@ -12,10 +12,10 @@ from lora_engine.flux.adapter import (
     adapter_file,
     add_lora,
     load_adapter,
-    lora_parameters,
     read_header,
 )
 from lora_engine.flux.options import TARGETS
+from training.learned import learning
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_fresh_lora_leaves_the_base_unchanged(transformer):
     transformer.requires_grad_(False)
     add_lora(transformer, 4, 4.0, TARGETS)
     assert torch.equal(predict(transformer), before)
-    names = lora_parameters(transformer)
+    names = learning(transformer)
     assert all(any(target in name for name in names) for target in TARGETS)
     assert all("lora_" in name for name in names)
 

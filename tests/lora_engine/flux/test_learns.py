@@ -20,7 +20,7 @@ from lora_engine.flux.groups import Draw, Group, shifted_sigmas
 from lora_engine.flux.prompts import PromptEmbeddings, encode_prompts
 from lora_engine.flux.settings import TrainSettings
 from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
-from lora_engine.flux.train import begin, train
+from lora_engine.flux.train import check_and_claim, train
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build
 from lora_engine.pairs import Subject, SubjectFrame, write_pairs
@@ -166,8 +166,7 @@ def test_the_yaw_asked_for_is_the_yaw_made_of_the_person_shown(tiny, heads, tmp_
         text_length=WORDS, validate_every=0, ema=0.98, weight_decay=0.0,
         gradient_checkpointing=False,
     )  # fmt: skip
-    begin(settings, 1, resume=False)
-    train(settings)
+    train(settings, check_and_claim(settings, 1, resume=False))
 
     made = [views_of(base, settings.out, head[3]) for head in heads[:4]]
     fitted = [hits(views, head) for views, head in zip(made, heads, strict=False)]

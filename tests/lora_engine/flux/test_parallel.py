@@ -3,9 +3,10 @@ import multiprocessing
 import torch
 from diffusers import FluxTransformer2DModel
 
-from lora_engine.flux.adapter import add_lora, lora_parameters
+from lora_engine.flux.adapter import add_lora
+from lora_engine.flux.learner import share_out
 from lora_engine.flux.options import TARGETS
-from training import parallel
+from training.learned import learning
 
 
 def process(rank, base, rendezvous, found):
@@ -17,9 +18,9 @@ def process(rank, base, rendezvous, found):
     transformer.requires_grad_(False)
     whole = sum(p.numel() for p in transformer.parameters())
     add_lora(transformer, 2, 2.0, TARGETS)
-    learned = sum(p.numel() for p in lora_parameters(transformer).values())
-    parallel.shard(transformer, torch.device("cpu"))
-    kept = sum(p.numel() for p in lora_parameters(transformer).values())
+    learned = sum(p.numel() for p in learning(transformer).values())
+    share_out(transformer, torch.device("cpu"))
+    kept = sum(p.numel() for p in learning(transformer).values())
     held = sum(p.to_local().numel() for p in transformer.parameters() if not p.requires_grad)
     found.put((held / whole, kept / learned))
     torch.distributed.destroy_process_group()

@@ -3,9 +3,10 @@ import torch
 from diffusers import FluxTransformer2DModel
 
 from lora_engine.flux import vae
-from lora_engine.flux.adapter import add_lora, lora_parameters
+from lora_engine.flux.adapter import add_lora
 from lora_engine.flux.options import TARGETS
 from lora_engine.flux.reference_kv import USE, ReferenceKV
+from training.learned import learning
 
 SIDE, TEXT = 4, 8
 
@@ -91,7 +92,7 @@ def gradients(transformer, inputs, reference):
     cache = ReferenceKV(transformer)
     cache.compute(*reference)
     transformer(**inputs, joint_attention_kwargs=USE)[0].square().mean().backward()
-    return {name: p.grad.clone() for name, p in lora_parameters(transformer).items()}
+    return {name: p.grad.clone() for name, p in learning(transformer).items()}
 
 
 def test_gradients_reach_the_reference_pass(transformer, inputs, reference):
@@ -109,7 +110,7 @@ def test_checkpointing_keeps_the_gradients(transformer, inputs, reference):
     transformer.requires_grad_(False)
     torch.manual_seed(0)
     add_lora(transformer, 2, 2.0, TARGETS)
-    for name, parameter in lora_parameters(transformer).items():
+    for name, parameter in learning(transformer).items():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     transformer.train()

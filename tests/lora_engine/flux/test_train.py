@@ -2,6 +2,7 @@ import gc
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 
@@ -19,12 +20,14 @@ from lora_engine.flux import learner
 from lora_engine.flux.adapter import adapter_file, load_adapter, read_header
 from lora_engine.flux.settings import TrainSettings
 from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
-from lora_engine.flux.train import begin, train
+from lora_engine.flux.train import check_and_claim, train
 from lora_engine.views import MeasuredView
+from tests.training.checkpoints import tensors
+from training.learned import checkpoints
 
 
 def state(folder, step):
-    return load_file(folder / f"checkpoints/{step:06d}.safetensors")
+    return tensors(folder / "checkpoints", step)
 
 
 def equal(one, other):
@@ -152,7 +155,7 @@ def test_validation_leaves_training_alone(run):
 def test_metrics_have_one_object_a_step_after_a_resume(run):
     """Steps done again after the last checkpoint are not counted twice, half lines are dropped."""
     folder = run(steps=3, checkpoint_every=2)
-    (folder / "checkpoints/000003.safetensors").unlink()
+    shutil.rmtree(folder / "checkpoints/00000003")
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')
     run(steps=5, resume=True, checkpoint_every=2)
@@ -165,8 +168,23 @@ def test_a_folder_in_use_needs_resume_and_the_same_settings(run):
     run(steps=1)
     with pytest.raises(UserError, match="--resume"):
         run(steps=1)
-    with pytest.raises(UserError, match="--rank, --learning-rate"):
+    with pytest.raises(UserError, match=r"--learning-rate: .*\n *--rank: made with 2, asked for 4"):
         run(steps=2, resume=True, rank=4, learning_rate=0.5)
+
+
+def test_a_run_that_never_came_to_a_step_does_not_bind_the_folder(run, monkeypatch):
+    """The corrected command begins there, with prompts of its own length."""
+
+    def fail(*_):
+        raise UserError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner.LoraLearner, "step", fail)
+        with pytest.raises(UserError, match="out of memory"):
+            run(text_length=32)
+    other = run(text_length=64)
+    assert read_header(adapter_file(str(other))).text_length == 64
+    assert equal(state(other, 3), state(run("fresh", text_length=64), 3))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +194,7 @@ def test_a_folder_in_use_needs_resume_and_the_same_settings(run):
         ({"base": "/nowhere"}, "no such folder"),
         ({"pairs": "/nowhere"}, "holds no manifest"),
         ({"device": "cuda"}, "no GPU"),
-        ({"optimizer": "adamw8bit"}, "pip install bitsandbytes"),
+        ({"optimizer": "adamw8bit"}, "adamw8bit: bitsandbytes"),
         ({"shard": True}, "single worker"),
         ({"wandb": True}, "pip install wandb"),
         ({"out": "s3://bucket/run"}, "on a disk"),
@@ -212,16 +230,16 @@ def test_groups_must_share_out_equally(run, tiny_base, pairs, tmp_path):
     settings = TrainSettings(str(pairs), str(tmp_path / "x"), str(tiny_base), resolution=32,
                              groups=3)  # fmt: skip
     with pytest.raises(UserError, match="--groups 3"):
-        begin(settings, 2, resume=False)
+        check_and_claim(settings, 2, resume=False)
 
 
-def process(rank, settings, rendezvous):
+def process(rank, settings, claim, rendezvous):
     """One of two processes of a run."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2
     )
-    train(settings, measure)
+    train(settings, claim, measure)
     torch.distributed.destroy_process_group()
 
 
@@ -241,10 +259,10 @@ def test_two_processes_equal_one(run, tiny_base, pairs, tmp_path, two_pass, shar
         yaws_per_group=2, warmup=2, text_length=64, validation_steps=2, learning_rate=1e-2,
         **changes,
     )  # fmt: skip
-    begin(settings, 2, resume=False)
+    claim = check_and_claim(settings, 2, resume=False)
     context = multiprocessing.get_context("spawn")
     workers = [
-        context.Process(target=process, args=(rank, settings, tmp_path / "rendezvous"))
+        context.Process(target=process, args=(rank, settings, claim, tmp_path / "rendezvous"))
         for rank in range(2)
     ]
     for worker in workers:
@@ -252,9 +270,11 @@ def test_two_processes_equal_one(run, tiny_base, pairs, tmp_path, two_pass, shar
     for worker in workers:
         worker.join(120)
         assert worker.exitcode == 0
-    files = "checkpoints/000003.safetensors", "pytorch_lora_weights.safetensors"
-    for file in files:
-        one, two = load_file(alone / file), load_file(tmp_path / "together" / file)
+    file, together = "pytorch_lora_weights.safetensors", tmp_path / "together"
+    for one, two in (
+        (state(alone, 3), state(together, 3)),
+        (load_file(alone / file), load_file(together / file)),
+    ):
         assert one.keys() == two.keys()
         assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
     records = [
@@ -266,9 +286,9 @@ def test_two_processes_equal_one(run, tiny_base, pairs, tmp_path, two_pass, shar
     assert records[1][-1]["validation"]["on"]["measured"] == 1.0
 
 
-def endless(settings):
+def endless(settings, claim):
     torch.set_num_threads(1)
-    train(settings)
+    train(settings, claim)
 
 
 @pytest.mark.slow
@@ -280,21 +300,21 @@ def test_killed_at_any_moment_it_continues_from_a_whole_checkpoint(run, tiny_bas
         yaws_per_group=2, warmup=2, text_length=64, learning_rate=1e-2, validate_every=0,
         checkpoint_every=1,
     )  # fmt: skip
-    begin(settings, 1, resume=False)
+    claim = check_and_claim(settings, 1, resume=False)
     context = multiprocessing.get_context("spawn")
     for _ in range(2):
-        worker = context.Process(target=endless, args=(settings,))
+        worker = context.Process(target=endless, args=(settings, claim))
         worker.start()
         folder = tmp_path / "killed/checkpoints"
-        before = set(folder.glob("*.safetensors"))
+        before = set(checkpoints(folder))
         deadline = time.monotonic() + 100
-        while not set(folder.glob("*.safetensors")) - before and time.monotonic() < deadline:
+        while not set(checkpoints(folder)) - before and time.monotonic() < deadline:
             time.sleep(0.02)
         os.kill(worker.pid, signal.SIGKILL)
         worker.join()
-        for path in folder.glob("*.safetensors"):
-            load_file(path)
-    latest = max(int(path.stem) for path in folder.glob("*.safetensors"))
+        for done in checkpoints(folder):
+            tensors(folder, done)
+    latest = max(checkpoints(folder))
     killed = run("killed", steps=latest + 1, resume=True, checkpoint_every=1)
     whole = run("whole", steps=latest + 1)
     assert equal(state(killed, latest + 1), state(whole, latest + 1))

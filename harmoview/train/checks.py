@@ -3,53 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-from importlib.metadata import version
+from dataclasses import asdict
 from pathlib import Path
 
+from datapipe.claim import Claim
 from datapipe.errors import UserError
-from datapipe.files import Folder
 from harmoview.checkpoint import CONFIG, is_trained
 from harmoview.data.encoded import EncodedShards
 from harmoview.encode.encoder import base_recipe, expert_names
 from harmoview.encode.manifest import NAME
 from harmoview.load import boundary_of, load_frontal_encoder
-from harmoview.train.expert_phase import legs
-from harmoview.train.settings import TrainSettings
+from harmoview.train.expert_phase import expert_phases
+from harmoview.train.settings import MAY_CHANGE, TrainSettings
 from harmoview.weights import wan_config
+from training.claim import claim_run
+from training.metrics import check_trackers
 
-RUN = "run.json"
 
-
-def begin(settings: TrainSettings, shards: str, workers: int, resume: bool) -> None:
-    """Check what can be checked beforehand and write run.json. Raises UserError."""
+def check_and_claim(settings: TrainSettings, shards: str, workers: int, *, resume: bool) -> Claim:
+    """Check what can be checked and claim the output folder for `train`. Raises UserError."""
     data = EncodedShards(shards)
     data.check_sizes()
     check(settings, data, workers)
     _check_tower(settings, data)
-    out = Folder(settings.out)
-    about = json.loads(json.dumps({
-        "trajectory": settings.trajectory(),
-        "data": hashlib.sha256(data.folder.read(NAME)).hexdigest(),
-    }, default=str))  # fmt: skip
-    if out.exists(RUN):
-        before = json.loads(out.read_text(RUN))
-        if not resume:
-            raise UserError(
-                f"--out {settings.out}: holds a training run; pass --resume to continue it, or "
-                "name another folder"
-            )
-        old, new = before["trajectory"], about["trajectory"]
-        changed = [f"--{name.replace('_', '-')}" for name in new if old.get(name) != new[name]]
-        changed += ["the shards"] if before["data"] != about["data"] else []
-        if changed:
-            raise UserError(
-                f"--resume: the run in {settings.out} began with another value of "
-                f"{', '.join(changed)}; use the same, or start in another folder"
-            )
-    libraries = {name: version(name) for name in ("diffusers", "torch", "webdataset")}
-    out.put(RUN, (json.dumps({**about, "versions": libraries}, indent=1) + "\n").encode())
+    inputs = {"shards": hashlib.sha256(data.folder.read(NAME)).hexdigest()}
+    return claim_run(settings.out, asdict(settings), inputs, MAY_CHANGE, resume=resume)
 
 
 def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
@@ -75,11 +54,7 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
         raise UserError(f"--experts {settings.experts}: this base has only one")
     if settings.sample_with is not None:
         _check_sample_with(settings, data, settings.sample_with)
-    for option, package, wanted in (
-        ("tensorboard", "tensorboard", settings.tensorboard), ("wandb", "wandb", settings.wandb),
-    ):  # fmt: skip
-        if wanted and importlib.util.find_spec(package) is None:
-            raise UserError(f"--{option}: {package} is not installed; pip install {package}")
+    check_trackers(tensorboard=settings.tensorboard, wandb=settings.wandb)
 
 
 def _check_tower(settings: TrainSettings, data: EncodedShards) -> None:
@@ -113,6 +88,6 @@ def _check_sample_with(settings: TrainSettings, data: EncodedShards, folder: Pat
         )
 
 
-def length(settings: TrainSettings) -> int:
+def total_steps(settings: TrainSettings) -> int:
     """The steps of the whole run."""
-    return legs(settings, 1.0, boundary_of(settings.base))[-1].last
+    return expert_phases(settings, 1.0, boundary_of(settings.base))[-1].last

@@ -1,0 +1,156 @@
+"""A checkpoint goes on as what was saved, and is there whole or not at all."""
+
+import importlib
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from datapipe.errors import UserError
+from tests.training.checkpoints import tensors
+from training.learned import LearnedWeights, checkpoints
+from training.parallel import process_group
+
+
+@pytest.fixture(autouse=True)
+def alone():
+    """torch.distributed for one process."""
+    with process_group(torch.device("cpu")):
+        yield
+
+
+def adamw(parameters):
+    return torch.optim.AdamW(parameters, lr=0.1, weight_decay=0.1)
+
+
+def adamw8bit(parameters):
+    pytest.importorskip("bitsandbytes")
+    return importlib.import_module("bitsandbytes").optim.AdamW8bit(parameters, lr=0.1)
+
+
+def learned(optimizer=adamw, size=4, seed=0, steps=2, **more):
+    """Weights after some steps at a falling rate; bitsandbytes has 8 bits from 4,096 numbers on."""
+    torch.manual_seed(seed)
+    parameters = {name: torch.nn.Parameter(torch.randn(size, 3)) for name in ("a", "b.c")}
+    made = optimizer(list(parameters.values()))
+    schedule = torch.optim.lr_scheduler.ExponentialLR(made, 0.9)
+    one = LearnedWeights(parameters, made, schedule, **{"ema": 0.9, "clip": 1.0, **more})
+    for _ in range(steps):
+        step(one)
+    return one
+
+
+def step(one, names=("a", "b.c")):
+    sum((one.parameters[name] ** 2).sum() for name in names).backward()
+    return one.step()
+
+
+def same(one, other):
+    pairs = [(one.parameters[name], other.parameters[name]) for name in one.parameters]
+    pairs += zip(one.averages.shadow_params, other.averages.shadow_params, strict=True)
+    return all(torch.equal(*pair) for pair in pairs)
+
+
+@pytest.mark.parametrize(("optimizer", "size"), [(adamw, 4), (adamw8bit, 4), (adamw8bit, 2000)])
+def test_what_is_loaded_goes_on_as_what_was_saved(tmp_path, optimizer, size):
+    """Weights, moments, averages and rate continue bit for bit, in a learner that was elsewhere."""
+    one, other = learned(optimizer, size), learned(optimizer, size, seed=9, steps=5)
+    one.save(tmp_path, 2)
+    other.load(tmp_path, 2)
+    for _ in range(3):
+        assert step(one) == step(other)
+    assert same(one, other)
+
+
+def test_a_weight_without_a_gradient_so_far_begins_as_it_would_have(tmp_path):
+    """It has no moments before the checkpoint and none after it."""
+    one, other = learned(steps=0), learned(seed=9)
+    step(one, ["a"])
+    one.save(tmp_path, 1)
+    other.load(tmp_path, 1)
+    for each in (one, other):
+        step(each)
+    assert same(one, other)
+
+
+def test_weights_alone_go_on_with_a_fresh_optimiser(tmp_path):
+    """As at the beginning of a phase: the rate and the moments are those of a first step."""
+    one, fresh = learned(), learned(steps=0)
+    one.save(tmp_path, 2)
+    fresh.load(tmp_path, 2, weights_only=True)
+    assert same(one, fresh)
+    assert not fresh.optimizer.state
+    assert step(fresh)["lr"] == 0.1
+
+
+def test_averages_take_the_weights_place_within_the_block_only():
+    """Bit for bit, there and back; without averages the weights stay."""
+    one = learned()
+    before, averages = ([t.detach().clone() for t in ts] for ts in
+                        (one.parameters.values(), one.averages.shadow_params))  # fmt: skip
+    assert not torch.equal(before[0], averages[0])
+    with one.averaged():
+        assert all(map(torch.equal, one.parameters.values(), averages))
+    assert all(map(torch.equal, one.parameters.values(), before))
+    plain = learned(ema=0.0)
+    with plain.averaged():
+        assert all(map(torch.equal, plain.parameters.values(), before))
+
+
+def test_the_last_two_checkpoints_stay(tmp_path):
+    """Older ones are deleted, and they are found in order."""
+    one = learned()
+    for done in (2, 10, 100, 1_000_000):
+        one.save(tmp_path, done)
+    assert checkpoints(tmp_path) == [100, 1_000_000]
+
+
+def test_a_checkpoint_of_other_weights_is_refused(tmp_path):
+    """Of other shapes or other names, before anything is changed."""
+    learned().save(tmp_path, 2)
+    other = learned(size=5)
+    with pytest.raises(UserError, match="other weights"):
+        other.load(tmp_path, 2)
+    other = learned()
+    other.parameters["d"] = other.parameters.pop("a")
+    with pytest.raises(UserError, match="other weights"):
+        other.load(tmp_path, 2)
+
+
+SIZE = 50_000
+
+
+def write_forever(folder):
+    """Checkpoints of some MB, so that a kill is likely to fall into a write."""
+    torch.set_num_threads(1)
+    with process_group(torch.device("cpu")):
+        one, parent = learned(size=SIZE), multiprocessing.parent_process()
+        for done in range(checkpoints(folder)[-1] + 1, 10**6):
+            if not parent.is_alive():
+                return
+            one.save(folder, done)
+
+
+@pytest.mark.slow
+def test_sigkill_while_writing_leaves_whole_checkpoints(tmp_path):
+    """Whenever it is killed, every checkpoint in the folder loads; there is one from before."""
+    context = multiprocessing.get_context("spawn")
+    one = learned(size=SIZE)
+    one.save(tmp_path, 1)
+    for i in range(4):
+        worker = context.Process(target=write_forever, args=(tmp_path,))
+        worker.start()
+        begun, deadline = checkpoints(tmp_path)[-1], time.monotonic() + 60
+        while checkpoints(tmp_path)[-1] < begun + 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.017 * i)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.join()
+        found = checkpoints(tmp_path)
+        assert found[-1] >= begun + 2
+        for done in found:
+            one.load(tmp_path, done)
+            assert tensors(tmp_path, done)
