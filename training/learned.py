@@ -91,7 +91,8 @@ class LearnedWeights:
         """
         temporary = folder / f".{step:08d}.tmp"
         if parallel.rank() == 0:
-            shutil.rmtree(temporary, ignore_errors=True)
+            for left in folder.glob(".*.tmp"):  # by a run that was killed
+                shutil.rmtree(left)
             temporary.mkdir(parents=True)
         parallel.wait_for_all()
         save({**self._tensors(), "optimizer": self._moments()}, checkpoint_id=temporary)
@@ -104,7 +105,8 @@ class LearnedWeights:
             (temporary / STATE).write_text(json.dumps(state))
             temporary.rename(folder / f"{step:08d}")
             for old in checkpoints(folder)[:-KEPT]:
-                shutil.rmtree(folder / f"{old:08d}")
+                going = (folder / f"{old:08d}").rename(folder / f".{old:08d}.tmp")
+                shutil.rmtree(going)
         parallel.wait_for_all()
 
     def load(self, folder: Path, step: int, *, weights_only: bool = False) -> None:

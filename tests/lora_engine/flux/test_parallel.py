@@ -36,7 +36,7 @@ def test_a_shared_base_is_halved_and_the_lora_is_whole(tiny_base, tmp_path):
     ]
     for worker in workers:
         worker.start()
-    shares = [found.get(timeout=120) for _ in workers]
+    shares = [found.get(timeout=600) for _ in workers]
     for worker in workers:
         worker.join(60)
     for base, lora in shares:
