@@ -20,7 +20,7 @@ from datapipe.record import YAWS
 from lora_engine.flux.groups import Draw, Group
 from lora_engine.flux.learner import LoraLearner
 from lora_engine.flux.prompts import PromptEmbeddings, prompt
-from lora_engine.flux.settings import TrainSettings
+from lora_engine.flux.settings import TrainLoraSettings
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def step(
         {yaw: torch.randn(settings.text_length, config.joint_attention_dim) for yaw in YAWS},
         {yaw: torch.randn(config.pooled_projection_dim) for yaw in YAWS},
     ).to(device, dtype)
-    how = TrainSettings("", "", "", rank=settings.rank, yaws_per_group=views,
+    how = TrainLoraSettings("", "", "", rank=settings.rank, yaws_per_group=views,
                         gradient_checkpointing=checkpointing, reference_kv=two_pass)  # fmt: skip
     learner = LoraLearner(how, model, embedded, dtype)
     tokens, channels = (side // 16) ** 2, config.in_channels

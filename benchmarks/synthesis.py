@@ -23,7 +23,7 @@ from datapipe.record import YAWS, Image
 from lora_engine.flux.denoise import Denoiser, speed_up
 from lora_engine.flux.prompts import prompt
 from lora_engine.flux.reference_kv import ReferenceKV
-from lora_engine.flux.synthesizer import FluxSettings
+from lora_engine.flux.settings import FluxSettings
 from training.device import silence_libraries
 
 SEEDS = range(7)
@@ -84,7 +84,7 @@ def main(settings: SynthesisBenchmark) -> None:
     release(device)
 
     def engine(exact: bool, two_pass: bool) -> Callable[[], list[Image]]:
-        how = FluxSettings("random", steps=steps, exact=exact, compile=settings.compile)
+        how = FluxSettings("random", denoising_steps=steps, exact=exact, compile=settings.compile)
         cache = ReferenceKV(pipe.transformer) if two_pass else None
         speed_up(pipe.transformer, how, device)
         made = Denoiser(how, side, pipe.transformer, pipe.vae, pipe.scheduler, embedded, cache)

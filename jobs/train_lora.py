@@ -20,7 +20,7 @@ from jobs import cli
 from jobs.options.engine import FaceSettings, need_train
 from jobs.options.launch import Launch, on_ray
 from jobs.views import measure_views
-from lora_engine.flux.settings import TrainSettings
+from lora_engine.flux.settings import TrainLoraSettings
 
 if TYPE_CHECKING:
     from lora_engine.flux.validation import Measure
@@ -33,7 +33,7 @@ class Settings:
     Run it again with --resume to continue a run that was stopped; it goes on as if it had not been.
     """
 
-    train: tyro.conf.OmitArgPrefixes[TrainSettings]
+    train: tyro.conf.OmitArgPrefixes[TrainLoraSettings]
     resume: bool = False
     """Continue the run in --out."""
     launch: tyro.conf.OmitArgPrefixes[Launch] = field(default_factory=Launch)

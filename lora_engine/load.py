@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import Literal
 
+from datapipe.record import YAWS
 from datapipe.stage import ViewSynthesizer
-
-if TYPE_CHECKING:
-    from lora_engine.flux.synthesizer import FluxSettings
+from lora_engine.flux.settings import FluxSettings
 
 ENGINES = Literal["mesh", "flux"]
 
 
 def view_synthesizer(
-    name: ENGINES, *, size: int = 512, flux: FluxSettings | None = None
+    name: ENGINES,
+    *,
+    flux: FluxSettings,
+    yaws: Sequence[int] = YAWS,
+    resolution: int | None = None,
 ) -> ViewSynthesizer:
-    """An engine, not yet set up. The mesh engine's views have `size` pixels a side."""
+    """An engine, not yet set up, whose views have `resolution` pixels a side.
+
+    None: 512 for mesh, for flux the adapter's, or 1024 of a base alone.
+    """
     match name:
         case "mesh":
             from lora_engine.mesh.engine import MeshSettings, MeshSynthesizer
 
-            return MeshSynthesizer(MeshSettings(size=size))
+            return MeshSynthesizer(MeshSettings(size=resolution or 512))
         case "flux":
             from lora_engine.flux.synthesizer import FluxSynthesizer
 
-            if flux is None:
-                raise ValueError("the flux engine needs its settings: base and adapter")
-            return FluxSynthesizer(flux)
+            return FluxSynthesizer(flux, yaws, resolution)

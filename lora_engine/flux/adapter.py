@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from lora_engine.flux.options import ReferenceMode
 from lora_engine.flux.prompts import prompt
+from lora_engine.flux.settings import ReferenceMode
 from lora_engine.flux.tensors import tensor_bytes
 
 FILE = "pytorch_lora_weights.safetensors"

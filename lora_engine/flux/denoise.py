@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers import (
@@ -17,14 +17,13 @@ from diffusers import (
 from datapipe.errors import BadSample
 from datapipe.record import Image
 from lora_engine.flux import vae
-from lora_engine.flux.adapter import adapter_file, load_adapter
+from lora_engine.flux.adapter import load_adapter
+from lora_engine.flux.inputs import SynthesisInputs
 from lora_engine.flux.prompts import PromptEmbeddings, find_prompts
 from lora_engine.flux.quantize import quantize
 from lora_engine.flux.reference_kv import USE, ReferenceKV
+from lora_engine.flux.settings import FluxSettings
 from training.device import best_attention, device_named, precision_named, use_attention
-
-if TYPE_CHECKING:
-    from lora_engine.flux.synthesizer import FluxSettings, Plan
 
 VARIANTS = 64
 """Compiled forms of a block, at most; past them `fullgraph` is an error. A reference mode at one
@@ -67,18 +66,18 @@ class Denoiser:
         self._pipe.set_progress_bar_config(disable=True)
 
     @classmethod
-    def load(cls, settings: FluxSettings, plan: Plan) -> Denoiser:
-        """Everything from its files. Raises UserError."""
-        device = device_named(settings.device)
+    def load(cls, settings: FluxSettings, inputs: SynthesisInputs) -> Denoiser:
+        """Load everything from its files. Raises UserError."""
+        device = device_named(None)
         dtype = precision_named(settings.precision, device)
-        path, options = plan.base.path, {"dtype": dtype, "use_safetensors": True}
+        path, options = inputs.base.path, {"dtype": dtype, "use_safetensors": True}
         embeddings = find_prompts(
-            plan.base, settings.yaws, plan.text_length, device, dtype, plan.embeddings
+            inputs.base, inputs.yaws, inputs.text_length, device, dtype, inputs.embeddings
         )
         transformer = FluxTransformer2DModel.from_pretrained(path / "transformer", **options)
-        if settings.lora is not None:
-            load_adapter(transformer, adapter_file(settings.lora))
-        if settings.lora is not None and not settings.exact:
+        if inputs.adapter is not None:
+            load_adapter(transformer, inputs.adapter)
+        if inputs.adapter is not None and not settings.exact:
             if settings.quantize == "none":  # else it need not fit there whole
                 transformer.to(device)  # fusing is slow on the one CPU thread of an actor
             transformer.fuse_lora()
@@ -87,10 +86,10 @@ class Denoiser:
         transformer.eval().requires_grad_(False)
         autoencoder = AutoencoderKL.from_pretrained(path / "vae", **options).to(device).eval()
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(path / "scheduler")
-        reference_kv = ReferenceKV(transformer) if plan.reference_kv else None
+        reference_kv = ReferenceKV(transformer) if inputs.reference_kv else None
         speed_up(transformer, settings, device)
         return cls(
-            settings, plan.resolution, transformer, autoencoder, scheduler, embeddings,
+            settings, inputs.resolution, transformer, autoencoder, scheduler, embeddings,
             reference_kv,
         )  # fmt: skip
 
@@ -172,7 +171,7 @@ class Denoiser:
             prompt_embeds=tokens,
             pooled_prompt_embeds=pooled,
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-            num_inference_steps=self._settings.steps,
+            num_inference_steps=self._settings.denoising_steps,
             guidance_scale=self._settings.guidance,
             height=side,
             width=side,

@@ -17,7 +17,7 @@ from lora_engine.flux.groups import Group
 from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.quantize import quantize
 from lora_engine.flux.reference_kv import ReferenceKV
-from lora_engine.flux.settings import TrainSettings
+from lora_engine.flux.settings import TrainLoraSettings
 from training import parallel
 from training.device import best_attention, device_named, use_attention
 from training.learned import LearnedWeights, learning
@@ -28,7 +28,7 @@ class LoraLearner:
 
     def __init__(
         self,
-        settings: TrainSettings,
+        settings: TrainLoraSettings,
         transformer: Any,
         embeddings: PromptEmbeddings,
         dtype: torch.dtype,
@@ -75,7 +75,7 @@ class LoraLearner:
 
 
 def load_transformer(
-    settings: TrainSettings, base: Base, device: torch.device, dtype: torch.dtype
+    settings: TrainLoraSettings, base: Base, device: torch.device, dtype: torch.dtype
 ) -> Any:
     """The base's transformer, frozen, on its device; in fewer bits if asked for.
 
@@ -100,11 +100,11 @@ def share_out(transformer: Any, device: torch.device) -> None:
 
 
 def _optimizer(
-    settings: TrainSettings, parameters: list[torch.nn.Parameter]
+    settings: TrainLoraSettings, parameters: list[torch.nn.Parameter]
 ) -> torch.optim.Optimizer:
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "adamw8bit":
-        library = importlib.import_module("bitsandbytes")  # optional; `check` has looked for it
+        library = importlib.import_module("bitsandbytes")  # optional; `training_inputs` has looked
         made: torch.optim.Optimizer = library.optim.AdamW8bit(
             parameters, lr=rate, weight_decay=decay
         )

@@ -18,9 +18,6 @@ from lora_engine.flux.base import TEXT, Base
 from lora_engine.flux.tensors import tensor_bytes
 
 FILE = "prompt_embeddings.safetensors"
-LENGTH = 512
-"""T5 tokens a prompt, as stock Kontext."""
-
 _HEADER = "harmoview_prompts"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from datapipe.errors import UserError, install
-from lora_engine.flux.options import PACKAGE, Quantize
+from lora_engine.flux.settings import QUANTIZERS, Quantize
 
 FAST_FP8 = (8, 9)
 """Compute capability from which a GPU multiplies float8 matrices (Ada, Hopper)."""
@@ -22,9 +22,9 @@ def check_quantize(kind: Quantize, device: torch.device) -> None:
     """Raises UserError when this machine cannot, naming the option."""
     if kind == "none":
         return
-    if importlib.util.find_spec(PACKAGE[kind]) is None:
+    if importlib.util.find_spec(QUANTIZERS[kind]) is None:
         raise UserError(
-            f"--quantize {kind}: the package {PACKAGE[kind]} is not installed: "
+            f"--quantize {kind}: the package {QUANTIZERS[kind]} is not installed: "
             + install("quantize")
         )
     if device.type not in ("cuda", "cpu"):

@@ -1,31 +1,84 @@
-"""The settings of a LoRA training run, and the checks that need no model."""
+"""How views are made with FLUX.1 Kontext, and how its LoRA is trained; imports nothing heavy."""
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
 
-from datapipe.errors import UserError, install
-from datapipe.files import Folder
+from datapipe.errors import check_range
 from datapipe.record import YAWS
-from lora_engine.flux.base import WEIGHTS, Base, find_base
-from lora_engine.flux.options import TARGETS, Quantize, ReferenceMode
-from lora_engine.pairs import PairsFolder
 from training.options import Precision
 
-MAY_CHANGE = ("out", "pairs", "base", "steps", "device", "shard", "checkpoint_every",
-              "validate_every", "validation_people", "validation_steps", "tensorboard",
-              "wandb")  # fmt: skip
-"""Settings that a resumed run may have others of: the weights after a given step are the same."""
+Quantize = Literal["none", "fp8", "nf4"]
+ReferenceMode = Literal["concatenated", "two-pass"]
+"""How the reference is seen: its tokens beside the target's at every step (stock Kontext), or
+once, through its keys and values (`lora_engine.flux.reference_kv`)."""
+
+QUANTIZERS = {"fp8": "torchao", "nf4": "bitsandbytes"}
+"""The packages that quantise."""
+TARGETS = (
+    "attn.to_q",
+    "attn.to_k",
+    "attn.to_v",
+    "attn.to_out.0",
+    "attn.add_q_proj",
+    "attn.add_k_proj",
+    "attn.add_v_proj",
+    "attn.to_add_out",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "ff_context.net.0.proj",
+    "ff_context.net.2",
+    "proj_mlp",
+)
+"""The modules of diffusers' own Kontext LoRA example."""
 MAX_TEXT = 512
-"""Tokens that stock Kontext allows a prompt."""
+"""Tokens that stock Kontext allows a prompt, and the number it takes by itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class TrainSettings:
+class FluxSettings:
+    """How --engine flux makes views with FLUX.1 Kontext."""
+
+    base: str | None = None
+    """A diffusers folder or hub name of FLUX.1-Kontext-dev."""
+    lora: str | None = None
+    """The adapter, or the folder it is in; without one, the base alone makes the views."""
+    denoising_steps: int = 28
+    """Steps from noise to a view; more are finer and slower."""
+    guidance: float = 2.5
+    """How closely the prompt is followed; the LoRA is trained at 1, Kontext is best at 2.5."""
+    reference_kv: bool | None = None
+    """The reference goes through the model once instead of at every step; the default is as the
+    adapter was trained, which is the only way it works."""
+    exact: bool = False
+    """Make bit for bit what the stock pipeline makes, at its speed."""
+    precision: Precision | None = None
+    """Of the model; the default is bfloat16 on a GPU and float32 on a CPU."""
+    quantize: Quantize = "none"
+    """Hold the model in 8 bits (fp8, also faster on Ada and Hopper GPUs) or in 4 (nf4)."""
+    attention: str | None = None
+    """A diffusers attention backend; the default is the fastest that only rounds differently."""
+    compile: bool | None = None
+    """Compile the model's blocks; the default is to, on a GPU."""
+    micro_batch: int | None = None
+    """Views that are denoised at once; the default is as many as memory allows."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "denoising_steps", "micro_batch", least=1)
+        check_range(self, "guidance", above=0)
+        if self.exact and (self.compile or self.attention not in (None, "native")):
+            raise ValueError("--exact excludes --compile and other --attention than native")
+        if self.exact and self.quantize != "none":
+            raise ValueError("--exact excludes --quantize, which changes the weights")
+        if self.reference_kv and self.lora is None:
+            raise ValueError("--reference-kv needs a --lora that was trained with it")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainLoraSettings:
     """Everything that decides what is trained."""
 
     pairs: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PAIRS")]
@@ -94,15 +147,10 @@ class TrainSettings:
     """Send metrics to Weights & Biases too."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "resolution", "rank", "groups", "yaws_per_group", "text_length",
-                     "checkpoint_every", "validation_people", "validation_steps"):  # fmt: skip
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least 1, not {getattr(self, name)}")
-        if self.text_length > MAX_TEXT:
-            raise ValueError(f"--text-length must be at most {MAX_TEXT}, not {self.text_length}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"--ema must be at least 0 and under 1, not {self.ema}")
+        check_range(self, "steps", "resolution", "rank", "groups", "yaws_per_group", least=1)
+        check_range(self, "checkpoint_every", "validation_people", "validation_steps", least=1)
+        check_range(self, "text_length", least=1, most=MAX_TEXT)
+        check_range(self, "ema", least=0, under=1)
         if self.shard and self.quantize != "none":
             raise ValueError(
                 "--shard and --quantize exclude each other: such weights are not shared"
@@ -121,79 +169,7 @@ class TrainSettings:
         return "two-pass" if self.reference_kv else "concatenated"
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """A run's inputs, found and checked."""
-
-    base: Base
-    pairs: PairsFolder
-    coverage: dict[str, tuple[int, ...]]
-    """Subjects of the training split and the yaws they have."""
-
-
-def check(settings: TrainSettings, processes: int) -> Inputs:
-    """Everything that can be wrong, before anything heavy starts. Raises UserError naming it."""
-    import torch
-
-    from lora_engine.flux.base import base_shapes, check_targets
-    from lora_engine.flux.quantize import check_quantize
-    from training.device import device_named
-    from training.metrics import check_trackers
-
-    if processes == 1:  # several run where the GPUs are, which need not be here
-        device_named(settings.device)
-    check_quantize(settings.quantize, torch.device(settings.device or "cpu"))
-    if settings.shard and processes == 1:
-        raise UserError("--shard: a single worker has nobody to share the base with; leave it out")
-    base = find_base(settings.base)
-    check_targets(settings.targets, base_shapes(base, tuple(WEIGHTS)))
-    if settings.resolution % base.multiple:
-        raise UserError(f"--resolution {settings.resolution}: not a multiple of {base.multiple}")
-    if settings.groups % processes:
-        raise UserError(
-            f"--groups {settings.groups}: cannot be shared by {processes} processes equally"
-        )
-    if Folder(settings.out).local is None:
-        raise UserError(f"--out {settings.out}: must be a folder on a disk that all processes see")
-    if settings.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError(
-            f"--optimizer adamw8bit: bitsandbytes is not installed: {install('quantize')}"
-        )
-    check_trackers(tensorboard=settings.tensorboard, wandb=settings.wandb)
-    pairs = PairsFolder(Folder(settings.pairs))
-    return Inputs(base, pairs, _check_pairs(settings, pairs))
-
-
-def _check_pairs(settings: TrainSettings, pairs: PairsFolder) -> dict[str, tuple[int, ...]]:
-    coverage = {
-        key: tuple(yaw for yaw in yaws if yaw in settings.yaws)
-        for key, yaws in pairs.coverage("train").items()
-    }
-    where = pairs.folder.url
-    if not coverage:
-        raise UserError(f"{where}: no subject in the training split; make the pairs again")
-    side = pairs.settings.get("side", settings.resolution)  # as `harmoview pairs` noted it
-    if settings.resolution > side:
-        raise UserError(
-            f"--resolution {settings.resolution}: the pictures in {where} are {side} pixels wide "
-            f"and would be enlarged; make the pairs with --side {settings.resolution}, or train "
-            f"with --resolution {side} at most"
-        )
-    if faceless := [key for key, yaws in coverage.items() if 0 not in yaws]:
-        raise UserError(
-            f"{where}: no frontal frame (yaw 0), which is the reference, of "
-            f"{', '.join(faceless[:5])}{' …' if len(faceless) > 5 else ''}"
-        )
-    seen = {yaw for yaws in coverage.values() for yaw in yaws}
-    if settings.flip:
-        seen |= {-yaw for yaw in seen}
-    if unseen := sorted(set(settings.yaws) - seen):
-        raise UserError(f"{where}: no training subject has a frame at the yaws {unseen}")
-    if settings.validate_every:
-        held = pairs.coverage("validation")
-        if not any(0 in yaws for yaws in held.values()):
-            raise UserError(
-                f"{where}: no validation people with a frontal frame; make the pairs with some, "
-                "or train with --validate-every 0"
-            )
-    return coverage
+MAY_CHANGE = ("out", "pairs", "base", "steps", "device", "shard", "checkpoint_every",
+              "validate_every", "validation_people", "validation_steps", "tensorboard",
+              "wandb")  # fmt: skip
+"""Settings that a resumed training may have others of: the weights after a step are the same."""

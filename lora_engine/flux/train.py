@@ -17,10 +17,11 @@ from datapipe.files import Folder
 from lora_engine.flux import prompts
 from lora_engine.flux.adapter import AdapterHeader
 from lora_engine.flux.groups import Group, GroupSettings, draw, load_group, shift_of
+from lora_engine.flux.inputs import TrainingInputs, training_inputs
 from lora_engine.flux.latents import LatentCache
 from lora_engine.flux.learner import LoraLearner, load_transformer
 from lora_engine.flux.prompts import PromptEmbeddings
-from lora_engine.flux.settings import MAY_CHANGE, Inputs, TrainSettings, check
+from lora_engine.flux.settings import MAY_CHANGE, TrainLoraSettings
 from lora_engine.flux.validation import Measure, Validation
 from training import parallel
 from training.claim import claim_run
@@ -34,9 +35,9 @@ Progress = Callable[[int, float], None]
 """Called after each step with the steps done and the loss."""
 
 
-def check_and_claim(settings: TrainSettings, processes: int, *, resume: bool) -> Claim:
+def check_and_claim(settings: TrainLoraSettings, processes: int, *, resume: bool) -> Claim:
     """Check everything and claim the output folder for `train`. Raises UserError."""
-    inputs = check(settings, processes)
+    inputs = training_inputs(settings, processes)
     data = {
         "pairs": inputs.pairs.sha256,
         "base": inputs.base.hashes(("transformer", "vae")),
@@ -45,7 +46,7 @@ def check_and_claim(settings: TrainSettings, processes: int, *, resume: bool) ->
 
 
 def train(
-    settings: TrainSettings,
+    settings: TrainLoraSettings,
     claim: Claim,
     measure: Measure | None = None,
     progress: Progress | None = None,
@@ -56,7 +57,7 @@ def train(
     """
     device = device_named(settings.device)
     with parallel.process_group(device):
-        inputs = check(settings, parallel.processes())
+        inputs = training_inputs(settings, parallel.processes())
         dtype = precision_named(settings.precision, device)
         embeddings = _embeddings(settings, inputs, claim, device, dtype)
         cache = _latents(settings, inputs, device, dtype)
@@ -80,7 +81,7 @@ def train(
                     progress(step + 1, record["loss"])
 
 
-def _metrics(settings: TrainSettings, done: int) -> Metrics:
+def _metrics(settings: TrainLoraSettings, done: int) -> Metrics:
     return Metrics(
         Path(settings.out), done, tensorboard=settings.tensorboard, wandb=settings.wandb,
         project="harmoview-lora",
@@ -88,8 +89,8 @@ def _metrics(settings: TrainSettings, done: int) -> Metrics:
 
 
 def _after(
-    settings: TrainSettings,
-    inputs: Inputs,
+    settings: TrainLoraSettings,
+    inputs: TrainingInputs,
     learner: LoraLearner,
     validation: Validation | None,
     metrics: Metrics,
@@ -107,7 +108,9 @@ def _after(
         learner.weights.save(Path(settings.out) / CHECKPOINTS, done)
 
 
-def _groups(settings: TrainSettings, inputs: Inputs, cache: LatentCache, step: int) -> list[Group]:
+def _groups(
+    settings: TrainLoraSettings, inputs: TrainingInputs, cache: LatentCache, step: int
+) -> list[Group]:
     """This process's share of a step."""
     how = GroupSettings(settings.groups, settings.yaws_per_group, settings.flip, settings.seed)
     side = settings.resolution // inputs.base.multiple
@@ -118,8 +121,8 @@ def _groups(settings: TrainSettings, inputs: Inputs, cache: LatentCache, step: i
 
 
 def _embeddings(
-    settings: TrainSettings,
-    inputs: Inputs,
+    settings: TrainLoraSettings,
+    inputs: TrainingInputs,
     claim: Claim,
     device: torch.device,
     dtype: torch.dtype,
@@ -141,7 +144,7 @@ def _embeddings(
 
 
 def _latents(
-    settings: TrainSettings, inputs: Inputs, device: torch.device, dtype: torch.dtype
+    settings: TrainLoraSettings, inputs: TrainingInputs, device: torch.device, dtype: torch.dtype
 ) -> LatentCache:
     """Every process encodes its share; then the VAE is gone."""
     folder = Folder(settings.out).folder("latents")
@@ -162,7 +165,7 @@ def _latents(
     return cache
 
 
-def _header(settings: TrainSettings, inputs: Inputs, done: int) -> AdapterHeader:
+def _header(settings: TrainLoraSettings, inputs: TrainingInputs, done: int) -> AdapterHeader:
     return AdapterHeader(
         base=inputs.base.name,
         rank=settings.rank,

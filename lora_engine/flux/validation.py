@@ -18,10 +18,10 @@ from datapipe.files import Folder
 from datapipe.pictures import encode_jpeg
 from datapipe.record import Image
 from lora_engine.flux.denoise import Denoiser
+from lora_engine.flux.inputs import TrainingInputs
 from lora_engine.flux.learner import LoraLearner
 from lora_engine.flux.prompts import PromptEmbeddings
-from lora_engine.flux.settings import Inputs, TrainSettings
-from lora_engine.flux.synthesizer import FluxSettings
+from lora_engine.flux.settings import FluxSettings, TrainLoraSettings
 from lora_engine.views import MeasuredView, PersonViews, grid, summary
 from training import parallel
 
@@ -66,8 +66,8 @@ class Validation:
 
     def __init__(
         self,
-        settings: TrainSettings,
-        inputs: Inputs,
+        settings: TrainLoraSettings,
+        inputs: TrainingInputs,
         learner: LoraLearner,
         embeddings: PromptEmbeddings,
         measure: Measure,
@@ -126,7 +126,7 @@ class Validation:
             path / "vae", dtype=dtype, use_safetensors=True
         ).to(device)
         settings = FluxSettings(
-            base=str(path), yaws=self._settings.yaws, steps=self._settings.validation_steps,
+            base=str(path), denoising_steps=self._settings.validation_steps,
             # processes that share a base must make the same number of passes
             micro_batch=1 if self._settings.shard else None,
         )  # fmt: skip

@@ -63,7 +63,7 @@ def test_every_node_has_what_a_command_names(command):
     name, *arguments = command()
     assert name == "synthesize"
     line = tyro.cli(SynthesizeSettings, args=arguments).line
-    files = [line.engine.base, line.engine.lora]
+    files = [line.engine.flux.base, line.engine.flux.lora]
     if line.faces.faces == "buffalo_l":
         files.append(line.faces.faces_folder)  # without it: in a home that the image does not have
     groups = [CLUSTER["spec"]["headGroupSpec"], *CLUSTER["spec"]["workerGroupSpecs"]]

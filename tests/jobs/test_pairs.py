@@ -9,7 +9,8 @@ import pytest
 
 from datapipe.files import Folder
 from jobs import pairs, subjects
-from lora_engine.flux.settings import TrainSettings, check
+from lora_engine.flux.inputs import training_inputs
+from lora_engine.flux.settings import TrainLoraSettings
 from lora_engine.pairs import PairsFolder
 
 YAWS = ("--yaws", "-30", "0", "30")
@@ -59,10 +60,10 @@ def test_pairs_of_virtual_subjects_can_be_trained_on(clips, tmp_path, capsys):
 
     flux = Path(__file__).parents[1] / "lora_engine/flux/tiny.py"
     base = runpy.run_path(str(flux))["save_base"](tmp_path / "base")
-    settings = TrainSettings(
+    settings = TrainLoraSettings(
         str(out), str(tmp_path / "lora"), str(base), yaws=(-30, 0, 30), resolution=64
     )
-    assert len(check(settings, processes=1).coverage) == 1
+    assert len(training_inputs(settings, processes=1).coverage) == 1
 
 
 @pytest.mark.weights

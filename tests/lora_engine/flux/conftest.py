@@ -14,9 +14,8 @@ from datapipe.record import YAWS
 from lora_engine.flux import prompts
 from lora_engine.flux.adapter import AdapterHeader, add_lora, save_adapter
 from lora_engine.flux.base import find_base
-from lora_engine.flux.options import TARGETS
 from lora_engine.flux.prompts import encode_prompts, save_prompts
-from lora_engine.flux.settings import TrainSettings
+from lora_engine.flux.settings import TARGETS, TrainLoraSettings
 from lora_engine.flux.train import check_and_claim, train
 
 torch.set_num_threads(1)
@@ -107,7 +106,7 @@ def run(tiny_base, pairs, tmp_path):
     """Trains in tmp_path / name with tiny settings; returns the folder."""
 
     def train_there(name="run", resume=False, measure=None, progress=None, **changes):
-        settings = TrainSettings(
+        settings = TrainLoraSettings(
             **{
                 "pairs": str(pairs), "out": str(tmp_path / name), "base": str(tiny_base),
                 "resolution": 32, "rank": 2, "steps": 3, "yaws_per_group": 2, "warmup": 2,

@@ -14,7 +14,7 @@ from lora_engine.flux.adapter import (
     load_adapter,
     read_header,
 )
-from lora_engine.flux.options import TARGETS
+from lora_engine.flux.settings import TARGETS
 from training.learned import learning
 
 

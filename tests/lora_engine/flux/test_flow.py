@@ -6,9 +6,9 @@ from datapipe.record import YAWS
 from lora_engine.flux.adapter import add_lora
 from lora_engine.flux.flow import Objective
 from lora_engine.flux.groups import Draw, Group
-from lora_engine.flux.options import TARGETS
 from lora_engine.flux.prompts import PromptEmbeddings, prompt
 from lora_engine.flux.reference_kv import ReferenceKV
+from lora_engine.flux.settings import TARGETS
 
 
 @pytest.fixture

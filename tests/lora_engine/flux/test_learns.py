@@ -18,8 +18,8 @@ from lora_engine.flux.base import find_base
 from lora_engine.flux.flow import Objective
 from lora_engine.flux.groups import Draw, Group, shifted_sigmas
 from lora_engine.flux.prompts import PromptEmbeddings, encode_prompts
-from lora_engine.flux.settings import TrainSettings
-from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
+from lora_engine.flux.settings import FluxSettings, TrainLoraSettings
+from lora_engine.flux.synthesizer import FluxSynthesizer
 from lora_engine.flux.train import check_and_claim, train
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build
@@ -114,7 +114,7 @@ def rendered(gallery, seed):
 def views_of(base, lora, frontal):
     """The seven views, (7, 64, 64, 3) float."""
     synthesizer = FluxSynthesizer(
-        FluxSettings(str(base), lora, resolution=SIDE, steps=12, guidance=1.0)
+        FluxSettings(str(base), lora, denoising_steps=12, guidance=1.0), resolution=SIDE
     )
     synthesizer.setup()
     return np.stack(synthesizer(frontal, YAWS, range(7))).astype(float)
@@ -160,7 +160,7 @@ def test_the_yaw_asked_for_is_the_yaw_made_of_the_person_shown(tiny, heads, tmp_
         for k in range(FITTED)
     ]  # fmt: skip
     write_pairs(Folder(tmp_path / "pairs"), subjects, YAWS, {})
-    settings = TrainSettings(
+    settings = TrainLoraSettings(
         str(tmp_path / "pairs"), str(tmp_path / "lora"), str(base), steps=LORA_STEPS,
         resolution=SIDE, rank=32, yaws_per_group=7, learning_rate=3e-3, warmup=20, flip=False,
         text_length=WORDS, validate_every=0, ema=0.98, weight_decay=0.0,

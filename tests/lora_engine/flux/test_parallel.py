@@ -5,7 +5,7 @@ from diffusers import FluxTransformer2DModel
 
 from lora_engine.flux.adapter import add_lora
 from lora_engine.flux.learner import share_out
-from lora_engine.flux.options import TARGETS
+from lora_engine.flux.settings import TARGETS
 from training.learned import learning
 
 

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from datapipe.errors import UserError
 from datapipe.record import YAWS
 from lora_engine.flux.quantize import check_quantize, quantize
-from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
+from lora_engine.flux.settings import FluxSettings
+from lora_engine.flux.synthesizer import FluxSynthesizer
 from tests.training.checkpoints import tensors
 
 KINDS = ["fp8", "nf4"]
@@ -28,8 +29,9 @@ def base(tiny, tiny_base, tmp_path_factory):
     return str(folder)
 
 
-def loaded(**settings):
-    synthesizer = FluxSynthesizer(FluxSettings(steps=2, **settings))
+def loaded(resolution=None, **settings):
+    how = FluxSettings(denoising_steps=2, **settings)
+    synthesizer = FluxSynthesizer(how, resolution=resolution)
     synthesizer.setup()
     return synthesizer
 
@@ -116,7 +118,7 @@ def test_what_this_machine_cannot_do_is_named_before_anything_is_loaded(base, mo
         check_quantize(kind, torch.device("mps"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install -e '\.\[quantize\]'"):
-        FluxSynthesizer(FluxSettings(base, quantize=kind)).plan()
+        FluxSynthesizer(FluxSettings(base, quantize=kind)).inputs()
 
 
 def test_rows_too_short_for_nf4_are_refused(tiny_base):

@@ -4,8 +4,8 @@ from diffusers import FluxTransformer2DModel
 
 from lora_engine.flux import vae
 from lora_engine.flux.adapter import add_lora
-from lora_engine.flux.options import TARGETS
 from lora_engine.flux.reference_kv import USE, ReferenceKV
+from lora_engine.flux.settings import TARGETS
 from training.learned import learning
 
 SIDE, TEXT = 4, 8

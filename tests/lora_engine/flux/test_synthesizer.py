@@ -14,14 +14,20 @@ from datapipe.record import YAWS
 from lora_engine.flux import vae
 from lora_engine.flux.denoise import Denoiser, compile_blocks
 from lora_engine.flux.prompts import prompt
-from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
+from lora_engine.flux.settings import FluxSettings
+from lora_engine.flux.synthesizer import FluxSynthesizer
 
 SEEDS = [2**40 + i for i in range(7)]
 
 
-def views_of(portrait, yaws=YAWS, seeds=SEEDS, **settings):
-    synthesizer = FluxSynthesizer(FluxSettings(steps=2, **settings))
+def ready(settings, resolution=None):
+    synthesizer = FluxSynthesizer(settings, resolution=resolution)
     synthesizer.setup()
+    return synthesizer
+
+
+def views_of(portrait, yaws=YAWS, seeds=SEEDS, resolution=None, **settings):
+    synthesizer = ready(FluxSettings(denoising_steps=2, **settings), resolution)
     return np.stack(synthesizer(portrait, yaws, seeds)).astype(int)
 
 
@@ -134,8 +140,7 @@ def test_compiled_blocks_give_the_same_views(tiny_base, portrait, make_adapter):
     for mode in ("concatenated", "two-pass"):
         lora = make_adapter(mode, name=mode)
         plain = views_of(portrait, base=str(tiny_base), lora=lora)
-        synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), lora, steps=2))
-        synthesizer.setup()
+        synthesizer = ready(FluxSettings(str(tiny_base), lora, denoising_steps=2))
         # Without a code generator: what can break is the tracing.
         compile_blocks(synthesizer._denoiser._pipe.transformer, backend="eager")
         for size in (7, 3):  # batches of 7, 3 and 1
@@ -161,10 +166,10 @@ def test_provenance_is_known_before_setup_and_names_every_file_by_hash(
 
 
 def test_adapter_for_other_yaws_is_refused_before_loading(tiny_base, make_adapter):
-    """Yaws that the adapter was not made for are named by plan()."""
+    """Yaws that the adapter was not made for are named by inputs()."""
     lora = make_adapter(yaws=(-30, 0, 30))
     with pytest.raises(UserError, match=r"not for \[-90, -60, 60, 90\]"):
-        FluxSynthesizer(FluxSettings(str(tiny_base), lora)).plan()
+        FluxSynthesizer(FluxSettings(str(tiny_base), lora)).inputs()
 
 
 @pytest.mark.parametrize(("mode", "asked"), [("concatenated", True), ("two-pass", False)])
@@ -172,33 +177,31 @@ def test_reference_mode_of_the_adapter_is_not_overridden(tiny_base, make_adapter
     """An adapter works only the way it was trained."""
     settings = FluxSettings(str(tiny_base), make_adapter(mode), reference_kv=asked)
     with pytest.raises(UserError, match="another function"):
-        FluxSynthesizer(settings).plan()
+        FluxSynthesizer(settings).inputs()
 
 
 def test_resolution_that_does_not_pack_is_refused(tiny_base):
     """Sides are multiples of twice the VAE's factor."""
     with pytest.raises(UserError, match="multiple of 16"):
-        FluxSynthesizer(FluxSettings(str(tiny_base), resolution=72)).plan()
+        FluxSynthesizer(FluxSettings(str(tiny_base)), resolution=72).inputs()
 
 
 def test_attention_that_nobody_knows_is_refused_before_loading(tiny_base):
-    """plan() names the option and what there is to choose from."""
+    """inputs() names the option and what there is to choose from."""
     with pytest.raises(UserError, match=r"--attention flsh: .*\bflash, .*\bnative\b"):
-        FluxSynthesizer(FluxSettings(str(tiny_base), attention="flsh")).plan()
+        FluxSynthesizer(FluxSettings(str(tiny_base), attention="flsh")).inputs()
 
 
 def test_unusable_reference_is_a_bad_sample(tiny_base, portrait):
     """A picture that is not square is refused for this sample alone."""
-    synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), resolution=64, steps=1))
-    synthesizer.setup()
+    synthesizer = ready(FluxSettings(str(tiny_base), denoising_steps=1), 64)
     with pytest.raises(BadSample, match="not square"):
         synthesizer(portrait[:50], (0,), (1,))
 
 
 def test_non_finite_latents_are_a_bad_sample(tiny_base, portrait):
     """A model that gives NaN never becomes a black picture."""
-    synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), resolution=64, steps=1))
-    synthesizer.setup()
+    synthesizer = ready(FluxSettings(str(tiny_base), denoising_steps=1), 64)
     torch.nn.init.constant_(synthesizer._denoiser._pipe.transformer.proj_out.weight, float("nan"))
     with pytest.raises(BadSample, match="no finite picture"):
         synthesizer(portrait, (0,), (1,))
@@ -206,8 +209,7 @@ def test_non_finite_latents_are_a_bad_sample(tiny_base, portrait):
 
 def test_synthesizer_is_pickled_as_its_settings(tiny_base, portrait):
     """What travels to a worker is small, even after setup."""
-    synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), resolution=64, steps=1))
-    synthesizer.setup()
+    synthesizer = ready(FluxSettings(str(tiny_base), denoising_steps=1), 64)
     data = pickle.dumps(synthesizer)
     assert len(data) < 1000
     assert pickle.loads(data).settings == synthesizer.settings
@@ -215,8 +217,7 @@ def test_synthesizer_is_pickled_as_its_settings(tiny_base, portrait):
 
 def test_threads_share_a_synthesizer(tiny_base, portrait):
     """Two threads at once get what each would get alone, in two-pass mode's shared state too."""
-    synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), resolution=64, steps=2))
-    synthesizer.setup()
+    synthesizer = ready(FluxSettings(str(tiny_base), denoising_steps=2), 64)
     pictures = [portrait, portrait[::-1].copy()]
     alone = [synthesizer(picture, YAWS, SEEDS) for picture in pictures]
     found = [None, None]
@@ -236,8 +237,7 @@ def test_one_thread_has_the_device_while_others_prepare_and_take_away(
     tiny_base, portrait, monkeypatch
 ):
     """Threads meet before and after the models, never in them."""
-    synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), resolution=64, steps=2))
-    synthesizer.setup()
+    synthesizer = ready(FluxSettings(str(tiny_base), denoising_steps=2), 64)
     inside, most = set(), []
 
     def enter(*_):
@@ -270,12 +270,12 @@ def test_one_thread_has_the_device_while_others_prepare_and_take_away(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"steps": 0}, "steps"),
+        ({"denoising_steps": 0}, "--denoising-steps"),
         ({"guidance": 0.0}, "guidance"),
-        ({"micro_batch": 0}, "micro_batch"),
+        ({"micro_batch": 0}, "--micro-batch"),
         ({"exact": True, "compile": True}, "exact"),
         ({"exact": True, "quantize": "fp8"}, "exact"),
-        ({"reference_kv": True}, "adapter"),
+        ({"reference_kv": True}, "--lora"),
     ],
 )
 def test_bad_settings_name_the_value(wrong, message):

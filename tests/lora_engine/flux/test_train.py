@@ -18,8 +18,8 @@ from datapipe.errors import UserError
 from datapipe.record import YAWS
 from lora_engine.flux import learner
 from lora_engine.flux.adapter import adapter_file, load_adapter, read_header
-from lora_engine.flux.settings import TrainSettings
-from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
+from lora_engine.flux.settings import FluxSettings, TrainLoraSettings
+from lora_engine.flux.synthesizer import FluxSynthesizer
 from lora_engine.flux.train import check_and_claim, train
 from lora_engine.views import MeasuredView
 from tests.training.checkpoints import tensors
@@ -61,7 +61,7 @@ def test_trained_adapter_works_in_synthesis(run, tiny_base, portrait, two_pass):
     header = read_header(adapter_file(str(folder)))
     assert header.reference_mode == ("two-pass" if two_pass else "concatenated")
     assert (header.rank, header.yaws, header.steps) == (2, YAWS, 3)
-    synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), str(folder), steps=1))
+    synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), str(folder), denoising_steps=1))
     synthesizer.setup()
     views = synthesizer(portrait, YAWS, range(7))
     assert [view.shape for view in views] == [(32, 32, 3)] * 7
@@ -227,7 +227,7 @@ def test_pairs_that_cannot_serve_are_named(run, people, tmp_path, people_kept, m
 
 def test_groups_must_share_out_equally(run, tiny_base, pairs, tmp_path):
     """Three groups cannot be learned by two processes."""
-    settings = TrainSettings(str(pairs), str(tmp_path / "x"), str(tiny_base), resolution=32,
+    settings = TrainLoraSettings(str(pairs), str(tmp_path / "x"), str(tiny_base), resolution=32,
                              groups=3)  # fmt: skip
     with pytest.raises(UserError, match="--groups 3"):
         check_and_claim(settings, 2, resume=False)
@@ -254,7 +254,7 @@ def test_two_processes_equal_one(run, tiny_base, pairs, tmp_path, two_pass, shar
     }  # fmt: skip
     alone = run("alone", measure=measure, **changes)
     changes["shard"] = shard
-    settings = TrainSettings(
+    settings = TrainLoraSettings(
         str(pairs), str(tmp_path / "together"), str(tiny_base), resolution=32, rank=2, steps=3,
         yaws_per_group=2, warmup=2, text_length=64, validation_steps=2, learning_rate=1e-2,
         **changes,
@@ -295,7 +295,7 @@ def endless(settings, claim):
 def test_killed_at_any_moment_it_continues_from_a_whole_checkpoint(run, tiny_base, pairs, tmp_path):
     """SIGKILL while checkpoints are written leaves a readable latest one; the rest is as if
     nothing had happened."""
-    settings = TrainSettings(
+    settings = TrainLoraSettings(
         str(pairs), str(tmp_path / "killed"), str(tiny_base), resolution=32, rank=2, steps=10**6,
         yaws_per_group=2, warmup=2, text_length=64, learning_rate=1e-2, validate_every=0,
         checkpoint_every=1,

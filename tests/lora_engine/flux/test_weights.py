@@ -7,8 +7,8 @@ from diffusers import FluxTransformer2DModel
 
 from datapipe.errors import UserError
 from lora_engine.flux.base import WEIGHTS, base_shapes, check_targets, find_base
-from lora_engine.flux.options import TARGETS
-from lora_engine.flux.synthesizer import FluxSettings, FluxSynthesizer
+from lora_engine.flux.settings import TARGETS, FluxSettings
+from lora_engine.flux.synthesizer import FluxSynthesizer
 
 
 @pytest.fixture
@@ -52,4 +52,4 @@ def test_an_adapter_of_another_base_is_refused(copy, tiny, make_adapter):
     shutil.rmtree(copy / "transformer")
     wide.save_pretrained(copy / "transformer")
     with pytest.raises(UserError, match="made for another base than copy"):
-        FluxSynthesizer(FluxSettings(str(copy), make_adapter())).plan()
+        FluxSynthesizer(FluxSettings(str(copy), make_adapter())).inputs()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from datapipe.errors import BadSample, UserError
+from lora_engine.flux.settings import FluxSettings
 from lora_engine.load import view_synthesizer
 from lora_engine.mesh.engine import MeshSettings, MeshSynthesizer
 
@@ -28,7 +29,7 @@ def test_bad_settings_are_refused(bad):
 def test_provenance_is_known_before_anything_is_loaded(tmp_path, monkeypatch):
     """It names data by hash and settings by value, holds no path, and survives pickling."""
     monkeypatch.setenv("HARMOVIEW_HOME", str(tmp_path))
-    made = pickle.loads(pickle.dumps(view_synthesizer("mesh", size=320)))
+    made = pickle.loads(pickle.dumps(view_synthesizer("mesh", flux=FluxSettings(), resolution=320)))
     text = json.dumps(made.provenance())
     assert '"size": 320' in text
     assert str(tmp_path) not in text
