@@ -140,7 +140,7 @@ def test_sigkill_while_writing_leaves_whole_checkpoints(tmp_path):
     context = multiprocessing.get_context("spawn")
     one = learned(size=SIZE)
     one.save(tmp_path, 1)
-    for i in range(4):
+    for i in range(3):
         worker = context.Process(target=write_forever, args=(tmp_path,))
         worker.start()
         begun, deadline = checkpoints(tmp_path)[-1], time.monotonic() + 60
