@@ -52,10 +52,10 @@ def is_trained(checkpoint: Path, name: str) -> bool:
 def load_expert(
     checkpoint: Path, base: str, name: str, dtype: torch.dtype | None = None
 ) -> HarmoViewTransformer3DModel:
-    """The expert `name` (transformer or transformer_2) of a checkpoint.
+    """Load the expert `name` (transformer or transformer_2) of a checkpoint.
 
     A whole model is read as it is; parts are put on the same expert of `base`, a Wan pipeline's
-    folder or hub repository. Raises UserError where neither is there or they do not fit.
+    folder or hub repository. Raises UserError where neither is there, or they do not fit.
     """
     from harmoview.model.transformer import HarmoViewTransformer3DModel
 

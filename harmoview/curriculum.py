@@ -7,20 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from datapipe.errors import check_range
 from harmoview.trainable import TrainSet, check_train_set
 
 Data = Literal["single_view", "multi_view", "curated"]
-"""Video-identity pairs with the frontal reference; with synthesised views; the best of those."""
+"""Videos with the frontal references alone; with synthesised views; the best of the latter."""
 SLOTS = 7
+"""Slots for views of an identity."""
 
 
 @dataclass(frozen=True, slots=True)
 class ViewDropout:
     """How many views of an identity are shown, and which.
 
-    A number is drawn by `counts`, then that many slots of those that the sample has, all sets of a
-    size being equally likely. The frontal view has no special right to stay unless `keep_frontal`:
-    it then takes one place and the others are drawn. Where it goes, its image features go too.
+    First a number is drawn by `counts`, then a set of that many of the views that the sample has,
+    each set being equally likely. With `keep_frontal` the frontal view is always in it; without, it
+    may be dropped like any other, and its image features with it. Raises ValueError for numbers or
+    weights that cannot be.
     """
 
     counts: Mapping[int, float]
@@ -36,10 +39,11 @@ class ViewDropout:
 
 @dataclass(frozen=True, slots=True)
 class GuidanceDropout:
-    """How often a sample loses a condition altogether, so that guidance has its null.
+    """How often a sample loses a condition altogether, so that guidance can do without it.
 
-    Not part of view dropout, which always shows a view: without references every slot is a proxy.
-    The three cases exclude each other; the rest of the time a sample has both.
+    View dropout does not do that, for it always shows a view; without references every slot is a
+    proxy. The three cases exclude each other; otherwise a sample has both conditions. Raises
+    ValueError for shares that are negative or more than 1 in all.
     """
 
     references: float = 0.05
@@ -54,7 +58,7 @@ class GuidanceDropout:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One phase (the paper's stage) of the curriculum."""
+    """One phase (the paper's stage) of the curriculum. Raises ValueError for what cannot be."""
 
     data: Data
     views: ViewDropout
@@ -65,18 +69,16 @@ class Phase:
 
     def __post_init__(self) -> None:
         check_train_set(self.train)
-        if self.steps < 0 or self.learning_rate <= 0:
-            raise ValueError(f"steps {self.steps} and learning_rate {self.learning_rate}")
+        check_range(self, "steps", least=0, option="")
+        check_range(self, "learning_rate", above=0, option="")
 
 
-# The order, the data and what is shown are the paper's (3.2). It gives no probabilities, lengths
-# or learning rates: these are ours, and settings.
 PHASES = (
     # 1, single-view structure alignment: the frontal view alone
     Phase("single_view", ViewDropout({1: 1.0}), steps=20_000, learning_rate=1e-5),
     # 2, multi-view alignment: the frontal view alone, or all
     Phase("multi_view", ViewDropout({1: 0.5, 7: 0.5}), steps=10_000, learning_rate=1e-5),
-    # 3, strategic view dropout: any number of any views, the frontal one being no exception
+    # 3, strategic view dropout: any number of any views, the frontal one among them
     Phase(
         "multi_view",
         ViewDropout(dict.fromkeys(range(1, 8), 1.0), keep_frontal=False),
@@ -91,14 +93,17 @@ PHASES = (
         learning_rate=5e-6,
     ),
 )
+"""Order, data and views are the paper's (3.2). It gives no probabilities, lengths or learning
+rates; these are ours, and settings."""
 
 
 class Shown(NamedTuple):
     """What a training step shows of a sample."""
 
     views: tuple[tuple[bool, ...], ...]
-    """For each identity, True for each slot that is shown; False throughout without references."""
+    """Whether each slot of each identity is shown; without references, none is."""
     text: bool
+    """Whether the caption is shown."""
 
 
 def shown(
@@ -110,11 +115,12 @@ def shown(
     key: str,
     epoch: int,
 ) -> Shown:
-    """The views that a sample shows in an epoch, a pure function of seed, key and epoch.
+    """Choose what a sample shows in an epoch: a pure function of seed, key and epoch.
 
-    `available[i][v]` says whether identity i has view v. The same on every machine and in every
-    version, because it hashes instead of drawing from a library's generator. Raises ValueError
-    where an identity that must keep its frontal view has none.
+    `available[i][v]` says whether identity i has view v, and `frontal` is the frontal slot. The
+    choice is the same on every machine and with every version, because it hashes and does not ask
+    the generator of a library. Raises ValueError where an identity that must keep its frontal view
+    has none.
     """
     where = (seed, key, epoch)
     rest = phase.guidance
@@ -135,6 +141,10 @@ def shown(
 def choose_views(
     dropout: ViewDropout, slots: Sequence[bool], frontal: int, where: tuple[object, ...]
 ) -> tuple[bool, ...]:
+    """Choose the slots of one identity that are shown; `where` is seed, key, epoch and identity.
+
+    Raises ValueError where the frontal view must be kept and is absent.
+    """
     if dropout.keep_frontal and not slots[frontal]:
         raise ValueError(f"sample {where[1]} has no frontal view of identity {where[-1]}")
     count = _draw(dropout.counts, uniform(*where, "count"))
@@ -151,18 +161,18 @@ def choose_views(
 
 
 def _draw(weights: Mapping[int, float], level: float) -> int:
-    """The value whose share of the summed weights holds `level`, in 0..1."""
+    """Return the value whose share of the summed weights contains `level`, 0..1."""
     threshold = level * sum(weights.values())
     values = sorted(weights)
     for value in values:
         threshold -= weights[value]
         if threshold < 0:
             return value
-    return values[-1]  # rounding of the sum
+    return values[-1]  # only if rounding has made the sum smaller
 
 
 def uniform(*what: object) -> float:
-    """A number in 0..1 (exclusive) that depends on its arguments only."""
+    """Return a number from 0 to below 1 that depends on the arguments alone."""
     text = "\x1f".join(map(str, what)).encode()
     bits = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
     return (bits >> 11) / 2**53

@@ -33,18 +33,18 @@ VIT_HOW_TO_GET = (
 
 @dataclass(frozen=True)
 class Loaded:
-    """The pipeline and how the makers of its base sample from it."""
+    """A pipeline, and how the makers of its base sample from it."""
 
     pipeline: HarmoViewPipeline
     recipe: Recipe
     untrained: tuple[str, ...] = ()
-    """Experts that the checkpoint lacks: the base's own stand in, which see no references."""
+    """Experts that the checkpoint lacks; the base's own take their place and see no references."""
 
 
 def load_pipeline(
     base: str, checkpoint: Path, vit: str | None, dtype: torch.dtype = torch.bfloat16
 ) -> Loaded:
-    """Load onto the CPU. The VAE stays in float32, which its decoder needs.
+    """Load a pipeline onto the CPU. The VAE stays in float32, which its decoder needs.
 
     `base` and `vit` are folders or hub names; `vit` may be None for a model without MFI. Raises
     UserError, naming what was looked for, where something is missing or does not fit.
@@ -82,7 +82,10 @@ def load_pipeline(
 
 
 def add_loras(pipeline: HarmoViewPipeline, name: str, files: Sequence[str]) -> None:
-    """Load Wan LoRA files into the transformer `name`, beside what it has. Raises UserError."""
+    """Load LoRA files of Wan into the transformer `name`, beside the adapters that it has.
+
+    Raises UserError where a file holds none.
+    """
     from safetensors import SafetensorError
 
     model = getattr(pipeline, name)
@@ -99,12 +102,12 @@ def add_loras(pipeline: HarmoViewPipeline, name: str, files: Sequence[str]) -> N
             raise UserError(f"{file} cannot be loaded as a LoRA of Wan: {reason}") from wrong
         if adapter not in getattr(model, "peft_config", {}):
             raise UserError(f"{file} holds no LoRA of a Wan transformer")
-    if files:  # the last one would otherwise be the only one in use
+    if files:  # otherwise only the last one would be in use
         model.set_adapters(list(model.peft_config))
 
 
 def stock(base: str, name: str, dtype: torch.dtype | None) -> WanTransformer3DModel:
-    """The base's own expert. Raises UserError where there is none."""
+    """Load the base's own expert. Raises UserError where there is none."""
     check_transformer(base, name)
     return WanTransformer3DModel.from_pretrained(base, subfolder=name, dtype=dtype)
 
@@ -112,9 +115,9 @@ def stock(base: str, name: str, dtype: torch.dtype | None) -> WanTransformer3DMo
 def load_frontal_encoder(
     vit: str, layer: int, size: int, dtype: torch.dtype | None = None
 ) -> FrontalEncoder:
-    """The vision tower of a Qwen2.5-VL checkpoint, or a tower saved on its own.
+    """Load the vision tower of a Qwen2.5-VL checkpoint, or one that was saved alone.
 
-    Raises UserError where there is none.
+    Raises UserError where there is none, or it has no such layer.
     """
     from transformers import AutoConfig
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
@@ -136,7 +139,7 @@ def load_frontal_encoder(
         ) from error
     if not kind.startswith("qwen2_5_vl"):
         raise UserError(f"--vit {vit} is a {kind}, not a Qwen2.5-VL. {VIT_HOW_TO_GET}")
-    # in a full checkpoint the tower's names begin with visual., or model.visual. in newer ones
+    # in a full checkpoint the tower's names begin with visual., in newer ones with model.visual.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # it would list the whole language model as unexpected
     try:
@@ -162,7 +165,7 @@ def load_frontal_encoder(
 
 
 def check_base(base: str) -> None:
-    """Raises UserError naming the files that a local base lacks."""
+    """Check a local base. Raises UserError, naming the files that it lacks."""
     if is_hub_name(base):
         return
     missing = [name for name in BASE_FILES if not (Path(base) / name).is_file()]
@@ -174,13 +177,16 @@ def check_base(base: str) -> None:
 
 
 def boundary_of(base: str) -> float | None:
-    """The noise level between the base's two experts, 0..1; None for a base with one model."""
+    """Return the noise level between the base's two experts, 0..1; None where it has one model.
+
+    Raises UserError as `pipeline_index` does.
+    """
     found: float | None = pipeline_index(base).get("boundary_ratio")
     return found
 
 
 def pipeline_index(base: str) -> dict[str, Any]:
-    """What the base's model_index.json says. Raises UserError where there is none."""
+    """Read the base's model_index.json. Raises UserError where a hub name cannot be read."""
     if not is_hub_name(base):
         index: dict[str, Any] = json.loads((Path(base) / "model_index.json").read_text())
         return index

@@ -1,4 +1,4 @@
-"""Which piece of the sequence a rank has under diffusers' context parallelism."""
+"""Which part of the sequence a rank works on under the context parallelism of diffusers."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 
 
 def context_parallel(model: Any) -> Any:
-    """The model's `ContextParallelConfig`, or None where the sequence is whole."""
+    """Return the model's `ContextParallelConfig`, or None where the sequence is whole."""
     parallel = model._parallel_config
     return None if parallel is None else parallel.context_parallel_config
 
 
 def local_part(model: Any, first: int, tokens: int) -> int:
-    """How many of the `first` tokens of a sequence of `tokens` this rank works on."""
+    """Count those of the `first` tokens, in a sequence of `tokens`, that are this rank's."""
     parallel = context_parallel(model)
     if parallel is None:
         return first
     mesh = parallel._flattened_mesh
     rank: int = torch.distributed.get_rank(mesh.get_group())
     ranks: int = mesh.size()
-    size, longer = divmod(tokens, ranks)  # as torch.tensor_split, which the hooks use
+    size, longer = divmod(tokens, ranks)  # as torch.tensor_split does, which the hooks use
     start = rank * size + min(rank, longer)
     return min(max(first - start, 0), size + (rank < longer))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from datapipe.errors import check_range
 from harmoview.model.new_parts import NEW_PARTS
 
 if TYPE_CHECKING:
@@ -16,37 +17,36 @@ TARGETS = (
     "attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0",
     "ffn.net.0.proj", "ffn.net.2",
 )  # fmt: skip
-"""Every linear layer of every block."""
+"""The adapter's layers: every linear layer of every block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """The size of the adapter."""
+    """The size of an adapter. Raises ValueError where it is below 1."""
 
     rank: int = 32
     alpha: int = 32
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha < 1:
-            raise ValueError(f"rank and alpha must be at least 1, got {self.rank}, {self.alpha}")
+        check_range(self, "rank", "alpha", least=1, option="")
 
 
 def check_train_set(value: str) -> None:
-    """Raises ValueError where `value` is not one of `TrainSet`."""
+    """Check a choice of `TrainSet`. Raises ValueError for another."""
     if value not in get_args(TrainSet):
         raise ValueError(f"train must be one of {get_args(TrainSet)}, got {value!r}")
 
 
 def has_lora(train: TrainSet) -> bool:
-    """Whether an adapter is among what the set trains."""
+    """Whether a set trains an adapter."""
     return train in ("lora", "new_parts_and_lora")
 
 
 def add_lora(model: HarmoViewTransformer3DModel, lora: Lora) -> None:
-    """Add an adapter that changes nothing yet; its weights are float32, drawn from the seed.
+    """Add an adapter that changes nothing yet; its weights are drawn from the seed, in float32.
 
-    One dtype for all of them, because FSDP2 wants one among a group's trainable parameters.
+    They have one dtype, because FSDP2 wants one among the trainable parameters of a group.
     """
     import torch
     from peft import LoraConfig
@@ -62,12 +62,11 @@ def add_lora(model: HarmoViewTransformer3DModel, lora: Lora) -> None:
 
 
 def select(model: HarmoViewTransformer3DModel, train: TrainSet) -> list[str]:
-    """Let exactly the parameters of the set require gradients; their names, in order.
+    """Let exactly the parameters of a set require gradients, and return their names in order.
 
-    The adapter, if the set has one, must be there already. "full" leaves an adapter out: it would
-    train the same layers twice. Raises ValueError.
+    "full" leaves an adapter out, which would train the same layers twice. Raises ValueError where
+    the set has an adapter and the model does not have it yet.
     """
-
     check_train_set(train)
     if has_lora(train) and not any(".lora_" in name for name, _ in model.named_parameters()):
         raise ValueError(f"train {train!r} needs an adapter: call add_lora first")

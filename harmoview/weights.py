@@ -22,10 +22,11 @@ HOW_TO_GET = (
     "name itself."
 )
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json")
+"""Files of which a transformer has one."""
 
 
 def is_hub_name(path: str) -> bool:
-    """Whether `path` reads as `owner/name` and no such folder is here."""
+    """Whether `path` reads like `owner/name` and is no folder here."""
     owner, _, name = path.partition("/")
     plain = bool(owner and name) and "/" not in name and not owner.startswith((".", "~"))
     return plain and not Path(path).exists()
@@ -39,14 +40,14 @@ def from_wan(
     seed: int = 0,
     **settings: Any,
 ) -> HarmoViewTransformer3DModel:
-    """A stock Wan transformer with HarmoView's parts added; nothing is left on `meta`.
+    """Load a stock Wan transformer and add HarmoView's parts; nothing is left on `meta`.
 
-    `settings` are the own ones of `HarmoViewTransformer3DModel`. Two follow the base where they
-    are not given: `reference_timestep` is "zero" for TI2V-5B (48 channels), which was trained with
-    clean tokens, else "shared", because A14B's high-noise expert never saw a clean one; and
+    `settings` are those that `HarmoViewTransformer3DModel` adds to Wan's. Two follow the base where
+    they are not given. `reference_timestep` is "zero" for TI2V-5B (48 channels), which was trained
+    with clean tokens, else "shared", because A14B's high-noise expert never saw a clean one.
     `gray_latent`, if `absent_views` is "gray", is measured with the VAE in the folder beside.
-    `dtype` is as in diffusers: Wan keeps norms and time embedding in float32.
-    Raises UserError without a text-to-video Wan transformer there.
+    `dtype` means what it does in diffusers: Wan keeps norms and time embedding in float32. Raises
+    UserError where there is no text-to-video transformer of Wan.
     """
     from harmoview.model.transformer import HarmoViewTransformer3DModel
 
@@ -74,7 +75,7 @@ def adopt(
         if name in NEW_PARTS
     }
     model.load_state_dict({**base.state_dict(), **new}, assign=True)
-    # the table is a buffer outside the state, so that it would stay on meta
+    # the table is a buffer outside the state, which would stay on meta
     model.rope = JumpRotaryPosEmbed(
         model.config.attention_head_dim, model.config.patch_size, model.config.rope_max_seq_len
     ).to(device)
@@ -84,7 +85,7 @@ def adopt(
 
 
 def wan_config(path: str, subfolder: str = "") -> dict[str, Any]:
-    """The config of a stock transformer. Raises UserError where there is none to read."""
+    """Read the config of a stock transformer. Raises UserError where there is none."""
     check_transformer(path, subfolder)
     try:
         config = WanTransformer3DModel.load_config(path, subfolder=subfolder or None)
@@ -94,7 +95,7 @@ def wan_config(path: str, subfolder: str = "") -> dict[str, Any]:
 
 
 def unreadable(path: str, error: OSError) -> UserError:
-    """What to say when a hub name could not be read."""
+    """Return the error of a hub name that could not be read."""
     reason = str(error).splitlines()[0]
     return UserError(
         f"{path}: there is no such folder, and no such repository could be read ({reason}) "
@@ -103,7 +104,7 @@ def unreadable(path: str, error: OSError) -> UserError:
 
 
 def check_transformer(path: str, subfolder: str = "") -> None:
-    """Raises UserError where a local folder lacks a transformer's files."""
+    """Check a local transformer. Raises UserError, naming the files that it lacks."""
     if is_hub_name(path):
         return
     folder = Path(path) / subfolder
@@ -119,7 +120,7 @@ def check_transformer(path: str, subfolder: str = "") -> None:
 
 @torch.no_grad()
 def gray_latent(vae: AutoencoderKLWan, size: int = 64) -> list[float]:
-    """The normalised latent of a mid-grey picture, a number a channel, for gray padding."""
+    """Encode mid-grey for gray padding: a normalised latent, a number for each channel."""
     picture = torch.zeros(1, 3, 1, size, size, dtype=vae.dtype, device=vae.device)
     latent = normalized_latents(vae, picture)
     return [float(value) for value in latent.mean(dim=(0, 2, 3, 4))]

@@ -1,4 +1,4 @@
-"""What is minimised: the flow-matching loss of a batch, a pure function of its random draws."""
+"""What training minimises: the flow-matching loss of a batch, a pure function of its draws."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Draws:
     """The random choices of a batch."""
 
     mask: Tensor
-    """[B, I, V]: the views that are shown."""
+    """[B, I, V]: whether each view is shown."""
     text: Tensor
-    """[B]: whether the caption is."""
+    """[B]: whether the caption is shown."""
     sigma: Tensor
-    """[B], noise levels in 0..1."""
+    """[B]: noise levels, 0..1."""
     noise: Tensor
-    """As the video."""
+    """[B, C, F, h, w], like the video."""
 
 
 def draw(batch: EncodedBatch, phase: Phase, noise: NoiseSchedule, frontal: int, seed: int) -> Draws:
-    """The choices for a batch that is still on the CPU.
+    """Draw the choices for a batch that is still on the CPU.
 
-    They depend on seed, key and epoch of each sample only: not on who computes it, nor when.
+    They depend on the seed and each sample's key and epoch, not on who draws them, or when.
     """
     views, texts, sigmas, noises = [], [], [], []
     for key, present, video in zip(batch.keys, batch.present, batch.video, strict=True):
@@ -48,14 +48,14 @@ def draw(batch: EncodedBatch, phase: Phase, noise: NoiseSchedule, frontal: int, 
 
 
 def seeded(*what: object) -> torch.Generator:
-    """A generator on the CPU whose seed depends on its arguments only."""
+    """Return a generator on the CPU whose seed depends on the arguments alone."""
     text = "\x1f".join(map(str, what)).encode()
     seed = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
     return torch.Generator().manual_seed(seed)
 
 
 def loss(model: Any, batch: EncodedBatch, draws: Draws, no_text: Tensor) -> Tensor:
-    """Mean squared error of the velocity, a number a sample, [B].
+    """Return the mean squared error of the velocity for each sample: [B].
 
     `batch` and `no_text` [1, T, D] are on the model's device, in its dtype.
     """
