@@ -7,7 +7,9 @@ import operator
 from typing import ClassVar, Literal
 
 Reason = Literal[
-    "unreadable",  # not a video, or damaged beyond decoding
+    "unreadable",  # not a video, or nothing in it can be decoded
+    "damaged",  # too few frames that are not damaged, nor predicted from damaged ones
+    "interlaced",  # two moments in each frame, which cannot be taken apart
     "no_video",  # a media file without a picture stream
     "too_large",  # over a limit on bytes, resolution, duration or frames
     "too_short",  # fewer frames than a reference can be chosen from

@@ -53,8 +53,9 @@ class Reference:
     """The frontal portrait of an identity: which frame it is, and where it was cut."""
 
     timestamp: float
-    """Seconds from the start of the video."""
+    """Seconds from the first frame that the video shows to this one."""
     frame: int
+    """Its number in the order of display."""
     box: tuple[float, float, float, float]
     """The face, in pixels of the full-size frame."""
     crop: tuple[int, int, int, int]
@@ -66,6 +67,10 @@ class Reference:
     """`datapipe.faces.quality` of the face."""
     seen: int
     """Probed frames in which this identity was found."""
+    transfer: str = "sdr"
+    """How the video's numbers mean light: `sdr`, `pq` or `hlg`; the picture is SDR in any case."""
+    deinterlaced: bool = False
+    """Whether the frame was made whole from two fields of different moments."""
 
 
 @dataclass(frozen=True, slots=True)

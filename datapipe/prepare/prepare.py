@@ -10,9 +10,9 @@ from datapipe.errors import BadSample
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.prepare.people import Person
 from datapipe.prepare.search import FUNNEL, PrepareSettings, Search
-from datapipe.prepare.video import Decoder
 from datapipe.record import Identity, Sample
 from datapipe.stage import Resources
+from datapipe.video.decoder import Decoder
 
 __all__ = ["Prepare", "PrepareSettings"]
 

@@ -20,9 +20,9 @@ from datapipe.errors import BadSample, Reason
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.pictures import encode_jpeg
 from datapipe.prepare.frontal import FrontalBound, Measured, cut, measure, portrait_square
-from datapipe.prepare.people import MIN_OVERLAP, Person, Sighting, attach, group, iou
-from datapipe.prepare.video import Decoder, VideoInfo, VideoLimits
+from datapipe.prepare.people import MIN_OVERLAP, Person, Sighting, attach, distinct, group, iou
 from datapipe.record import Identity, Image, Reference
+from datapipe.video.decoder import Decoder, Frame, VideoInfo, VideoLimits
 
 REACH = 0.25
 """Share of a group of pictures, from its key frame on, that is probed in a long clip.
@@ -54,17 +54,18 @@ def coarse(info: VideoInfo, count: int) -> list[int]:
 
 
 def check_seen(probes: Sequence[Sequence[Sighting]], wanted: int) -> None:
-    """Raises BadSample `unreadable` when most of the probes were not decoded, `no_face`."""
+    """Raises BadSample `damaged` when most of the probes are missing, `no_face`."""
     if 2 * len(probes) < wanted:
-        detail = f"only {len(probes)} of {wanted} probed frames could be decoded"
-        raise BadSample("unreadable", detail)
+        lost = wanted - len(probes)
+        detail = f"{lost} of {wanted} frames looked at are damaged ({lost / wanted:.0%})"
+        raise BadSample("damaged", detail)
     if not any(probes):
         raise BadSample("no_face", f"no face in {len(probes)} frames")
 
 
 def same_shot(info: VideoInfo, images: Mapping[int, Image], one: int, other: int) -> bool:
     """Whether two probed frames look alike and are near, or have no key frame between them."""
-    near = abs(one - other) <= NEAR * max(info.fps, 1.0)
+    near = abs(info.times[one] - info.times[other]) <= NEAR + 1e-6
     if not near and _group_start(info, one) != _group_start(info, other):
         return False
     change = cv2.absdiff(_thumbnail(images[one]), _thumbnail(images[other]))
@@ -181,12 +182,13 @@ class Search:
         self._images: dict[int, Image] = {}
         self._same_shot = functools.partial(same_shot, info, self._images)
         self._times: dict[int, float] = {}
+        self._whole: set[int] = set()  # frames made whole from two fields
         self._found: dict[int, list[Face]] = {}
         self._full: dict[int, tuple[Image, list[Face]]] = {}
         self._scale = min(1.0, settings.probe_side / max(info.width, info.height))
 
     def people(self) -> list[Person]:
-        """Everyone in the evenly spread probes. Raises BadSample `unreadable`, `no_face`."""
+        """Everyone in the evenly spread probes. Raises BadSample `damaged`, `no_face`."""
         wanted = coarse(self._info, self._settings.frames // 2)
         probes = self._look(wanted)
         check_seen(probes, len(wanted))
@@ -283,6 +285,8 @@ class Search:
             score=face.score,
             sharpness=measured.sharpness,
             seen=len(person.sightings),
+            transfer=self._info.transfer,
+            deinterlaced=sighting.frame in self._whole,
         )
         portrait = encode_jpeg(cut(image, square, self._settings.portrait_side))
         return Identity(reference=reference, portrait=portrait)
@@ -290,7 +294,7 @@ class Search:
     def _look(self, indices: Sequence[int]) -> list[list[Sighting]]:
         """The faces of frames, one list for each that could be decoded."""
         frames = self._decoder.frames(self._path, indices, self._settings.probe_side)
-        found = self._faces.find([frame.image for frame in frames])
+        found = self._detect(frames)
         for frame, faces in zip(frames, found, strict=True):
             self._images[frame.index] = frame.image
             self._times[frame.index] = frame.timestamp
@@ -306,9 +310,12 @@ class Search:
             self._full = {index: (self._images[index], self._found[index]) for index in indices}
         elif indices:
             frames = self._decoder.frames(self._path, indices)
-            found = self._faces.find([frame.image for frame in frames])
-            pairs = zip(frames, found, strict=True)
+            pairs = zip(frames, self._detect(frames), strict=True)
             self._full = {frame.index: (frame.image, faces) for frame, faces in pairs}
+
+    def _detect(self, frames: Sequence[Frame]) -> list[list[Face]]:
+        self._whole.update(frame.index for frame in frames if frame.deinterlaced)
+        return [distinct(faces) for faces in self._faces.find([frame.image for frame in frames])]
 
     def _embed(self, sightings: Sequence[Sighting]) -> NDArray[np.float32]:
         rows = [self._faces.embed(self._images[s.frame], [s.face])[0] for s in sightings]

@@ -98,6 +98,8 @@ REFERENCES = pa.schema(
         ("frame_roll", pa.float64()),
         ("frame_sharpness", pa.float64()),
         ("frame_score", pa.float64()),
+        ("transfer", pa.string()),
+        ("deinterlaced", pa.bool_()),
         *_SCORES,
         *_JUDGES,
         ("embedding", pa.list_(pa.float32())),
@@ -258,6 +260,8 @@ def _reference_row(identity: Identity) -> dict[str, Any]:
         "frame_roll": reference.pose.roll,
         "frame_sharpness": reference.sharpness,
         "frame_score": reference.score,
+        "transfer": reference.transfer,
+        "deinterlaced": reference.deinterlaced,
         **_scores(identity),
         "embedding": list(identity.embedding),
     }

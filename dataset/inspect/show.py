@@ -202,6 +202,8 @@ class Story:
         reference: dict[str, Any] = {
             "timestamp": own["timestamp"],
             "frame": own["frame"],
+            "transfer": own["transfer"],
+            "deinterlaced": own["deinterlaced"],
             "seen": own["seen"],
             "pose": {name: own[f"frame_{name}"] for name in ("yaw", "pitch", "roll")},
             "sharpness": own["frame_sharpness"],

@@ -110,6 +110,8 @@ def _identity(index: int, identity: KeptIdentity) -> dict[str, Any]:
         "reference": {
             "timestamp": reference["timestamp"],
             "frame": reference["frame"],
+            "transfer": reference["transfer"],
+            "deinterlaced": reference["deinterlaced"],
             "pose": {name: reference[f"frame_{name}"] for name in ("yaw", "pitch", "roll")},
             "scores": _scores(reference),
         },

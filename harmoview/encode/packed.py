@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,10 +20,10 @@ from numpy.typing import NDArray
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
 from datapipe.pictures import decode_jpeg, reference_name, view_name
-from datapipe.prepare.video import Decoder, VideoInfo
 from datapipe.record import Image
 from datapipe.shards import Shard
 from datapipe.tar import TarReader
+from datapipe.video.decoder import Decoder, VideoInfo
 from harmoview.encode.manifest import SCORES
 from harmoview.encode.settings import Bucket, choose_bucket
 from harmoview.model.layout import ReferenceLayout
@@ -32,6 +31,8 @@ from harmoview.model.references import Views, check_identities
 
 CHUNK = 4 << 20
 """Bytes that are hashed at a time."""
+SLACK = 1e-6
+"""Seconds by which sums of times may be off."""
 Members = Mapping[str, bytes]
 """The members of a sample, by their names without the key."""
 
@@ -162,8 +163,8 @@ class ClipReader:
         """
         info = decoder.probe(path)
         # from the first frame to the last; how long the last one is shown does not matter
-        span = (info.frames - 1) / info.fps
-        bucket = choose_bucket(self.buckets, info.height, info.width, span + 1e-6, self.fps)
+        span = float(info.times[-1]) + SLACK
+        bucket = choose_bucket(self.buckets, info.height, info.width, span, self.fps)
         if bucket is None:
             shortest = min(b.frames for b in self.buckets)
             raise BadSample(
@@ -179,21 +180,24 @@ class ClipReader:
         wanted = frame_indices(info, bucket.frames, self.fps)
         found = {frame.index: frame.image for frame in decoder.frames(path, wanted)}
         if missing := sorted(set(wanted) - found.keys()):
-            raise BadSample("unreadable", f"frames {missing[:5]} cannot be decoded")
+            detail = f"{len(missing)} of {len(set(wanted))} frames are damaged: {missing[:5]} …"
+            raise BadSample("damaged", detail)
         fitted = {index: fit(image, bucket) for index, image in found.items()}
         return bucket, np.stack([fitted[index] for index in wanted])
 
 
 def frame_indices(info: VideoInfo, frames: int, fps: float) -> list[int]:
-    """Return the source frames nearest to `frames` moments at `fps`, around the video's middle.
+    """Return the source frames shown at `frames` moments at `fps`, around the video's middle.
 
     The first moment is that of a source frame. Were it between two, a clip at the model's own rate
-    would give some frames twice and miss others.
+    would give some frames twice and miss others. Files round their times, so a frame counts as
+    shown from half a usual step before its own time on.
     """
-    last = info.frames - 1
-    steps = [math.floor(k * info.fps / fps + 0.5) for k in range(frames)]
-    first = max(0, (last - steps[-1]) // 2)
-    return [min(last, first + step) for step in steps]
+    moments = np.arange(frames) / fps
+    first = info.at(max(0.0, (float(info.times[-1]) - float(moments[-1])) / 2) + SLACK)
+    usual = float(np.median(np.diff(info.times))) if info.frames > 1 else 0.0
+    early = min(usual, 1 / fps) / 2 + SLACK
+    return [info.at(float(info.times[first] + moment) + early) for moment in moments]
 
 
 def cover(height: int, width: int, bucket: Bucket) -> float:

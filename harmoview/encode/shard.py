@@ -17,8 +17,8 @@ from datapipe import tar
 from datapipe.concurrent import read_ahead
 from datapipe.errors import BadSample
 from datapipe.files import Folder
-from datapipe.prepare.video import Decoder, DecoderDied, DecodeTimeout
 from datapipe.shards import Shard
+from datapipe.video.decoder import Decoder, DecoderDied, DecodeTimeout
 from harmoview.encode.encoder import Encoder
 from harmoview.encode.manifest import Skipped, write_index
 from harmoview.encode.packed import Members, Prepared, checked, prepare, samples

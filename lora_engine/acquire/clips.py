@@ -16,9 +16,9 @@ from datapipe.corpus import local_copy
 from datapipe.errors import UserError
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.files import Folder, place
-from datapipe.prepare.video import Decoder
 from datapipe.record import Sample
 from datapipe.stage import Resources, apply
+from datapipe.video.decoder import Decoder
 from lora_engine.acquire.pick import PickedFrames, pick
 from lora_engine.acquire.settings import AcquireSettings
 from lora_engine.pairs import SubjectFrame

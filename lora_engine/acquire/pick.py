@@ -14,8 +14,8 @@ from datapipe.faces.quality import FACE_SIZE, eye_visibility, sharpness
 from datapipe.pictures import encode_jpeg
 from datapipe.prepare.frontal import cut
 from datapipe.prepare.people import Person
-from datapipe.prepare.video import Decoder
 from datapipe.record import Image
+from datapipe.video.decoder import Decoder
 from lora_engine.acquire import yaw_geometry
 from lora_engine.acquire.settings import AcquireSettings
 from lora_engine.acquire.subject_search import BOUND, SubjectSearch

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.prepare import search
 from datapipe.prepare.frontal import FrontalBound
-from datapipe.prepare.people import MIN_OVERLAP, Person, Sighting, group, iou
-from datapipe.prepare.video import Decoder, VideoInfo
+from datapipe.prepare.people import MIN_OVERLAP, Person, Sighting, distinct, group, iou
 from datapipe.record import Image
+from datapipe.video.decoder import Decoder, VideoInfo
 from lora_engine.acquire import yaw_geometry
 from lora_engine.acquire.settings import AcquireSettings
 
@@ -112,7 +112,7 @@ class SubjectSearch:
         if self.scale == 1.0:
             return [(s, self._images[s.frame], self.others(s)) for s in sightings]
         frames = self._decoder.frames(self._path, [s.frame for s in sightings])
-        found = self._faces.find([frame.image for frame in frames])
+        found = [distinct(some) for some in self._faces.find([frame.image for frame in frames])]
         pictures = {f.index: (f.image, some) for f, some in zip(frames, found, strict=True)}
         result = []
         for sighting in sightings:
@@ -151,7 +151,7 @@ class SubjectSearch:
 
     def _probe(self, indices: Sequence[int]) -> list[list[Sighting]]:
         frames = self._decoder.frames(self._path, indices, PROBE_SIDE)
-        found = self._faces.find([frame.image for frame in frames])
+        found = [distinct(some) for some in self._faces.find([frame.image for frame in frames])]
         for frame, faces in zip(frames, found, strict=True):
             self._images[frame.index] = frame.image
             self.times[frame.index] = frame.timestamp

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.faces.base import Face
-from datapipe.prepare.people import Sighting, attach, group, iou
+from datapipe.prepare.people import Sighting, attach, distinct, group, iou
 from datapipe.record import Pose
 
 POINTS = np.zeros((5, 2), np.float32)
@@ -32,17 +32,48 @@ def always(one: int, other: int) -> bool:
 
 @settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 4), max_size=5), max_size=10), st.booleans())
-def test_two_faces_of_one_frame_are_two_people_and_none_is_lost(frames, same_shot):
-    """Even faces that a recogniser takes for one person."""
+def test_people_are_told_apart_by_their_faces_whatever_frames_they_share(frames, same_shot):
+    """Everyone is one person, seen once a frame: in a mirror, too."""
     probes = [
-        [sighting(index, who, 40.0 * place) for place, who in enumerate(people)]
+        [sighting(index, who, 140.0 * place) for place, who in enumerate(people)]
         for index, people in enumerate(frames)
     ]
     people = group(probes, always if same_shot else never, embed, 0.4)
+    everyone = {who for some in frames for who in some}
+    assert len(people) <= sum(map(len, probes))
+    if not same_shot:  # places are no help: every face is embedded
+        assert len(people) == len(everyone)
     for person in people:
         indices = [s.frame for s in person.sightings]
         assert len(indices) == len(set(indices))
-    assert sum(len(p.sightings) for p in people) == sum(map(len, probes))
+
+
+def test_faces_that_look_much_alike_in_one_frame_stay_two():
+    """What makes one person of two frames does not make one of two faces seen together."""
+
+    def alike(sightings) -> np.ndarray:
+        angles = np.array([0.9 * round(s.face.score * 10) for s in sightings])
+        return np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+
+    together = [[sighting(n, 0, 0), sighting(n, 1, 300)] for n in range(3)]
+    assert len(group(together, always, alike, 0.4)) == 2
+    apart = [[sighting(n, n % 2, 300.0 * n)] for n in range(4)]
+    assert len(group(apart, never, alike, 0.4)) == 1
+
+
+def test_of_a_mirror_image_the_less_prominent_goes():
+    """The larger of two sightings of one person in a frame stays."""
+    probes = [[sighting(n, 0, 0, side=60), sighting(n, 0, 300, side=100)] for n in range(4)]
+    (person,) = group(probes, always, embed, 0.4)
+    assert [s.face.size for s in person.sightings] == [100] * 4
+
+
+def test_a_face_with_two_boxes_is_one_face():
+    """A box that is mostly inside a larger one goes; two heads side by side stay."""
+    face = sighting(0, 0, 0, side=100).face
+    inner = Face((20.0, 30.0, 80.0, 110.0), POINTS, 0.5, None)
+    beside = sighting(0, 1, 70).face
+    assert distinct([inner, face, beside]) == [face, beside]
 
 
 def test_a_face_that_moves_between_shots_is_known_by_its_embedding():

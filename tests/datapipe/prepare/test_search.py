@@ -11,15 +11,16 @@ from datapipe.errors import BadSample
 from datapipe.faces.base import Face
 from datapipe.prepare.people import Person, Sighting
 from datapipe.prepare.search import REACH, check_seen, coarse, finer, same_shot
-from datapipe.prepare.video import VideoInfo
 from datapipe.record import Pose
+from datapipe.video.decoder import VideoInfo
 
 COUNTS = st.integers(1, 5000)
 GOPS = st.sampled_from([1, 12, 50, 250, 10_000])
 
 
 def info(frames: int, gop: int = 250, fps: float = 25.0) -> VideoInfo:
-    return VideoInfo(640, 360, frames, frames / fps, fps, "h264", tuple(range(0, frames, gop)))
+    times = np.arange(frames) / fps
+    return VideoInfo(640, 360, times, frames / fps, "h264", tuple(range(0, frames, gop)))
 
 
 def person(*seen: tuple[int, float]) -> Person:
@@ -104,12 +105,12 @@ def test_frames_share_a_shot_when_near_or_without_a_key_frame_between():
     assert not same_shot(video, images, 240, 250)
 
 
-def test_a_clip_is_unreadable_when_most_probes_are_and_faceless_without_a_face():
+def test_a_clip_is_damaged_when_most_probes_are_and_faceless_without_a_face():
     """Half of them are enough; one face is enough."""
     face = person((3, 0.0)).sightings
     check_seen([[], face], wanted=4)
-    with pytest.raises(BadSample, match="only 1 of 4") as unreadable:
+    with pytest.raises(BadSample, match="3 of 4") as damaged:
         check_seen([face], wanted=4)
     with pytest.raises(BadSample, match="no face in 2 frames") as faceless:
         check_seen([[], []], wanted=4)
-    assert (unreadable.value.reason, faceless.value.reason) == ("unreadable", "no_face")
+    assert (damaged.value.reason, faceless.value.reason) == ("damaged", "no_face")

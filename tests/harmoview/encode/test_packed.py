@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from datapipe import tar
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
-from datapipe.prepare.video import Decoder, VideoInfo
+from datapipe.video.decoder import Decoder, VideoInfo
 from dataset.pack.manifest import load_manifest
 from dataset.pack.pack import ShardLimits, pack
 from harmoview.encode.packed import ClipReader, checked, fit, frame_indices, prepare, samples
@@ -135,20 +135,37 @@ BUCKETS = (Bucket(9, 32, 48), Bucket(5, 32, 48), Bucket(5, 48, 32))
 
 
 def about(frames, fps):
-    return VideoInfo(64, 48, frames, frames / fps, fps, "h264", (0,))
+    return VideoInfo(64, 48, np.arange(frames) / fps, frames / fps, "h264", (0,))
 
 
 @given(st.integers(1, 300), st.sampled_from([8.0, 23.976, 25.0, 29.97, 60.0]),
        st.sampled_from([16, 24]), st.integers(0, 30))  # fmt: skip
 def test_frames_are_where_the_models_rate_has_them(frames, own, fps, quarter):
-    """In order, inside the clip, around its middle, evenly to half a source frame."""
+    """In order, inside the clip, around its middle, evenly to half a frame of the faster rate."""
     count = 4 * quarter + 1
     indices = frame_indices(about(frames, own), count, fps)
     assert len(indices) == count
     assert 0 <= indices[0] <= indices[-1] <= frames - 1
     if (count - 1) / fps <= (frames - 1) / own - 0.5 / own:
-        assert abs(indices[0] - (frames - 1 - indices[-1])) <= 1
-        assert all(abs(i - indices[0] - k / fps * own) < 0.51 for k, i in enumerate(indices))
+        steps = 1 + own / min(own, fps)  # by which the middle may be missed
+        assert abs(indices[0] - (frames - 1 - indices[-1])) <= steps
+        off = [k / fps - (i - indices[0]) / own for k, i in enumerate(indices)]
+        assert min(off) > -0.51 / max(own, fps)
+        assert max(off) < 1 / own - 0.49 / max(own, fps)
+
+
+@given(st.lists(st.floats(0.001, 1.5), min_size=1, max_size=60), st.sampled_from([16, 24]),
+       st.integers(0, 10))  # fmt: skip
+def test_each_frame_is_the_one_shown_at_its_moment(gaps, fps, quarter):
+    """However unevenly the frames of a clip follow each other."""
+    times = np.cumsum([0.0, *gaps])
+    info = VideoInfo(64, 48, times, float(times[-1]) + 0.04, "h264", (0,))
+    indices = frame_indices(info, 4 * quarter + 1, fps)
+    early = 0.51 * min(1 / fps, float(np.median(gaps)))
+    for k, index in enumerate(indices):
+        moment = times[indices[0]] + k / fps
+        assert times[index] <= moment + early
+        assert index == len(gaps) or moment < times[index + 1] + 1e-6
 
 
 @given(st.integers(1, 300), st.sampled_from([16, 24]), st.integers(0, 30), st.floats(1, 5))

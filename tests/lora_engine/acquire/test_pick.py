@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datapipe.errors import BadSample
-from datapipe.prepare.video import Decoder
+from datapipe.video.decoder import Decoder
 from lora_engine.acquire.pick import pick
 from lora_engine.acquire.settings import AcquireSettings
 from tests.datapipe.media import cut, write_video

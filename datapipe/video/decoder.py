@@ -1,4 +1,4 @@
-"""Sparse decoding in a child process that may hang or crash without harm to the caller."""
+"""Frames of a video by time, from a child process that may hang or crash without harm."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from datapipe.errors import BadSample, SampleError
 from datapipe.record import Image
+from datapipe.video.tone import Transfer
 
 TRIES = 2
-"""A request that kills its child, or hangs, is tried again: in a fresh child, without decord."""
+"""A request that kills its child, or hangs, is tried again in a fresh one."""
+NEVER = float("inf")
 
 _LENGTH = struct.Struct(">I")
 _MAX_HEAD = 16 * 2**20
@@ -59,21 +62,38 @@ class VideoLimits:
                 raise ValueError(f"video limit {name} must be positive, not {value}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class VideoInfo:
     """What is known of a video before its frames are looked at."""
 
     width: int
     """Of the full-size frame: upright, in square pixels."""
     height: int
-    frames: int
-    """By index, in order of display."""
+    times: npt.NDArray[np.float64]
+    """(frames,) seconds at which each frame is shown, from the first one on, ascending."""
     seconds: float
-    fps: float
-    """Average, as declared."""
+    """From the first frame's appearance to the last one's end."""
     codec: str
     keyframes: tuple[int, ...]
     """Frames from which decoding can start, ascending."""
+    transfer: Transfer = "sdr"
+    """What the file's numbers mean; pictures are always SDR."""
+
+    @property
+    def frames(self) -> int:
+        return len(self.times)
+
+    @property
+    def fps(self) -> float:
+        """Frames a second on average, by the times at which they are shown."""
+        if len(self.times) > 1 and self.times[-1] > 0:
+            return (len(self.times) - 1) / float(self.times[-1])
+        return len(self.times) / self.seconds if self.seconds > 0 else 0.0
+
+    def at(self, seconds: float) -> int:
+        """The frame that is shown at a time: the first before all, the last after all."""
+        place = int(np.searchsorted(self.times, seconds, side="right")) - 1
+        return max(0, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +101,37 @@ class Frame:
     """One decoded frame."""
 
     index: int
+    """In the order of display."""
     timestamp: float
-    """Seconds from the first frame."""
+    """Seconds at which it is shown, from the first frame on."""
     image: Image = field(repr=False)
+    deinterlaced: bool = False
+    """Whether it was made whole from two fields of different moments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Frames that a sweep gives out: how many, how large."""
+
+    rate: float | None
+    """Frames a second; None: as many as must be decoded anyway, fewer where that saves work."""
+    long_side: int | None = None
+    """Pixels; None: full size. Never enlarged."""
+
+    def frames(self, info: VideoInfo, start: float, end: float) -> list[int] | None:
+        """Those shown at its moments from `start` on and before `end`, ascending."""
+        if self.rate is None:
+            return None
+        moments = np.arange(start, min(end, info.seconds), 1 / self.rate)
+        return sorted({info.at(float(moment)) for moment in moments})
 
 
 class Decoder:
     """Decodes in a child process, which is started on first use and kept for the next video.
 
-    Each request has a wall-clock limit. A child that crashes or takes too long is killed, the
-    request is tried once more by PyAV instead of decord; then DecoderDied or DecodeTimeout is
-    raised.
+    Each request has a wall-clock limit. A child that crashes or takes too long is killed and the
+    request made once more; then DecoderDied or DecodeTimeout is raised. Only clean frames are given
+    out: none that is damaged or was predicted from a damaged one (`datapipe.video.reader`).
     """
 
     def __init__(
@@ -107,7 +147,7 @@ class Decoder:
         self._memory = memory_bytes
         self._child: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._avoid_decord: Path | None = None  # the video that it crashed or hung on
+        self._info: tuple[Path, VideoInfo] | None = None
 
     def __enter__(self) -> Decoder:
         return self
@@ -123,17 +163,21 @@ class Decoder:
         return None if self._child is None else self._child.pid
 
     def probe(self, path: Path) -> VideoInfo:
-        """Size, length and key frames; limits are checked on the header, before any decoding.
+        """Size, times and key frames; limits are checked on the header, before any decoding.
 
-        Raises BadSample: `unreadable`, `no_video`, `too_large`.
+        Raises BadSample: `unreadable`, `no_video`, `too_large`, `damaged`, `interlaced`.
         """
         size = path.stat().st_size
         if size == 0:
             raise BadSample("unreadable", "the file is empty")
         if size > self.limits.bytes:
             raise BadSample("too_large", f"{size} bytes are more than {self.limits.bytes}")
-        head, _ = self._ask(path, {"do": "probe"})
-        return VideoInfo(**{**head, "keyframes": tuple(head["keyframes"])})
+        ((head, (times,)),) = self._ask(path, {"do": "probe"})
+        info = VideoInfo(
+            **{**head, "times": np.frombuffer(times), "keyframes": tuple(head["keyframes"])}
+        )
+        self._info = path, info
+        return info
 
     def frames(
         self, path: Path, indices: Iterable[int], long_side: int | None = None
@@ -143,13 +187,27 @@ class Decoder:
         `long_side` (pixels) scales them down while decoding; without it, or where the video is
         smaller, they are full size. Frames that are damaged or missing are left out.
         """
+        info = self._known(path)
         wanted = sorted(set(indices))
-        request = {"do": "frames", "indices": wanted, "long_side": long_side}
-        head, images = self._ask(path, request)
-        return [
-            Frame(index, timestamp, image)
-            for (index, timestamp, _, _), image in zip(head["frames"], images, strict=True)
-        ]
+        request = {"do": "frames", "wanted": wanted, "long_side": long_side}
+        found = [self._frame(info, *answer) for answer in self._ask(path, request)]
+        return sorted(found, key=lambda frame: frame.index)
+
+    def sweep(
+        self, path: Path, passes: Sequence[Pass], start: float = 0.0, end: float = NEVER
+    ) -> Iterator[tuple[int, Frame]]:
+        """Frames shown from `start` on and before `end`, in order, with the number of their pass.
+
+        However many passes there are, the video is decoded once; however long it is, a few frames
+        are in memory. Damaged frames are left out. The child is lost when the caller stops early.
+        """
+        info = self._known(path)
+        first = info.at(start)
+        last = max(first, int(np.searchsorted(info.times, end, side="left")) - 1)
+        wanted = [(some.frames(info, start, end), some.long_side) for some in passes]
+        request = {"do": "sweep", "first": first, "last": last, "passes": wanted}
+        for answer in self._answers(path, request, each=True):
+            yield answer[0]["pass"], self._frame(info, *answer)
 
     def close(self) -> None:
         """End the child process, whatever it is doing."""
@@ -160,48 +218,74 @@ class Decoder:
             self._child.wait()
         self._child = self._socket = None
 
-    def _ask(self, path: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list[Image]]:
+    def _known(self, path: Path) -> VideoInfo:
+        if self._info is None or self._info[0] != path:
+            self.probe(path)
+        assert self._info is not None
+        return self._info[1]
+
+    def _frame(self, info: VideoInfo, head: dict[str, Any], blocks: Sequence[bytearray]) -> Frame:
+        index, (height, width) = head["frame"], head["size"]
+        picture = np.frombuffer(blocks[0], np.uint8).reshape(height, width, 3)
+        shown = round(float(info.times[index]), 4)
+        return Frame(index, shown, picture, head["deinterlaced"])
+
+    def _ask(self, path: Path, request: dict[str, Any]) -> list[_Answer]:
+        return list(self._answers(path, request, each=False))
+
+    def _answers(self, path: Path, request: dict[str, Any], *, each: bool) -> Iterator[_Answer]:
+        """Answers of a child, the second child's only as far as the first one's did not go.
+
+        The limit of time is for `each` answer, or for all together.
+        """
         failure: DecoderDied | DecodeTimeout | None = None
+        given = -1, -1
         for _ in range(TRIES):
-            avoid = path == self._avoid_decord
             try:
-                head, images = self._exchange({**request, "path": str(path), "avoid_decord": avoid})
+                for head, blocks in self._exchange({**request, "path": str(path)}, each):
+                    place = head.get("frame", 0), head.get("pass", 0)
+                    if place > given:
+                        given = place
+                        yield head, blocks
             except TimeoutError:
                 failure = DecodeTimeout(
                     f"decoding ({request['do']}): no answer within {self._seconds:g} s"
                 )
             except ConnectionError:
                 failure = DecoderDied(f"decoding ({request['do']}): {self._epitaph()}")
+            except (BadSample, RuntimeError):
+                raise
             except BaseException:
                 self.close()  # half an answer may be under way
                 raise
             else:
-                if "rejected" in head:
-                    raise BadSample(*head["rejected"])
-                if "failed" in head:
-                    raise RuntimeError(f"in the decoding process:\n{head['failed']}")
-                return head, images
+                return
             self.close()
-            self._avoid_decord = path
         assert failure is not None
         raise failure
 
-    def _exchange(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[Image]]:
+    def _exchange(self, request: dict[str, Any], each: bool) -> Iterator[_Answer]:
         deadline = time.monotonic() + self._seconds
         link = self._socket or self._start(deadline)
-        wants_pictures = request["do"] == "frames"
         _send(link, request, deadline)
-        (length,) = _LENGTH.unpack(_receive(link, _LENGTH.size, deadline))
-        if length > _MAX_HEAD:
-            raise ConnectionError("the answer makes no sense")
-        head = json.loads(bytes(_receive(link, length, deadline)))
-        images = []
-        for _, _, height, width in head.get("frames", ()) if wants_pictures else ():
-            if height * width > self.limits.pixels * 2:
+        while True:
+            (length,) = _LENGTH.unpack(_receive(link, _LENGTH.size, deadline))
+            if length > _MAX_HEAD:
                 raise ConnectionError("the answer makes no sense")
-            data = _receive(link, height * width * 3, deadline)
-            images.append(np.frombuffer(data, np.uint8).reshape(height, width, 3))
-        return head, images
+            head = json.loads(bytes(_receive(link, length, deadline)))
+            sizes = head.pop("blocks")
+            if sum(sizes) > max(self.limits.pixels * 6, self.limits.frames * 8):
+                raise ConnectionError("the answer makes no sense")
+            blocks = [_receive(link, size, deadline) for size in sizes]
+            if "end" in head:
+                return
+            if "rejected" in head:
+                raise BadSample(*head["rejected"])
+            if "failed" in head:
+                raise RuntimeError(f"in the decoding process:\n{head['failed']}")
+            yield head, blocks
+            if each:
+                deadline = time.monotonic() + self._seconds
 
     def _start(self, deadline: float) -> socket.socket:
         here, there = socket.socketpair()
@@ -210,7 +294,7 @@ class Decoder:
         paths = root if not inherited else f"{root}{os.pathsep}{inherited}"
         with there:
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "datapipe.prepare.video_worker", str(there.fileno())],
+                [sys.executable, "-P", "-m", "datapipe.video.worker", str(there.fileno())],
                 pass_fds=[there.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -236,6 +320,9 @@ class Decoder:
             return "the decoding process stopped answering"
         cause = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return f"the decoding process ended by {cause}"
+
+
+_Answer = tuple[dict[str, Any], list[bytearray]]
 
 
 def _send(link: socket.socket, message: dict[str, Any], deadline: float) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from datapipe.errors import BadSample
-from datapipe.prepare.video import Decoder, DecoderDied, DecodeTimeout, VideoLimits
+from datapipe.video.decoder import Decoder, DecoderDied, DecodeTimeout, VideoLimits
 from tests.datapipe.media import (
     cut,
     decode_all,
@@ -64,8 +64,8 @@ def test_sparse_frames_equal_those_of_a_full_decode(decoder, tmp_path, name):
             assert np.abs(frame.image.astype(int) - full[frame.index]).mean() < 0.5
 
 
-def test_av1_is_read_although_decord_cannot(decoder, tmp_path):
-    """A codec that decord's FFmpeg lacks is read by PyAV."""
+def test_av1_is_read(decoder, tmp_path):
+    """Like any other codec."""
     # elsewhere: as root, SVT-AV1 makes the process that encodes a real-time one for good, and with
     # it every process that this one starts
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as elsewhere:
@@ -106,13 +106,11 @@ def test_timestamps_follow_the_file_not_the_frame_rate(decoder, tmp_path):
     assert [frame.timestamp for frame in frames] == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize("avoid_decord", [False, True])
-def test_pictures_come_upright(tmp_path, avoid_decord):
+def test_pictures_come_upright(tmp_path):
     """A clip turned by its metadata is seen as players show it, and measured so."""
     flat = write_video(tmp_path / "a.mp4", numbered(10))
     path = turn(flat, tmp_path / "turned.mp4", height=240)
     with Decoder() as decoder:
-        decoder._avoid_decord = path if avoid_decord else None
         info = decoder.probe(path)
         assert (info.width, info.height) == (240, 320)
         (frame,) = decoder.frames(path, [5], long_side=160)
@@ -274,11 +272,20 @@ def test_a_video_that_crashes_every_child_ends_in_an_error(tmp_path):
 def test_a_memory_bomb_bursts_in_the_child(tmp_path):
     """The child's memory is bounded; running out of it is an error of this video alone."""
     options = {"preset": "ultrafast"}
-    path = write_video(tmp_path / "a.mp4", numbered(20, 3840, 2160), options=options)
-    with Decoder(memory_bytes=600 * 2**20) as decoder:
+    path = write_video(tmp_path / "a.mp4", numbered(3, 3840, 2160), options=options)
+    small = write_video(tmp_path / "b.mp4", numbered(3))
+    with Decoder(memory_bytes=500 * 2**20) as decoder:
         with pytest.raises(RuntimeError, match=r"MemoryError|ended by"):
-            decoder.frames(path, range(20))
-        assert len(decoder.frames(path, [1])) == 1
+            decoder.frames(path, range(3))
+        assert len(decoder.frames(small, [1])) == 1
+
+
+def test_a_long_read_takes_no_more_memory_than_a_short_one(tmp_path):
+    """A child with room for a few pictures reads any number of them."""
+    options = {"preset": "ultrafast"}
+    path = write_video(tmp_path / "a.mp4", numbered(40, 1920, 1080), options=options)
+    with Decoder(memory_bytes=600 * 2**20) as decoder:
+        assert len(decoder.frames(path, range(40))) == 40
 
 
 def test_a_video_that_always_hangs_ends_in_a_timeout(tmp_path):
@@ -309,7 +316,7 @@ def test_the_child_does_not_outlive_a_killed_parent(tmp_path):
     path = write_video(tmp_path / "a.mp4", numbered(3))
     program = (
         "import os, pathlib, signal, sys;"
-        "from datapipe.prepare.video import Decoder; d = Decoder();"
+        "from datapipe.video.decoder import Decoder; d = Decoder();"
         "d.probe(pathlib.Path(sys.argv[1])); print(d.pid, flush=True);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

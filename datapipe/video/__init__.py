@@ -1,0 +1,1 @@
+"""Videos read by time: what they show and when, as a careful player would show it."""

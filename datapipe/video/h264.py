@@ -1,0 +1,258 @@
+"""What the packets of an H.264 stream say of themselves, as far as reading by time needs it.
+
+FFmpeg knows all of this inside its parser, but PyAV does not hand it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+SLICES = range(1, 6)
+IDR, SEI, SPS = 5, 6, 7
+"""Types of units."""
+INTRA = {2, 4, 7, 9}
+"""Types of slices that are predicted from no other picture."""
+WITH_CHROMA = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
+"""Profiles whose sequence parameters hold the chroma format (H.264, 7.3.2.1.1)."""
+RECOVERY_POINT = 6
+HEAD = 256
+"""Bytes of a unit that are read at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Of a sequence: what the layout of a slice's header depends on."""
+
+    planes: bool
+    frame_bits: int
+    order_bits: int
+    """Of the order of display; 0 where slices do not tell it."""
+    frames_only: bool
+    """No picture is coded as two fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The header of a packet's first slice."""
+
+    reference: bool
+    idr: bool
+    number: int
+    """`frame_num`: the same for both fields of a frame."""
+    field: int | None
+    """0: a top field, 1: a bottom field, None: a whole frame."""
+    order: int | None
+    """Lowest bits of the picture's place in the order of display."""
+
+
+class Parser:
+    """Reads the packets of one stream; `extradata` is its codec context's."""
+
+    def __init__(self, extradata: bytes | None) -> None:
+        self.parameters: Parameters | None = None
+        self._prefix = 0  # bytes that tell a unit's size; 0: start codes, as in transport streams
+        if extradata and extradata[0] == 1 and len(extradata) > 8:
+            self._prefix = (extradata[4] & 3) + 1
+            self._learn(extradata[8 : 8 + int.from_bytes(extradata[6:8], "big")])
+        elif extradata:
+            self.picture(extradata)
+
+    def picture(self, packet: bytes) -> Picture | None:
+        """The packet's first slice; None where there is none or it makes no sense."""
+        for unit in self._units(packet):
+            if unit[0] & 31 == SPS:
+                self._learn(unit)
+            if unit[0] & 31 in SLICES:
+                try:
+                    return self._slice(unit)
+                except IndexError:
+                    return None
+        return None
+
+    def is_reference(self, packet: bytes) -> bool:
+        """Whether other pictures may be predicted from this one; in doubt they may."""
+        first = next((unit for unit in self._units(packet) if unit[0] & 31 in SLICES), None)
+        return first is None or first[0] >> 5 & 3 > 0
+
+    def is_start(self, packet: bytes) -> bool:
+        """Whether decoding can start here: an intra picture that is whole at once.
+
+        Containers also mark points from which a stream with intra refresh only begins to recover.
+        """
+        try:
+            for unit in self._units(packet):
+                kind = unit[0] & 31
+                if kind == SEI and _frames_to_recovery(unit) > 0:
+                    return False
+                if kind in SLICES:
+                    bits = Bits(unit[1:])
+                    bits.golomb()
+                    return kind == IDR or bits.golomb() in INTRA
+        except IndexError:
+            return True
+        return True
+
+    def _learn(self, unit: bytes) -> None:
+        try:
+            self.parameters = _parameters(Bits(unit[1:]))
+        except IndexError:
+            return
+
+    def _slice(self, unit: bytes) -> Picture | None:
+        known, bits = self.parameters, Bits(unit[1:])
+        if known is None:
+            return None
+        for _ in ("first macroblock", "type", "picture parameters"):
+            bits.golomb()
+        bits.take(2 * known.planes)
+        number = bits.take(known.frame_bits)
+        field = bits.take(1) if not known.frames_only and bits.take(1) else None
+        idr = unit[0] & 31 == IDR
+        if idr:
+            bits.golomb()
+        order = bits.take(known.order_bits) if known.order_bits else None
+        return Picture(unit[0] >> 5 & 3 > 0, idr, number, field, order)
+
+    def _units(self, packet: bytes) -> Iterator[bytes]:
+        """The heads of its units, in order."""
+        if self._prefix:
+            place = 0
+            while place + self._prefix < len(packet):
+                size = int.from_bytes(packet[place : place + self._prefix], "big")
+                place += self._prefix
+                if size:
+                    yield packet[place : place + min(size, HEAD)]
+                place += size
+        else:
+            place = packet.find(b"\0\0\1")
+            while 0 <= place < len(packet) - 3:
+                yield packet[place + 3 : place + 3 + HEAD]
+                place = packet.find(b"\0\0\1", place + 3)
+
+
+class Bits:
+    """The bits of a unit. Raises IndexError at its end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data.replace(b"\0\0\3", b"\0\0")  # threes only keep start codes out
+        self._place = 0
+
+    def take(self, count: int) -> int:
+        value = 0
+        for _ in range(count):
+            value = value << 1 | self._data[self._place >> 3] >> (7 - (self._place & 7)) & 1
+            self._place += 1
+        return value
+
+    def golomb(self) -> int:
+        """A number in Exp-Golomb code, unsigned."""
+        zeros = 0
+        while not self.take(1):
+            zeros += 1
+        return (1 << zeros) - 1 + self.take(zeros)
+
+    def signed(self) -> int:
+        value = self.golomb()
+        return (value + 1) // 2 if value & 1 else -(value // 2)
+
+
+def display_order(pictures: Sequence[Picture | None], order_bits: int) -> list[tuple[int, int]]:
+    """What sorts pictures that were given in order of decoding into order of display.
+
+    H.264, 8.2.1.1. A picture that does not tell stays behind the one before it.
+    """
+    turn = 1 << order_bits
+    numbers: list[tuple[int, int]] = []
+    period = high = low = 0
+    for place, picture in enumerate(pictures):
+        if picture is None or picture.order is None:
+            numbers.append(numbers[-1] if numbers else (0, 0))
+            continue
+        if picture.idr:
+            period, high, low = place, 0, 0
+        laps = high
+        if low - picture.order >= turn // 2:
+            laps += turn
+        elif picture.order - low > turn // 2:
+            laps -= turn
+        numbers.append((period, laps + picture.order))
+        if picture.reference:
+            high, low = laps, picture.order
+    return numbers
+
+
+def second_fields(pictures: Sequence[Picture | None]) -> list[bool]:
+    """Which of the pictures, in order of decoding, complete the frame of the one before."""
+    second: list[bool] = []
+    before: Picture | None = None
+    for here in pictures:
+        pair = (
+            before is not None
+            and here is not None
+            and {before.field, here.field} == {0, 1}
+            and before.number == here.number
+            and not here.idr
+        )
+        second.append(pair and not second[-1])
+        before = here
+    return second
+
+
+def _parameters(bits: Bits) -> Parameters:
+    """H.264, 7.3.2.1.1. Raises IndexError where it ends too early."""
+    profile = bits.take(8)
+    bits.take(16)
+    bits.golomb()
+    planes = False
+    if profile in WITH_CHROMA:
+        chroma = bits.golomb()
+        planes = chroma == 3 and bits.take(1) == 1
+        bits.golomb()
+        bits.golomb()
+        bits.take(1)
+        if bits.take(1):
+            for matrix in range(8 if chroma != 3 else 12):
+                if bits.take(1):
+                    _skip_scaling(bits, 16 if matrix < 6 else 64)
+    frame_bits = bits.golomb() + 4
+    how = bits.golomb()
+    order_bits = 0
+    if how == 0:
+        order_bits = bits.golomb() + 4
+    elif how == 1:
+        bits.take(1)
+        bits.golomb()
+        bits.golomb()
+        for _ in range(bits.golomb()):
+            bits.golomb()
+    bits.golomb()
+    bits.take(1)
+    bits.golomb()
+    bits.golomb()
+    return Parameters(planes, frame_bits, order_bits, bits.take(1) == 1)
+
+
+def _skip_scaling(bits: Bits, size: int) -> None:
+    last = following = 8
+    for _ in range(size):
+        if following:
+            following = (last + bits.signed()) % 256
+        last = following or last
+
+
+def _frames_to_recovery(unit: bytes) -> int:
+    """Of a recovery point (H.264, D.1.8); 0 of other messages."""
+    place = 1
+    while place + 2 < len(unit):
+        head = [0, 0]  # type, size
+        for part in range(2):
+            while unit[place] == 255:
+                head[part] += 255
+                place += 1
+            head[part] += unit[place]
+            place += 1
+        if head[0] == RECOVERY_POINT:
+            return Bits(unit[place:]).golomb()
+        place += head[1]
+    return 0

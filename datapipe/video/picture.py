@@ -1,0 +1,150 @@
+"""Decoded frames as a careful player shows them: upright, of square pixels, progressive, in SDR."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, cast
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.filter import Graph
+from av.sidedata.sidedata import Type
+from av.video.reformatter import VideoReformatter
+
+from datapipe.errors import BadSample
+from datapipe.record import Image
+from datapipe.video.tone import TRANSFERS, Transfer, to_sdr
+
+BT2020 = 9
+"""FFmpeg's number of the matrix and primaries of HDR; for files that do not name theirs."""
+UNNAMED = {0, 2, 3}
+"""FFmpeg's numbers of a colour matrix that is none or not named; 0 is RGB."""
+ICTCP = {14, 15}
+"""FFmpeg's numbers of matrices that it cannot undo."""
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What makes a stored picture upright and its pixels square."""
+
+    width: int
+    """Of the upright picture, in square pixels."""
+    height: int
+    turned: bool = False
+    """Rows and columns change places, before it is mirrored."""
+    left_right: bool = False
+    """It is mirrored."""
+    upside_down: bool = False
+
+    @classmethod
+    def of(cls, frame: Any, aspect: Fraction) -> Geometry:
+        """By the frame's display matrix; `aspect` is a stored pixel's width over its height."""
+        a, b, c, d = 1, 0, 0, 1
+        for data in frame.side_data:
+            if data.type is Type.DISPLAYMATRIX:
+                a, b, _, c, d = (int(n) for n in np.frombuffer(data, np.int32)[:5])
+        if abs(b) > abs(a):
+            width = round_half_up(frame.height / aspect)
+            return cls(width, frame.width, True, c < 0, b < 0)
+        return cls(round_half_up(frame.width * aspect), frame.height, False, a < 0, d < 0)
+
+    def scaled(self, long_side: int | None) -> tuple[int, int]:
+        """Upright width and height, at most so long; never enlarged."""
+        scale = (long_side or max(self.width, self.height)) / max(self.width, self.height)
+        if scale >= 1:
+            return self.width, self.height
+        return max(1, round(self.width * scale)), max(1, round(self.height * scale))
+
+    def upright(self, picture: Image) -> Image:
+        if self.turned:
+            picture = picture.transpose(1, 0, 2)
+        across, down = 1 - 2 * self.left_right, 1 - 2 * self.upside_down
+        return np.ascontiguousarray(picture[::down, ::across])
+
+
+def round_half_up(number: float | Fraction) -> int:
+    """As FFmpeg's own expressions round, unlike Python's `round`."""
+    return max(1, int(number + Fraction(1, 2)))
+
+
+class Painter:
+    """Makes RGB pictures of one video's frames."""
+
+    def __init__(self, frame: Any, stream: Any) -> None:
+        """The first frame tells what all are like. Raises BadSample: `unreadable`, `interlaced`."""
+        self.geometry = Geometry.of(frame, stream.sample_aspect_ratio or Fraction(1))
+        self.transfer: Transfer = TRANSFERS.get(frame.color_trc) or TRANSFERS.get(
+            stream.codec_context.color_trc, "sdr"
+        )
+        self._primaries = frame.color_primaries
+        self._scalers: dict[tuple[int, int], VideoReformatter] = {}
+        codec = stream.codec_context.codec.canonical_name
+        if frame.colorspace in ICTCP:
+            raise BadSample("unreadable", "its colours (ICtCp) cannot be converted")
+        if codec == "hevc" and frame.interlaced_frame:
+            raise BadSample("interlaced", "each of its pictures is one field (HEVC)")
+
+    def picture(self, frame: Any, long_side: int | None) -> Image:
+        """The frame at full size, or with a long side of so many pixels where that is less."""
+        size = self.geometry.scaled(long_side)
+        scaler = self._scalers.setdefault(size, VideoReformatter())
+        width, height = size[::-1] if self.geometry.turned else size
+        if self.transfer == "sdr":
+            rgb = scaler.reformat(frame, width, height, "rgb24", threads=1)
+            return self.geometry.upright(cast(Image, rgb.to_ndarray()))
+        matrix = BT2020 if frame.colorspace in UNNAMED - {0} else None
+        deep = scaler.reformat(frame, width, height, "rgb48le", src_colorspace=matrix, threads=1)
+        levels = cast(npt.NDArray[np.uint16], deep.to_ndarray())
+        return self.geometry.upright(to_sdr(levels, self.transfer, self._primaries))
+
+
+def deinterlaced(frames: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any, bool]]:
+    """The same frames, and whether each was made whole from two fields of different moments.
+
+    Neighbours tell what moves, so frames should come with those before and after them. The file's
+    own word is not taken for it: progressive films are called interlaced, too.
+    """
+    graph: Graph | None = None
+    last: tuple[int, Any] | None = None
+    waiting = deque[int]()
+    for index, frame in frames:
+        shape = frame.width, frame.height, frame.format.name
+        if graph is not None and last != (index - 1, shape):
+            graph.vpush(None)
+            yield from _pulled(graph, waiting)
+            graph = None
+        if graph is None:
+            graph = _graph(frame)
+        last = index, shape
+        waiting.append(index)
+        frame.pts, frame.time_base = index, Fraction(1)
+        graph.vpush(frame)
+        yield from _pulled(graph, waiting)
+    if graph is not None:
+        graph.vpush(None)
+        yield from _pulled(graph, waiting)
+
+
+def _graph(frame: Any) -> Graph:
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1)
+    )
+    steps = [graph.add("idet"), graph.add("bwdif", "mode=send_frame:deint=interlaced")]
+    graph.link_nodes(source, *steps, graph.add("buffersink"))
+    graph.configure()
+    return graph
+
+
+def _pulled(graph: Graph, waiting: deque[int]) -> Iterator[tuple[int, Any, bool]]:
+    while True:
+        try:
+            frame = graph.vpull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        is_whole = frame.metadata.get("lavfi.idet.multiple.current_frame") == "progressive"
+        yield waiting.popleft(), frame, not is_whole

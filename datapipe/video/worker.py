@@ -1,0 +1,187 @@
+"""The child process that decodes: `python -m datapipe.video.worker FD` serves one socket.
+
+A request is a JSON object. An answer is a JSON object that tells the sizes of the blocks of bytes
+that follow it; each object has its own length before it. Nothing here is pickled: what decodes
+strangers' files is not trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import socket
+import struct
+import sys
+import traceback
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from datapipe.errors import BadSample
+from datapipe.video.picture import Painter, deinterlaced
+from datapipe.video.reader import Reader
+from datapipe.video.table import Limits
+
+LENGTH = struct.Struct(">I")
+TRIED = 16
+"""Frames, spread over a video, of which one must be clean; the first one is, as a rule."""
+
+Answer = tuple[dict[str, Any], list[memoryview]]
+
+
+class Clip:
+    """One open video and what makes its frames pictures."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        """Raises BadSample: `unreadable`, `no_video`, `too_large`, `damaged`, `interlaced`."""
+        self.reader = Reader(path, limits)
+        self.table = self.reader.table
+        self.codec = str(self.reader.stream.codec_context.codec.canonical_name)
+        self._painter = Painter(self._first_clean(), self.reader.stream)
+        self._fields = False  # whether a frame was seen that the file calls interlaced
+
+    def _first_clean(self) -> Any:
+        count = len(self.table.times)
+        places = dict.fromkeys(count * part // TRIED for part in range(TRIED))
+        for place in places:
+            for _, frame in self.reader.read([place]):
+                return frame
+        if not self.reader.decoded:
+            raise BadSample("unreadable", f"no {self.codec} picture could be decoded")
+        raise BadSample("damaged", f"{len(places)} of {len(places)} frames looked at are damaged")
+
+    def about(self) -> dict[str, Any]:
+        geometry = self._painter.geometry
+        return {
+            "width": geometry.width,
+            "height": geometry.height,
+            "seconds": self.table.seconds,
+            "codec": self.codec,
+            "transfer": self._painter.transfer,
+            "keyframes": self.table.keyframes(),
+        }
+
+    def frames(self, wanted: Collection[int], long_side: int | None) -> Iterator[Answer]:
+        """Each clean frame, with its picture."""
+        for index, frame, two_fields in self._whole(wanted):
+            yield self._answer(0, index, frame, two_fields, long_side)
+
+    def sweep(
+        self, first: int, last: int, passes: Sequence[tuple[list[int] | None, int | None]]
+    ) -> Iterator[Answer]:
+        """Frames of several passes at once, in the order of display; see `Decoder.sweep`."""
+        chosen = [None if wanted is None else frozenset(wanted) for wanted, _ in passes]
+        asked = frozenset[int]().union(*(some for some in chosen if some is not None))
+        for index, frame, two_fields in self._whole(asked, (first, last)):
+            for number, (some, (_, long_side)) in enumerate(zip(chosen, passes, strict=True)):
+                if some is None or index in some:
+                    yield self._answer(number, index, frame, two_fields, long_side)
+
+    def _answer(
+        self, number: int, index: int, frame: Any, two_fields: bool, long_side: int | None
+    ) -> Answer:
+        picture = self._painter.picture(frame, long_side)
+        told = {"pass": number, "frame": index, "deinterlaced": two_fields}
+        return {**told, "size": picture.shape[:2]}, [picture.data]
+
+    def _whole(
+        self, wanted: Collection[int], span: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, Any, bool]]:
+        """Clean frames, each one moment; with whether it was made of two."""
+        if not self._fields:
+            for index, frame in self._plain(wanted, span):
+                if frame.interlaced_frame:
+                    self._fields = True
+                    break
+                yield index, frame, False
+            else:
+                return
+            wanted = [one for one in wanted if one >= index]
+            span = None if span is None else (index, span[1])
+        some = set(wanted if span is None else range(span[0], span[1] + 1))
+        near = {place for one in some for place in (one - 1, one, one + 1)}
+        near &= set(range(len(self.table.times)))
+        for index, frame, two_fields in deinterlaced(self.reader.read(near)):
+            if index in some:
+                yield index, frame, two_fields
+
+    def _plain(
+        self, wanted: Collection[int], span: tuple[int, int] | None
+    ) -> Iterator[tuple[int, Any]]:
+        if span is None:
+            return self.reader.read(wanted)
+        return self.reader.sweep(*span, wanted)
+
+
+class Worker:
+    """Answers requests; keeps the last video open, since the next request is mostly about it."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._opened: tuple[str, Clip] | None = None
+
+    def answers(self, request: dict[str, Any]) -> Iterator[Answer]:
+        """What to send for a request; the last answer says `end`, or what went wrong."""
+        do, path = request.pop("do"), request.pop("path")
+        try:
+            if do == "probe" or self._opened is None or self._opened[0] != path:
+                self._close()
+                self._opened = path, Clip(Path(path), self._limits)
+            clip = self._opened[1]
+            if do == "probe":
+                yield clip.about(), [clip.table.times.data]
+            else:
+                yield from getattr(clip, do)(**request)
+        except BadSample as bad:
+            yield {"rejected": [bad.reason, bad.detail]}, []
+        except Exception:  # noqa: BLE001 - told to the parent, which raises it
+            self._opened = None
+            yield {"failed": traceback.format_exc()}, []
+        else:
+            yield {"end": True}, []
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened[1].reader.close()
+        self._opened = None
+
+
+def serve(connection: socket.socket) -> None:
+    stream = connection.makefile("rwb")
+    setup = _receive(stream)
+    if setup is None:
+        return
+    memory, seconds = setup["memory_bytes"], setup["request_seconds"]
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    cv2.setNumThreads(1)
+    worker = Worker(Limits(**setup["limits"]))
+    patience = int(seconds) + 5
+    while (request := _receive(stream)) is not None:
+        # Should the parent die while this process hangs, the alarm ends it.
+        signal.alarm(patience)
+        for head, blocks in worker.answers(request):
+            signal.alarm(0)  # the parent may take its time
+            text = json.dumps({**head, "blocks": [block.nbytes for block in blocks]}).encode()
+            stream.write(LENGTH.pack(len(text)) + text)
+            for block in blocks:
+                stream.write(block)
+            stream.flush()
+            signal.alarm(patience)
+        signal.alarm(0)
+
+
+def _receive(stream: Any) -> dict[str, Any] | None:
+    """The next request; None when the parent has gone."""
+    prefix = stream.read(LENGTH.size)
+    if len(prefix) < LENGTH.size:
+        return None
+    request: dict[str, Any] = json.loads(stream.read(*LENGTH.unpack(prefix)))
+    return request
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
