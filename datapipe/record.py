@@ -18,6 +18,9 @@ Image = NDArray[np.uint8]
 
 Outcome = Literal["candidate", "rejected", "error"]
 
+Transfer = Literal["sdr", "pq", "hlg"]
+"""How a video's numbers mean light: by a display's gamma, SMPTE ST 2084, ARIB STD-B67."""
+
 YAWS = (-90, -60, -30, 0, 30, 60, 90)
 """The default yaws of the seven views; the paper's own list is not public."""
 
@@ -67,8 +70,8 @@ class Reference:
     """`datapipe.faces.quality` of the face."""
     seen: int
     """Probed frames in which this identity was found."""
-    transfer: str = "sdr"
-    """How the video's numbers mean light: `sdr`, `pq` or `hlg`; the picture is SDR in any case."""
+    transfer: Transfer = "sdr"
+    """Of the video; the picture is SDR in any case."""
     deinterlaced: bool = False
     """Whether the frame was made whole from two fields of different moments."""
 

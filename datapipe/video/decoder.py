@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datapipe.errors import BadSample, SampleError
-from datapipe.record import Image
-from datapipe.video.tone import Transfer
+from datapipe.record import Image, Transfer
 
 TRIES = 2
 """A request that kills its child, or hangs, is tried again in a fresh one."""

@@ -16,8 +16,8 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 
 from datapipe.errors import BadSample
-from datapipe.record import Image
-from datapipe.video.tone import TRANSFERS, Transfer, to_sdr
+from datapipe.record import Image, Transfer
+from datapipe.video.tone import TRANSFERS, to_sdr
 
 BT2020 = 9
 """FFmpeg's number of the matrix and primaries of HDR; for files that do not name theirs."""

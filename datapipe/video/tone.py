@@ -8,16 +8,13 @@ not in PyAV's wheel.
 from __future__ import annotations
 
 import functools
-from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datapipe.record import Image
+from datapipe.record import Image, Transfer
 
-Transfer = Literal["sdr", "pq", "hlg"]
-"""How a video's numbers mean light: a display's gamma, SMPTE ST 2084, ARIB STD-B67."""
 TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 """By FFmpeg's number (ITU-T H.273)."""
 WHITE = 203.0
