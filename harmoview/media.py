@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import av
@@ -28,13 +29,17 @@ def square(picture: Image, size: int) -> Image:
 
 def write_mp4(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
     """Encode RGB frames [F, H, W, 3], of even sides, with H.264; the file appears whole or not."""
+    Folder(path.parent).put(path.name, encode_mp4(frames, fps))
+
+
+def encode_mp4(frames: NDArray[np.uint8], fps: int) -> bytes:
+    """Encode RGB frames [F, H, W, 3], of even sides, with H.264."""
     count, height, width, _ = frames.shape
-    with (
-        Folder(path.parent).create(path.name) as file,
-        av.open(file, "w", format="mp4") as container,
-    ):
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "16"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(count):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frames[index], format="rgb24")))
         container.mux(stream.encode())
+    return file.getvalue()

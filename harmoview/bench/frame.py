@@ -51,4 +51,3 @@ def make_frame(folder: Folder) -> None:
     text = HOW_TO.format(first=f"yaw{min(YAWS):+03d}.jpg", last=f"yaw{max(YAWS):+03d}.jpg")
     folder.put("README.txt", text.encode())
     write_head(folder, version="1", yaws=YAWS, licence="")
-

@@ -8,6 +8,13 @@ from collections.abc import Sequence
 from jobs.cli import choose
 
 ACTIONS = {
+    "make": "a suite: of virtual people, of a run's people, or a frame for one's own",
+    "check": "everything that is wrong with a suite, by name",
+    "generate": "the videos of a suite, by a model or by a built-in method",
+    "add": "videos of any other model into a run",
+    "score": "measure the videos of a run, or bring in scores measured elsewhere",
+    "table": "methods side by side: means, intervals, Totals, ranks",
+    "compare": "one method less another, paired by case and seed",
     "gsb": "the blind human study: make packages for raters, import answers, statistics",
     "paper": "the paper's Tables 1 and 2, their Total recomputed from their columns",
 }

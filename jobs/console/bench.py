@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from rich.text import Text
 
 from harmoview.bench.paper import ROUNDING, ROWS
 from harmoview.bench.published import COLUMNS, DEFAULT_WEIGHTS, WEIGHT_SETS, ranks
-from jobs.console.output import new_table, screen
+from jobs.console.output import new_table, plain, screen, text
+
+if TYPE_CHECKING:
+    from harmoview.bench.check import Problem
 
 
 def print_paper() -> None:
@@ -38,3 +45,25 @@ def print_paper() -> None:
         cells = (f"{t[place]:.2f} ({r[place]})" for t, r in zip(totals, placed, strict=True))
         table.add_row(row.method, *cells)
     console.print(table)
+
+
+def print_listed(what: str, names: Sequence[str], most: int = 20) -> None:
+    """A heading and the names below it, on stderr; nothing where there are none."""
+    if not names:
+        return
+    print(f"{what} ({len(names)}):", file=sys.stderr)
+    for name in names[:most]:
+        print(f"  {plain(name)}", file=sys.stderr)
+    if len(names) > most:
+        print(f"  … and {len(names) - most} more", file=sys.stderr)
+
+
+def print_problems(problems: Sequence[Problem]) -> None:
+    """One line each, errors first; then how many."""
+    console = screen()
+    for level, style in (("error", "red"), ("warning", "yellow")):
+        for problem in (one for one in problems if one.level == level):
+            line = text(f"{problem.where}: {problem.what}")
+            console.print(Text(f"{level:<8}", style=style) + line, soft_wrap=True)
+    errors = sum(problem.level == "error" for problem in problems)
+    print(f"{errors} errors, {len(problems) - errors} warnings")

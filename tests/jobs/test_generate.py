@@ -126,3 +126,78 @@ def test_help_is_quick():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--reference-scale" in done.stdout
     assert time.perf_counter() - start < 20
+
+
+def orders(place, tmp_path, count):
+    """A file of prompts for Anna and Bert in turn."""
+    file = tmp_path / "prompts.jsonl"
+    people = (f"{place}/anna", f"{place}/bert")
+    size = {"height": 32, "width": 48, "frames": 5}
+    lines = [
+        {"name": f"v{k}", "prompt": f"walk {k}", "identities": [people[k % 2]], "seed": k, **size}
+        for k in range(count)
+    ]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    return file
+
+
+def many(place, file, out, *more):
+    return generate.main(
+        ["--base", f"{place}/base", "--checkpoint", f"{place}/own", "--vit", f"{place}/vit",
+         "--prompts", str(file), "--out", str(out), "--steps", "1", "--dtype", "float32",
+         "--device", "cpu", "--quiet", *more]
+    )  # fmt: skip
+
+
+def test_a_file_of_prompts_is_made_once_and_only_what_is_missing(place, tmp_path):
+    """Again it makes the video that is gone, with the same bytes, and leaves the others alone."""
+    file, out = orders(place, tmp_path, 2), tmp_path / "out"
+    assert many(place, file, out) == 0
+    made = {path.name: path.read_bytes() for path in out.glob("*.mp4")}
+    assert sorted(made) == ["v0.mp4", "v1.mp4"]
+    assert made["v0.mp4"] != made["v1.mp4"]
+    kept = (out / "v0.mp4").stat().st_mtime_ns
+    (out / "v1.mp4").unlink()
+    assert many(place, file, out) == 0
+    assert {path.name: path.read_bytes() for path in out.glob("*.mp4")} == made
+    assert (out / "v0.mp4").stat().st_mtime_ns == kept
+    assert json.loads((out / "v1.json").read_text())["prompt"] == "walk 1"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_several_workers_make_the_same_videos_as_one(place, tmp_path):
+    """Two actors on CPUs, byte for byte."""
+    file = orders(place, tmp_path, 3)
+    assert many(place, file, tmp_path / "one") == 0
+    assert many(place, file, tmp_path / "two", "--workers", "2") == 0
+    one, two = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.mp4")}
+        for name in ("one", "two")
+    )
+    assert one == two
+    assert len(one) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("nonsense", "line 1"),
+        ('{"name": "a/b", "prompt": "p", "identities": ["x"]}', "name"),
+        ('{"name": "a", "identities": ["x"]}', "prompt is missing"),
+        ('{"name": "a", "prompt": "p", "identities": []}', "one or two"),
+        ('{"name": "a", "prompt": "p", "identities": ["nobody"]}', "nobody"),
+        ('{"name": "a", "prompt": "p", "identities": ["x"], "seed": -1}', "seed"),
+        ('{"name": "a", "prompt": "p", "identities": ["x"], "speed": 1}', "speed"),
+        ("", "holds no prompt"),
+    ],
+)
+def test_a_wrong_line_of_prompts_is_named(place, tmp_path, capsys, line, says):
+    """Exit status 1, and the file, line and key in one sentence, before anything is loaded."""
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(line)
+    assert many(place, file, tmp_path / "out") == 1
+    message = capsys.readouterr().err
+    assert str(file) in message
+    assert says in message
+    assert not (tmp_path / "out").exists()

@@ -18,11 +18,9 @@ from harmoview.bench.suite_json import Case
 from lora_engine.mesh.head import Head
 from lora_engine.mesh.render import Camera, Sensor, Shot, Turn, render, rotations
 from lora_engine.mesh.studio import build
-from lora_engine.subjects.clip import encode
+from lora_engine.subjects.clip import SIDE, Scene, encode, head_turn, scene
 from lora_engine.subjects.distinct import Distinct, invented
 from lora_engine.subjects.gallery import Gallery
-from lora_engine.subjects.motion import SIDE, head_turn
-from lora_engine.subjects.scene import Scene, scene
 
 Canvas = npt.NDArray[np.float32]
 Method = Literal[

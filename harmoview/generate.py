@@ -1,0 +1,172 @@
+"""Videos of prompts and people: a pipeline that is loaded once, and the orders it is given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from datapipe.errors import UserError
+from datapipe.files import Folder
+from datapipe.run.info import library_versions
+from harmoview.attention import use_best_attention
+from harmoview.identity import decode
+from harmoview.load import Loaded, add_loras, check_base, load_pipeline
+from harmoview.media import encode_mp4
+from harmoview.model.references import check_identities
+from harmoview.orders import Order, Sampling
+from harmoview.recipes import NEGATIVE_PROMPT
+
+Frames = npt.NDArray[np.uint8]
+
+
+class Generator:
+    """A pipeline on its device."""
+
+    def __init__(
+        self, base: str, checkpoint: Path, sampling: Sampling, *, quiet: bool = False
+    ) -> None:
+        """`base` is a Wan pipeline, a folder or hub name, `checkpoint` an exported model.
+
+        Raises UserError, in a sentence, where something is missing or does not fit.
+        """
+        if quiet:
+            _show_no_bars()
+        check_base(base)
+        device = _device(sampling)
+        dtype = torch.bfloat16 if sampling.dtype == "bfloat16" else torch.float32
+        vit = None if sampling.vit == "none" else sampling.vit
+        self._made_by = {"base": base, "checkpoint": str(checkpoint), **asdict(sampling)}
+        self.loaded = load_pipeline(base, checkpoint, vit, dtype)
+        self.checkpoint = checkpoint
+        self._used = _resolve(sampling, self.loaded)
+        if self.loaded.pipeline.config.boundary_ratio is None:
+            if self._used["guidance_low"] is not None:
+                raise UserError("--guidance-low: this base has no low-noise expert")
+            if sampling.lora_low:
+                raise UserError("--lora-low: this base has no low-noise expert")
+        _place(self.loaded, sampling, device, self._used["shift"], quiet=quiet)
+
+    def used(self, order: Order) -> dict[str, Any]:
+        """Every number of an order's video, the base's own where none was asked for."""
+        recipe = asdict(self.loaded.recipe)
+        sizes = {
+            name: recipe[name] if (own := getattr(order, name)) is None else own
+            for name in ("height", "width", "frames", "fps")
+        }
+        return {**self._used, **sizes}
+
+    def __call__(self, order: Order) -> tuple[Frames, dict[str, Any]]:
+        """Frames (F, H, W, 3) and the record of what made them. Raises UserError."""
+        used = self.used(order)
+        views = [decode(one, order.name) for one in order.pictures]
+        pipeline = self.loaded.pipeline
+        try:
+            check_identities(views, pipeline.model.layout)
+            pipeline.check_size(used["height"], used["width"], used["frames"])
+        except ValueError as wrong:
+            raise UserError(f"{order.name}: {wrong}") from wrong
+        result = pipeline(
+            prompt=order.prompt,
+            negative_prompt=used["negative_prompt"],
+            height=used["height"],
+            width=used["width"],
+            num_frames=used["frames"],
+            num_inference_steps=used["steps"],
+            guidance_scale=used["guidance"],
+            guidance_scale_2=used["guidance_low"],
+            reference_scale=used["reference_scale"],
+            references=views,
+            generator=torch.Generator("cpu").manual_seed(order.seed),
+        )
+        frames = np.asarray(np.rint(result.frames[0] * 255), dtype=np.uint8)
+        return frames, self._record(order, used)
+
+    def _record(self, order: Order, used: Mapping[str, Any]) -> dict[str, Any]:
+        pictures = [
+            {str(yaw): hashlib.sha256(data).hexdigest() for yaw, data in sorted(one.items())}
+            for one in order.pictures
+        ]
+        return {
+            **self._made_by,
+            **used,
+            "prompt": order.prompt,
+            "seed": order.seed,
+            "pictures": pictures,
+            "versions": library_versions(("diffusers", "torch", "transformers")),
+        }
+
+
+def make(generator: Generator, order: Order, out: Folder) -> None:
+    """Write `NAME.json`, then `NAME.mp4`, whose presence says that both are there."""
+    frames, record = generator(order)
+    text = json.dumps({**record, **order.about}, indent=1, ensure_ascii=False) + "\n"
+    out.put(f"{order.name}.json", text.encode())
+    out.put(f"{order.name}.mp4", encode_mp4(frames, generator.used(order)["fps"]))
+
+
+def untrained(generator: Generator) -> Sequence[str]:
+    """What to say of experts that the checkpoint lacks."""
+    return [
+        f"{generator.checkpoint} has no {name}: the base's own stands in, which does not "
+        "look at the references"
+        for name in generator.loaded.untrained
+    ]
+
+
+def _show_no_bars() -> None:
+    """Of the libraries that load the models."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+
+
+def _device(sampling: Sampling) -> str:
+    """Raises UserError where the GPU that is asked for is not there, or not used."""
+    cuda = torch.cuda.is_available()
+    device = sampling.device if sampling.device != "auto" else ("cuda" if cuda else "cpu")
+    if device == "cuda" and not cuda:
+        raise UserError("--device cuda: torch sees no GPU here")
+    if device == "cpu" and sampling.offload != "none":
+        raise UserError(f"--offload {sampling.offload} needs a GPU to offload from")
+    return device
+
+
+def _resolve(sampling: Sampling, loaded: Loaded) -> dict[str, Any]:
+    """The settings with every None filled in from the base's recipe."""
+    recipe = asdict(loaded.recipe)
+    own = {name: getattr(sampling, name) for name in ("steps", "guidance", "shift", "guidance_low")}
+    negative = sampling.negative_prompt
+    return {
+        "recipe": recipe["name"],
+        **{name: recipe[name] if value is None else value for name, value in own.items()},
+        "reference_scale": sampling.reference_scale,
+        "negative_prompt": NEGATIVE_PROMPT if negative is None else negative,
+    }
+
+
+def _place(loaded: Loaded, sampling: Sampling, device: str, shift: float, *, quiet: bool) -> None:
+    pipeline = loaded.pipeline
+    for model in filter(None, (pipeline.transformer, pipeline.transformer_2)):
+        use_best_attention(model, torch.device(device), model.dtype)
+    pipeline.set_shift(shift)
+    pipeline.set_progress_bar_config(disable=quiet)
+    add_loras(pipeline, "transformer", sampling.lora)
+    add_loras(pipeline, "transformer_2", sampling.lora_low)
+    if sampling.tiling:
+        pipeline.vae.enable_tiling()
+    if sampling.offload == "model":
+        pipeline.enable_model_cpu_offload()
+    elif sampling.offload == "sequential":
+        pipeline.enable_sequential_cpu_offload()
+    else:
+        pipeline.to(device)
