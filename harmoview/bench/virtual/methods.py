@@ -18,7 +18,7 @@ from harmoview.bench.suite_json import Case
 from lora_engine.mesh.head import Head
 from lora_engine.mesh.render import Camera, Sensor, Shot, Turn, render, rotations
 from lora_engine.mesh.studio import build
-from lora_engine.subjects.clip import SIDE, Scene, encode, head_turn, scene
+from lora_engine.subjects.clip import PROFILE, Scene, encode, head_turn, scene
 from lora_engine.subjects.distinct import Distinct, invented
 from lora_engine.subjects.gallery import Gallery
 
@@ -167,12 +167,12 @@ def derived_seed(*parts: object) -> int:
 
 def _path(case: Case, rng: np.random.Generator, method: Method) -> list[Pose]:
     """The head's poses: from the front to both ends of what the case requests, and back."""
-    low, high = case.yaw_request or (-SIDE, SIDE)
+    low, high = case.yaw_request or (-PROFILE, PROFILE)
     if method == "frontal":
         most = max(abs(low), abs(high), FRONTAL)
         low, high = low * FRONTAL / most, high * FRONTAL / most
     turned = head_turn(case.frames, rng)
-    share = {True: high / SIDE, False: -low / SIDE}
+    share = {True: high / PROFILE, False: -low / PROFILE}
     return [replace(pose, yaw=round(pose.yaw * share[pose.yaw > 0], 3)) for pose in turned]
 
 
