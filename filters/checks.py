@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from filters.rules import PROFILE, Rules, half_spacing
 
 ViewReason = Literal[
@@ -26,6 +29,7 @@ IdentityReason = Literal[
     "reference_not_detected", "reference_blurred", "reference_aesthetic", "too_few_views"
 ]
 SampleReason = Literal["no_identity_left"]
+Floats = npt.NDArray[np.float64]
 VIEW_REASONS: tuple[ViewReason, ...] = get_args(ViewReason)
 
 Comparison = Literal["at_least", "at_most", "around", "beyond"]
@@ -78,6 +82,19 @@ class Threshold:
                 return yaw - value, yaw + value
             case "beyond":
                 return (value, inf) if yaw > 0 else (-inf, -value)
+
+    def compared(self, yaw: int, scores: Floats) -> Floats:
+        """What of the scores of views at a yaw is compared with the threshold: the strictest value
+        that each of them passes, but for rounding."""
+        match self.comparison:
+            case "at_least":
+                return scores
+            case "at_most":
+                return np.abs(scores)
+            case "around":
+                return np.abs(scores - yaw)
+            case "beyond":
+                return scores if yaw > 0 else -scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from filters.rules import PROFILE, Rules
 
 _FAULTS = {reason: code for code, reason in enumerate(VIEW_REASONS, 1)}
 """A passing view has the fault 0."""
+RANK = "md5_number_lower(concat(key, ' ', identity))"
+"""A number for each identity, spread evenly over 64 bits and the same on every machine."""
 _BASE = 1 + len(_FAULTS)
 """A yaw and a fault share two bytes: (yaw + 90) * _BASE + fault."""
 
@@ -38,10 +40,10 @@ class TableJudge:
         """Make of the tables `refs` and `views` a table `identities` and a view `judged`.
 
         `identities` has key, identity, the number of its views as `made`, whether two of them are
-        at one yaw as `twice`, and as `reason` why it is left out; `judged` has key, identity, yaw,
-        as `reason` the first check that the view fails, and as `kept` whether it passes and its
-        identity is kept. No reason is null. The views are read once: their verdicts travel with
-        their identity, two bytes each.
+        at one yaw as `twice`, and as `reason` why it is left out; `judged` has key, identity, its
+        `RANK` as `rank`, yaw, as `reason` the first check that the view fails, and as `kept`
+        whether it passes and its identity is kept. No reason is null. The views are read once:
+        their verdicts travel with their identity, two bytes each.
 
         Raises duckdb.InvalidInputException for a view at a yaw that the rules are not for.
         """
@@ -152,11 +154,11 @@ def _number(value: float | None) -> str:
 
 
 _JUDGED = f"""
-    SELECT key, identity, yaw, {_reason("fault")} AS reason,
+    SELECT key, identity, rank, yaw, {_reason("fault")} AS reason,
         fault = 0 AND left_out IS NULL AS kept
-    FROM (SELECT key, identity, yaw, left_out, {_settled("view", "lent", "needs")} AS fault
-        FROM (SELECT key, identity, lent, reason AS left_out, unnest(views) AS view
-            FROM identities)
+    FROM (SELECT key, identity, rank, yaw, left_out, {_settled("view", "lent", "needs")} AS fault
+        FROM (SELECT key, identity, rank, lent, reason AS left_out, unnest(views) AS view
+            FROM (SELECT *, {RANK} AS rank FROM identities))
         JOIN limits ON view // {_BASE} - 90 = yaw)"""
 
 _BOTH = f"""

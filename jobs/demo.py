@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datapipe.files import Folder
-from dataset.inspect.stats import run_stats
+from dataset.inspect.stats import stats_of
+from dataset.judged import judged_run
 from dataset.run_rules import run_rules
 from jobs import demo_training, stats, subjects, synthesize
 from jobs.cli import command
 from jobs.demo_training import step
-from jobs.report import write_report
 
 BLUR = 0.005
 """Sigma that blurs the soft clip, as a share of its height: sharp enough for a reference, too soft
@@ -53,7 +53,8 @@ def execute(settings: DemoSettings) -> int:
     folder = Folder(run)
     rules = run_rules(folder, None)
     stats.write_sheet(folder, rules, sheet, samples=24)
-    write_report(folder, rules, run_stats(folder, rules), report)
+    with judged_run(folder, rules) as judged:
+        stats.write_report(judged, stats_of(judged), report)
     trained = demo_training.main([str(run / "shards"), "--out", str(settings.out / "training")])
     if trained:
         return trained

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,8 @@ from jobs.cli import command
 
 if TYPE_CHECKING:
     from datapipe.files import Folder
+    from dataset.inspect.stats import Stats
+    from dataset.judged import JudgedRun
     from filters.rules import Rules
 
 
@@ -48,33 +51,42 @@ class StatsSettings:
 def execute(settings: StatsSettings) -> None:
     """Count, print, draw."""
     from datapipe.files import Folder
-    from dataset.inspect.stats import run_stats
+    from dataset.inspect.stats import stats_of
+    from dataset.judged import judged_run
     from dataset.run_rules import packed_rules, run_rules
     from jobs.console.progress import busy
 
     run = Folder(settings.run)
     rules = None if settings.rules else packed_rules(run)
     rules = rules or run_rules(run, settings.rules)
-    with busy("judging the scores", quiet=settings.quiet):
-        stats = run_stats(run, rules)
-    if settings.json:
-        print(json.dumps(stats.as_dict(), indent=1))  # ASCII: keys cannot steer the terminal
-    else:
-        from jobs.console.stats import print_stats
+    with ExitStack() as stack:
+        with busy("judging the scores", quiet=settings.quiet):
+            judged = stack.enter_context(judged_run(run, rules))
+            stats = stats_of(judged)
+        if settings.json:
+            print(json.dumps(stats.as_dict(), indent=1))  # ASCII: keys cannot steer the terminal
+        else:
+            from jobs.console.stats import print_stats
 
-        print_stats(stats)
-    if settings.html:
-        from jobs.report import write_report
-
-        with busy("drawing the report", quiet=settings.quiet):
-            write_report(run, rules, stats, settings.html)
-        if not settings.json:
-            print(f"report: {settings.html}")
+            print_stats(stats)
+        if settings.html:
+            with busy("drawing the report", quiet=settings.quiet):
+                write_report(judged, stats, settings.html)
+            if not settings.json:
+                print(f"report: {settings.html}")
     if settings.sheet:
         with busy("drawing the contact sheet", quiet=settings.quiet):
             write_sheet(run, rules, settings.sheet, settings.sheet_samples)
         if not settings.json:
             print(f"contact sheet: {settings.sheet}")
+
+
+def write_report(judged: JudgedRun, stats: Stats, path: Path) -> None:
+    """Write the HTML report of a run. Raises UserError."""
+    from dataset.inspect.report.report import report
+    from jobs.console.output import write
+
+    write(path, report(judged, stats))
 
 
 def write_sheet(run: Folder, rules: Rules, path: Path, samples: int) -> None:

@@ -6,25 +6,32 @@ import base64
 import io
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
-from datapipe.files import Folder
-from datapipe.run.info import RunInfo
+from datapipe.record import Scores
 from datapipe.run.store import Candidate, CandidateStore, DamagedCandidate
-from dataset.inspect.report.bins import Codes
-from dataset.inspect.report.cells import ABSENT
-from dataset.inspect.report.count import Counted, Example, code_identities
-from dataset.inspect.report.segments import SCORES, identities, read_tables
-from filters.judge import IdentityVerdict, Judge
-from filters.rules import Rules
+from dataset.inspect.report.counts import Example, RunCounts
+from dataset.judged import JudgedRun, Row
+from filters.judge import IdentityVerdict, Judge, scores_of
 
 MOST = 14
-"""Of one fate."""
+"""Cards of one fate."""
 SIDE, QUALITY = 128, 72
 """Pixels of a thumbnail's side, and how finely WebP keeps it: some 3 kB."""
+SHOWN = (
+    "sharpness",
+    "sharpness_ratio",
+    "aesthetic",
+    "identity_cosine",
+    "measured_yaw",
+    "measured_pitch",
+    "measured_roll",
+)
+"""Scores on a card."""
 
 
 class Album:
@@ -50,9 +57,18 @@ class Album:
         return self._known[picture]
 
 
-def cards(
-    run: Folder, info: RunInfo, counted: Counted, rules: Rules
-) -> tuple[list[dict[str, Any]], list[str]]:
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """What the run knows of an identity that is shown."""
+
+    rows: dict[int | None, Row]
+    """By yaw; of the reference under None."""
+    verdict: IdentityVerdict
+    cells: list[int]
+    """For each group of pictures the place of its cell; -1 for a view that is not there."""
+
+
+def cards(judged: JudgedRun, counts: RunCounts) -> tuple[list[dict[str, Any]], list[str]]:
     """The cards by fate, JSON types, and the thumbnails that they name by number.
 
     A candidate that is lost or damaged leaves its cards without pictures. Raises UserError when
@@ -60,98 +76,79 @@ def cards(
     """
     chosen = [
         (fate, example)
-        for fate, examples in sorted(counted.examples.items())
-        for example in _mixed(examples)
+        for fate, examples in sorted(counts.examples.items())
+        for example in _of_many_yaws(examples)
     ]
-    found = _look_up(run, counted, [example for _, example in chosen], Judge(rules))
-    store, album = CandidateStore(run, info.settings_hash), Album()
+    identities = _look_up(judged, counts, [example for _, example in chosen])
+    store, album = CandidateStore(judged.run, judged.info.settings_hash), Album()
     candidates: dict[str, Candidate | None] = {}
     made = []
     for fate, example in chosen:
         if example.key not in candidates:
             candidates[example.key] = _candidate(store, example.key)
-        notes, rows, cells = found[example.key, example.number]
+        identity = identities[example.key, example.identity]
         made.append(
-            _card(fate, example, notes, rows)
-            | {"cells": cells}
-            | _pictures(album, candidates[example.key], example)
+            _card(fate, example, identity) | _pictures(album, candidates[example.key], example)
         )
     return made, album.uris
 
 
-def _mixed(examples: Sequence[Example]) -> list[Example]:
-    """A few, of as many yaws as there are."""
+def _of_many_yaws(examples: Sequence[Example]) -> list[Example]:
+    """A few, of as many yaws as there are; the lowest ranks of each first."""
     nth: dict[int, int] = defaultdict(int)
     turns = []
-    for example in examples:
+    for example in sorted(examples, key=lambda example: example.rank):
         yaw = example.yaw or 0
         turns.append((nth[yaw], abs(yaw), yaw, example.rank, example))
         nth[yaw] += 1
     return [turn[-1] for turn in sorted(turns)[:MOST]]
 
 
-_Found = dict[tuple[str, int], tuple[IdentityVerdict, dict[int | None, Any], list[int]]]
-
-
-def _look_up(run: Folder, counted: Counted, examples: Sequence[Example], judge: Judge) -> _Found:
-    """By key and identity: the rules in words, the rows by yaw (None: the reference), the cells."""
-    joint, found = counted.joint, {}
-    keys: dict[str, set[str]] = defaultdict(set)
-    for example in examples:
-        keys[example.segment].add(example.key)
-    for segment, wanted in keys.items():
-        tables = read_tables(run, segment, (*SCORES, "face_size"), sorted(wanted))
-        part = identities([tables], [segment], joint.plan.yaws)
-        cells = _cells(counted, code_identities(joint, part))
-        references, views = ([*table.to_pylist()] for table in tables)
-        notes = {key: _explained(key, references, views, judge) for key in wanted}
-        for row, (place, number) in enumerate(zip(part.key, part.number, strict=True)):
-            key, number = part.keys[place], int(number)
-            rows = {
-                line.get("yaw"): line
-                for line in (*references, *views)
-                if (line["key"], line["identity"]) == (key, number)
-            }
-            found[key, number] = notes[key][number], rows, cells[row]
+def _look_up(
+    judged: JudgedRun, counts: RunCounts, examples: Sequence[Example]
+) -> dict[tuple[str, int], _Identity]:
+    """The identities of some examples, by key and number."""
+    connection, cells, judge = judged.connection, counts.cells, Judge(judged.rules)
+    wanted = [{"key": one.key, "identity": one.identity} for one in examples]
+    schema = pa.schema([("key", pa.string()), ("identity", pa.int32())])
+    connection.register("wanted", pa.Table.from_pylist(wanted, schema))
+    these = "SEMI JOIN wanted USING (key, identity)"
+    rows: dict[tuple[str, int], dict[int | None, Row]] = defaultdict(dict)
+    columns = f"key, identity, {', '.join(Scores.__dataclass_fields__)}"
+    for query in (f"SELECT NULL AS yaw, {columns} FROM refs", f"SELECT yaw, {columns} FROM views"):
+        for row in connection.sql(f"{query} {these}").to_arrow_table().to_pylist():
+            rows[row["key"], row["identity"]][row["yaw"]] = row
+    found = {}
+    places = connection.execute(f"SELECT key, identity, rowid FROM identities {these}").fetchall()
+    for name, number, place in places:
+        key = name, number
+        scores = {yaw: scores_of(row) for yaw, row in rows[key].items()}
+        reference = scores.pop(None)
+        views = {yaw: of_view for yaw, of_view in scores.items() if yaw is not None}
+        verdict = judge.identity(reference, views)
+        found[key] = _Identity(rows[key], verdict, cells.find(counts.codes[:, place]).tolist())
     return found
 
 
-def _explained(
-    key: str, references: list[Any], views: list[Any], judge: Judge
-) -> Sequence[IdentityVerdict]:
-    own = sorted((row for row in references if row["key"] == key), key=lambda r: r["identity"])
-    return judge.rows(own, [row for row in views if row["key"] == key]).identities
-
-
-def _cells(counted: Counted, codes: Codes) -> list[list[int]]:
-    """Places of codes among the cells of their groups, -1 for views that are not there."""
-    columns = [
-        np.where(column == ABSENT, -1, np.searchsorted(group.codes, column))
-        for group, column in zip(counted.joint.groups, codes.T, strict=True)
-    ]
-    return [[int(cell) for cell in row] for row in np.stack(columns, axis=1)]
-
-
-def _card(
-    fate: str, example: Example, notes: IdentityVerdict, rows: dict[int | None, Any]
-) -> dict[str, Any]:
-    note = notes.verdict if example.yaw is None else notes.views[example.yaw]
-    row = rows[example.yaw]
-    scores = {name: float(f"{row[name]:.4g}") for name in SCORES if row[name] is not None}
+def _card(fate: str, example: Example, identity: _Identity) -> dict[str, Any]:
+    verdict, row = identity.verdict.verdict, identity.rows[example.yaw]
+    if example.yaw is not None:
+        verdict = identity.verdict.views[example.yaw]
     return {
         "fate": fate,
         "yaw": example.yaw,
         "key": example.key,
-        "identity": example.number,
-        "detail": note.detail,
-        "scores": scores,
+        "identity": example.identity,
+        "detail": verdict.detail,
+        "scores": {name: float(f"{row[name]:.4g}") for name in SHOWN if row[name] is not None},
+        "cells": identity.cells,
     }
 
 
 def _pictures(album: Album, candidate: Candidate | None, example: Example) -> dict[str, Any]:
-    if candidate is None or example.number >= len(candidate.pictures):
+    if candidate is None or example.identity >= len(candidate.pictures):
         return {"reference": None, "picture": None, "caption": ""}
-    pictures = candidate.pictures[example.number]
+    pictures = candidate.pictures[example.identity]
     view = None if example.yaw is None else pictures.views.get(example.yaw)
     return {
         "reference": album.add(pictures.reference),

@@ -1,155 +1,141 @@
-"""Joint counts: how many pictures share the same bins in every check, and which ones a sample has.
+"""Cells: how many pictures share the same bins in every check, and which ones a sample has.
 
-A cell is one combination of bins. Thousands of cells stand for millions of views, and whatever the
-sliders are set to, a view's fate is that of its cell.
+A cell is one combination of bins. Thousands of cells stand for millions of views, and wherever the
+sliders are set, a view's fate is that of its cell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dataset.inspect.report.bins import (
+    ABSENT,
     Codes,
+    Flags,
     Floats,
+    PictureGroup,
     pack,
+    picture_groups,
     position,
     strictness,
     thin_out,
     thinned,
     unpack,
 )
-from dataset.inspect.report.plan import Check, Plan
-
-MOST_CELLS = 1_600_000
-"""In the report, over all yaws: some 3 MB. Where a run has more, sliders get fewer stops."""
-MOST_WHILE_READING = 6_000_000
-ABSENT = -1
-"""The code of a view that an identity does not have."""
+from filters.checks import Check, RuleChecks, Threshold
 
 
-@dataclass
-class _Group:
-    """The pictures that go through the same checks: the references, or the views at a yaw."""
+class Cells:
+    """The cells of every group of pictures, and the codes of some identities that are held whole.
 
-    checks: tuple[Check, ...]
-    codes: Codes = field(default_factory=lambda: np.empty(0, np.int64))
-    counts: Codes = field(default_factory=lambda: np.empty(0, np.int64))
-    _new: list[tuple[Codes, Codes]] = field(default_factory=list)
+    Sliders get fewer stops where there would be too many cells; the rules' own thresholds and both
+    ends of the sliders always stay.
+    """
 
-    def add(self, codes: Codes, counts: Codes) -> None:
-        """Count codes; `merge` comes when enough are waiting."""
-        self._new.append((codes, counts))
-        if sum(len(new) for new, _ in self._new) > max(len(self.codes), 100_000):
-            self.merge()
-
-    def merge(self) -> None:
-        if not self._new:
-            return
-        codes, counts = zip((self.codes, self.counts), *self._new, strict=True)
-        self.codes, where = np.unique(np.concatenate(codes), return_inverse=True)
-        # exact: sums of counts stay far below 2**53
-        weights = np.concatenate(counts)
-        self.counts = np.bincount(where, weights, len(self.codes)).astype(np.int64)
-        self._new = []
-
-    def recode(self, codes: Codes) -> None:
-        """Other codes for the cells; cells that now share one become one."""
-        self._new = [(codes, self.counts)]
-        self.codes, self.counts = codes[:0], self.counts[:0]
-        self.merge()
-
-
-class Joint:
-    """Counts identities as they come; keeps a sample of them whole."""
-
-    def __init__(self, plan: Plan, stops: Sequence[Floats]) -> None:
-        self.plan = plan
+    def __init__(self, checks: RuleChecks, stops: Sequence[Floats]) -> None:
+        """`stops` are those of `checks.thresholds`, one for each."""
+        self.checks = checks
+        self.thresholds = checks.thresholds
         self.stops = list(stops)
-        self.groups = [_Group(plan.references), *(_Group(plan.views[yaw]) for yaw in plan.yaws)]
-        self._sampled: list[Codes] = []
+        self.groups = picture_groups(checks)
+        nothing = np.empty(0, np.int64)
+        self.codes = [nothing for _ in self.groups]
+        """The cells of each group, rising."""
+        self.counts = [nothing for _ in self.groups]
+        """How many pictures each cell has."""
+        self.held: Codes = np.empty((0, len(self.groups)), np.int64)
+        """The codes of the identities that are held, (identities, groups)."""
+        self._place = {threshold: place for place, threshold in enumerate(self.thresholds)}
 
-    @property
-    def cells(self) -> int:
-        """How many; while identities are still being added, about."""
-        return sum(len(group.codes) for group in self.groups)
+    def __len__(self) -> int:
+        return sum(map(len, self.codes))
 
-    def finish(self, most: int) -> None:
-        """All is counted: no more than about so many cells."""
-        for group in self.groups:
-            group.merge()
-        self.shrink(most)
+    def place(self, threshold: Threshold | None) -> int | None:
+        """The place of a check's threshold among `thresholds`."""
+        return None if threshold is None else self._place[threshold]
 
-    @property
-    def sampled(self) -> Codes:
-        """The codes of the sampled identities, (identities, groups)."""
-        empty = np.empty((0, len(self.groups)), np.int64)
-        return np.concatenate([empty, *self._sampled])
+    def stops_of(self, check: Check) -> Floats:
+        """The stops of a check's threshold; none where it has none."""
+        place = self.place(check.threshold)
+        return np.empty(0) if place is None else self.stops[place]
 
-    def at(self) -> list[list[int]]:
-        """For each group, the rules' own stops of its checks, counted from the loosest."""
-        levels = [
-            strictness(threshold, stops, position(threshold, stops))
-            for threshold, stops in zip(self.plan.thresholds, self.stops, strict=True)
-        ]
-        return [[levels[check.threshold] for check in group.checks] for group in self.groups]
-
-    def add(self, group: int, cells: Codes, counts: Codes) -> None:
-        """Count pictures by their cells."""
-        present = cells != ABSENT
-        self.groups[group].add(cells[present], counts[present])
+    def count(self, group: int, codes: Codes, counts: Codes) -> None:
+        """Set how many pictures of a group have which codes."""
+        self._merge(group, codes, counts)
 
     def hold(self, codes: Codes) -> None:
-        """Keep identities whole: their codes, (identities, groups)."""
-        self._sampled.append(codes)
+        """Set the identities that are held: their codes, (identities, groups)."""
+        self.held = codes
+
+    def find(self, codes: Codes) -> Codes:
+        """The places among the cells of the codes of identities, (…, groups); -1 for views that are
+        not there."""
+        places = [
+            np.where(column == ABSENT, -1, np.searchsorted(self.codes[group], column))
+            for group, column in enumerate(np.moveaxis(codes, -1, 0))
+        ]
+        return np.stack(places, axis=-1)
+
+    def levels(self, positions: Sequence[int] | None = None) -> list[list[int]]:
+        """For each group, the stops of its checks, counted from the loosest, where the sliders are
+        at these positions; by default, where the rules stand."""
+        if positions is None:
+            positions = [*map(position, self.thresholds, self.stops)]
+        levels = [*map(strictness, self.thresholds, self.stops, positions)]
+        places = ([self.place(check.threshold) for check in group.checks] for group in self.groups)
+        return [[0 if place is None else levels[place] for place in row] for row in places]
 
     def shrink(self, most: int) -> None:
-        """Take stops away until so few cells are left, always in the group that has most of them.
-
-        The rules' own thresholds and the ends of the sliders stay.
-        """
-        while self.cells > most:
-            for group in self.groups:
-                group.merge()
-            largest = max(self.groups, key=lambda group: len(group.codes))
-            for threshold in self._finest_first(largest):
-                stops = self.stops[threshold]
-                kept = thin_out(stops, position(self.plan.thresholds[threshold], stops))
+        """Take stops away until there are at most so many cells, always in the group that has most
+        of them."""
+        while len(self) > most:
+            largest = max(range(len(self.groups)), key=lambda group: len(self.codes[group]))
+            for place in self._finest_first(self.groups[largest]):
+                stops = self.stops[place]
+                kept = thin_out(stops, position(self.thresholds[place], stops))
                 if not kept.all():
-                    self._thin(threshold, kept)
+                    self._thin(place, kept)
                     break
             else:
                 return
 
-    def _finest_first(self, group: _Group) -> list[int]:
+    def _finest_first(self, group: PictureGroup) -> list[int]:
         """The thresholds of a group; those with most stops for what was wanted come first."""
 
-        def fineness(threshold: int) -> float:
-            return len(self.stops[threshold]) / self.plan.thresholds[threshold].steps
+        def fineness(place: int) -> float:
+            return len(self.stops[place]) / self.thresholds[place].steps
 
-        return sorted({check.threshold for check in group.checks}, key=fineness, reverse=True)
+        return sorted(self._places(group), key=fineness, reverse=True)
 
-    def _thin(self, threshold: int, kept: NDArray[np.bool_]) -> None:
-        from_loosest = kept if self.plan.thresholds[threshold].stricter == "up" else kept[::-1]
-        sampled = self.sampled
+    def _places(self, group: PictureGroup) -> set[int]:
+        return {self._place[check.threshold] for check in group.checks if check.threshold}
+
+    def _thin(self, place: int, kept: Flags) -> None:
+        threshold = self.thresholds[place]
+        from_loosest = kept if threshold.rejects_upwards else kept[::-1]
         for index, group in enumerate(self.groups):
-            if all(check.threshold != threshold for check in group.checks):
-                continue
-            group.recode(self._recoded(group, group.codes, threshold, from_loosest))
-            present = sampled[:, index] != ABSENT
-            codes = sampled[present, index]
-            sampled[present, index] = self._recoded(group, codes, threshold, from_loosest)
-        self._sampled = [sampled]
-        self.stops[threshold] = self.stops[threshold][kept]
+            if place in self._places(group):
+                recoded = _recoded(group, self.codes[index], threshold, from_loosest)
+                self._merge(index, recoded, self.counts[index])
+                held = self.held[:, index]
+                self.held[:, index] = _recoded(group, held, threshold, from_loosest)
+        self.stops[place] = self.stops[place][kept]
 
-    @staticmethod
-    def _recoded(group: _Group, codes: Codes, threshold: int, kept: NDArray[np.bool_]) -> Codes:
-        face, *rows = unpack(codes, len(group.checks))
-        columns = [
-            thinned(row, kept) if check.threshold == threshold else row
-            for check, row in zip(group.checks, rows, strict=True)
-        ]
-        return pack(face > 0, columns)
+    def _merge(self, group: int, codes: Codes, counts: Codes) -> None:
+        """Cells that share a code become one."""
+        self.codes[group], where = np.unique(codes, return_inverse=True)
+        # exact: sums of counts stay far below 2**53
+        merged = np.bincount(where, counts, len(self.codes[group]))
+        self.counts[group] = merged.astype(np.int64)
+
+
+def _recoded(group: PictureGroup, codes: Codes, threshold: Threshold, kept: Flags) -> Codes:
+    """Codes when only some stops of a threshold are kept; `ABSENT` stays."""
+    absent = codes == ABSENT
+    rows = unpack(np.where(absent, 0, codes), len(group.checks))
+    for row, check in enumerate(group.checks):
+        if check.threshold == threshold:
+            rows[row] = thinned(rows[row], kept)
+    return np.where(absent, ABSENT, pack([*rows]))

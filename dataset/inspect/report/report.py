@@ -1,4 +1,4 @@
-"""Puts the report together: data and pictures inside one page that asks for nothing else."""
+"""The report: counts and pictures of a run inside one page that asks for nothing else."""
 
 from __future__ import annotations
 
@@ -12,55 +12,60 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from datapipe.files import Folder
-from datapipe.run.info import load_info
-from dataset.inspect.report.bins import position, unpack
+from dataset.inspect.report.bins import Codes, position, unpack
 from dataset.inspect.report.cards import cards
-from dataset.inspect.report.cells import ABSENT
-from dataset.inspect.report.count import Counted, count
-from dataset.inspect.report.plan import Plan
-from filters.rules import Rules
+from dataset.inspect.report.cells import Cells
+from dataset.inspect.report.counts import PASSED, RunCounts, count
+from dataset.inspect.report.histograms import CHARTS
+from dataset.inspect.stats import Stats
+from dataset.judged import JudgedRun
+from filters.checks import VIEW_REASONS, reference_reason
+from filters.rules_file import settings
 
 FORMAT = 1
 SAMPLES_HELD = 20_000
+"""Samples that go into a report identity by identity."""
 MOST_BYTES = 2_500_000
-"""Of the compressed counts: with them as base64 and some 300 thumbnails the page is under 5 MB."""
+"""Bytes of the compressed counts: with them as base64 and some 300 thumbnails the page is under
+5 MB."""
 SCRIPTS = ("data.js", "rules.js", "draw.js", "charts.js", "cards.js", "page.js")
 """In this order, as one script."""
 
 
-def report(
-    run: Folder, plan: Plan, stats: Mapping[str, Any], rules: Rules, hold: int = SAMPLES_HELD
-) -> bytes:
-    """The page. `stats` is `Stats.as_dict()` by the same rules.
+def report(judged: JudgedRun, stats: Stats, hold: int = SAMPLES_HELD) -> bytes:
+    """The page of a run, with its statistics by the same rules.
 
     About `hold` samples go into it identity by identity; what the page says of identities is exact
     where the run has no more. The same run gives the same bytes. Raises UserError when the run
     cannot be read.
     """
-    info = load_info(run)
-    counted = count(run, info, plan, stats["funnel"]["candidates"], hold)
-    arrays = fitted(counted, MOST_BYTES)
-    shown, thumbnails = cards(run, info, counted, rules)
+    counts = count(judged, stats.candidates, hold)
+    cells = counts.cells
+    arrays = fitted(counts, MOST_BYTES)
+    shown, thumbnails = cards(judged, counts)
     data = {
         "format": FORMAT,
-        "title": run.url.rsplit("/", 1)[-1],
-        "run": run.url,
-        "stats": stats,
-        "rules": plan.described,
-        "yaws": list(plan.yaws),
-        "thresholds": _thresholds(counted),
-        "groups": _groups(counted),
+        "title": judged.run.url.rsplit("/", 1)[-1],
+        "run": judged.run.url,
+        "stats": stats.as_dict(),
+        "rules": stats.rules,
+        "settings": settings(judged.rules),
+        "yaws": [group.yaw for group in cells.groups[1:]],
+        "reasons": [PASSED, *VIEW_REASONS],
+        "thresholds": _thresholds(cells),
+        "groups": _groups(cells),
         "identities": {
-            "held": len(counted.joint.sampled),
-            "samples": counted.samples,
-            "all": stats["funnel"]["candidates"] <= hold,
+            "held": len(cells.held),
+            "samples": counts.samples,
+            "all": stats.candidates <= hold,
         },
-        "histograms": counted.histograms.as_dict(),
+        "charts": [asdict(chart) for chart in CHARTS],
+        "histograms": {one.chart.name: one.as_dict() for one in counts.histograms},
         "cards": shown,
         "thumbnails": thumbnails,
-        "provenance": asdict(info),
+        "provenance": asdict(judged.info),
         "arrays": base64.b64encode(arrays).decode(),
     }
     return page(data)
@@ -98,70 +103,72 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}"
 
 
-def _thresholds(counted: Counted) -> list[dict[str, Any]]:
+def _thresholds(cells: Cells) -> list[dict[str, Any]]:
     return [
         {
-            "path": list(threshold.path),
+            "key": threshold.key,
+            "angle": threshold.angle,
+            "comparison": threshold.comparison,
+            "upwards": threshold.rejects_upwards,
+            "section": threshold.section,
             "title": threshold.title,
             "unit": threshold.unit,
-            "stricter": threshold.stricter,
             "stops": stops.tolist(),
             "at": position(threshold, stops),
         }
-        for threshold, stops in zip(counted.joint.plan.thresholds, counted.joint.stops, strict=True)
+        for threshold, stops in zip(cells.thresholds, cells.stops, strict=True)
     ]
 
 
-def _groups(counted: Counted) -> list[dict[str, Any]]:
+def _groups(cells: Cells) -> list[dict[str, Any]]:
     """The references, then the views by yaw; `arrays` follows this order."""
     return [
         {
-            "yaw": yaw,
-            "missing": "reference_not_detected" if yaw is None else "not_detected",
+            "yaw": group.yaw,
             "checks": [
-                {"threshold": check.threshold, "reason": check.reason, "column": check.column}
+                {
+                    "threshold": cells.place(check.threshold),
+                    "reason": reference_reason(check.reason) if group.yaw is None else check.reason,
+                    "column": check.column,
+                    "yaw": None if group.yaw is None else check.yaw,
+                }
                 for check in group.checks
             ],
-            "cells": len(group.codes),
+            "cells": len(codes),
         }
-        for yaw, group in zip((None, *counted.joint.plan.yaws), counted.joint.groups, strict=True)
+        for group, codes in zip(cells.groups, cells.codes, strict=True)
     ]
 
 
-def fitted(counted: Counted, most: int) -> bytes:
+def fitted(counts: RunCounts, most: int) -> bytes:
     """The counts in at most so many bytes, with fewer stops if need be and while there are any."""
-    arrays = _arrays(counted)
+    arrays = _arrays(counts)
     while len(arrays) > most:
-        before = counted.joint.cells
-        counted.joint.shrink(before * 3 // 4)
-        if counted.joint.cells == before:
+        before = len(counts.cells)
+        counts.cells.shrink(before * 3 // 4)
+        if len(counts.cells) == before:
             break
-        arrays = _arrays(counted)
+        arrays = _arrays(counts)
     return arrays
 
 
-def _arrays(counted: Counted) -> bytes:
+def _arrays(counts: RunCounts) -> bytes:
     """Compressed: by group the bins (a row per check) and counts; then, of the identities held,
     1 + the cell in each group, and whether each is of the sample before it.
 
     Counts and cells are 32 bits as four planes of bytes, the lowest first: so they compress.
     """
-    sampled, parts = counted.joint.sampled, []
-    columns = []
-    for index, group in enumerate(counted.joint.groups):
-        parts += [_bytes(unpack(group.codes, len(group.checks))), _planes(group.counts)]
-        column = sampled[:, index]
-        cells = np.searchsorted(group.codes, column) + 1
-        columns.append(np.where(column == ABSENT, 0, cells))
-    parts += [*map(_planes, columns), _bytes(np.array(counted.second, bool))]
+    cells, parts = counts.cells, []
+    for group, codes, numbers in zip(cells.groups, cells.codes, cells.counts, strict=True):
+        parts += [_bytes(unpack(codes, len(group.checks))), _planes(numbers)]
+    parts += [_planes(1 + column) for column in cells.find(cells.held).T]
+    parts.append(_bytes(np.array(counts.second, bool)))
     return gzip.compress(b"".join(parts), 6, mtime=0)
 
 
-def _bytes(values: Any) -> bytes:
-    found: bytes = values.astype(np.uint8).tobytes()
-    return found
+def _bytes(values: npt.NDArray[Any]) -> bytes:
+    return values.astype(np.uint8).tobytes()
 
 
-def _planes(values: Any) -> bytes:
-    found: bytes = values.astype("<u4").view(np.uint8).reshape(-1, 4).T.tobytes()
-    return found
+def _planes(values: Codes) -> bytes:
+    return values.astype("<u4").view(np.uint8).reshape(-1, 4).T.tobytes()

@@ -49,8 +49,8 @@ function verdictOf(card, arrays, now, state) {
 function failingColumn(card, arrays, state) {
   const index = card.yaw === null ? 0 : 1 + data.yaws.indexOf(card.yaw);
   const group = arrays.groups[index], levels = levelsOf(group, state);
-  const first = group.checks.find((_, row) => group.bins[row + 1][card.cells[index]] <= levels[row + 1]);
-  return first && first.reason !== "identity_neighbours" ? first.column : null;
+  const first = group.checks.find((_, row) => group.bins[row][card.cells[index]] <= levels[row]);
+  return first && first.yaw === card.yaw ? first.column : null;
 }
 
 function markCards(holder, arrays, now, state) {

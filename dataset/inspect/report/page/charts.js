@@ -1,30 +1,12 @@
 // The charts, drawn anew for every state of the sliders.
 
-const REASONS = ["not_detected", "blurred", "aesthetic", "pose", "identity", "identity_neighbours"];
-const HISTOGRAMS = {
-  sharpness: { title: "Sharpness", axis: "sharpness", path: ["sharpness", "minimum"] },
-  sharpness_ratio: { title: "Sharpness over reference", axis: "ratio", path: ["sharpness", "ratio"] },
-  aesthetic: { title: "Aesthetic", axis: "score", path: ["aesthetic", "minimum"] },
-  identity_cosine: { title: "Identity cosine", axis: "cosine", path: ["identity", "curve"] },
-  pose_error: { title: "Pose error", axis: "degrees", path: ["pose", "tolerance"] },
-};
-
-function thresholdAt(state, path) {
-  const index = data.thresholds.findIndex((threshold) => path.every((step, i) => threshold.path[i] === step));
-  return index < 0 ? null : valueOf(state, index);
+// What a chart's score may be at a yaw: [low, high], null where nothing bounds it.
+function boundsOf(state, chart, yaw) {
+  const away = chart.less_yaw ? yaw : 0;
+  return boundsAt(state, chart.column, yaw).map((bound) => (bound === null ? null : bound - away));
 }
 
-// What a score may be at a yaw: [low, high], null where nothing bounds it.
-function limits(state, name, yaw) {
-  if (name === "pose_error") {
-    const profile = thresholdAt(state, ["pose", "profile_minimum"]);
-    const tolerance = thresholdAt(state, ["pose", "tolerance"]);
-    if (Math.abs(yaw) < 90) return [-tolerance, tolerance];
-    return yaw > 0 ? [profile - yaw, null] : [null, -profile - yaw];
-  }
-  const { path } = HISTOGRAMS[name];
-  return [thresholdAt(state, name === "identity_cosine" ? [...path, Math.abs(yaw)] : path), null];
-}
+const chartOf = (name) => data.charts.find((chart) => chart.name === name);
 
 function drawFunnel(holder, now, start) {
   const { funnel } = data.stats;
@@ -54,7 +36,7 @@ function drawFunnel(holder, now, start) {
 function drawYields(holder, now, start) {
   holder.replaceChildren(...now.yaws.map((yaw, index) => {
     const first = start.yaws[index], share = (count) => (yaw.made ? (100 * count) / yaw.made : 0);
-    const parts = [["passed", yaw.passed], ...REASONS.map((name) => [name, yaw.reasons[name] || 0])];
+    const parts = data.reasons.map((name) => [name, name === "passed" ? yaw.passed : yaw.reasons[name] || 0]);
     return el("div", { class: "yield", "data-yaw": yaw.yaw },
       el("span", { class: "name" }, degrees(yaw.yaw)),
       el("span", { class: "stack" },
@@ -70,21 +52,22 @@ function drawYields(holder, now, start) {
 }
 
 function drawLegend(holder) {
-  holder.replaceChildren(...["passed", ...REASONS].map((name) =>
+  holder.replaceChildren(...data.reasons.map((name) =>
     el("span", {}, el("i", { class: `fate-${name}` }), plain(name))));
 }
 
 function drawHistograms(holder, state, name) {
   const { unmeasured } = data.histograms[name], { edges, counts } = coarse(data.histograms[name]);
+  const chart = chartOf(name);
   holder.replaceChildren(...data.yaws.map((yaw) => {
-    const [low, high] = limits(state, name, yaw);
+    const [low, high] = boundsOf(state, chart, yaw);
     const bars = counts[yaw], missing = unmeasured[yaw];
     const rule = low === null && high === null ? "not judged here"
       : low !== null && high !== null ? `±${trim(high)}°`
       : low !== null ? `at least ${trim(low)}` : `at most ${trim(high)}`;
     return el("figure", {},
       el("figcaption", {}, el("strong", {}, degrees(yaw)), el("span", { class: "muted" }, rule)),
-      histogram(edges, bars, low, high, HISTOGRAMS[name].axis),
+      histogram(edges, bars, low, high, chart.axis),
       missing ? el("p", { class: "muted small" }, `${number(missing)} could not be measured`) : null);
   }));
 }
@@ -132,11 +115,11 @@ function quantiles(edges, bars, shares) {
   });
 }
 
-function drawSpread(holder, state, name, axis) {
+function drawQuantiles(holder, state, name, axis) {
   const { edges, counts } = data.histograms[name], yaws = data.yaws;
   const width = 520, height = 270, left = 44, right = 14, top = 12, bottom = 40;
   const known = yaws.map((yaw) => quantiles(edges, counts[yaw], [0.05, 0.25, 0.5, 0.75, 0.95]));
-  const bounds = yaws.map((yaw) => limits(state, name, yaw));
+  const bounds = yaws.map((yaw) => boundsOf(state, chartOf(name), yaw));
   const off = name === "identity_cosine" ? -1 : -Infinity; // a threshold that rejects nothing
   const all = [...known.flat(), ...bounds.flat()].filter((value) => value !== null && value > off);
   const low = Math.min(...all, 0), high = Math.max(...all, low + 0.1);

@@ -3,7 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 
 // Groups of pictures (the references, then the views by yaw), each with its cells: bins[row][cell]
-// and counts[cell]; row 0 tells whether a face was found, the others are the checks in their order.
+// for every check, in their order, and counts[cell].
 // held[group][identity] is 1 + the cell of an identity's picture, 0 where it has none.
 async function unpackArrays() {
   const packed = Uint8Array.from(atob(data.arrays), (sign) => sign.charCodeAt(0));
@@ -17,8 +17,8 @@ async function unpackArrays() {
       planes[0][i] + planes[1][i] * 256 + planes[2][i] * 65536 + planes[3][i] * 16777216);
   };
   const groups = data.groups.map((group) => {
-    const bins = [null, ...group.checks].map(() => take(group.cells));
-    const names = [group.missing, ...group.checks.map((check) => check.reason), "passed"];
+    const bins = group.checks.map(() => take(group.cells));
+    const names = [...group.checks.map((check) => check.reason), "passed"];
     return { ...group, bins, names, counts: takeNumbers(group.cells) };
   });
   const held = groups.map(() => takeNumbers(data.identities.held));

@@ -4,7 +4,7 @@ function slider(threshold, index, state, changed) {
   const id = `threshold-${index}`, value = el("output", { for: id });
   const input = el("input", {
     id, type: "range", min: 0, max: threshold.stops.length - 1, step: 1, value: threshold.at,
-    "data-path": threshold.path.join("."),
+    "data-key": threshold.angle === null ? threshold.key : `${threshold.key}.${threshold.angle}`,
   });
   const tell = () => {
     const text = `${trim(threshold.stops[state.positions[index]])}${threshold.unit === "°" ? "°" : ""}`;
@@ -20,12 +20,11 @@ function slider(threshold, index, state, changed) {
 
 function drawSliders(form, state, changed) {
   const sliders = data.thresholds.map((threshold, index) => slider(threshold, index, state, changed));
-  const titles = { sharpness: "Picture", aesthetic: "Picture", pose: "Pose", identity: "Identity" };
   const fields = new Map();
   data.thresholds.forEach((threshold, index) => {
-    const title = titles[threshold.path[0]];
-    if (!fields.has(title)) fields.set(title, el("fieldset", {}, el("legend", {}, title)));
-    fields.get(title).append(sliders[index].node);
+    const { section } = threshold;
+    if (!fields.has(section)) fields.set(section, el("fieldset", {}, el("legend", {}, section)));
+    fields.get(section).append(sliders[index].node);
   });
   const least = el("output", { for: "minimum-views" }, String(state.minimumViews));
   const views = el("input", { id: "minimum-views", type: "range", min: 1, max: data.yaws.length, step: 1, value: state.minimumViews });
@@ -117,7 +116,7 @@ function drawProvenance() {
 
 function drawPage(arrays) {
   const state = startingState(), start = evaluate(arrays, state, null);
-  let now = start, shown = "sharpness", fate = data.cards.length ? data.cards[0].fate : null, waiting = false;
+  let now = start, shown = data.charts[0].name, fate = data.cards.length ? data.cards[0].fate : null, waiting = false;
   const fates = ["passed", ...new Set(data.cards.map((card) => card.fate))].filter((name, i, all) =>
     all.indexOf(name) === i && data.cards.some((card) => card.fate === name));
   fate = fates[0] || null;
@@ -129,8 +128,8 @@ function drawPage(arrays) {
     drawFunnel($("funnel"), now, start);
     drawYields($("yields"), now, start);
     histograms();
-    drawSpread($("identity"), state, "identity_cosine", "cosine to the reference");
-    drawSpread($("pose"), state, "pose_error", "degrees");
+    drawQuantiles($("identity"), state, "identity_cosine", "cosine to the reference");
+    drawQuantiles($("pose"), state, "pose_error", "degrees");
     markCards($("cards"), arrays, now, state);
     drawOutcomes(now);
     $("toml").value = toToml(state);
@@ -141,7 +140,7 @@ function drawPage(arrays) {
     waiting = true;
   });
   $("reset").addEventListener("click", reset);
-  tabs($("tabs"), Object.keys(HISTOGRAMS), Object.values(HISTOGRAMS).map(({ title }) => title), shown,
+  tabs($("tabs"), data.charts.map(({ name }) => name), data.charts.map(({ title }) => title), shown,
     (name) => { shown = name; histograms(); });
   tabs($("fates"), fates, fates.map(plain), fate, (name) => {
     drawCards($("cards"), name);

@@ -1,5 +1,6 @@
-// The rules at the sliders' stops, and what they make of the counts. The Python side of this is
-// filters/judge.py; every stop is the edge of a bin, so counts of views are exact.
+// The rules at the sliders' stops, and what they make of the counts. The checks of every group come
+// from filters/checks.py, as those of filters/judge.py do; every stop is the edge of a bin, so that
+// counts of views are exact.
 
 function startingState() {
   return {
@@ -13,17 +14,32 @@ function valueOf(state, index) {
   return data.thresholds[index].stops[state.positions[index]];
 }
 
-// For each row of a group's bins the stop it is held against, counted from the loosest: a picture
-// passes when its bin is larger. Row 0 tells whether a face was found.
+// For each check of a group the stop that its bins are held against, counted from the loosest: a
+// picture passes when its bin is larger. A check without a threshold asks for a yes, which is 1.
 function levelsOf(group, state) {
-  return [0, ...group.checks.map(({ threshold }) => {
-    const { stops, stricter } = data.thresholds[threshold];
-    const at = state.positions[threshold];
-    return stricter === "up" ? at : stops.length - 1 - at;
-  })];
+  return group.checks.map(({ threshold }) => {
+    if (threshold === null) return 0;
+    const { stops, upwards } = data.thresholds[threshold], at = state.positions[threshold];
+    return upwards ? at : stops.length - 1 - at;
+  });
 }
 
-// For each cell, the row of the first check that fails; the number of rows where none does.
+// What a score of a view may be at a yaw: [low, high], null where nothing bounds it.
+function boundsAt(state, column, yaw) {
+  const { checks } = data.groups.find((group) => group.yaw === yaw);
+  const check = checks.find((one) => one.column === column && one.yaw === yaw && one.threshold !== null);
+  if (!check) return [null, null];
+  const value = valueOf(state, check.threshold);
+  switch (data.thresholds[check.threshold].comparison) {
+    case "at_least": return [value, null];
+    case "at_most": return [-value, value];
+    case "around": return [yaw - value, yaw + value];
+    case "beyond": return yaw > 0 ? [value, null] : [null, -value];
+    default: throw new Error(`an unknown comparison in ${column}`);
+  }
+}
+
+// For each cell, the number of the first check that fails; the number of checks where none does.
 function fatesOf(group, state) {
   const levels = levelsOf(group, state);
   const fates = new Uint8Array(group.cells).fill(levels.length);
@@ -121,25 +137,27 @@ function evaluate(arrays, state, start) {
 
 // The rules as `--rules` takes them. The identity curve gets its points at the run's own yaws.
 function toToml(state) {
-  const rules = structuredClone(data.rules), curve = [];
-  data.thresholds.forEach((threshold, index) => {
-    const [section, key, angle] = threshold.path;
-    if (key === "curve") curve.push([angle, valueOf(state, index)]);
-    else rules[section][key] = valueOf(state, index);
+  const values = structuredClone(data.settings), curves = {};
+  data.thresholds.forEach(({ key, angle }, index) => {
+    if (angle === null) values[key] = valueOf(state, index);
+    else (curves[key] = curves[key] || []).push([angle, valueOf(state, index)]);
   });
-  if (curve.length && curve[0][0] !== 0) curve.unshift([0, curve[0][1]]);
-  if (curve.length) rules.identity.curve = curve;
-  const name = (text) => (/^[A-Za-z0-9_-]+$/.test(text) ? text : JSON.stringify(text));
-  const points = rules.identity.curve.map((point) => `[${point.join(", ")}]`).join(", ");
-  const { sharpness, aesthetic, pose, identity } = rules;
-  return [
-    `minimum_views = ${state.minimumViews}`,
-    `reference_must_pass = ${state.referenceMustPass}`,
-    "", "[sharpness]", `minimum = ${sharpness.minimum}`, `ratio = ${sharpness.ratio}`,
-    "", `[aesthetic.${name(aesthetic.scorer)}]`,
-    `minimum = ${aesthetic.minimum}`, `reference = ${aesthetic.reference}`,
-    "", "[pose]", ...Object.entries(pose).map(([key, value]) => `${key} = ${value}`),
-    "", `[identity.${name(identity.recogniser)}]`, `curve = [${points}]`,
-    `verified_to = ${identity.verified_to}`, `judged_to = ${identity.judged_to}`, "",
-  ].join("\n");
+  for (const [key, points] of Object.entries(curves)) {
+    points.sort((a, b) => a[0] - b[0]);
+    if (points[0][0] !== 0) points.unshift([0, points[0][1]]);
+    values[key] = points;
+  }
+  values.minimum_views = state.minimumViews;
+  values.reference_must_pass = state.referenceMustPass;
+  const plainName = (text) => (/^[A-Za-z0-9_-]+$/.test(text) ? text : JSON.stringify(text));
+  const lines = [];
+  let opened = "";
+  for (const [key, value] of Object.entries(values)) {
+    const [section, ...rest] = key.split("."), name = rest.pop();
+    const header = name === undefined ? "" : [section, ...(rest.length ? [plainName(rest.join("."))] : [])].join(".");
+    if (header !== opened) lines.push("", `[${header}]`);
+    opened = header;
+    lines.push(`${name === undefined ? key : name} = ${JSON.stringify(value)}`);
+  }
+  return `${lines.join("\n")}\n`;
 }

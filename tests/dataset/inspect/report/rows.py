@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 
 from datapipe.record import YAWS, Scores
-from dataset.inspect.report.segments import SCORES
 
 AROUND = {
     "sharpness": (0.2, 0.05),
@@ -24,7 +23,7 @@ def scores(generator, yaw):
         if generator.random() < 0.03:
             row[name] = None
     if generator.random() < 0.05:
-        return {"detected": False, "face_size": None, **dict.fromkeys(SCORES)}
+        return {"detected": False, "face_size": None, **dict.fromkeys(row)}
     return {"detected": True, "face_size": 100.0, **row}
 
 
@@ -44,7 +43,7 @@ def rows(seed, samples, yaws=YAWS):
 
 def tables(references, views):
     types = [("key", pa.string()), ("identity", pa.int32()), ("detected", pa.bool_())]
-    types += [(name, pa.float64()) for name in (*SCORES, "face_size")]
+    types += [(name, pa.float64()) for name in Scores.__dataclass_fields__ if name != "detected"]
     return (
         pa.Table.from_pylist(references, pa.schema(types)),
         pa.Table.from_pylist(views, pa.schema([("yaw", pa.int32()), *types])),

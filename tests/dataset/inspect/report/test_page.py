@@ -5,11 +5,11 @@ import random
 
 import pytest
 
-from dataset.inspect.report.report import report
-from dataset.inspect.stats import run_stats
+from dataset.inspect.report.report import SAMPLES_HELD, report
+from dataset.inspect.stats import stats_of
+from dataset.judged import judged_run
 from dataset.run_rules import run_rules
 from jobs import stats
-from jobs.report import plan_of, write_report
 from tests.datapipe.runs import TinyRun
 from tests.dataset.inspect.report.browser import opened
 from tests.dataset.inspect.report.rows import add_made_up
@@ -22,13 +22,9 @@ HOSTILE_KEY = "<img src=x onerror=document·title='owned'> {{script}} \u2028 &lt
 ALL_LOADED = "return [...document.querySelectorAll('#cards img')].every(i => i.naturalWidth > 0)"
 
 
-def write(run, path, hold=None):
-    rules = run_rules(run, None)
-    found = run_stats(run, rules)
-    if hold is None:
-        write_report(run, rules, found, path)
-    else:
-        path.write_bytes(report(run, plan_of(rules), found.as_dict(), rules, hold))
+def write(run, path, hold=SAMPLES_HELD):
+    with judged_run(run, run_rules(run, None)) as judged:
+        path.write_bytes(report(judged, stats_of(judged), hold))
     return path
 
 

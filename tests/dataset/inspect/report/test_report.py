@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import YAWS
-from datapipe.run.info import load_info
-from dataset.inspect.report.count import count
+from dataset.inspect.report.counts import count
 from dataset.inspect.report.report import as_json, fitted, report
-from dataset.inspect.stats import run_stats
-from jobs.report import plan_of, write_report
+from dataset.inspect.stats import stats_of
+from dataset.judged import judged_run
+from jobs.stats import write_report
 from tests.datapipe.runs import RULES, TinyRun, good
 from tests.dataset.inspect.report.rows import add_made_up
 
@@ -33,8 +33,8 @@ def tiny(tmp_path):
 
 
 def page_of(folder):
-    found = run_stats(folder, RULES).as_dict()
-    return report(folder, plan_of(RULES), found, RULES)
+    with judged_run(folder, RULES) as judged:
+        return report(judged, stats_of(judged))
 
 
 def data_of(page):
@@ -102,11 +102,12 @@ def test_counts_are_cut_to_size_by_fewer_stops(tiny):
     """However large a run, its report is small; the rules' own thresholds stay."""
     add_made_up(tiny, 3, 30)
     run = tiny.save()
-    counted = count(run, load_info(run), plan_of(RULES), 33, 33)
-    stops, size = sum(map(len, counted.joint.stops)), len(fitted(counted, 10**9))
-    assert sum(map(len, counted.joint.stops)) == stops
-    assert len(fitted(counted, size - 1)) < size
-    assert sum(map(len, counted.joint.stops)) < stops
+    with judged_run(run, RULES) as judged:
+        counts = count(judged, 33, 33)
+    stops, size = sum(map(len, counts.cells.stops)), len(fitted(counts, 10**9))
+    assert sum(map(len, counts.cells.stops)) == stops
+    assert len(fitted(counts, size - 1)) < size
+    assert sum(map(len, counts.cells.stops)) < stops
 
 
 def test_an_object_store_gives_the_same_report(tiny, s3_bucket):
@@ -132,6 +133,8 @@ def test_a_run_without_candidates_has_a_report_too(tmp_path):
 def test_a_page_that_cannot_be_written_is_one_message(tiny, tmp_path):
     """As any user's mistake."""
     (tmp_path / "file").write_text("")
-    found = run_stats(tiny.folder, RULES)
-    with pytest.raises(UserError, match="cannot write"):
-        write_report(tiny.folder, RULES, found, tmp_path / "file" / "report.html")
+    with (
+        judged_run(tiny.folder, RULES) as judged,
+        pytest.raises(UserError, match="cannot write"),
+    ):
+        write_report(judged, stats_of(judged), tmp_path / "file" / "report.html")
