@@ -1,16 +1,20 @@
-"""A stage of the line: one sample in, one out; and the wrapper that turns errors into rows."""
+"""A stage of the line: one sample in, one out.
+
+`apply` turns errors into rows. What a stage does on a GPU it does within `gpu_busy` or `GpuTurns`,
+so that it is known how long a process has its GPU at work, and how long its threads wait for it.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from datapipe.errors import BadSample, SampleError, UserError
-from datapipe.gpu import waited
 from datapipe.record import Image, Sample
 
 log = logging.getLogger(__name__)
@@ -59,7 +63,7 @@ class ViewSynthesizer(Protocol):
     def __call__(self, reference: Image, yaws: Sequence[int], seeds: Sequence[int]) -> list[Image]:
         """One square view for each yaw. Raises BadSample("engine_refused", …).
 
-        What is done on a GPU is done within `datapipe.gpu.busy` or `Turns`, for the metrics.
+        What is done on a GPU is done within `gpu_busy` or `GpuTurns`, for the metrics.
         """
 
 
@@ -71,7 +75,7 @@ def apply(stage: Stage, sample: Sample) -> Sample:
     if sample.stopped is not None:
         return sample
     log.info("stage begins", extra={"key": sample.key, "stage": stage.name})
-    begin, before = time.perf_counter(), waited.seconds
+    begin, before = time.perf_counter(), gpu_waited.seconds
     try:
         done = stage(sample)
     except BadSample as bad:
@@ -82,4 +86,59 @@ def apply(stage: Stage, sample: Sample) -> Sample:
         raise
     except (Exception, SystemExit):  # noqa: BLE001 - one sample must not stop a run; SystemExit hangs Ray Data
         done = sample.stop("error", "exception", f"{stage.name}: {traceback.format_exc()}")
-    return done.spent(stage.name, time.perf_counter() - begin - (waited.seconds - before))
+    return done.spent(stage.name, time.perf_counter() - begin - (gpu_waited.seconds - before))
+
+
+class BusyTime:
+    """Entered by whoever has the GPU at work; adds up the seconds in which anyone is inside."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._inside, self._since, self._before = 0, 0.0, 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._since = self._clock()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._before += self._clock() - self._since
+
+    def seconds(self) -> float:
+        """The seconds until now."""
+        with self._lock:
+            return self._before + (self._clock() - self._since if self._inside else 0.0)
+
+
+gpu_busy = BusyTime()
+"""The clock of this process's GPU."""
+
+
+class _Waited(threading.local):
+    seconds = 0.0
+
+
+gpu_waited = _Waited()
+"""How long this thread has waited for its turns at the GPU. That is no work on its sample, so
+`apply` does not count it."""
+
+
+class GpuTurns:
+    """Lets one thread at a time have the GPU at work."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+
+    def __enter__(self) -> None:
+        begin = self._clock()
+        self._lock.acquire()
+        gpu_waited.seconds += self._clock() - begin
+        gpu_busy.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        gpu_busy.__exit__()
+        self._lock.release()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datapipe.errors import check_range
 from dataset.judged import CandidateRows
 
 
@@ -21,16 +22,12 @@ class PersonLimits:
     """Least cosine of two reference embeddings that count as one person."""
     validation: float | None = None
     """Share of the candidates that goes to validation; None holds nobody out."""
-    most: int | None = None
-    """Most samples of a person; None for all."""
+    max_per_identity: int | None = None
+    """Samples of a person, at most; None for all."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.same_person < 1:
-            raise ValueError(f"--same-person must lie between 0 and 1, not {self.same_person:g}")
-        if self.validation is not None and not 0 < self.validation < 1:
-            raise ValueError(f"--validation must lie between 0 and 1, not {self.validation:g}")
-        if self.most is not None and self.most < 1:
-            raise ValueError(f"--max-per-identity must be at least 1, not {self.most}")
+        check_range(self, "same_person", "validation", above=0, under=1)
+        check_range(self, "max_per_identity", least=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,3 +62,14 @@ class Selection:
 
 
 ALL = Selection()
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The selections by split, None where nobody is held out, and what was found on the way."""
+
+    selections: Mapping[str | None, Selection]
+    described: Mapping[str, Any]
+    """Settings and findings, for the manifest; JSON types."""
+    report: bytes
+    """Whoever is in several videos: a line of JSON for each."""

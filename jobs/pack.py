@@ -72,7 +72,7 @@ def execute(settings: PackSettings) -> None:
     from datapipe.run.lock import locked
     from dataset.pack.pack import ShardLimits
     from dataset.run_rules import run_rules
-    from jobs.console.pack import print_packed, print_people
+    from jobs.console.stats import print_packed, print_people
 
     run = Folder(settings.run)
     out = Folder(settings.out) if settings.out else run.folder("shards")

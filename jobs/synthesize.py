@@ -17,9 +17,8 @@ from dataset.pack.pack import ShardLimits, pack
 from dataset.run_rules import run_rules
 from filters.rules import Rules
 from jobs.cli import command
-from jobs.console.pack import print_packed
 from jobs.console.progress import busy, progress
-from jobs.console.stats import print_stats
+from jobs.console.stats import print_packed, print_stats
 from jobs.console.survey import surveyed
 from jobs.options.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from datapipe.errors import UserError
-from datapipe.gpu import busy
 from datapipe.line.cluster import Pool, gpus_held, plan_pools
 from datapipe.record import Sample
-from datapipe.stage import Stage, apply
+from datapipe.stage import Stage, apply, gpu_busy
 
 
 @dataclass
@@ -24,7 +23,7 @@ class StageTime:
     cpu: float = 0.0
     """CPU seconds of all threads of this process."""
     gpu: float = 0.0
-    """Seconds in which the GPU was at work: see `datapipe.gpu.busy`."""
+    """Seconds in which the GPU was at work: see `datapipe.stage.gpu_busy`."""
 
 
 @dataclass
@@ -42,17 +41,17 @@ class Profile:
             taken = self.taken.setdefault(stage.name, StageTime())
             if sample.stopped is not None:
                 continue
-            before = time.process_time(), busy.seconds()
+            before = time.process_time(), gpu_busy.seconds()
             with_gpu = stage.resources.num_gpus and stage.resources.threads == 1
             if with_gpu:  # as a worker counts it
-                with busy:
+                with gpu_busy:
                     sample = apply(stage, sample)
             else:
                 sample = apply(stage, sample)
             taken.samples += 1
             taken.wall += sample.seconds[stage.name]
             taken.cpu += time.process_time() - before[0]
-            taken.gpu += busy.seconds() - before[1]
+            taken.gpu += gpu_busy.seconds() - before[1]
         self.samples += 1
         self.outcomes[sample.outcome] = self.outcomes.get(sample.outcome, 0) + 1
         return sample

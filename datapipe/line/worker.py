@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from datapipe.errors import UserError, check_range
-from datapipe.gpu import Turns, busy
 from datapipe.record import Sample
-from datapipe.stage import Stage, apply
+from datapipe.stage import GpuTurns, Stage, apply, gpu_busy
 
 LOOK = 0.5
 """Seconds between two looks of a watchdog."""
@@ -94,7 +93,7 @@ class LineWorker:
         done_row = {**row, "samples": pickle.dumps(done)}
         if self.on_gpu:
             held = time.monotonic() - self.ready
-            done_row["gpu"] = pickle.dumps((self.id, busy.seconds(), held))
+            done_row["gpu"] = pickle.dumps((self.id, gpu_busy.seconds(), held))
         return done_row
 
     def _through(self, sample: Sample) -> Sample:
@@ -114,7 +113,7 @@ def _turns(stage: Stage) -> AbstractContextManager[Any]:
     """
     if stage.resources.threads > 1:
         return nullcontext()
-    return Turns() if stage.resources.num_gpus else threading.Lock()
+    return GpuTurns() if stage.resources.num_gpus else threading.Lock()
 
 
 class Watchdog:

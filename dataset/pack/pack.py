@@ -15,10 +15,9 @@ from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from datapipe.concurrent import read_ahead
-from datapipe.errors import BadSample, UserError
+from datapipe.errors import BadSample, UserError, check_range
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo, load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate
@@ -38,12 +37,9 @@ from dataset.pack.manifest import (
 )
 from dataset.pack.payload import load_payload
 from dataset.pack.resume import Finished, begin, clear_splits, plan_of, save
-from dataset.selection import ALL, Selection
+from dataset.selection import ALL, Chosen, Selection
 from filters.judge_sql import TableJudge
 from filters.rules import Rules
-
-if TYPE_CHECKING:  # it brings scipy and the index of faces, which packing needs not
-    from dataset.people.choose import Chosen
 
 BATCH = 2_000
 """Candidates judged at a time; some 50 MB of rows."""
@@ -65,10 +61,7 @@ class ShardLimits:
     bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
-        for name, least in (("samples", 1), ("bytes", 1)):
-            value = getattr(self, name)
-            if value < least:
-                raise ValueError(f"shard {name} must be at least {least}, not {value}")
+        check_range(self, "samples", "bytes", least=1, option="--shard-")
 
 
 def pack(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +19,7 @@ from dataset.people.clusters import Clusters, cluster
 from dataset.people.embeddings import Embeddings, embeddings
 from dataset.people.holdout import groups_of, validation
 from dataset.people.neighbours import Show
-from dataset.selection import PersonLimits, Selection
+from dataset.selection import Chosen, PersonLimits, Selection
 from filters.rules import Rules
 
 _Flags = npt.NDArray[np.bool_]
@@ -29,17 +28,6 @@ CHAINED = 0.1
 """Share of the samples that may hang together in one group without a warning."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """The selections by split, None where nobody is held out, and what was found on the way."""
-
-    selections: Mapping[str | None, Selection]
-    described: Mapping[str, Any]
-    """Settings and findings, for the manifest; JSON types."""
-    report: bytes
-    """Whoever is in several videos: a line of JSON for each."""
 
 
 def choose(run: Folder, rules: Rules, by: PersonLimits, show: Show) -> Chosen:
@@ -58,15 +46,15 @@ def choose(run: Folder, rules: Rules, by: PersonLimits, show: Show) -> Chosen:
                 embedded, clusters, by.validation, info.seed, by.same_person, show
             )
         over = np.zeros(len(embedded.keys), bool)
-        if by.most is not None:
+        if by.max_per_identity is not None:
             passed = passing(run, info, rules, embedded)
-            over = over_cap(embedded, clusters, passed, by.most, by.same_person)
+            over = over_cap(embedded, clusters, passed, by.max_per_identity, by.same_person)
         found, report = _report(embedded, clusters, held_out, over)
     settings: dict[str, Any] = {
         "same_person": by.same_person,
         "recogniser": info.scoring.labels.get("recogniser", ""),
         "validation": by.validation,
-        "max_per_identity": by.most,
+        "max_per_identity": by.max_per_identity,
         "seed": info.seed,
     }
     described = {**{k: v for k, v in settings.items() if v is not None}, **found}

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from datapipe.errors import BadSample
-from datapipe.gpu import Turns
 from datapipe.record import YAWS, Image
+from datapipe.stage import GpuTurns
 from lora_engine.flux.base import SYNTHESIS, TEXT, file_hash
 from lora_engine.flux.inputs import SynthesisInputs, synthesis_inputs
 from lora_engine.flux.settings import QUANTIZERS, FluxSettings
@@ -33,7 +33,7 @@ class FluxSynthesizer:
         """`resolution`: side of a view in pixels; None: the adapter's, or 1024 of a base alone."""
         self.settings, self._yaws, self._resolution = settings, tuple(yaws), resolution
         self._denoiser: Denoiser | None = None
-        self._turns = Turns()
+        self._turns = GpuTurns()
 
     def __getstate__(self) -> tuple[FluxSettings, tuple[int, ...], int | None]:
         return self.settings, self._yaws, self._resolution

@@ -14,7 +14,6 @@ import pytest
 
 from datapipe.errors import BadSample
 from datapipe.files import Folder
-from datapipe.gpu import Busy, Turns, busy, waited
 from datapipe.line.cluster import worker_logs
 from datapipe.line.drive import Recorder, Remaining, drive
 from datapipe.line.line import RayLine
@@ -22,7 +21,7 @@ from datapipe.line.metrics import COUNTERS, IN_LINE, SECONDS
 from datapipe.record import Sample, Scores, Source
 from datapipe.run.info import open_run
 from datapipe.run.ledger import Ledger
-from datapipe.stage import Resources, apply
+from datapipe.stage import BusyTime, GpuTurns, Resources, apply, gpu_busy, gpu_waited
 from tests.datapipe.fast_line import INFO, Mean, Portraits, Roll, numbers, stages
 
 FORGED = '\n{"key": "k0001", "message": "forged"}\n'
@@ -43,7 +42,7 @@ class OnGpu(Roll):
     """An engine whose work is the GPU's."""
 
     def __call__(self, *told):
-        with busy:
+        with gpu_busy:
             return super().__call__(*told)
 
 
@@ -239,7 +238,7 @@ def test_text_of_a_sample_cannot_forge_a_line(seen):
 def test_the_gpu_is_busy_while_anyone_is_inside():
     """Two at once count once; who is still inside counts until now."""
     now = 0.0
-    gpu = Busy(lambda: now)
+    gpu = BusyTime(lambda: now)
     with gpu:
         now = 1.0
         with gpu:
@@ -263,9 +262,9 @@ def test_a_turn_at_the_gpu_is_waited_for_and_the_wait_is_the_threads_own():
 
     def come():
         with turns:
-            told.append(waited.seconds)
+            told.append(gpu_waited.seconds)
 
-    turns, before = Turns(clock), waited.seconds
+    turns, before = GpuTurns(clock), gpu_waited.seconds
     second = threading.Thread(target=come)
     with turns:
         arrived.clear()
@@ -274,7 +273,7 @@ def test_a_turn_at_the_gpu_is_waited_for_and_the_wait_is_the_threads_own():
         now = 10.0
     second.join(60)
     assert told == [10.0]
-    assert waited.seconds == before
+    assert gpu_waited.seconds == before
 
 
 def test_the_wait_for_the_gpu_is_not_a_samples_time():
@@ -287,7 +286,7 @@ def test_the_wait_for_the_gpu_is_not_a_samples_time():
             pass
 
         def __call__(self, sample):
-            waited.seconds += 1000.0
+            gpu_waited.seconds += 1000.0
             return sample
 
     done = apply(Waits(), Sample("k", Source("k.mp4", ".mp4")))

@@ -202,7 +202,7 @@ def test_splits_do_not_depend_on_the_rules(run):
 
 def test_the_report_names_who_comes_twice(run):
     """All videos of a person on one line, with the nearest other and the side."""
-    out, _ = packed(run, PersonLimits(0.6, validation=0.2, most=2))
+    out, _ = packed(run, PersonLimits(0.6, validation=0.2, max_per_identity=2))
     people = [json.loads(line) for line in out.read("identities.jsonl").splitlines()]
     assert len(people) == 12
     for person in people:
@@ -218,7 +218,7 @@ def test_the_report_names_who_comes_twice(run):
 
 def test_the_cap_counts_those_that_pass(run):
     """A sample that fails the rules takes nobody's place."""
-    _, parts = packed(run, PersonLimits(0.6, most=1))
+    _, parts = packed(run, PersonLimits(0.6, max_per_identity=1))
     totals = parts[None].totals
     assert (totals.candidates, totals.samples, totals.left_out) == (30, 12, 6)
     assert totals.over_cap == 12
@@ -340,7 +340,8 @@ def test_embeddings_of_two_recognisers_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"same_person": 1.0}, {"validation": 0.0}, {"validation": 1.5}, {"most": 0}]
+    "settings",
+    [{"same_person": 1.0}, {"validation": 0.0}, {"validation": 1.5}, {"max_per_identity": 0}],
 )
 def test_impossible_settings_are_refused(settings):
     """By the option's name."""
