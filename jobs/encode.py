@@ -30,7 +30,7 @@ RETRIES = 2
 
 
 @dataclass(frozen=True)
-class EncodeShardsSettings:
+class EncodeJobSettings:
     """Encode packed shards once, so that training need not.
 
     Run again it continues: a shard is encoded when its index is there. Samples that cannot be
@@ -58,7 +58,7 @@ class EncodeShardsSettings:
         check_range(self, "workers", least=1)
 
 
-def execute(settings: EncodeShardsSettings) -> None:
+def execute(settings: EncodeJobSettings) -> None:
     """Check, encode, sum up. Raises UserError."""
     need_train("encode")
     from datapipe.files import Folder
@@ -84,7 +84,7 @@ def execute(settings: EncodeShardsSettings) -> None:
         print(f"encoded {manifest.samples:,} samples into {out.url}{left_out}")
 
 
-def on_ray(settings: EncodeShardsSettings) -> Work:
+def on_ray(settings: EncodeJobSettings) -> Work:
     """The work done by actors on Ray, a shard at a time; it raises UserError."""
 
     def work(shards: Sequence[Shard]) -> Iterable[str | None]:
@@ -125,7 +125,7 @@ def on_ray(settings: EncodeShardsSettings) -> Work:
 
 
 def share_out(
-    settings: EncodeShardsSettings, where: str, shards: int
+    settings: EncodeJobSettings, where: str, shards: int
 ) -> tuple[int, str, dict[str, float]]:
     """How many workers there are, on which device, and what of the cluster at `where` each takes.
 
@@ -175,10 +175,10 @@ def _hand_out(workers: Sequence[Any], shards: deque[Shard]) -> Iterator[str | No
                 streams[stream] = worker
 
 
-def _device(settings: EncodeShardsSettings) -> str:
+def _device(settings: EncodeJobSettings) -> str:
     from training.device import device_named
 
     return str(device_named(None if settings.device == "auto" else settings.device))
 
 
-main = command(__name__, EncodeShardsSettings, execute)
+main = command(__name__, EncodeJobSettings, execute)

@@ -6,7 +6,7 @@ import functools
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from datapipe.claim import Claim
 from datapipe.line.cluster import connect
 from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
-from jobs import cli
+from jobs.cli import command
 from jobs.options.engine import need_train
 from jobs.options.launch import Launch, on_ray
 
@@ -29,7 +29,7 @@ STOP_FILE = "stop"
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainJobSettings:
     """Train HarmoView on packed or encoded shards, phase after phase.
 
     Packed shards are encoded first, into OUT/encoded, with the default sizes of the base. Run it
@@ -47,7 +47,7 @@ class Settings:
     """Show no progress."""
 
 
-def execute(settings: Settings) -> int:
+def execute(settings: TrainJobSettings) -> int:
     """Encode if need be, claim the folder, train."""
     need_train("train")
     from datapipe.files import Folder
@@ -75,7 +75,7 @@ def execute(settings: Settings) -> int:
     return 0
 
 
-def encoded(settings: Settings) -> str:
+def encoded(settings: TrainJobSettings) -> str:
     """The folder of encoded shards, made first where packed ones were given."""
     from datapipe.files import Folder
     from harmoview.encode.manifest import KIND, kind_of
@@ -87,7 +87,7 @@ def encoded(settings: Settings) -> str:
     out = Folder(settings.train.out).folder("encoded").url
     how = EncodeSettings(base=settings.train.base, vit=settings.train.vit)
     encode.execute(
-        encode.EncodeShardsSettings(
+        encode.EncodeJobSettings(
             settings.shards,
             out,
             how,
@@ -100,7 +100,7 @@ def encoded(settings: Settings) -> str:
     return out
 
 
-def _in_this_process(settings: Settings, shards: str, claim: Claim) -> tuple[int, int]:
+def _in_this_process(settings: TrainJobSettings, shards: str, claim: Claim) -> tuple[int, int]:
     from harmoview.train.checks import total_steps
     from harmoview.train.train import train
 
@@ -116,7 +116,7 @@ def _in_this_process(settings: Settings, shards: str, claim: Claim) -> tuple[int
     return done, total_steps(settings.train)
 
 
-def _on_ray(settings: Settings, shards: str, claim: Claim) -> tuple[int, int]:
+def _on_ray(settings: TrainJobSettings, shards: str, claim: Claim) -> tuple[int, int]:
     from datapipe.files import Folder
     from harmoview.train.checks import total_steps
     from harmoview.train.train import CHECKPOINTS
@@ -133,7 +133,7 @@ def _on_ray(settings: Settings, shards: str, claim: Claim) -> tuple[int, int]:
     return max(checkpoints(out / CHECKPOINTS), default=0), total_steps(settings.train)
 
 
-def _worker(settings: Settings, shards: str, claim: Claim) -> None:
+def _worker(settings: TrainJobSettings, shards: str, claim: Claim) -> None:
     """What each Ray worker runs."""
     from harmoview.train.train import train
     from training.parallel import rank
@@ -163,9 +163,4 @@ def _told_to_stop(also: Callable[[], object] = lambda: None) -> Iterator[threadi
         signal.signal(signal.SIGTERM, before)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "train")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, TrainJobSettings, execute)

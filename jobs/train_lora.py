@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +14,7 @@ from rich.progress import Progress
 from datapipe.claim import Claim
 from datapipe.files import Folder
 from datapipe.run.lock import locked
-from jobs import cli
+from jobs.cli import command
 from jobs.options.engine import FaceSettings, need_train
 from jobs.options.launch import Launch, on_ray
 from jobs.views import measure_views
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainLoraJobSettings:
     """Train the LoRA that turns a frontal portrait to a given yaw.
 
     Run it again with --resume to continue a run that was stopped; it goes on as if it had not been.
@@ -42,7 +40,7 @@ class Settings:
     """Show no progress."""
 
 
-def execute(settings: Settings) -> None:
+def execute(settings: TrainLoraJobSettings) -> None:
     """Check and claim the output folder, then train in this process or in several."""
     need_train("train-lora")
     from training.device import silence_libraries
@@ -62,7 +60,7 @@ def execute(settings: Settings) -> None:
         print(f"adapter, prompts and metrics are in {settings.train.out}")
 
 
-def _in_this_process(settings: Settings, claim: Claim) -> None:
+def _in_this_process(settings: TrainLoraJobSettings, claim: Claim) -> None:
     from lora_engine.flux.train import train
 
     with Progress(console=Console(stderr=True), disable=settings.quiet) as bar:
@@ -77,7 +75,7 @@ def _in_this_process(settings: Settings, claim: Claim) -> None:
         )
 
 
-def _worker(settings: Settings, claim: Claim) -> None:
+def _worker(settings: TrainLoraJobSettings, claim: Claim) -> None:
     """What each Ray worker runs."""
     from lora_engine.flux.train import train
     from training.parallel import rank
@@ -89,7 +87,7 @@ def _worker(settings: Settings, claim: Claim) -> None:
     train(settings.train, claim, _measure(settings), show)
 
 
-def _measure(settings: Settings) -> Measure | None:
+def _measure(settings: TrainLoraJobSettings) -> Measure | None:
     """What measures validation views, if they are wanted."""
     if not settings.train.validate_every:
         return None
@@ -98,9 +96,4 @@ def _measure(settings: Settings) -> Measure | None:
     return functools.partial(measure_views, faces)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(Settings, execute, argv, "train-lora")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = command(__name__, TrainLoraJobSettings, execute)

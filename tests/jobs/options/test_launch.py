@@ -11,11 +11,11 @@ import pytest
 from datapipe.errors import UserError
 from datapipe.line.cluster import LOCAL
 from harmoview.encode.settings import EncodeSettings
-from jobs.encode import EncodeShardsSettings, share_out
+from jobs.encode import EncodeJobSettings, share_out
 from jobs.options.launch import Launch, on_gpus, on_ray
 from tests.datapipe.line.test_cluster import asked_for
 
-ENCODE = EncodeShardsSettings("shards", "out", EncodeSettings(base="wan", vit="none"), workers=2)
+ENCODE = EncodeJobSettings("shards", "out", EncodeSettings(base="wan", vit="none"), workers=2)
 
 
 @pytest.mark.slow
