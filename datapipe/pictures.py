@@ -1,11 +1,13 @@
-"""A sample's pictures: as JPEG bytes, and by the names they have in candidates and in shards."""
+"""A sample's pictures: as JPEG bytes, and by the names they have in candidates and in shards.
+
+OpenCV is imported where it is needed: whoever only counts or packs pictures does without.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import cast
 
-import cv2
 import numpy as np
 
 from datapipe.record import Image
@@ -43,6 +45,8 @@ def encode_jpeg(image: Image) -> bytes:
 
     Raises ValueError for an array that is no picture.
     """
+    import cv2
+
     options = [
         cv2.IMWRITE_JPEG_QUALITY,
         QUALITY,
@@ -57,6 +61,8 @@ def encode_jpeg(image: Image) -> bytes:
 
 def decode_jpeg(data: bytes) -> Image:
     """The RGB picture. Raises ValueError when the bytes are not a picture."""
+    import cv2
+
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
         raise ValueError("not a JPEG picture")
