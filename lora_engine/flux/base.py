@@ -58,6 +58,11 @@ class Base:
         """Height and width of a picture are multiples of this: latents are packed two by two."""
         return 2 * self.factor
 
+    def check_resolution(self, side: int) -> None:
+        """Raises UserError where no view can have `side` pixels a side."""
+        if side % self.multiple:
+            raise UserError(f"--resolution {side}: must be a multiple of {self.multiple}")
+
     def hashes(self, components: Iterable[str]) -> dict[str, str]:
         """SHA-256 of every safetensors and config of the components, by name below the base."""
         files = [file for component in components for file in self._files(component)]

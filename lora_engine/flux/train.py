@@ -17,11 +17,11 @@ from datapipe.files import Folder
 from lora_engine.flux import prompts
 from lora_engine.flux.adapter import AdapterHeader
 from lora_engine.flux.groups import Group, GroupSettings, draw, load_group, shift_of
-from lora_engine.flux.inputs import TrainingInputs, training_inputs
 from lora_engine.flux.latents import LatentCache
 from lora_engine.flux.learner import LoraLearner, load_transformer
 from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.settings import MAY_CHANGE, TrainLoraSettings
+from lora_engine.flux.training_inputs import TrainingInputs, training_inputs
 from lora_engine.flux.validation import Measure, Validation
 from training import parallel
 from training.claim import claim_run

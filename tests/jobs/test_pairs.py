@@ -9,8 +9,8 @@ import pytest
 
 from datapipe.files import Folder
 from jobs import pairs, subjects
-from lora_engine.flux.inputs import training_inputs
 from lora_engine.flux.settings import TrainLoraSettings
+from lora_engine.flux.training_inputs import training_inputs
 from lora_engine.pairs import PairsFolder
 
 YAWS = ("--yaws", "-30", "0", "30")
