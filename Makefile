@@ -4,8 +4,11 @@ BIN := .venv/bin
 # machine resolves alike; on a GPU machine the same version with CUDA comes from the same index.
 TORCH := torch==2.13.0
 DEMO := demo
+# two workers, a file's tests together, in the order that tests/conftest.py gives
+unexport PYTHONDONTWRITEBYTECODE  # many processes start, which would compile all of it again
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help setup setup-gpu onnxruntime-gpu demo test test-fast check format clean
+.PHONY: help setup setup-gpu onnxruntime-gpu demo test test-fast proof check format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,11 +40,14 @@ onnxruntime-gpu:
 demo: setup ## the main job on a small corpus made on the spot; ends with pictures to look at
 	$(BIN)/python -m jobs.demo --out $(DEMO)
 
-test: setup ## all tests, the slow ones too
-	$(BIN)/python -m pytest
+test: setup ## the tests, in some ten minutes on two cores
+	$(PYTEST) -m "not proof"
 
 test-fast: setup ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not proof and not slow"
+
+proof: setup ## the long proofs: learning, kills, hostile input, clusters (MINUTES=5: begin none later)
+	$(PYTEST) -m proof $(if $(MINUTES),--minutes $(MINUTES))
 
 check: setup ## lint, format, types, import directions
 	$(BIN)/ruff check .

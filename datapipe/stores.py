@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 120.0
 """Seconds for which a store that falters is asked again; then the run ends and can be continued."""
-LONGEST_PAUSE = 10.0
-"""Seconds between two tries."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+"""Seconds between the first two tries, and between two later ones, at most."""
 
 _S3_CONFIG = {
     "retries": {"mode": "standard", "total_max_attempts": 3},
@@ -94,7 +94,7 @@ def with_retries(
     Errors about one file are raised as they are, PermissionError too. Raises UserError when the
     store stays away, or refuses the credentials.
     """
-    start, longest = time.monotonic(), 0.5
+    start, longest = time.monotonic(), FIRST_PAUSE
     patience = PATIENCE if patience is None else patience
     while True:
         try:
@@ -108,7 +108,7 @@ def with_retries(
                     "credentials, endpoint and network; then run the same command again: it "
                     "continues"
                 ) from fault
-            if longest == 4.0:  # after some seconds
+            if longest == 8 * FIRST_PAUSE:  # after some seconds
                 log.warning("%s: %s; asking again for %.0f s", url, _text(fault), patience - waited)
         time.sleep(_pauses.uniform(longest / 2, longest))
         longest = min(2 * longest, LONGEST_PAUSE)

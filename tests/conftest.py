@@ -1,20 +1,91 @@
-"""Fixtures that several packages' tests use."""
+"""Fixtures that several packages' tests use, and how tests are shared out to workers."""
 
 from __future__ import annotations
 
+import fcntl
+import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
+pytest_plugins = ["tests.cpu_time"]
+BEGIN = time.monotonic()
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch comes later: two workers, two cores
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)  # thousands of files are synced
+
 hypothesis.settings.register_profile("suite", deadline=None)  # timings never decide a test
 hypothesis.settings.load_profile("suite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help = "skip the tests that have not begun after so many minutes"
+    parser.addoption("--minutes", type=float, default=math.inf, help=help)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    minutes = item.config.getoption("--minutes")
+    if time.monotonic() - BEGIN > 60 * minutes:
+        pytest.skip(f"not begun after {minutes:g} minutes")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers the tests on Ray go to one, since a cluster takes every CPU.
+
+    They come first, then the files with slow tests, so that no worker is busy alone at the end.
+    """
+    on_ray = {item for item in items if item.get_closest_marker("ray")}
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    for item in on_ray:
+        item.add_marker(pytest.mark.xdist_group("ray"))
+    items.sort(key=lambda item: (item not in on_ray, item.path not in slow))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of one file, its fixtures with them, go to one worker."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class ByFile(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return super()._split_scope(nodeid).split("::", 1)[0]
+
+    return ByFile(config, log)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], Path]:
+    """`once(name, make)`: a folder that `make` fills once, whichever worker comes first.
+
+    No test changes what is in it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def folder(name: str, make: Callable[[Path], Any]) -> Path:
+        made, done = shared / name, shared / f"{name}.done"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                made.mkdir(parents=True)
+                make(made)
+                done.touch()
+        return made
+
+    return folder
 
 
 def _free_port() -> int:
@@ -35,12 +106,25 @@ def _wait_for(server: subprocess.Popen[bytes], port: int, seconds: float) -> Non
     raise TimeoutError(f"the S3 server does not answer after {seconds} s")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_ray_left() -> Iterator[None]:
-    """No module runs on the cluster that another one started."""
-    yield
-    if (ray := sys.modules.get("ray")) is not None and ray.is_initialized():
-        ray.shutdown()
+@pytest.fixture(scope="session")
+def _head_node() -> Iterator[Any]:
+    from tests.ray_cluster import head_node
+
+    with head_node() as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(_head_node: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A running Ray cluster of two CPUs, which commands join by themselves as RAY_ADDRESS names it.
+
+    Nobody is joined to it yet, and nodes may be added.
+    """
+    from tests.ray_cluster import alone
+
+    monkeypatch.setenv("RAY_ADDRESS", _head_node.address)
+    with alone(_head_node):
+        yield _head_node
 
 
 @pytest.fixture(scope="session")

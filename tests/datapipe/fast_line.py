@@ -86,7 +86,7 @@ class Roll:
 
     name = "roll"
 
-    def __init__(self, run, calls, poison=None, pause=0.05):
+    def __init__(self, run, calls, poison=None, pause=0.0):
         self.run, self.calls, self.poison, self.pause = run, calls, poison or {}, pause
 
     def setup(self):
@@ -161,7 +161,7 @@ class Flat(Mean):
         return replace(stored, identities=identities)
 
 
-def stages(run, calls, poison=None, pause=0.05):
+def stages(run, calls, poison=None, pause=0.0):
     store = CandidateStore(Folder(run), INFO.settings_hash)
     synthesize = LoggedSynthesize(
         Roll(str(run), str(calls), poison, pause),
@@ -203,7 +203,7 @@ def session_workers(session):
 
 
 def work(
-    run, count, calls, *, ray, poison=None, address=None, part=500_000, bounds=None, pause=0.05
+    run, count, calls, *, ray, poison=None, address=None, part=500_000, bounds=None, pause=0.0
 ):
     """What `harmoview synthesize` does, with these stages; returns the counts per outcome."""
     folder = Folder(run)
@@ -220,4 +220,4 @@ def work(
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], int(sys.argv[2]), sys.argv[4], ray=sys.argv[3] == "ray")
+    work(sys.argv[1], int(sys.argv[2]), sys.argv[4], ray=sys.argv[3] == "ray", pause=0.05)

@@ -15,7 +15,7 @@ from tests.datapipe.fuzz import KINDS, MUTATIONS, hostile_tar, mutated, write_ta
 from tests.datapipe.fuzz_line import fuzz
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_hostile_input_costs_a_row_and_nothing_else(tmp_path):
     """Every kind of tar and of mutation; `python -m benchmarks.fuzz` runs thousands."""
     # in a process of its own: a process knows the memory of all children that it ever had

@@ -7,6 +7,7 @@ import sys
 import fsspec
 import pytest
 import s3fs
+from botocore.retries.standard import ExponentialBackoff
 
 from datapipe import stores
 from datapipe.corpus import corpus, open_source
@@ -32,7 +33,12 @@ COUNT = 8
 
 @pytest.fixture
 def proxy(s3_bucket, monkeypatch):
-    """Between this process and the S3 server; without faults until a test asks for some."""
+    """Between this process and the S3 server; without faults until a test asks for some.
+
+    Pauses between requests are short: what is asked again, and how often, is as ever.
+    """
+    monkeypatch.setattr(stores, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.02)
     with running(os.environ["AWS_ENDPOINT_URL"], seed=5) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         s3fs.S3FileSystem.clear_instance_cache()
@@ -124,6 +130,7 @@ def test_a_store_that_stays_away_ends_the_run_which_then_continues(
 ):
     """One message within the time that is promised; the rerun loses and repeats nothing."""
     monkeypatch.setattr(stores, "PATIENCE", 1.0)
+    monkeypatch.setattr(lock, "SETTLE", 0.3)
     monkeypatch.setattr(lock, "STALE", 0.0)  # the lock cannot be taken away from a store so far
     run_engine = fast_line.Roll.for_key
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,8 +10,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
-import ray
 
 from datapipe.files import Folder
 from dataset.pack.pack import ShardLimits, pack
@@ -82,22 +81,22 @@ def test_captions_are_stored_once_and_what_is_left_out_is_named(oracle):
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
 def test_killed_drivers_and_workers_cost_nothing_but_time(tmp_path, models, source, oracle):
     """A driver and then a worker are killed in the middle; the rerun ends with the same bytes."""
     out = tmp_path / "out"
     command = [sys.executable, "-m", "jobs.encode", source.url, "--out", str(out), *models,
                "--workers", "2", "--quiet"]  # fmt: skip
-    driver = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    driver = subprocess.Popen(command, cwd=ROOT)
     wait_for_shards(out, 2, driver)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     done = indices(out)
     assert len(done) < SHARDS
     before = {name: (out / name).stat().st_mtime_ns for name in done}
-    driver = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    driver = subprocess.Popen(command, cwd=ROOT)
     wait_for_shards(out, len(done) + 2, driver)
-    for victim in workers(driver.pid)[:1]:
-        os.kill(victim, signal.SIGKILL)
+    workers()[0].kill()
     assert driver.wait(timeout=500) == 0
     assert contents(out) == oracle
     assert {name: (out / name).stat().st_mtime_ns for name in done} == before
@@ -114,29 +113,24 @@ def wait_for_shards(out, count, driver):
         time.sleep(0.02)
 
 
-def workers(driver):
-    """The encoding actors of that driver, which leads the session that Ray starts them in."""
-    listing = subprocess.run(
-        ["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True
-    ).stdout
-    rows = (line.split(None, 2) for line in listing.splitlines()[1:])
-    return [int(p) for p, sid, args in rows if "ray::Entered" in args and int(sid) == driver]
+def workers():
+    """The encoding actors on the cluster that this process has started."""
+    below = psutil.Process().children(recursive=True)
+    return [one for one in below if "ray::Entered" in " ".join(one.cmdline())]
 
 
-@pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
 def test_relative_paths_are_the_commands(tmp_path, models, source, oracle, monkeypatch):
     """Also on a cluster that was started in another folder."""
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "packed").symlink_to(source.local)
     assert encode.main(["packed", "--out", "out", *models, "--workers", "1", "--quiet"]) == 0
-    ray.shutdown()
     assert contents(tmp_path / "out") == oracle
 
 
-@pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
 def test_a_damaged_shard_ends_a_run_on_ray_with_one_message(tmp_path, models, capsys):
     """Its name and what to do; nothing of it appears."""
     source = packed(tmp_path)

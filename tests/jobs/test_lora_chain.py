@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import pytest
-import ray
 
 from datapipe.files import Folder
 from datapipe.record import YAWS
@@ -27,7 +26,7 @@ def contents(run):
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.weights
-def test_from_virtual_subjects_to_views_of_a_video(tmp_path):
+def test_from_virtual_subjects_to_views_of_a_video(cluster, tmp_path):
     """subjects, pairs, train-lora, views and synthesize take each other's output as it is.
 
     A run begun in one process and continued on Ray, on a declared GPU, is the run in one process.
@@ -60,7 +59,7 @@ def test_from_virtual_subjects_to_views_of_a_video(tmp_path):
     assert len(seen) == len(YAWS)
     assert record["provenance"]["engine"]["adapter"] == hashlib.sha256(adapter).hexdigest()
 
-    ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, logging_level="ERROR")
+    cluster.add_node(num_cpus=0, num_gpus=1)
     assert synthesize.main([clips, *flux, "--out", run, "--quiet"]) == 0
     whole = tmp_path / "whole"
     assert synthesize.main([clips, *flux, "--out", str(whole), "--local", "--quiet"]) == 0

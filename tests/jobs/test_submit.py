@@ -91,7 +91,7 @@ def job_of(text):
     return re.search(r"raysubmit_\w+", text)[0]
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.ray
 def test_the_log_and_the_exit_status_of_the_job_come_back(head, tmp_path):
     """A command that succeeds ends with 0 and its output, a wrong one with its 2 and message."""
@@ -109,7 +109,7 @@ def test_the_log_and_the_exit_status_of_the_job_come_back(head, tmp_path):
     assert "nowhere" in out
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.ray
 def test_an_interrupt_leaves_the_job_running_and_says_how_to_go_on(head, tmp_path):
     """Ctrl-C ends only the following; --attach tells the log from its beginning."""
@@ -129,7 +129,7 @@ def test_an_interrupt_leaves_the_job_running_and_says_how_to_go_on(head, tmp_pat
     assert len(list((tmp_path / "clips").glob("*.mp4"))) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.ray
 def test_a_job_may_be_left_at_once(head):
     """--detach prints the id and ends; an unknown id is named."""
@@ -143,7 +143,7 @@ def test_a_job_may_be_left_at_once(head):
     assert "knows no job raysubmit_nothing" in err
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.ray
 def test_a_wrong_token_is_said(head):
     """Another token is refused in one message that says what to do."""
@@ -154,7 +154,7 @@ def test_a_wrong_token_is_said(head):
     assert "Traceback" not in err
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.ray
 def test_a_head_that_is_killed_ends_the_following(token):
     """While nothing answers it tries again for a while; a head that comes back knows no such job.

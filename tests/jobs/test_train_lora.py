@@ -28,7 +28,7 @@ def arguments(place, out, *more):
     return [
         str(place / "pairs"), "--base", str(place / "base"), "--out", str(out), "--steps", "3",
         "--resolution", "32", "--rank", "2", "--text-length", "64", "--groups", "2",
-        "--yaws-per-group", "2", "--validate-every", "0", "--quiet", *more,
+        "--yaws-per-group", "2", "--validate-every", "0", "--device", "cpu", "--quiet", *more,
     ]  # fmt: skip
 
 
@@ -73,6 +73,7 @@ def test_validation_is_measured_by_the_face_models(place, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
 def test_two_ray_workers_give_the_weights_of_one_process(place, tmp_path):
     """The same global batch, to summation order, whether each has the base or both share it."""
     runs = {"one": [], "two": ["--workers", "2"], "shared": ["--workers", "2", "--shard"]}

@@ -102,6 +102,7 @@ def same_weights(*outs):
     assert all(torch.equal(one[name], other[name]) for name in other)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_told_to_stop_it_ends_with_a_checkpoint_and_goes_on_exactly(place, whole, tmp_path):
     """Exit status 143; resumed on two workers, the same weights bit for bit."""
     process = started(place, tmp_path)
@@ -118,10 +119,11 @@ def test_told_to_stop_it_ends_with_a_checkpoint_and_goes_on_exactly(place, whole
     same_weights(tmp_path, whole)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_after_a_worker_was_killed_the_run_ends_as_if_it_had_not_been(place, whole, tmp_path):
     """Ray Train starts both again from the latest checkpoint: the same weights, bit for bit."""
     process = started(place, tmp_path)
-    below = psutil.Process(process.pid).children(recursive=True)
+    below = psutil.Process().children(recursive=True)
     workers = [one for one in below if "RayTrainWorker" in " ".join(one.cmdline())]
     assert len(workers) == 2, [one.cmdline() for one in below]
     workers[0].kill()
@@ -132,7 +134,7 @@ def test_after_a_worker_was_killed_the_run_ends_as_if_it_had_not_been(place, who
 
 
 def test_shards_may_lie_on_an_object_store(place, s3_bucket, tmp_path):
-    """Every worker reads them where they are."""
+    """Every worker reads them where they are; the cluster is this run's own."""
     shards = f"{s3_bucket}/train-on-ray"
     write_encoded(shards, [7, 6])
     line = words(place, tmp_path, "--workers", "2", shards=shards, steps=1)

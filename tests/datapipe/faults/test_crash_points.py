@@ -60,11 +60,13 @@ PACK = [
 
 
 def points(effects):
-    """Just before each effect, and just after."""
+    """Just before each effect, and just after the last.
+
+    Just after any other is just before the next, which leaves a temporary file besides.
+    """
     return [
-        pytest.param(number, how, id=f"{how} {number} {name}")
-        for number, name in enumerate(effects)
-        for how in ("before", "after")
+        *(pytest.param(n, "before", id=f"before {n} {name}") for n, name in enumerate(effects)),
+        pytest.param(len(effects) - 1, "after", id=f"after {effects[-1]}"),
     ]
 
 
@@ -144,6 +146,15 @@ def packable(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def packed(packable, tmp_path_factory):
+    """The shards of a pack, one sample each, that nothing befell."""
+    root = tmp_path_factory.mktemp("packed") / "root"
+    shutil.copytree(packable, root)
+    crash.pack_one_each(root)
+    return {name: (root / "run/shards" / name).read_bytes() for name in there(root / "run/shards")}
+
+
 def aesthetics(run):
     """Of all views, as pack reads them."""
     with tables(run, load_info(run)) as connection:
@@ -180,7 +191,7 @@ def test_score_killed_at_any_effect_continues(tmp_path, packable, number, how):
 
 
 @pytest.mark.parametrize(("number", "how"), points(PACK))
-def test_pack_killed_at_any_effect_continues(tmp_path, packable, number, how):
+def test_pack_killed_at_any_effect_continues(tmp_path, packable, packed, number, how):
     """No manifest names a shard that is not there whole; the rerun gives the bytes of a pack that
     was not interrupted."""
     root = tmp_path / "root"
@@ -193,8 +204,4 @@ def test_pack_killed_at_any_effect_continues(tmp_path, packable, number, how):
         with pytest.raises(UserError, match="did not finish"):
             list(verify(shards, lambda *_: None))
     crash.pack_one_each(root)
-    interrupted = {name: shards.read(name) for name in there(shards.local)}
-    shutil.copytree(packable, tmp_path / "whole")
-    crash.pack_one_each(tmp_path / "whole")
-    wanted = Folder(tmp_path / "whole" / "run" / "shards")
-    assert interrupted == {name: wanted.read(name) for name in there(wanted.local)}
+    assert {name: shards.read(name) for name in there(shards.local)} == packed

@@ -33,7 +33,7 @@ def test_a_run_in_parts_is_the_same_run(tmp_path, uninterrupted):
     assert len(calls(tmp_path / "calls")) == COUNT
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_drivers_killed_at_random_lose_and_repeat_nothing(tmp_path):
     """The short version of `python -m benchmarks.kills`, which does some hundred kills."""
     campaign = Campaign(tmp_path, KillsBenchmark(samples=COUNT, seed=5))
@@ -42,7 +42,7 @@ def test_drivers_killed_at_random_lose_and_repeat_nothing(tmp_path):
     assert tally.again == 0
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.ray
 def test_a_driver_on_ray_killed_at_random_moments_loses_and_repeats_nothing(
     tmp_path, uninterrupted
@@ -63,7 +63,7 @@ def test_a_driver_on_ray_killed_at_random_moments_loses_and_repeats_nothing(
     assert {kind for _, kind in calls(log)} == {"first"}
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.ray
 def test_killed_workers_cost_nothing_but_time(tmp_path, uninterrupted):
     """Actors die now and then; the run goes on and ends with the same bytes."""
@@ -83,25 +83,18 @@ def test_killed_workers_cost_nothing_but_time(tmp_path, uninterrupted):
     assert {kind for _, kind in calls(log)} == {"first"}
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.ray
 @pytest.mark.parametrize("notice", [False, True])
-def test_a_lost_node_costs_only_what_was_in_flight(tmp_path, uninterrupted, notice):
+def test_a_lost_node_costs_only_what_was_in_flight(tmp_path, uninterrupted, cluster, notice):
     """A node is killed with its workers, at once or some seconds after Ray was given notice as of a
     spot machine; the rest of the cluster finishes the run.
 
     Each worker of the lost node was at one sample at most: only these are synthesised twice.
     """
-    import ray
-    from ray.cluster_utils import Cluster
-
-    if ray.is_initialized():
-        ray.shutdown()
     run, log = tmp_path / "run", tmp_path / "calls"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     doomed = cluster.add_node(num_cpus=2)
-    cluster.wait_for_nodes()
-    ray.init(address=cluster.address, log_to_driver=False)
+    cluster.wait_for_nodes(120)
     lost_at = []
 
     def kill_when_busy():
@@ -115,12 +108,8 @@ def test_a_lost_node_costs_only_what_was_in_flight(tmp_path, uninterrupted, noti
 
     killer = threading.Thread(target=kill_when_busy)
     killer.start()
-    try:
-        outcomes = work(run, COUNT, log, ray=True, address=cluster.address, pause=0.4)
-        killer.join()
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+    outcomes = work(run, COUNT, log, ray=True, address=cluster.address, pause=0.4)
+    killer.join()
     assert outcomes == {"candidate": COUNT}
     assert lost_at[0] < COUNT
     assert contents(run) == uninterrupted

@@ -27,13 +27,14 @@ REASONS = {
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
 def test_poison_ends_as_an_error_after_three_tries_at_most_and_hurts_no_other_sample(tmp_path):
     """Killed as by the OOM killer, crashed, hung, leaking, throwing: all in one run of parts."""
     work(tmp_path / "clean", COUNT, tmp_path / "clean-calls", ray=False)
     wanted, tables = contents(tmp_path / "clean")
     run, log = tmp_path / "run", tmp_path / "calls"
     bounds = SampleBounds(seconds=10, gigabytes=1)
-    outcomes = work(run, COUNT, log, ray=True, poison=POISON, bounds=bounds, part=40)
+    outcomes = work(run, COUNT, log, ray=True, poison=POISON, bounds=bounds, part=40, pause=0.05)
     assert outcomes == {"candidate": COUNT - len(POISON), "error": len(POISON)}
     rows = {row["key"]: row for row in pq.read_table(run / "ledger").to_pylist()}
     found = {key: row["reason"] for key, row in rows.items() if row["outcome"] == "error"}

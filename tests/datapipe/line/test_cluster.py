@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from datapipe.errors import UserError
-from datapipe.line.cluster import pools
+from datapipe.line.cluster import connect, pools
 from datapipe.line.line import RayLine
 from datapipe.record import Sample, Source
 from datapipe.stage import Resources
@@ -55,20 +55,6 @@ class UntilNodes:
             yield Sample(f"k{number}", Source(f"{number}.mp4", ".mp4"))
 
 
-@pytest.fixture
-def cluster():
-    """A head node with one CPU, and the driver joined to it."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    ray.shutdown()
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    ray.init(made.address, log_to_driver=False)
-    yield made
-    ray.shutdown()
-    made.shutdown()
-
-
 def test_a_node_that_joins_while_the_line_runs_gets_work(cluster, tmp_path):
     """Nobody need start the run again."""
     log, seen = tmp_path / "nodes", set()
@@ -83,6 +69,7 @@ def test_a_node_that_joins_while_the_line_runs_gets_work(cluster, tmp_path):
 def test_what_a_cluster_lacks_is_told_and_not_waited_for(cluster, tmp_path):
     """Its message names the stage and the option that gives nodes more time."""
     stages = [Where(tmp_path / "nodes", Resources(num_gpus=1))]
+    connect(cluster.address)
     with pytest.raises(UserError, match=r"needs 1 GPUs.*\(where 1\).*has 0.*--wait-for-nodes"):
         pools(stages, None, wait=1.0)
 
@@ -90,6 +77,7 @@ def test_what_a_cluster_lacks_is_told_and_not_waited_for(cluster, tmp_path):
 def test_nodes_may_join_a_little_later_than_the_driver(cluster, tmp_path):
     """As on a cluster that a batch system starts node by node."""
     stages = [Where(tmp_path / "nodes", Resources(num_gpus=1))]
+    connect(cluster.address)
     with ThreadPoolExecutor() as executor:
         planned = executor.submit(pools, stages, None, 300.0)
         cluster.add_node(num_cpus=0, num_gpus=2)
@@ -124,10 +112,12 @@ def asked_for(address, wanted):
         time.sleep(0.5)
 
 
+@pytest.mark.proof
 def test_nodes_are_asked_for_while_a_driver_waits_and_no_longer(cluster):
     """Whatever another job's Ray Data requests of the same cluster; also where it is killed."""
     from ray.autoscaler.sdk import request_resources
 
+    connect(cluster.address)
     command = [sys.executable, "-c", WAIT, cluster.address]
     with subprocess.Popen(command) as waiting:
         asked_for(cluster.address, ["{'CPU': 1.0}", "{'GPU': 1.0}"])

@@ -55,7 +55,7 @@ def drive_in_parts(root, count, part, deadly, times=1):
     return line, {row["key"]: row for row in rows}
 
 
-@given(st.integers(1, 30), st.integers(1, 12), st.sets(st.integers(0, 29), max_size=6))
+@given(st.integers(1, 15), st.integers(1, 6), st.sets(st.integers(0, 14), max_size=4))
 @settings(max_examples=30)
 def test_each_part_is_finished_before_the_next(count, part, deadly):
     """So a sample that kills is tried three times, however many parts follow, and none is left."""

@@ -15,6 +15,11 @@ from datapipe.record import Sample, Source
 from datapipe.stage import Resources
 
 
+def on_ray(test):
+    """Marks for a test on the shared cluster."""
+    return pytest.mark.ray(pytest.mark.usefixtures("cluster")(test))
+
+
 @dataclass(frozen=True)
 class Numbers:
     """A listing of n samples."""
@@ -70,8 +75,7 @@ def plain(samples):
     return sorted((s.key, s.caption, s.outcome, s.stopped and s.stopped.reason) for s in samples)
 
 
-@pytest.mark.slow
-@pytest.mark.ray
+@on_ray
 def test_ray_equals_local_whatever_happens_to_samples():
     """Rejected and broken samples come out as rows on both, and hurt no other."""
     stages = [Tag("one", bad={"k3"}), Tag("two", boom={"k5"}), Tag("three")]
@@ -91,8 +95,7 @@ def test_a_stopped_sample_passes_the_later_stages_untouched():
     assert (sample.stopped.reason, sample.caption) == ("no_face", "")
 
 
-@pytest.mark.slow
-@pytest.mark.ray
+@on_ray
 @pytest.mark.parametrize("line", [LocalLine, RayLine])
 @pytest.mark.parametrize("fault", [{"missing": True}, {"full": {"k1"}}])
 def test_what_concerns_the_run_stops_it_with_its_message(line, fault):
@@ -112,8 +115,7 @@ class Torn:
         raise self.fault
 
 
-@pytest.mark.slow
-@pytest.mark.ray
+@on_ray
 @pytest.mark.parametrize("line", [LocalLine, RayLine])
 @pytest.mark.parametrize("fault", [OSError("store is gone"), UserError("store is gone")])
 def test_a_listing_that_breaks_off_stops_the_run(line, fault):
@@ -122,8 +124,7 @@ def test_a_listing_that_breaks_off_stops_the_run(line, fault):
         list(line([Tag("one")]).run(Torn(fault)))
 
 
-@pytest.mark.slow
-@pytest.mark.ray
+@on_ray
 def test_a_sample_that_kills_its_worker_is_tried_three_times(tmp_path):
     """Twice in the run, once apart; every other sample comes through."""
     log = tmp_path / "calls"
@@ -136,8 +137,7 @@ def test_a_sample_that_kills_its_worker_is_tried_three_times(tmp_path):
     assert (calls["k4"], calls["k9"]) == (3, 3)
 
 
-@pytest.mark.slow
-@pytest.mark.ray
+@on_ray
 def test_quick_samples_share_blocks_and_a_killer_among_them_takes_no_neighbour_along(tmp_path):
     """Its block is lost, found by its missing keys, and done again a sample at a time."""
     log = tmp_path / "calls"
@@ -188,17 +188,10 @@ class Single:
         return sample
 
 
-@pytest.mark.slow
-@pytest.mark.ray
-def test_a_gpu_worker_prepares_the_next_sample_while_one_is_on_the_gpu():
+@on_ray
+def test_a_gpu_worker_prepares_the_next_sample_while_one_is_on_the_gpu(cluster):
     """And enters a stage that is not made for threads with one sample at a time."""
-    import ray
-
-    ray.shutdown()
-    ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    try:
-        done = list(RayLine([Tag("one"), Met(), Single()]).run(Numbers(12)))
-    finally:
-        ray.shutdown()
+    cluster.add_node(num_cpus=0, num_gpus=1)
+    done = list(RayLine([Tag("one"), Met(), Single()]).run(Numbers(12)))
     assert Counter(s.outcome for s in done) == {"candidate": 12}
     assert Counter(s.caption for s in done) == {"met": 11, "alone": 1}

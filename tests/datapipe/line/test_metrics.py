@@ -82,7 +82,7 @@ def seen(tmp_path_factory):
     try:
         entry, synthesize, score = stages(root / "run", root / "calls")
         entry.prepare, score.__class__ = Choosy(), Detects
-        synthesize.engine = OnGpu(str(root / "run"), str(root / "calls"), POISON)
+        synthesize.engine = OnGpu(str(root / "run"), str(root / "calls"), POISON, pause=0.05)
         synthesize.resources = Resources(num_gpus=1, threads=3)
         info, ledger = open_run(folder, INFO), Ledger(folder)
         line = RayLine([entry, synthesize, score], name=folder.url)

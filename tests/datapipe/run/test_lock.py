@@ -55,7 +55,9 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 @pytest.fixture
-def bucket(s3_bucket, tmp_path):
+def bucket(s3_bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "SETTLE", 0.3)
+    monkeypatch.setattr(lock, "LOOK", 0.1)
     return Folder(f"{s3_bucket}/{tmp_path.name}")
 
 

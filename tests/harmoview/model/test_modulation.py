@@ -31,15 +31,3 @@ def test_the_references_row_is_the_level_it_says():
     largest = embed(torch.tensor([700.0, 300.0]), "shared").video
     assert torch.allclose(embed(levels, "zero").references, zeros, atol=1e-6)
     assert torch.allclose(embed(levels, "shared").references, largest, atol=1e-6)
-
-
-@torch.no_grad()
-def test_output_rows_are_wans():
-    """Shift and scale of the output norm, for [B, D] and [B, L, D]."""
-    table, temb = torch.randn(1, 2, 8), torch.randn(3, 8)
-    shift, scale = block.output_rows(table, temb)
-    wan_shift, wan_scale = (table + temb.unsqueeze(1)).chunk(2, dim=1)
-    assert torch.equal(shift, wan_shift)
-    assert torch.equal(scale, wan_scale)
-    per_token = block.output_rows(table, temb[:, None].expand(3, 5, 8))
-    assert torch.equal(per_token[0], shift.expand(3, 5, 8))

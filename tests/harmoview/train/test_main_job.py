@@ -11,7 +11,7 @@ from gradings import graded
 from harmoview.tiny import save_base, tower
 from jobs import encode, subjects, synthesize, train
 
-pytestmark = [pytest.mark.slow, pytest.mark.weights, pytest.mark.ray]
+pytestmark = [pytest.mark.proof, pytest.mark.weights, pytest.mark.ray]
 TINY = {"num_attention_heads": 4, "attention_head_dim": 24, "ffn_dim": 256, "num_layers": 3}
 PEOPLE, GRADINGS = 20, 5
 

@@ -64,6 +64,6 @@ def test_ablations_of_the_curriculum_change_what_is_shown_and_nothing_else():
      {"curated": 0.0}, {"clip": 0.0}, {"warmup": -1}, {"train_set": "some"}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(wrong):
-    """Before anything is loaded."""
-    with pytest.raises(ValueError, match=r"must|cannot"):
+    """Before anything is loaded; the message names what is wrong."""
+    with pytest.raises(ValueError, match=next(iter(wrong)).partition("_")[0]):
         settings(**wrong)

@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import pty
-import subprocess
-import sys
+import io
 
 import pytest
 
+from jobs import cli
 from tests.datapipe.runs import TinyRun
 
 
-@pytest.fixture
-def run(tmp_path):
-    tiny = TinyRun(tmp_path)
-    tiny.add("a", [{}])
-    tiny.save()
-    return tmp_path / "run"
+class Terminal(io.StringIO):
+    """Takes what is written to a terminal."""
 
-
-def on_stderr(arguments, terminal):
-    """What the command writes there, on a terminal or into a pipe."""
-    ours, theirs = pty.openpty() if terminal else os.pipe()
-    command = [sys.executable, "-m", "jobs.cli", *arguments]
-    environment = {**os.environ, "TERM": "xterm"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment)
-    os.close(theirs)
-    with os.fdopen(ours, "rb", buffering=0) as reader:
-        said = b"".join(iter(functools.partial(_some, reader), b""))
-    assert process.wait() == 0, said
-    return said.decode()
-
-
-def _some(reader):
-    try:
-        return reader.read(4096)
-    except OSError:  # how a terminal says that nobody writes to it any more
-        return b""
+    def isatty(self):
+        return True
 
 
 @pytest.mark.parametrize(
@@ -48,9 +24,21 @@ def _some(reader):
         (["rules", "diff", "default", "default", "--run", "{run}"], "judging the scores twice"),
     ],
 )
-def test_a_terminal_sees_what_is_being_done_a_log_and_quiet_do_not(run, command, says):
+def test_a_terminal_sees_what_is_being_done_a_log_and_quiet_do_not(
+    tmp_path, monkeypatch, command, says
+):
     """On stderr."""
-    words = [word.format(run=run) for word in command]
-    assert says in on_stderr(words, terminal=True)
-    assert on_stderr([*words, "--quiet"], terminal=True) == ""
-    assert on_stderr(words, terminal=False) == ""
+    tiny = TinyRun(tmp_path)
+    tiny.add("a", [{}])
+    tiny.save()
+    words = [word.format(run=tmp_path / "run") for word in command]
+    monkeypatch.setenv("TERM", "xterm")
+
+    def on_stderr(stream, *more):
+        monkeypatch.setattr("sys.stderr", stream)
+        assert cli.main([*words, *more]) == 0
+        return stream.getvalue()
+
+    assert says in on_stderr(Terminal())
+    assert on_stderr(Terminal(), "--quiet") == ""
+    assert on_stderr(io.StringIO()) == ""

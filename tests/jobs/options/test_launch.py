@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datapipe.errors import UserError
-from datapipe.line.cluster import LOCAL
+from datapipe.line.cluster import LOCAL, connect
 from harmoview.encode.settings import EncodeSettings
 from jobs.encode import EncodeJobSettings, share_out
 from jobs.options.launch import Launch, on_gpus, on_ray
@@ -18,15 +18,13 @@ from tests.datapipe.line.test_cluster import asked_for
 ENCODE = EncodeJobSettings("shards", "out", EncodeSettings(base="wan", vit="none"), workers=2)
 
 
-@pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
 def test_a_users_mistake_in_a_worker_comes_back_as_one(tmp_path, monkeypatch):
     """Not as Ray's report of a failed worker; every worker knows its rank and the others.
 
     Its relative paths are the command's.
     """
-    import ray
-
     monkeypatch.chdir(tmp_path)
 
     def work() -> None:
@@ -38,11 +36,8 @@ def test_a_users_mistake_in_a_worker_comes_back_as_one(tmp_path, monkeypatch):
         raise UserError("the checkpoint is of another model")
 
     launch = Launch(workers=2, max_failures=0)
-    try:
-        with pytest.raises(UserError, match="of another model"):
-            on_ray(launch, work, Path(), "cpu", quiet=True)
-    finally:
-        ray.shutdown()
+    with pytest.raises(UserError, match="of another model"):
+        on_ray(launch, work, Path(), "cpu", quiet=True)
     assert {path.name for path in tmp_path.glob("* of *")} == {"0 of 2", "1 of 2"}
 
 
@@ -53,23 +48,11 @@ def test_settings_that_cannot_be_are_refused(bad):
         Launch(**bad)
 
 
-@pytest.fixture
-def cluster():
-    """A head node without a GPU, and the driver joined to it."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    ray.init(made.address, log_to_driver=False)
-    yield made
-    ray.shutdown()
-    made.shutdown()
-
-
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.ray
 def test_gpus_that_come_later_are_asked_and_waited_for(cluster):
     """By training and by encoding: a cluster that has scaled its GPU nodes down has GPUs."""
+    connect(cluster.address)
     with ThreadPoolExecutor() as pool:
         training = pool.submit(on_gpus, Launch(workers=2), None, cluster.address)
         encoding = pool.submit(share_out, ENCODE, cluster.address, 8)
@@ -80,11 +63,11 @@ def test_gpus_that_come_later_are_asked_and_waited_for(cluster):
     asked_for(cluster.address, [])
 
 
-@pytest.mark.slow
 @pytest.mark.ray
 def test_cpus_are_taken_where_no_gpu_is_coming(cluster, monkeypatch, capsys):
     """Which is said; it is a mistake where GPUs were asked for, or are too few."""
     monkeypatch.setattr("datapipe.line.cluster.WAIT", 1.0)
+    connect(cluster.address)
     assert not on_gpus(Launch(workers=2), None, cluster.address)
     assert "training on CPUs" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"--workers 2: .* has 0"):
@@ -96,11 +79,11 @@ def test_cpus_are_taken_where_no_gpu_is_coming(cluster, monkeypatch, capsys):
         on_gpus(Launch(workers=2), None, cluster.address)
 
 
-@pytest.mark.slow
 @pytest.mark.ray
 def test_nothing_is_waited_for_on_cpus(cluster, monkeypatch):
     """Neither where CPUs were asked for nor on this machine's own cluster."""
     monkeypatch.setattr("datapipe.line.cluster.WAIT", float("inf"))
+    connect(cluster.address)
     assert not on_gpus(Launch(workers=2), "cpu", cluster.address)
     assert not on_gpus(Launch(workers=2), None, LOCAL)
     assert share_out(replace(ENCODE, device="cpu"), cluster.address, 8)[1] == "cpu"

@@ -133,7 +133,7 @@ def heads():
     return [rendered(gallery, seed) for seed in range(PEOPLE + HELD_OUT)]
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.weights
 def test_the_yaw_asked_for_is_the_yaw_made_of_the_person_shown(tiny, heads, tmp_path, monkeypatch):
     """Of fitted people at least 6 of 7 views are nearest to their own yaw, without the LoRA at most
