@@ -19,9 +19,9 @@ def view_synthesizer(
     yaws: Sequence[int] = YAWS,
     resolution: int | None = None,
 ) -> ViewSynthesizer:
-    """An engine, not yet set up, whose views have `resolution` pixels a side.
+    """Return an engine, not yet set up, whose views have `resolution` pixels a side.
 
-    None: 512 for mesh, for flux the adapter's, or 1024 of a base alone.
+    None is 512 for mesh; for flux it is the adapter's, or 1024 for a base alone.
     """
     match name:
         case "mesh":

@@ -1,4 +1,4 @@
-"""Before training: what can be checked is checked, and the output folder is claimed."""
+"""Before training: checking what can be checked, and claiming the output folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_and_claim(settings: TrainSettings, shards: str, workers: int, *, resum
 
 
 def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
-    """Raises UserError where settings, data and number of workers do not go together."""
+    """Check settings, data and the number of workers. Raises UserError where they do not fit."""
     base_recipe(settings.base)
     if settings.mfi and not data.manifest.settings.features:
         raise UserError(
@@ -58,7 +58,7 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
 
 
 def _check_tower(settings: TrainSettings, data: EncodedShards) -> None:
-    """The features are of --vit; it is loaded only if its name is not the one they were made by."""
+    """Check that the features are of --vit, which is loaded only if it has another name now."""
     encoded = data.manifest.settings
     if not settings.mfi or settings.vit == encoded.vit:
         return
@@ -89,5 +89,5 @@ def _check_sample_with(settings: TrainSettings, data: EncodedShards, folder: Pat
 
 
 def total_steps(settings: TrainSettings) -> int:
-    """The steps of the whole run."""
+    """Count the steps of the whole run."""
     return expert_phases(settings, 1.0, boundary_of(settings.base))[-1].last

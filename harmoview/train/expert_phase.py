@@ -16,32 +16,33 @@ class ExpertPhase:
     model: str
     """transformer or transformer_2."""
     expert: Expert | None
-    """The part of the noise that it works on; None for a base without experts."""
+    """Which part of the noise it works on; None for a base without experts."""
     number: int
-    """Of the phase, 1..4."""
+    """The phase's number, 1..4."""
     phase: Phase
     first: int
-    """Steps of the run before it."""
+    """Steps of the run before this part."""
     noise: NoiseSchedule
 
     @property
     def last(self) -> int:
-        """Steps of the run when it is done."""
+        """Steps of the run when this part is done."""
         return self.first + self.phase.steps
 
 
 MODELS: dict[Expert | None, str] = {
     None: "transformer", "high": "transformer", "low": "transformer_2",
 }  # fmt: skip
-"""Where a base, and what was trained on it, have each expert."""
+"""Where bases and trained models have each expert."""
 
 
 def expert_phases(
     settings: TrainSettings, shift: float, boundary: float | None
 ) -> list[ExpertPhase]:
-    """The whole run: all phases of the high-noise expert, then all of the other.
+    """List the parts of a run: all phases of the high-noise expert, then all of the other.
 
-    `boundary` is the noise level between them, None for a base without experts.
+    `shift` is that of the base, `boundary` the noise level between the experts, None for a base
+    without them.
     """
     found: list[ExpertPhase] = []
     experts: tuple[Expert | None, ...] = (None,) if boundary is None else ("high", "low")

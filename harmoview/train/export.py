@@ -1,4 +1,4 @@
-"""The trained model in diffusers' layout, as `from_pretrained` and `harmoview generate` read it."""
+"""Writing the trained model as `from_pretrained` and `harmoview generate` read it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from training import parallel
 def export(
     folder: Path, settings: TrainSettings, part: ExpertPhase, learner: ExpertLearner
 ) -> None:
-    """Write `folder`/transformer or transformer_2, in place of an older one; all workers call it.
+    """Write `folder`/transformer or transformer_2 in place of an older one; all workers call it.
 
-    The whole model where all of it learned, else the new parts and the adapter if there is one,
-    also where only one of the two learned. The averaged weights if there are some, in the precision
-    of the computation.
+    Written is the whole model where all of it learned, else the new parts and the adapter if there
+    is one, even if only one of the two learned. The weights are averaged ones if there are any, in
+    the precision of the computation.
     """
     with learner.weights.averaged():
         state = _gathered(learner)
     if parallel.rank() == 0:
         target = folder / part.model
         temporary, old = folder / f".{part.model}.tmp", folder / f".{part.model}.old"
-        for left in (temporary, old):  # by a run that was killed
+        for left in (temporary, old):  # what a killed run has left
             shutil.rmtree(left, ignore_errors=True)
-        with torch.device("meta"):  # an unsharded model to hang the gathered weights on
+        with torch.device("meta"):  # an unsharded model, which takes the gathered weights
             config = learner.model.config.items()
             model = HarmoViewTransformer3DModel(**{k: v for k, v in config if k[0] != "_"})
         if part.phase.train == "full":
@@ -54,8 +54,10 @@ def export(
 
 
 def _gathered(learner: ExpertLearner) -> dict[str, Tensor]:
-    """The weights that learned and the new parts, whole, on the first worker; one at a time, to
-    spare memory."""
+    """Gather the weights that learned and the new parts on the first worker.
+
+    One at a time is gathered, to spare memory.
+    """
     found: dict[str, Tensor] = {}
     for name, parameter in learner.model.named_parameters():
         if not parameter.requires_grad and name not in NEW_PARTS:

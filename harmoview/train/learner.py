@@ -1,4 +1,4 @@
-"""The thing that learns: the model, shared out over the workers, and the steps that it takes."""
+"""What learns: an expert, shared out over the workers, step by step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ class ExpertLearner:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        """Load the base; `model` are settings of it that follow from the data. Raises UserError."""
+        """Loads the base; `model` are those of its settings that follow from the data.
+
+        Raises UserError where there is no such base.
+        """
         self.device, self.dtype = device, dtype
         self.model = _build(settings, part, {**settings.model_settings(), **model}, dtype)
         select(self.model, part.phase.train)
@@ -64,10 +67,10 @@ class ExpertLearner:
     def step(
         self, batches: Sequence[EncodedBatch], draws: Sequence[Draws], no_text: Tensor
     ) -> dict[str, float]:
-        """One optimiser step on this worker's batches. Returns the loss and more."""
+        """Learn from this worker's batches; return the loss and more for the metrics."""
         own = sum(float(batch.weight.sum()) for batch in batches)
         weight = parallel.sum_over_all(own, self.device)
-        # the workers' gradients are averaged, hence their number here
+        # gradients are averaged over the workers, which their number here undoes
         scale = parallel.processes() / max(weight, 1.0)
         total = 0.0
         for batch, drawn in zip(batches, draws, strict=True):
@@ -80,15 +83,15 @@ class ExpertLearner:
 
     @contextmanager
     def inference(self) -> Iterator[HarmoViewTransformer3DModel]:
-        """The model with its averaged weights, in evaluation mode, without gradients."""
+        """Provide the model with its averaged weights, in evaluation mode, without gradients."""
         with self.weights.averaged(), torch.no_grad():
             self.model.eval()
             try:
                 yield self.model
             finally:
                 self.model.train()
-                # FSDP keeps what is outside the blocks gathered for a backward pass; the next
-                # step would go on from the averaged weights there
+                # FSDP keeps what is outside the blocks gathered for a backward pass, so the next
+                # step would start from averaged weights there
                 self.model.reshard()
 
 

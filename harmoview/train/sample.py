@@ -1,4 +1,4 @@
-"""Sample videos during training: a held-out sample's references and caption, made into an mp4."""
+"""Sample videos during training, made from a held-out sample's references and caption."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from training.device import free_memory
 
 
 class Sampler:
-    """Makes the same video after other steps; every worker takes part, the first one writes.
+    """Makes the same video again and again; every worker takes part, and the first one writes.
 
-    A14B needs its other expert for that: it is loaded, shared out over the workers like the one
-    that learns, and dropped again. The first that is there: what this run has exported; what
-    `settings.sample_with` holds; the base's own, which does not look at the references.
+    A14B needs its other expert for that, which is loaded, shared out over the workers like the one
+    that learns, and dropped again. It is the one that this run has exported, else that of
+    `settings.sample_with`, else the base's own, which does not see the references.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Sampler:
         no_text: Tensor,
         fps: int,
     ) -> None:
-        """`batch` holds the one sample that is made."""
+        """Prepares for the one sample of `batch`."""
         self._settings, self._recipe, self._fps = settings, recipe, fps
         self._trained = [exported, *filter(None, [settings.sample_with])]
         self._batch, self._no_text = batch, no_text
@@ -79,7 +79,7 @@ class Sampler:
         parallel.wait_for_all()
 
     def _other(self, name: str, device: torch.device, dtype: torch.dtype) -> Any:
-        """The expert that is not learning."""
+        """Load the expert that is not learning."""
         base = self._settings.base
         folder = next((one for one in self._trained if is_trained(one, name)), None)
         other = (

@@ -1,4 +1,4 @@
-"""A model shared out over the workers, computing in the precision that Wan needs."""
+"""Sharing a model out over the workers, in the precision that Wan needs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from training import parallel
 
 
 def shard(model: Any, device: torch.device, dtype: torch.dtype) -> None:
-    """Share the model out, a block at a time; one worker is the case of one shard.
+    """Share a model out, a block at a time; with one worker there is one shard.
 
-    It then computes in `dtype` as diffusers' own model of that type does, bit for bit. The few
-    weights that Wan keeps in float32 (time embedder, modulation tables, affine norms) stay whole
-    in every worker, and times and rotations are not rounded: FSDP's own casting would turn the
-    time 873.4 into 872.
+    The model then computes in `dtype` as that of diffusers does in this type, bit for bit. The few
+    weights that Wan keeps in float32 (time embedder, modulation tables, affine norms) stay whole in
+    every worker. Times and rotations are not rounded: FSDP's casting would turn the time 873.4 into
+    872.
     """
-    # Wan's forward returns a view; the loss works out of place, as the warning asks
+    # Wan's forward returns a view; the loss does nothing in place, as the warning asks
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     exact = set(model._keep_in_fp32_modules)
     whole = {p for name, p in model.named_parameters() if not exact.isdisjoint(name.split("."))}
@@ -31,7 +31,7 @@ def shard(model: Any, device: torch.device, dtype: torch.dtype) -> None:
 
 
 def _cast_inputs(dtype: torch.dtype) -> Callable[..., tuple[Any, dict[str, Any]]]:
-    """A hook that brings every keyword argument but the time to the type of the computation."""
+    """Return a hook that casts every keyword argument but the time to `dtype`."""
 
     def cast(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         def moved(name: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Training: `train` runs to the last step, or until told to stop, in a folder that was claimed."""
+"""Training: `train` runs to the last step, or until it is told to stop, in a claimed folder."""
 
 from __future__ import annotations
 
@@ -36,17 +36,18 @@ MODEL = "model"
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, dict[str, Any]], None]
-"""Told after each step the steps done, of how many, and what is in the metrics."""
+"""Called after each step with the steps done, the steps in all, and what the metrics get."""
 Stop = Callable[[], bool]
-"""Whether the run was told to stop; asked after each step."""
+"""Whether the run has been told to stop; it is called after each step."""
 
 
 def train(
     settings: TrainSettings, shards: str, claim: Claim, stop: Stop, progress: Progress
 ) -> int:
-    """Train from the latest checkpoint in the claimed folder; the steps then done.
+    """Train from the latest checkpoint in the claimed folder; return the steps done by then.
 
-    Run it in one process, or in several with torch.distributed set up. Raises UserError.
+    Run it in one process, or in several with torch.distributed set up. Raises UserError where the
+    data are damaged or do not fit the settings.
     """
     device = device_named(settings.device)
     with parallel.process_group(device):
@@ -90,7 +91,7 @@ class CurriculumRun:
         Returns the steps then done, and whether the run was told to stop.
         """
         settings = self.settings
-        free_memory(self.device)  # the model of the phase before
+        free_memory(self.device)  # of the phase before, whose model is no longer needed
         learner = ExpertLearner(settings, part, self._model_settings(), self.device, self._dtype)
         new_expert = part.first == min(one.first for one in self.parts if one.model == part.model)
         if done > part.first or not new_expert:
@@ -128,7 +129,7 @@ class CurriculumRun:
         record: dict[str, Any],
         stopped: bool,
     ) -> None:
-        """What is due after a step: validation, a sample, a checkpoint, the model."""
+        """Do what is due after a step: validation, a sample video, the model, a checkpoint."""
         settings, ended = self.settings, done == part.last
         if self._validation and _due(done, settings.validate_every, ended):
             with learner.inference() as model:
@@ -140,13 +141,13 @@ class CurriculumRun:
             with learner.inference() as model:
                 path = settings.out / "samples" / f"{done:08d}.mp4"
                 self._sampler.make(path, model, part, self.device, self._dtype)
-        if ended:  # before the checkpoint, with which the phase is done
+        if ended:  # before the checkpoint, which says that the phase is done
             export(settings.out / MODEL, settings, part, learner)
         if stopped or _due(done, settings.checkpoint_every, ended):
             learner.weights.save(self.checkpoints, done)
 
     def _batches(self, part: ExpertPhase, steps: int) -> Iterator[EncodedBatch]:
-        """This worker's batches of a phase after `steps` of its steps."""
+        """Return this worker's batches of a phase after `steps` of its steps."""
         settings = self.settings
         numbers = chosen(self.data, part.phase.data, settings.curated)
         plan = plan_of(
@@ -185,7 +186,7 @@ class CurriculumRun:
                        self._no_text, fps)  # fmt: skip
 
     def _model_settings(self) -> dict[str, Any]:
-        """The model's settings that follow from how the data were encoded."""
+        """Return those settings of the model that follow from how the data were encoded."""
         encoded = self.data.manifest.settings
         features = self.data.example.features if self.settings.mfi else None
         return {
@@ -198,7 +199,7 @@ class CurriculumRun:
         }
 
     def _seed(self, part: ExpertPhase) -> int:
-        """The seed of a phase's data order and draws."""
+        """Return the seed of a phase's order of data and draws."""
         text = f"{self.settings.seed} {part.model} {part.number}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big")
 
@@ -209,7 +210,7 @@ class CurriculumRun:
         return int(parallel.sum_over_all(count, self.device))
 
     def metrics(self, done: int) -> Metrics:
-        """What is measured of a run that goes on after `done` steps."""
+        """Open the metrics of a run that goes on after `done` steps."""
         how = self.settings
         return Metrics(how.out, done, tensorboard=how.tensorboard, wandb=how.wandb,
                        project="harmoview")  # fmt: skip

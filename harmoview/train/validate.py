@@ -17,8 +17,9 @@ from harmoview.train.objective import Draws, loss, seeded
 from training import parallel
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Of the noise before the shift, or evenly within an expert's range."""
+"""Levels of noise before the shift, or as shares of an expert's range."""
 VIEWS = (1, 4, 7)
+"""Numbers of views that are shown."""
 
 
 def validate(
@@ -30,12 +31,12 @@ def validate(
     dtype: torch.dtype,
     no_text: Tensor,
 ) -> dict[str, float]:
-    """Mean losses, the same on every worker: `noise/…`, `views/…`, `references/own|other|none`.
+    """Return mean losses, the same on every worker: `noise/…`, `views/…`, `references/…`.
 
-    `batches` hold one sample each, the same ones on every worker, which share the work out. The
-    noise of a sample depends on its key alone, so that runs and steps can be compared. `other`
-    has the references of the next held-out sample of the same group; where there is none it is
-    left out.
+    `batches` hold one sample each and are the same on every worker; the workers share the work out.
+    The noise of a sample depends on its key alone, so that runs and steps can be compared. The
+    references are a sample's `own`, `none`, or those of the next held-out sample of the same group,
+    `other`, which is left out where there is none.
     """
     sums: dict[str, float] = defaultdict(float)
     counts: dict[str, float] = defaultdict(float)
@@ -44,7 +45,7 @@ def validate(
     ranks, rank = parallel.processes(), parallel.rank()
     for turn in range(-(-len(cases) // ranks)):
         mine = turn * ranks + rank
-        # every worker runs as many passes, because the model is sharded
+        # the model is sharded, so every worker must run the same number of passes
         batch, belongs, draws, sigma = cases[min(mine, len(cases) - 1)]
         value = float(loss(model, batch.to(device, dtype), draws, no_text)[0])
         if mine < len(cases):
@@ -58,7 +59,7 @@ def validate(
 
 
 def levels(noise: NoiseSchedule) -> list[float]:
-    """Noise levels that cover the schedule's range."""
+    """Return noise levels that cover the schedule's range."""
     if (noise.low, noise.high) == (0.0, 1.0):
         return [round(float(shifted(torch.tensor(u), noise.shift)), 3) for u in LEVELS]
     return [round(noise.low + (noise.high - noise.low) * u, 3) for u in LEVELS]
@@ -67,7 +68,7 @@ def levels(noise: NoiseSchedule) -> list[float]:
 def _cases(
     batches: Sequence[EncodedBatch], noise: NoiseSchedule, frontal: int
 ) -> Iterator[tuple[EncodedBatch, tuple[str, ...], Draws, str]]:
-    """Each forward pass with the names of the means that it enters."""
+    """Yield each forward pass with the names of the means to which it counts."""
     for index, batch in enumerate(batches):
         other = _next_alike(batches, index)
         for level in levels(noise):

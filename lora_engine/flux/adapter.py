@@ -1,4 +1,4 @@
-"""The LoRA adapter: one safetensors that the stock pipeline loads, with a header about itself."""
+"""The LoRA adapter: one safetensors file that the stock pipeline loads, with a header of ours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEADER = "harmoview"
 
 @dataclass(frozen=True, slots=True)
 class AdapterHeader:
-    """What the adapter was made for; kept in the file itself."""
+    """What an adapter was made for; it is kept in the adapter's file."""
 
     base: str
     rank: int
@@ -42,14 +42,14 @@ class AdapterHeader:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> AdapterHeader:
-        """The inverse of asdict and json. Raises TypeError for other fields."""
+        """Invert `asdict` and JSON. Raises TypeError for other fields."""
         fields: dict[str, Any] = dict(data)
         fields |= {k: tuple(v) for k, v in data.items() if isinstance(v, list)}
         return cls(**fields)
 
 
 def adapter_file(lora: str) -> Path:
-    """The adapter at a path: the file, or the folder that holds it. Raises UserError."""
+    """Find the adapter at a path, its file or a folder that holds it. Raises UserError."""
     path = Path(lora)
     path = path / FILE if path.is_dir() else path
     if not path.is_file():
@@ -60,7 +60,7 @@ def adapter_file(lora: str) -> Path:
 
 
 def read_header(path: Path) -> AdapterHeader:
-    """The header alone, without the weights. Raises UserError."""
+    """Read the header without the weights. Raises UserError where it is none of ours."""
     try:
         with safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get(_HEADER)
@@ -80,7 +80,7 @@ def read_header(path: Path) -> AdapterHeader:
 def check_adapter(
     path: Path, header: AdapterHeader, yaws: Sequence[int], reference_kv: bool | None
 ) -> None:
-    """Whether the adapter suits what is asked of it. Raises UserError naming what does not."""
+    """Check that an adapter suits what is asked of it. Raises UserError, naming what does not."""
     if missing := [yaw for yaw in yaws if yaw not in header.yaws]:
         raise UserError(
             f"--lora {path}: made for the yaws {list(header.yaws)}, not for {missing}; "
@@ -103,7 +103,7 @@ def check_adapter(
 
 
 def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str]) -> None:
-    """Put a fresh LoRA on the transformer: its output does not change (B is zero)."""
+    """Put a fresh LoRA on the transformer, whose output does not change, since B is zero."""
     from peft import LoraConfig
 
     transformer.add_adapter(
@@ -129,14 +129,14 @@ def save_adapter(
 
 
 def _peft_settings(transformer: Any) -> dict[str, Any]:
-    """The LoraConfig as diffusers' loader expects it, so that alpha is not lost."""
+    """Return the LoraConfig as the loader of diffusers expects it, which keeps alpha."""
     settings = transformer.peft_config["default"].to_dict()
     plain = {k: sorted(v) if isinstance(v, set) else v for k, v in settings.items()}
     return {f"transformer.{name}": value for name, value in plain.items()}
 
 
 def load_adapter(transformer: Any, path: Path) -> None:
-    """Put a saved adapter on the transformer, by the stock pipeline's own code."""
+    """Put a saved adapter on the transformer with the stock pipeline's own code."""
     from diffusers import FluxKontextPipeline
 
     state, alphas, metadata = FluxKontextPipeline.lora_state_dict(

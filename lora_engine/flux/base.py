@@ -1,8 +1,7 @@
-"""What safetensors headers tell of a base and an adapter, before a weight is read.
+"""A FLUX.1 Kontext base: where its files are, whether they fit together, and their hashes.
 
-A FLUX.1 Kontext base: where its files are, whether they fit together, what they hash to.
-
-Only JSON and file names are read here, so that a mistake is named before anything heavy is loaded.
+Only file names, JSON and the headers of safetensors are read here, so that a mistake is named
+before anything heavy is loaded.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ WEIGHTS = {
     "text_encoder": "model",
     "text_encoder_2": "model",
 }
-"""Components with weights, and the stem of their safetensors."""
+"""Components with weights, and the stem of the names of their files."""
 
 SYNTHESIS = ("transformer", "vae", "scheduler")
 TEXT = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -38,7 +37,7 @@ _CONFIGS = {
     "tokenizer_2": "tokenizer_config.json",
 }
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
-"""A tokenizer has one of them."""
+"""Files of which a tokenizer has one."""
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -47,15 +46,15 @@ class Base:
     """A checked diffusers folder of FLUX.1 Kontext."""
 
     name: str
-    """The hub name, or the folder's own name: free of this machine's paths."""
+    """The hub name, or the folder's own name, without the path on this machine."""
     path: Path
     latent_channels: int
     factor: int
-    """Pixels per latent, one way."""
+    """Pixels per latent along one side."""
 
     @property
     def multiple(self) -> int:
-        """Height and width of a picture are multiples of this: latents are packed two by two."""
+        """What divides the sides of a picture: latents are packed two by two."""
         return 2 * self.factor
 
     def check_resolution(self, side: int) -> None:
@@ -76,7 +75,7 @@ class Base:
 
 
 def find_base(name: str, needed: Iterable[str] = (*SYNTHESIS, *TEXT)) -> Base:
-    """The base of that folder or hub name, checked. Raises UserError naming what does not fit."""
+    """Find a base by folder or hub name and check it. Raises UserError, naming what is wrong."""
     path = Path(name)
     if not path.is_dir():
         if _REPOSITORY.fullmatch(name) is None:
@@ -90,7 +89,7 @@ def find_base(name: str, needed: Iterable[str] = (*SYNTHESIS, *TEXT)) -> Base:
 
 
 def _snapshot(repository: str) -> Path:
-    """The hub's files on this machine, fetched if they are not there."""
+    """Return the hub's files on this machine, and fetch them if they are not there."""
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -153,7 +152,7 @@ def _missing(path: Path, component: str) -> list[str]:
 def _check_fit(
     path: Path, transformer: dict[str, Any], vae: dict[str, Any], needed: tuple[str, ...]
 ) -> None:
-    """Sizes that must agree between the parts. Raises UserError."""
+    """Check sizes on which the parts must agree. Raises UserError where they do not."""
     packed, latent = transformer.get("in_channels", 64), vae["latent_channels"]
     if packed != 4 * latent:
         raise UserError(
@@ -191,7 +190,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file; the hub's cache names large files by it, which saves reading them."""
+    """Return the SHA-256 of a file, which need not be read where the hub's cache names it so."""
     blob = path.resolve()
     if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return blob.name
@@ -201,7 +200,7 @@ def file_hash(path: Path) -> str:
 
 @functools.cache
 def _hash(path: Path, size: int, modified: int) -> str:
-    """Remembered for as long as the file's size and time stand."""
+    """Hash a file; the hash is remembered for as long as its size and time stand."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -212,7 +211,7 @@ _KINDS = (("transformer_blocks", "num_layers"), ("single_transformer_blocks", "n
 
 
 def shapes(path: Path) -> Shapes:
-    """Of every tensor in a file, by name. Raises UserError for a file that is not whole."""
+    """Return the shape of every tensor in a file, by name. Raises UserError for a damaged file."""
     try:
         with safe_open(path, framework="np") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -221,7 +220,11 @@ def shapes(path: Path) -> Shapes:
 
 
 def base_shapes(base: Base, components: Sequence[str] = ("transformer",)) -> Shapes:
-    """Of the transformer's weights. Raises UserError when one is damaged or not of its config."""
+    """Return the shapes of the transformer's weights.
+
+    Raises UserError where a file of the components is damaged, or the weights are not those of
+    their config.
+    """
     found: dict[str, Shapes] = {}
     for component in components:
         files = sorted((base.path / component).glob("*.safetensors"))
@@ -244,7 +247,7 @@ def base_shapes(base: Base, components: Sequence[str] = ("transformer",)) -> Sha
 
 
 def check_targets(targets: Sequence[str], weights: Shapes) -> None:
-    """Raises UserError for a target that no linear layer of the base is called."""
+    """Check a LoRA's targets. Raises UserError for one by which no linear layer is called."""
     layers = [n.removesuffix(".weight") for n, s in weights.items() if len(s) == 2]
     unknown = [t for t in targets if not any(f".{name}".endswith(f".{t}") for name in layers)]
     if unknown:
@@ -252,7 +255,7 @@ def check_targets(targets: Sequence[str], weights: Shapes) -> None:
 
 
 def check_adapter_fits(path: Path, base: Base, weights: Shapes) -> None:
-    """Raises UserError when the adapter was trained on a base of another size."""
+    """Check an adapter's shapes. Raises UserError where it was trained on another base."""
     for name, shape in shapes(path).items():
         layer, _, part = name.removeprefix("transformer.").rpartition(".lora_")
         whole = weights.get(f"{layer}.weight")

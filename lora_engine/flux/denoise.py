@@ -26,11 +26,11 @@ from lora_engine.flux.settings import FluxSettings
 from training.device import best_attention, device_named, precision_named, use_attention
 
 VARIANTS = 64
-"""Compiled forms of a block, at most; past them `fullgraph` is an error. A reference mode at one
-resolution has up to 6, torch's own limit is 8."""
+"""Compiled forms that a block may have; one more is an error with `fullgraph`. A reference mode
+at one resolution has up to 6, and torch's own limit is 8."""
 LIVE_FLOATS = 48
 """Floats that a token keeps alive at the peak of a block, in units of the model's width: queries,
-keys, values, the MLP's 4 + 1 widths twice over, residuals, and attention's workspace."""
+keys, values, the MLP's 4 + 1 widths twice over, residuals and the workspace of attention."""
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Denoiser:
         embeddings: PromptEmbeddings,
         reference_kv: ReferenceKV | None = None,
     ) -> None:
-        """Models are on their device and prepared: see `load`."""
+        """Takes models that are on their device and prepared, as `load` does it."""
         self._settings = settings
         self._resolution = resolution
         self._reference_kv = reference_kv
@@ -67,7 +67,7 @@ class Denoiser:
 
     @classmethod
     def load(cls, settings: FluxSettings, inputs: SynthesisInputs) -> Denoiser:
-        """Load everything from its files. Raises UserError."""
+        """Load everything from its files. Raises UserError where one is missing or unusable."""
         device = device_named(None)
         dtype = precision_named(settings.precision, device)
         path, options = inputs.base.path, {"dtype": dtype, "use_safetensors": True}
@@ -78,8 +78,8 @@ class Denoiser:
         if inputs.adapter is not None:
             load_adapter(transformer, inputs.adapter)
         if inputs.adapter is not None and not settings.exact:
-            if settings.quantize == "none":  # else it need not fit there whole
-                transformer.to(device)  # fusing is slow on the one CPU thread of an actor
+            if settings.quantize == "none":  # one to be quantised may not fit there whole
+                transformer.to(device)  # on the one CPU thread of an actor fusing is slow
             transformer.fuse_lora()
             transformer.unload_lora()
         quantize(transformer, settings.quantize, device, learns=False)
@@ -98,24 +98,24 @@ class Denoiser:
         return self.finish(self.views(self.prepare(reference), yaws, seeds))
 
     def prepare(self, reference: Image) -> torch.Tensor:
-        """The reference's pixels, on the CPU."""
+        """Return the reference's pixels, on the CPU."""
         return vae.pixels(reference, self._resolution)
 
     @staticmethod
     def finish(views: Sequence[torch.Tensor]) -> list[Image]:
-        """Decoded views, on the CPU, as pictures."""
+        """Make pictures of decoded views, on the CPU."""
         return [vae.picture(view) for view in views]
 
     def views(
         self, reference: torch.Tensor, yaws: Sequence[int], seeds: Sequence[int]
     ) -> list[torch.Tensor]:
-        """All that the device does: encode, denoise, decode, each view (1, 3, H, W) to the CPU.
+        """Do all of the device's work: encode, denoise, decode. Views are (1, 3, H, W), on the CPU.
 
-        Raises BadSample when the model gives no finite picture.
+        Raises BadSample where the model gives no finite picture.
         """
         pipe, views = self._pipe, []
         latents = vae.encode(pipe.vae, reference)
-        # here, because a setting of torch's compiler holds in the thread that made it
+        # set here, because a setting of torch's compiler holds in the thread that makes it
         with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=VARIANTS):
             for tokens in self._denoised(latents, yaws, seeds):
                 if not bool(torch.isfinite(tokens).all()):
@@ -129,7 +129,7 @@ class Denoiser:
     def _denoised(
         self, latents: torch.Tensor, yaws: Sequence[int], seeds: Sequence[int]
     ) -> Iterator[torch.Tensor]:
-        """Packed latents of all views, as many at once as memory allows."""
+        """Yield the packed latents of all views, as many at once as memory allows."""
         reference = self._reference_inputs(latents)
         begin, size = 0, self._micro_batch or self._views_at_once(len(yaws), latents)
         while begin < len(yaws):
@@ -146,14 +146,14 @@ class Denoiser:
                 continue
             size = self._micro_batch = max(1, size // 2)
             log.warning("out of GPU memory: %d views at once from now on", size)
-            torch.cuda.empty_cache()  # not above: the traceback holds the failed batch
+            torch.cuda.empty_cache()  # here, because above the traceback holds the failed batch
 
     def _views_at_once(self, views: int, latents: torch.Tensor) -> int:
         tokens = self._embeddings.length + 2 * latents.shape[-1] * latents.shape[-2] // 4
         return _fitting(self._pipe.transformer, tokens, views, latents.device)
 
     def _reference_inputs(self, latents: torch.Tensor) -> dict[str, Any]:
-        """What the pipeline needs to see the reference; in two passes the first runs here."""
+        """Return what shows the reference to the pipeline; of two passes, the first runs here."""
         if self._reference_kv is None:
             return {"image": latents}
         tokens = vae.pack(latents)
@@ -164,7 +164,7 @@ class Denoiser:
     def _denoise(
         self, reference: dict[str, Any], yaws: Sequence[int], seeds: Sequence[int]
     ) -> torch.Tensor:
-        """One micro-batch; noise is drawn on the CPU, so that a seed means the same everywhere."""
+        """Denoise a micro-batch; its noise is drawn on the CPU, where a seed means the same."""
         side = self._resolution
         tokens, pooled = self._embeddings.batch(yaws)
         result: torch.Tensor = self._pipe(
@@ -194,7 +194,7 @@ def speed_up(transformer: Any, settings: FluxSettings, device: torch.device) -> 
 
 
 def _fitting(model: Any, tokens: int, views: int, device: torch.device) -> int:
-    """How many of `views` fit in the free memory together, at `tokens` tokens each."""
+    """Count how many of `views` fit into free memory together, at `tokens` tokens each."""
     if device.type != "cuda":
         return views
     config = model.config
@@ -206,5 +206,5 @@ def _fitting(model: Any, tokens: int, views: int, device: torch.device) -> int:
 
 
 def compile_blocks(transformer: Any, backend: str = "inductor") -> None:
-    """Compile the two kinds of blocks, each once for all blocks of its kind."""
+    """Compile the two kinds of blocks, each kind once for all of its blocks."""
     transformer.compile_repeated_blocks(fullgraph=True, backend=backend)

@@ -1,4 +1,4 @@
-"""The training objective: rectified flow on the target, given reference and prompt."""
+"""The objective of training: rectified flow on the targets, given reference and prompts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.reference_kv import USE, ReferenceKV
 
 GUIDANCE = 1.0
-"""In training; the guidance-distilled model is trained at 1 and sampled at 2.5."""
+"""Guidance in training: the guidance-distilled model is trained at 1 and sampled at 2.5."""
 
 
 class Objective:
-    """The squared error of a group, by one transformer."""
+    """Computes the squared error of a group with one transformer."""
 
     def __init__(
         self,
@@ -25,9 +25,9 @@ class Objective:
         embeddings: PromptEmbeddings,
         reference_kv: ReferenceKV | None,
     ) -> None:
-        """Everything is on the device; `reference_kv` belongs to the transformer.
+        """Takes what is on the device already; `reference_kv` belongs to the transformer.
 
-        `dtype` is that of the frozen base, in which it computes; the LoRA may be finer.
+        `dtype` is that of the frozen base, in which it computes; the LoRA may have a finer one.
         """
         self.transformer = transformer
         self._dtype = dtype
@@ -35,7 +35,7 @@ class Objective:
         self._reference_kv = reference_kv
 
     def __call__(self, group: Group) -> torch.Tensor:
-        """Scalar: the mean squared error of each target (weight 1), summed over the targets."""
+        """Return the sum over the targets of their mean squared errors, a scalar."""
         device, dtype = self.transformer.device, self._dtype
         target, noise = group.targets.to(device), group.noise.to(device)
         sigma = group.sigmas.to(device)[:, None, None]
@@ -55,7 +55,7 @@ class Objective:
         reference: torch.Tensor,
         yaws: tuple[int, ...],
     ) -> torch.Tensor:
-        """The velocity (n, S, C) that the transformer sees at each noisy target."""
+        """Predict the velocity (n, S, C) at each noisy target."""
         batch, length, _ = noisy.shape
         side = round(length**0.5)
         ids, extra = vae.position_ids(side, 0, noisy), None

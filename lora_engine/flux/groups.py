@@ -1,7 +1,7 @@
 """What a training step sees: groups of one person at several yaws, a pure function of the step.
 
-Nothing is drawn from a running random state, so a run can stop anywhere and be taken up by any
-number of processes: the data, noise and timesteps of step n are those of step n.
+Nothing is drawn from a running random state, so a run can stop anywhere and be resumed by any
+number of processes: data, noise and timesteps of a step depend on its number alone.
 """
 
 from __future__ import annotations
@@ -14,56 +14,59 @@ import numpy as np
 import torch
 from diffusers.pipelines.flux.pipeline_flux_kontext import calculate_shift
 
+from datapipe.errors import check_range
 from lora_engine.flux import vae
 from lora_engine.flux.latents import LatentCache, sample_id
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
-    """How groups are drawn."""
+    """How groups are drawn. Raises ValueError for steps without any."""
 
     groups: int
-    """In one step, over all processes."""
+    """Groups of a step, over all processes."""
     yaws: int
-    """Targets of one group, at most."""
+    """Targets of a group, at most."""
     flip: bool
+    """Whether half of the groups are mirrored."""
     seed: int
 
     def __post_init__(self) -> None:
-        if self.groups < 1 or self.yaws < 1:
-            raise ValueError(f"a step needs groups ({self.groups}) and yaws ({self.yaws})")
+        check_range(self, "groups", "yaws", least=1, option="")
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One group, by name."""
+    """One group by its names, before anything is read."""
 
     subject: str
     mirrored: bool
-    """All of the group's pictures are mirrored, and every yaw is negated."""
+    """Whether all pictures of the group are mirrored, and every yaw negated."""
     frames: tuple[int, ...]
     """Yaws of the target frames as they are stored."""
     seed: int
-    """Of noise and timesteps."""
+    """Seed of noise and timesteps."""
 
     @property
     def yaws(self) -> tuple[int, ...]:
-        """The yaws that the pictures show, and that the prompts ask for."""
+        """The yaws that the pictures show and the prompts ask for."""
         return tuple(-yaw if self.mirrored else yaw for yaw in self.frames)
 
     @property
     def targets(self) -> tuple[str, ...]:
+        """Ids of the targets' latents."""
         return tuple(sample_id(self.subject, yaw, self.mirrored) for yaw in self.frames)
 
     @property
     def reference(self) -> str:
+        """Id of the reference's latents."""
         return sample_id(self.subject, 0, self.mirrored)
 
 
 def draw(
     settings: GroupSettings, coverage: Mapping[str, tuple[int, ...]], step: int, slot: int
 ) -> Draw:
-    """Group `slot` of step `step` (both from 0). Every epoch sees every person once."""
+    """Draw group `slot` of step `step`, both from 0. Every epoch sees every person once."""
     position = step * settings.groups + slot
     epoch, index = divmod(position, len(coverage))
     subject = sorted(coverage)[_order(settings.seed, epoch, len(coverage))[index]]
@@ -85,17 +88,17 @@ class Group:
 
     draw: Draw
     reference: torch.Tensor
-    """(1, S, C) packed latents."""
+    """(1, S, C): packed latents."""
     targets: torch.Tensor
-    """(n, S, C)"""
+    """(n, S, C)."""
     noise: torch.Tensor
-    """(n, S, C)"""
+    """(n, S, C)."""
     sigmas: torch.Tensor
-    """(n,), in 0..1: how much of a noisy target is noise."""
+    """(n,), 0..1: how much of a noisy target is noise."""
 
 
 def load_group(cache: LatentCache, drawn: Draw, mu: float) -> Group:
-    """Read the latents, draw noise and timesteps."""
+    """Read the latents of a group, and draw its noise and timesteps."""
     latents = cache.get(drawn.subject, (drawn.reference, *drawn.targets)).float()
     tokens = vae.pack(latents)
     generator = torch.Generator().manual_seed(drawn.seed)
@@ -105,7 +108,7 @@ def load_group(cache: LatentCache, drawn: Draw, mu: float) -> Group:
 
 
 def shift_of(tokens: int, scheduler: Mapping[str, float]) -> float:
-    """mu of the resolution-dependent shift, from the target's tokens, as in sampling."""
+    """Return mu of the shift that depends on the resolution, by the target's tokens."""
     mu: float = calculate_shift(
         tokens,
         scheduler["base_image_seq_len"],
@@ -117,5 +120,5 @@ def shift_of(tokens: int, scheduler: Mapping[str, float]) -> float:
 
 
 def shifted_sigmas(count: int, mu: float, generator: torch.Generator) -> torch.Tensor:
-    """Logit-normal noise levels in 0..1, shifted by e^mu (SD3, arXiv 2403.03206, eq. 23)."""
+    """Draw logit-normal noise levels, 0..1, shifted by e^mu (SD3, arXiv 2403.03206, eq. 23)."""
     return torch.sigmoid(torch.randn(count, generator=generator) + mu)

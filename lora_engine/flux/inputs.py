@@ -1,4 +1,4 @@
-"""What a synthesis is made of, found and checked before anything heavy is loaded."""
+"""The inputs of a synthesis, found and checked before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lora_engine.flux.settings import MAX_TEXT, FluxSettings
 from training.device import check_attention, device_named
 
 BASE_RESOLUTION = 1024
-"""Side in pixels of the views of a base alone."""
+"""Side in pixels of views by a base without adapter."""
 
 
 @dataclass(frozen=True, slots=True)
 class SynthesisInputs:
-    """The files that make views, and what they decide where the settings leave it to them."""
+    """The files that make views, and what they decide where the settings leave it open."""
 
     base: Base
     adapter: Path | None

@@ -22,20 +22,20 @@ from lora_engine.pairs import Subject
 
 
 def sample_id(subject: str, yaw: int, mirrored: bool) -> str:
-    """The name of one encoded picture: whose, the yaw of the frame on disk, mirrored or not."""
+    """Name an encoded picture: its subject, the yaw of the frame on disk, mirrored or not."""
     return f"{subject}/{tag(yaw)}" + ("/mirrored" if mirrored else "")
 
 
 def mirror(image: Image) -> Image:
-    """The picture seen in a mirror: its yaw is negated."""
+    """Mirror a picture, which negates its yaw."""
     return np.ascontiguousarray(image[:, ::-1])
 
 
 class LatentCache:
-    """One safetensors per subject. Every tensor carries its full sample id as its name."""
+    """A safetensors file for each subject, in which the full sample id names each tensor."""
 
     def __init__(self, folder: Folder, base: Base, data: str, resolution: int, flip: bool) -> None:
-        """Entries of another VAE, other pairs or another resolution lie in another folder."""
+        """Takes the folder of this VAE, these pairs and this resolution; others have their own."""
         made_of = [base.hashes(("vae",)), data, resolution, flip]
         name = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
         self._folder = folder.folder(name)
@@ -43,7 +43,7 @@ class LatentCache:
         self._flip = flip
 
     def fill(self, autoencoder: Any, subjects: Iterable[Subject]) -> None:
-        """Encode what is not there yet, frame by frame."""
+        """Encode the subjects that are not there yet, frame by frame."""
         for subject in subjects:
             if self._folder.exists(f"{subject.key}.safetensors"):
                 continue
@@ -57,11 +57,11 @@ class LatentCache:
             self._folder.put(f"{subject.key}.safetensors", tensor_bytes(tensors, {}))
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """Subjects that are not encoded yet."""
+        """List the subjects that are not encoded yet."""
         return [key for key in keys if not self._folder.exists(f"{key}.safetensors")]
 
     def get(self, subject: str, ids: Iterable[str]) -> torch.Tensor:
-        """(n, C, h, w) latents of one subject. Raises RuntimeError when its file lacks an id."""
+        """Return latents (n, C, h, w) of a subject. Raises RuntimeError for a damaged file."""
         name = f"{subject}.safetensors"
         try:
             entry = load(self._folder.read(name))

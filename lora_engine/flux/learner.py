@@ -1,4 +1,4 @@
-"""The thing that learns: a frozen transformer with a LoRA, and the steps that it takes."""
+"""What learns: a LoRA on a frozen transformer, step by step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from training.learned import LearnedWeights, learning
 
 
 class LoraLearner:
-    """One process's copy; all processes hold the same LoRA, and a base each or one together."""
+    """The learner of one process: all hold the same LoRA, and each a base or a part of one."""
 
     def __init__(
         self,
@@ -33,10 +33,10 @@ class LoraLearner:
         embeddings: PromptEmbeddings,
         dtype: torch.dtype,
     ) -> None:
-        """Put a fresh LoRA on a frozen transformer of that dtype (see `load_transformer`)."""
+        """Puts a fresh LoRA on a frozen transformer of a dtype; see `load_transformer`."""
         self._settings, self._dtype = settings, dtype
         self.transformer = transformer
-        torch.manual_seed(settings.seed)  # the LoRA's A: the same in every process
+        torch.manual_seed(settings.seed)  # the LoRA's A must be the same in every process
         add_lora(self.transformer, settings.rank, settings.lora_alpha, settings.targets)
         cast_training_params(self.transformer, dtype=torch.float32)
         if settings.gradient_checkpointing:
@@ -57,7 +57,7 @@ class LoraLearner:
         self._objective = Objective(self.transformer, dtype, embeddings, self.reference_kv)
 
     def step(self, groups: list[Group]) -> dict[str, float]:
-        """Learn from this process's groups of a step. Returns loss and more."""
+        """Learn from this process's groups of a step; return the loss and more for the metrics."""
         device = self.transformer.device
         share = 1 / (len(groups) * self._settings.yaws_per_group)
         total = torch.zeros((), device=device)
@@ -77,9 +77,9 @@ class LoraLearner:
 def load_transformer(
     settings: TrainLoraSettings, base: Base, device: torch.device, dtype: torch.dtype
 ) -> Any:
-    """The base's transformer, frozen, on its device; in fewer bits if asked for.
+    """Load the base's transformer, frozen, in fewer bits if asked for, onto its device.
 
-    One that is to be shared out stays in the CPU's memory: the device could not hold it whole.
+    One that will be shared out stays in the CPU's memory: the device could not hold it whole.
     """
     transformer = FluxTransformer2DModel.from_pretrained(
         base.path / "transformer", dtype=dtype, use_safetensors=True
@@ -92,8 +92,8 @@ def load_transformer(
 def share_out(transformer: Any, device: torch.device) -> None:
     """Share the frozen base out over the processes; the LoRA stays whole in each.
 
-    The LoRA is small, and its optimiser, averages, checkpoints and adapter are then those of a
-    run that shares nothing out.
+    The LoRA is small, and left whole, its optimiser, averages, checkpoints and adapter are those
+    of a run that shares nothing out.
     """
     blocks = (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
     parallel.share_out(transformer, blocks, device, learning(transformer).values())

@@ -1,4 +1,4 @@
-"""The fixed prompts, one per yaw, and their embeddings in a file that goes with the adapter."""
+"""The fixed prompts, one for each yaw, and their embeddings in a file beside the adapter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HEADER = "harmoview_prompts"
 
 
 def prompt(yaw: int) -> str:
-    """What the model is asked for; yaw > 0: the nose points to image right."""
+    """Return the prompt for a yaw; above 0, the nose points to image right."""
     if yaw == 0:
         turned = "facing the camera straight on"
     else:
@@ -35,29 +35,29 @@ def prompt(yaw: int) -> str:
 
 
 def tag(yaw: int) -> str:
-    """The name of a yaw in files."""
+    """Return the name of a yaw in files."""
     return f"yaw{yaw:+03d}"
 
 
 @dataclass(frozen=True, slots=True)
 class PromptEmbeddings:
-    """Embeddings by yaw: of the tokens (T, D), and pooled (P,)."""
+    """Embeddings of the prompts by yaw: of the tokens (T, D), and pooled (P,)."""
 
     prompts: dict[int, str]
     length: int
-    """T5 tokens; there is no attention mask, so training and synthesis need the same."""
+    """T5 tokens, as many in training as in synthesis, because there is no attention mask."""
     tokens: dict[int, torch.Tensor]
     pooled: dict[int, torch.Tensor]
 
     def batch(self, yaws: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """((n, T, D), (n, P)) in the order of `yaws`."""
+        """Stack the embeddings (n, T, D) and (n, P) of some yaws, in their order."""
         return (
             torch.stack([self.tokens[yaw] for yaw in yaws]),
             torch.stack([self.pooled[yaw] for yaw in yaws]),
         )
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> PromptEmbeddings:
-        """The same embeddings elsewhere."""
+        """Move the embeddings to a device and a dtype."""
         tokens = {yaw: t.to(device, dtype) for yaw, t in self.tokens.items()}
         pooled = {yaw: t.to(device, dtype) for yaw, t in self.pooled.items()}
         return PromptEmbeddings(self.prompts, self.length, tokens, pooled)
@@ -66,7 +66,7 @@ class PromptEmbeddings:
 def encode_prompts(
     base: Base, yaws: Sequence[int], length: int, device: torch.device | str, dtype: torch.dtype
 ) -> PromptEmbeddings:
-    """Run the base's two text encoders once per yaw; they are dropped on return."""
+    """Run the base's two text encoders for each yaw; they are dropped on return."""
     from diffusers import FluxKontextPipeline
 
     pipe = FluxKontextPipeline.from_pretrained(
@@ -74,9 +74,7 @@ def encode_prompts(
     ).to(device)
     tokens, pooled = {}, {}
     with torch.no_grad():
-        for (
-            yaw
-        ) in yaws:  # one at a time: the same kernels as the stock pipeline's, so equal in bits
+        for yaw in yaws:  # one at a time runs the stock pipeline's kernels, so the bits are equal
             embeds, pool, _ = pipe.encode_prompt(
                 prompt(yaw), None, device=device, max_sequence_length=length
             )
@@ -92,7 +90,10 @@ def find_prompts(
     dtype: torch.dtype,
     beside: Path | None,
 ) -> PromptEmbeddings:
-    """The embeddings beside an adapter, or the user's cache; made once where neither has them."""
+    """Load embeddings from beside an adapter or from the user's cache, or make them for it.
+
+    Raises UserError as `load_prompts` does.
+    """
     path = beside
     if path is None:
         texts = [prompt(yaw) for yaw in yaws]
@@ -116,7 +117,7 @@ def save_prompts(folder: Folder, embeddings: PromptEmbeddings) -> None:
 
 
 def load_prompts(path: Path, yaws: Sequence[int], length: int) -> PromptEmbeddings:
-    """Read the embeddings of these yaws. Raises UserError when they were made for other prompts."""
+    """Read the embeddings of some yaws. Raises UserError where they are of other prompts."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))

@@ -15,11 +15,11 @@ FAST_FP8 = (8, 9)
 """Compute capability from which a GPU multiplies float8 matrices (Ada, Hopper)."""
 
 NF4_BLOCK = 64
-"""Weights that share a scale; bitsandbytes 0.50 reads shorter rows wrongly on a CPU."""
+"""Weights that share a scale; on a CPU bitsandbytes 0.50 reads shorter rows wrongly."""
 
 
 def check_quantize(kind: Quantize, device: torch.device) -> None:
-    """Raises UserError when this machine cannot, naming the option."""
+    """Check that this machine can quantise so. Raises UserError, naming what is missing."""
     if kind == "none":
         return
     if importlib.util.find_spec(QUANTIZERS[kind]) is None:
@@ -32,10 +32,11 @@ def check_quantize(kind: Quantize, device: torch.device) -> None:
 
 
 def quantize(transformer: Any, kind: Quantize, device: torch.device, *, learns: bool) -> None:
-    """Quantise in place, a layer at a time on `device`, to which the whole is moved.
+    """Quantise in place, a layer at a time on `device`, and move the transformer there.
 
-    A LoRA that only infers is fused before; one that learns is put on afterwards. Embedders, the
-    last norm and the output projection keep the transformer's dtype.
+    A LoRA that only infers is fused before, one that learns is put on afterwards. Embedders, the
+    last norm and the output projection keep the transformer's dtype. Raises UserError for layers
+    that cannot be quantised so.
     """
     if kind == "fp8":
         _fp8(transformer, device, learns=learns)
@@ -49,9 +50,9 @@ def _wanted(module: torch.nn.Module, name: str) -> bool:
 
 
 def _fp8(transformer: Any, device: torch.device, *, learns: bool) -> None:
-    """Weights in float8 (e4m3), a scale a row; on a GPU that multiplies them, activations too.
+    """Hold weights in float8 (e4m3) with a scale for each row, and activations where that is fast.
 
-    Such a product has no backward pass, so a learning base computes in its own precision.
+    A product of float8 has no backward pass, so a learning base computes in its own precision.
     """
     library = importlib.import_module("torchao.quantization")
     config: Any = library.Float8WeightOnlyConfig()
@@ -62,7 +63,7 @@ def _fp8(transformer: Any, device: torch.device, *, learns: bool) -> None:
 
 
 def _nf4(transformer: Any, device: torch.device) -> None:
-    """Weights in 4 bits (QLoRA's NormalFloat, doubly quantised), multiplied in their old dtype."""
+    """Hold weights in 4 bits (QLoRA's NormalFloat, doubly quantised), and multiply as before."""
     layers = importlib.import_module("bitsandbytes.nn")
     dtype = transformer.dtype
     for name, module in list(transformer.named_modules()):
@@ -77,11 +78,11 @@ def _nf4(transformer: Any, device: torch.device) -> None:
             module.in_features, module.out_features, bias=module.bias is not None,
             compute_dtype=dtype, quant_type="nf4", device="meta",
         )  # fmt: skip
-        # Its packed CPU kernel has no backward pass, and is not on every machine.
+        # the packed kernel for CPUs has no backward pass, and not every machine has it
         small.support_avx512bf16_for_cpu = False
         weight = module.weight.detach()
         small.weight = layers.Params4bit(
             weight, requires_grad=False, quant_type="nf4", module=small
         )
         small.bias = module.bias
-        transformer.set_submodule(name, small.to(device))  # moving it quantises it
+        transformer.set_submodule(name, small.to(device))  # the move quantises

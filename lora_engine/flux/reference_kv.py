@@ -1,9 +1,9 @@
 """Two-pass reference: its keys and values are computed once and serve all views and all steps.
 
 Pass 1 runs the transformer on the reference's tokens alone (no text, t = 0, guidance 1) and keeps
-every block's keys and values after RoPE. Pass 2 runs text and target with them appended. It is not
-stock Kontext's function, where reference tokens attend to text and target and are modulated by t:
-an adapter must be trained this way (`AdapterHeader.reference_mode`).
+the keys and values of every block after RoPE. Pass 2 runs text and target with these appended. That
+is another function than stock Kontext's, where reference tokens attend to text and target and are
+modulated by t: an adapter must be trained this way (`AdapterHeader.reference_mode`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import _get_qkv_projections
 
 USE = {"reference": "use"}
-"""Attention arguments of pass 2."""
+"""The attention arguments of pass 2."""
 
 
 class ReferenceAttention:
-    """FluxAttnProcessor that can keep a pass's keys and values, or append those it keeps."""
+    """A FluxAttnProcessor that can keep the keys and values of a pass, or append those it kept."""
 
     _attention_backend = None
     _parallel_config = None
@@ -37,13 +37,13 @@ class ReferenceAttention:
         image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
         reference: Literal["keep", "use"] | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """As FluxAttnProcessor; with `reference` None equal to it."""
+        """Attend as FluxAttnProcessor does; with `reference` None it is the same function."""
         query, key, value = self._project(attn, hidden_states, encoder_hidden_states)
         if image_rotary_emb is not None:
             query = apply_rotary_emb(query, image_rotary_emb, sequence_dim=1)
             key = apply_rotary_emb(key, image_rotary_emb, sequence_dim=1)
-        # Checkpointing runs a block again in the backward pass: the first run's tensors stay, for
-        # they carry the graph that pass 2 was built on.
+        # checkpointing runs a block again in the backward pass; the tensors of the first run stay,
+        # because they carry the graph on which pass 2 was built
         if reference == "keep" and self.kept is None:
             self.kept = (key, value)
         if reference == "use":
@@ -68,7 +68,7 @@ class ReferenceAttention:
     def _project(
         attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Query, key, value (B, S, heads, dim) of text, where there is some, then image."""
+        """Project to query, key and value (B, S, heads, dim): of any text first, then image."""
         projected = _get_qkv_projections(attn, hidden_states, encoder_hidden_states)
         query, key, value = (x.unflatten(-1, (-1, attn.head_dim)) for x in projected[:3])
         query, key = attn.norm_q(query), attn.norm_k(key)
@@ -94,13 +94,13 @@ class ReferenceKV:
     """The keys and values of one reference at a time, on one transformer."""
 
     def __init__(self, transformer: Any) -> None:
-        """Replaces the transformer's attention processors."""
+        """Replaces the attention processors of the transformer."""
         self._transformer = transformer
         self._processors = {name: ReferenceAttention() for name in transformer.attn_processors}
         transformer.set_attn_processor(dict(self._processors))
 
     def compute(self, tokens: torch.Tensor, ids: torch.Tensor) -> None:
-        """Pass 1: packed reference latents (1, S, C) and their ids (S, 3), first column 1."""
+        """Run pass 1 on packed latents (1, S, C) of a reference and their ids (S, 3), slot 1."""
         self.clear()
         config = self._transformer.config
         batch = tokens.shape[0]

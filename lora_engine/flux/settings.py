@@ -13,8 +13,8 @@ from training.options import Precision
 
 Quantize = Literal["none", "fp8", "nf4"]
 ReferenceMode = Literal["concatenated", "two-pass"]
-"""How the reference is seen: its tokens beside the target's at every step (stock Kontext), or
-once, through its keys and values (`lora_engine.flux.reference_kv`)."""
+"""How the model sees the reference: its tokens beside the target's at every step (stock Kontext),
+or once, through its keys and values (`lora_engine.flux.reference_kv`)."""
 
 QUANTIZERS = {"fp8": "torchao", "nf4": "bitsandbytes"}
 """The packages that quantise."""
@@ -33,14 +33,14 @@ TARGETS = (
     "ff_context.net.2",
     "proj_mlp",
 )
-"""The modules of diffusers' own Kontext LoRA example."""
+"""The modules that the Kontext LoRA example of diffusers trains."""
 MAX_TEXT = 512
-"""Tokens that stock Kontext allows a prompt, and the number it takes by itself."""
+"""Tokens that stock Kontext allows a prompt, and its default."""
 
 
 @dataclass(frozen=True, slots=True)
 class FluxSettings:
-    """How --engine flux makes views with FLUX.1 Kontext."""
+    """How --engine flux makes views. Raises ValueError for options that exclude each other."""
 
     base: str | None = None
     """A diffusers folder or hub name of FLUX.1-Kontext-dev."""
@@ -51,18 +51,18 @@ class FluxSettings:
     guidance: float = 2.5
     """How closely the prompt is followed; the LoRA is trained at 1, Kontext is best at 2.5."""
     reference_kv: bool | None = None
-    """The reference goes through the model once instead of at every step; the default is as the
-    adapter was trained, which is the only way it works."""
+    """Send the reference through the model once and not at every step; the default is the way in
+    which the adapter was trained, and the only one in which it works."""
     exact: bool = False
     """Make bit for bit what the stock pipeline makes, at its speed."""
     precision: Precision | None = None
-    """Of the model; the default is bfloat16 on a GPU and float32 on a CPU."""
+    """Precision of the model; the default is bfloat16 on a GPU and float32 on a CPU."""
     quantize: Quantize = "none"
     """Hold the model in 8 bits (fp8, also faster on Ada and Hopper GPUs) or in 4 (nf4)."""
     attention: str | None = None
     """A diffusers attention backend; the default is the fastest that only rounds differently."""
     compile: bool | None = None
-    """Compile the model's blocks; the default is to, on a GPU."""
+    """Compile the model's blocks; the default is True on a GPU."""
     micro_batch: int | None = None
     """Views that are denoised at once; the default is as many as memory allows."""
 
@@ -79,7 +79,7 @@ class FluxSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrainLoraSettings:
-    """Everything that decides what is trained."""
+    """Everything that decides what is trained. Raises ValueError for what does not go together."""
 
     pairs: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PAIRS")]
     """The folder that `harmoview pairs` wrote."""
@@ -94,29 +94,29 @@ class TrainLoraSettings:
     resolution: int = 512
     """Side of reference and target, pixels."""
     rank: int = 32
-    """Of the LoRA; a higher one can hold more and takes more memory."""
+    """Rank of the LoRA; a higher one can hold more and takes more memory."""
     alpha: float | None = None
-    """None: as the rank."""
+    """Scale of the LoRA; the default is the rank."""
     targets: tuple[str, ...] = TARGETS
     """Modules that get a LoRA, by the end of their names."""
     reference_kv: bool = False
-    """Two-pass reference (the adapter then works with it only)."""
+    """Train with the two-pass reference; the adapter then works in no other way."""
     groups: int = 1
     """People in one step, over all processes; they share the step's gradient."""
     yaws_per_group: int = 4
     """Targets of one person in one step; they share the reference."""
     flip: tyro.conf.FlagConversionOff[bool] = True
-    """Half of the groups are mirrored, with their yaws negated."""
+    """Mirror half of the groups, and negate their yaws."""
     learning_rate: float = 1e-4
-    """Of AdamW, after the warm-up."""
+    """Learning rate of AdamW after the warm-up."""
     warmup: int = 100
-    """Steps over which the learning rate rises; constant after that."""
+    """Steps over which the learning rate rises; after them it is constant."""
     weight_decay: float = 0.01
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     ema: float = 0.99
-    """Decay of the averaged weights, which are what is saved and validated; 0: none."""
+    """Decay of the averaged weights, which are those that are saved and validated; 0 for none."""
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     """adamw8bit needs bitsandbytes."""
     quantize: Quantize = "none"
@@ -126,17 +126,18 @@ class TrainLoraSettings:
     gradient_checkpointing: tyro.conf.FlagConversionOff[bool] = True
     """Compute each block twice instead of keeping its activations."""
     text_length: int = 512
-    """T5 tokens a prompt; synthesis must use the same."""
+    """T5 tokens of a prompt, which synthesis then uses too."""
     precision: Precision | None = None
-    """Of the base; None: bfloat16 on a GPU, float32 on a CPU. The LoRA is float32."""
+    """Precision of the base; the default is bfloat16 on a GPU and float32 on a CPU. The LoRA is
+    float32."""
     device: str | None = None
-    """None: a GPU if there is one."""
+    """The device; the default is a GPU if there is one."""
     seed: int = 0
-    """Of the LoRA's start, the order of people, noise and timesteps."""
+    """Seed of the LoRA's start, the order of people, noise and timesteps."""
     checkpoint_every: int = 250
-    """Steps; the adapter is written then too."""
+    """Steps between checkpoints, with which the adapter is written too."""
     validate_every: int = 500
-    """Steps; 0: never."""
+    """Steps between validations; 0 for none."""
     validation_people: int = 4
     """Held-out people of whom views are made, at most."""
     validation_steps: int = 28
@@ -153,23 +154,25 @@ class TrainLoraSettings:
         check_range(self, "ema", least=0, under=1)
         if self.shard and self.quantize != "none":
             raise ValueError(
-                "--shard and --quantize exclude each other: such weights are not shared"
+                "--shard and --quantize exclude each other: quantised weights cannot be shared out"
             )
         if 0 not in self.yaws:
-            raise ValueError("--yaws must hold 0: the frontal frame is the reference")
+            raise ValueError("--yaws must include 0: the frontal frame is the reference")
         if self.flip and {-yaw for yaw in self.yaws} != set(self.yaws):
             raise ValueError(f"--yaws {self.yaws} are not symmetric: give --flip False")
 
     @property
     def lora_alpha(self) -> float:
+        """The scale of the LoRA."""
         return self.rank if self.alpha is None else self.alpha
 
     @property
     def reference_mode(self) -> ReferenceMode:
+        """How the adapter will see references."""
         return "two-pass" if self.reference_kv else "concatenated"
 
 
 MAY_CHANGE = ("out", "pairs", "base", "steps", "device", "shard", "checkpoint_every",
               "validate_every", "validation_people", "validation_steps", "tensorboard",
               "wandb")  # fmt: skip
-"""Settings that a resumed training may have others of: the weights after a step are the same."""
+"""Settings that may change when a training is resumed: the weights do not depend on them."""

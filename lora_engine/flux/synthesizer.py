@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 
 class FluxSynthesizer:
-    """A ViewSynthesizer. Several threads may call it: one is on the device at a time, while the
-    others prepare references and take results away."""
+    """Makes views with FLUX.1 Kontext.
+
+    Several threads may call it: one at a time is on the device, while the others prepare references
+    and take results away.
+    """
 
     name = "flux"
 
@@ -30,7 +33,7 @@ class FluxSynthesizer:
         yaws: Sequence[int] = YAWS,
         resolution: int | None = None,
     ) -> None:
-        """`resolution`: side of a view in pixels; None: the adapter's, or 1024 of a base alone."""
+        """Takes the side of a view in pixels; None is the adapter's, or 1024 for a base alone."""
         self.settings, self._yaws, self._resolution = settings, tuple(yaws), resolution
         self._denoiser: Denoiser | None = None
         self._turns = GpuTurns()
@@ -39,14 +42,14 @@ class FluxSynthesizer:
         return self.settings, self._yaws, self._resolution
 
     def __setstate__(self, state: tuple[FluxSettings, tuple[int, ...], int | None]) -> None:
-        self.__init__(*state)  # type: ignore[misc]  # a lock does not travel, settings suffice
+        self.__init__(*state)  # type: ignore[misc]  # a lock cannot be pickled
 
     def inputs(self) -> SynthesisInputs:
         """Check every file and option without loading weights. Raises UserError."""
         return synthesis_inputs(self.settings, self._yaws, self._resolution)
 
     def provenance(self) -> dict[str, object]:
-        """What makes the views; reads the files' hashes. Raises UserError."""
+        """Return what makes the views, with hashes of the files. Raises UserError as `inputs`."""
         inputs, s = self.inputs(), self.settings
         libraries = ["diffusers", "torch"]
         if s.quantize != "none":
@@ -80,7 +83,11 @@ class FluxSynthesizer:
         self._denoiser = Denoiser.load(self.settings, self.inputs())
 
     def __call__(self, reference: Image, yaws: Sequence[int], seeds: Sequence[int]) -> list[Image]:
-        """Square RGB views. Raises BadSample("engine_refused", …) and ValueError for other yaws."""
+        """Make a square view for each yaw; its seed decides its noise.
+
+        Raises BadSample "engine_refused" for a reference that is not square or a model that gives
+        no finite picture, and ValueError for yaws without a prompt.
+        """
         if self._denoiser is None:
             raise RuntimeError("FluxSynthesizer.setup() has not run")
         if unknown := [yaw for yaw in yaws if yaw not in self._yaws]:

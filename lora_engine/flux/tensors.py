@@ -1,4 +1,4 @@
-"""Safetensors whose bytes depend on nothing but their content."""
+"""Safetensors files whose bytes depend on their content alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from safetensors.torch import save
 
 
 def tensor_bytes(tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> bytes:
-    """A safetensors file of these tensors, copied to the CPU, and this metadata.
+    """Return a safetensors file of tensors, which are copied to the CPU, and of metadata.
 
-    The library writes metadata in random order; here the JSON header is sorted, so that equal
+    The library writes metadata in random order. Here the JSON header is sorted, so that equal
     content gives equal bytes and hashes.
     """
     data = save(

@@ -32,7 +32,7 @@ from training.metrics import Metrics
 CHECKPOINTS = "checkpoints"
 
 Progress = Callable[[int, float], None]
-"""Called after each step with the steps done and the loss."""
+"""Called after each step with the number of steps done and the loss."""
 
 
 def check_and_claim(settings: TrainLoraSettings, processes: int, *, resume: bool) -> Claim:
@@ -97,7 +97,7 @@ def _after(
     done: int,
     record: dict[str, Any],
 ) -> None:
-    """What is due after `done` steps: validation, metrics, adapter and checkpoint."""
+    """Do what is due after `done` steps: validation, metrics, adapter and checkpoint."""
     last = done == settings.steps
     if validation is not None and (last or done % settings.validate_every == 0):
         record = {**record, "validation": validation.run(done)}
@@ -111,7 +111,7 @@ def _after(
 def _groups(
     settings: TrainLoraSettings, inputs: TrainingInputs, cache: LatentCache, step: int
 ) -> list[Group]:
-    """This process's share of a step."""
+    """Load this process's share of a step."""
     how = GroupSettings(settings.groups, settings.yaws_per_group, settings.flip, settings.seed)
     side = settings.resolution // inputs.base.multiple
     scheduler = json.loads((inputs.base.path / "scheduler/scheduler_config.json").read_text())
@@ -127,9 +127,10 @@ def _embeddings(
     device: torch.device,
     dtype: torch.dtype,
 ) -> PromptEmbeddings:
-    """Made once by the first process, and shipped with the adapter; then the encoders are gone.
+    """Load the prompts' embeddings, which the first process makes once and the adapter needs.
 
-    Those of a run that never came to its first step may be of other settings.
+    Embeddings that an earlier run left before its first step may be of other settings, so they are
+    made again.
     """
     out = Folder(settings.out)
     if parallel.rank() == 0 and not (claim.is_recorded() and out.exists(prompts.FILE)):
@@ -146,13 +147,13 @@ def _embeddings(
 def _latents(
     settings: TrainLoraSettings, inputs: TrainingInputs, device: torch.device, dtype: torch.dtype
 ) -> LatentCache:
-    """Every process encodes its share; then the VAE is gone."""
+    """Encode the pictures, each process its share; the VAE is in memory only meanwhile."""
     folder = Folder(settings.out).folder("latents")
     cache = LatentCache(
         folder, inputs.base, inputs.pairs.sha256, settings.resolution, settings.flip
     )
     share = set(parallel.own_share(cache.missing(inputs.coverage)))
-    parallel.wait_for_all()  # nobody encodes while others still look what is missing
+    parallel.wait_for_all()  # nobody encodes while others still list what is missing
     if share:
         autoencoder = AutoencoderKL.from_pretrained(
             inputs.base.path / "vae", dtype=dtype, use_safetensors=True

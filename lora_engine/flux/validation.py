@@ -1,7 +1,4 @@
-"""A validation during training: the learner's transformer makes views of held-out people.
-
-Validation: views of people the training never saw, measured.
-"""
+"""Validation during training: views of people that training never saw, made and measured."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ def validate(
     synthesize: Synthesize,
     measure: Measure,
 ) -> list[PersonViews]:
-    """Make and measure every person's views; the seeds depend on person and yaw alone."""
+    """Make and measure every person's views; their seeds depend on person and yaw alone."""
     done = []
     for key, reference in people:
         views = synthesize(reference, yaws, [_seed(key, yaw) for yaw in yaws])
@@ -59,10 +56,11 @@ def _seed(key: str, yaw: int) -> int:
 
 
 BASE = "base"
+"""Name of the files about the base without the adapter."""
 
 
 class Validation:
-    """Each process takes its share of the people; the first writes pictures to `validation/`."""
+    """Validates a learner: each process takes its share of the people, the first one writes."""
 
     def __init__(
         self,
@@ -72,7 +70,7 @@ class Validation:
         embeddings: PromptEmbeddings,
         measure: Measure,
     ) -> None:
-        """Reads the held-out people's portraits."""
+        """Reads the portraits of the people who are held out."""
         self._settings = settings
         self._inputs = inputs
         self._learner = learner
@@ -89,7 +87,7 @@ class Validation:
         ]
 
     def run(self, step: int) -> dict[str, object]:
-        """Figures with the adapter (averaged weights) and, from the first time on, without."""
+        """Return figures with the averaged adapter and without one; the latter are made once."""
         with self._learner.weights.averaged():
             on = self._measured(adapter=True)
         self._write(f"{step:06d}", on)
@@ -105,7 +103,7 @@ class Validation:
             self._folder.put(f"{name}.json", json.dumps(summary(people)).encode())
 
     def _measured(self, adapter: bool) -> list[PersonViews]:
-        """All processes' people. The base alone is stock Kontext, whatever the LoRA learns."""
+        """Measure the people of all processes. Without adapter the base works as stock Kontext."""
         with self._denoiser(adapter) as denoiser:
             mine = parallel.own_share(self._people)
             spare = self._people[: 1 if self._idle(len(mine)) else 0]
@@ -114,12 +112,12 @@ class Validation:
         return [person for part in parts for person in part]
 
     def _idle(self, own: int) -> bool:
-        """Whether this process has fewer people than others who need its part of the base."""
+        """Whether this process has fewer people than others, who need its part of the base."""
         return self._settings.shard and own < -(-len(self._people) // parallel.processes())
 
     @contextmanager
     def _denoiser(self, adapter: bool) -> Iterator[Denoiser]:
-        """The VAE is in memory within the block only."""
+        """Provide a denoiser; the VAE is in memory within the block only."""
         path, transformer = self._inputs.base.path, self._learner.transformer
         device, dtype = transformer.device, self._embeddings.tokens[0].dtype
         autoencoder = AutoencoderKL.from_pretrained(

@@ -108,8 +108,8 @@ def test_noise_levels_follow_the_shifted_logit_normal():
     assert np.allclose(sigmas, np.exp(mu) * u / (1 + (np.exp(mu) - 1) * u), atol=1e-6)
 
 
-@pytest.mark.parametrize("wrong", [(0, 1), (1, 0)])
-def test_empty_steps_are_refused(wrong):
+@pytest.mark.parametrize("empty", ["groups", "yaws"])
+def test_empty_steps_are_refused(empty):
     """A step has groups, and a group has targets."""
-    with pytest.raises(ValueError, match="groups"):
-        GroupSettings(*wrong, True, 0)
+    with pytest.raises(ValueError, match=empty):
+        GroupSettings(**{"groups": 1, "yaws": 1, empty: 0}, flip=True, seed=0)
