@@ -58,7 +58,7 @@ def execute(settings: VerifySettings) -> int:
         print(f"{wrong} mismatches: {folder.url} is not what was packed", file=sys.stderr)
         return 1
     if not settings.quiet:
-        print(f"{folder.url} is as its manifest says; samples: {captions}")
+        print(f"{folder.url} is as its manifest says; captions: {captions}")
     return 0
 
 

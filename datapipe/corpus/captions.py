@@ -177,7 +177,7 @@ def cleaned(text: str) -> str:
     text = text[: 2 * MAX_TEXT]
     if (lost := _ESCAPED.search(text)) is not None:
         raise ValueError(f"is not UTF-8 (byte 0x{ord(lost[0]) - 0xDC00:02x}); save it as UTF-8")
-    if "\0" in text:
+    if 4 * text.count("\0") > len(text):
         raise ValueError("holds zero bytes: it is UTF-16 without a byte order mark, or no text")
     if "\ufffd" in text:
         raise ValueError("holds U+FFFD in place of letters that were lost when it was written")

@@ -22,6 +22,8 @@ _MAX_OBJECT = 4 * 1024 * 1024
 """Characters of a JSON object."""
 _CHUNK = 1024 * 1024
 """Characters of a JSON array that are read at a time."""
+_SHOWN = 1000
+"""Characters of a table's header in a message."""
 _BETWEEN = re.compile(r"[\s,]*")
 _ROWS = 4096
 """Of a Parquet file, in memory at once."""
@@ -63,7 +65,9 @@ class Columns:
             for name in (*self.path, *self.others)
             if (there := trimmed.get(name, lower.get(name.lower()))) is not None
         }
-        columns = ", ".join(header) or "none"
+        columns = ", ".join(header)[:_SHOWN] or "none"
+        if "\0" in columns:
+            raise UserError(f"{url}: UTF-16 without a byte order mark; save it as UTF-8")
         path = next((spelled[name] for name in self.path if name in spelled), None)
         if path is None:
             raise UserError(

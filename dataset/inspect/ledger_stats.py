@@ -53,14 +53,14 @@ class CaptionStats:
     present: int
     empty: int
     """The source says nothing."""
-    unreadable: int
+    undecodable: int
     """The source says something that is no text; `caption_problem` in the ledger tells why."""
     several: int
     """Videos with more than one."""
     duplicates: int
     """Videos whose caption another one has already."""
     examples: list[str]
-    """The first three keys of those that are unreadable."""
+    """The first three keys of those that are undecodable."""
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,13 @@ class CaptionCount:
         self.present = 0
         self.empty = 0
         """Of samples whose source says nothing."""
-        self.unreadable = 0
+        self.undecodable = 0
         """Empty, because what the source says is no text: the sample's JSON tells why."""
         self._digests = array("Q")
 
-    def add(self, caption: bytes, *, unreadable: bool) -> None:
-        if unreadable:
-            self.unreadable += 1
+    def add(self, caption: bytes, *, undecodable: bool) -> None:
+        if undecodable:
+            self.undecodable += 1
         elif not caption:
             self.empty += 1
         else:
@@ -97,12 +97,13 @@ class CaptionCount:
 
     def __str__(self) -> str:
         counts = {
-            "with a caption": self.present,
-            "without": self.empty,
-            "with one that could not be read": self.unreadable,
-            "with the same as another": self.duplicates,
+            "with": self.present,
+            "empty": self.empty,
+            "undecodable": self.undecodable,
+            "duplicates": self.duplicates,
         }
-        return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        found = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        return found or "none"
 
 
 class ShardCheck:
@@ -201,7 +202,7 @@ class ShardCheck:
 
     def _caption(self, shown: str, description: Mapping[str, Any]) -> Iterator[str]:
         caption = self._names.get("txt") or b""
-        self.captions.add(caption, unreadable="caption_problem" in description)
+        self.captions.add(caption, undecodable="caption_problem" in description)
         try:
             several = description.get("captions", [caption.decode()])
         except UnicodeDecodeError:

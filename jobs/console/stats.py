@@ -89,9 +89,9 @@ def _captions(stats: Stats) -> Table:
     table.add_row("with a caption", number(found.present), "")
     for name, count, examples in (
         ("several captions", found.several, []),
-        ("the same as another's", found.duplicates, []),
-        ("none", found.empty, []),
-        ("cannot be read", found.unreadable, found.examples),
+        ("duplicates", found.duplicates, []),
+        ("empty", found.empty, []),
+        ("undecodable", found.undecodable, found.examples),
     ):
         if count:
             table.add_row(name, number(count), _keys(examples))

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from datapipe.corpus.captions import FIELDS
 from datapipe.files import Folder
 from datapipe.line.drive import Remaining
 from datapipe.run.survey import FIRST, Survey
@@ -65,11 +66,12 @@ def surveyed(remaining: Remaining, run: Folder) -> Iterator[Total]:
 
 def _tell_captions(survey: Survey) -> None:
     if 2 * survey.empty > survey.looked_at:
-        why = f" The first that cannot be read: {plain(survey.problem)}." if survey.problem else ""
+        why = f" ({plain(survey.problem)})" if survey.problem else ""
+        fields = ", ".join(FIELDS)
         print(
-            f"{survey.empty:,} of the first {survey.looked_at:,} videos have no caption.{why} "
-            "Captions are looked for in text and JSON files and in tables, by --caption-field or "
-            "under the usual names; docs/corpus.md tells where",
+            f"no caption: {survey.empty:,} of the first {survey.looked_at:,} videos{why}. Captions "
+            f"are read from x.txt, x.json and tables, there from {fields} or --caption-field; "
+            "docs/corpus.md tells more",
             file=sys.stderr,
         )
 

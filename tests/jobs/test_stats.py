@@ -54,13 +54,14 @@ def test_captions_and_what_is_passed_over_are_counted(tmp_path, capsys):
     Survey(6, PassedOver({".gif": 2, "hidden": 1})).save(tiny.save())
     found = json.loads(shown(capsys, tmp_path / "run", "--json"))
     assert found["captions"] == {
-        "present": 3, "empty": 2, "unreadable": 1, "several": 1, "duplicates": 2, "examples": ["d"],
-    }  # fmt: skip
+        **{"present": 3, "empty": 2, "undecodable": 1, "several": 1, "duplicates": 2},
+        "examples": ["d"],
+    }
     assert found["passed_over"] == {".gif": 2, "hidden": 1}
     out = shown(capsys, tmp_path / "run")
     assert "2 .gif, 1 hidden" in out
-    (row,) = [line for line in out.splitlines() if line.strip().startswith("cannot be read")]
-    assert row.split() == ["cannot", "be", "read", "1", "d"]
+    (row,) = [line for line in out.splitlines() if line.strip().startswith("undecodable")]
+    assert row.split() == ["undecodable", "1", "d"]
     assert "\x1b" not in out
 
 
@@ -113,7 +114,7 @@ SCHEMA = {
         },
     },
     "captions": {
-        **{name: 0 for name in ("present", "empty", "unreadable", "several", "duplicates")},
+        **{name: 0 for name in ("present", "empty", "undecodable", "several", "duplicates")},
         "examples": [""],
     },
     "passed_over": {},

@@ -74,6 +74,11 @@ def test_what_is_no_text_is_no_caption_and_says_why(data, why):
     assert re.search(why, found.problem)
 
 
+def test_a_stray_zero_is_a_control_character_like_any_other():
+    assert from_fields({"caption": "a \0man"}).texts == ("a man",)
+    assert in_text(b"a man in a red coat\0").texts == ("a man in a red coat",)
+
+
 def test_white_space_and_control_characters_are_dropped():
     assert in_text(b"\xef\xbb\xbf a\x1b[31m man\x07\r\n\ttoo\n").texts == ("a[31m man\r\n\ttoo",)
 

@@ -317,6 +317,12 @@ def test_a_csv_is_read_whatever_program_wrote_it(tmp_path, encoding, separator, 
     assert found == [("a", f'é{separator}\n"x"'), ("b", f"y{other} z")]
 
 
+def test_a_csv_in_an_unmarked_encoding_is_the_users_mistake(tmp_path):
+    (tmp_path / "m.csv").write_bytes("path,caption\na.mp4,x\n".encode("utf-16-le"))
+    with pytest.raises(UserError, match="UTF-16 without a byte order mark"):
+        corpus(str(tmp_path / "m.csv"))
+
+
 def test_excels_line_about_the_separator_is_no_header(tmp_path):
     (tmp_path / "m.csv").write_bytes("sep=;\r\npath;caption\r\na.mp4;x\r\nb\r\n".encode("utf-16"))
     good, bad = corpus(str(tmp_path / "m.csv"))

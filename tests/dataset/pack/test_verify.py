@@ -43,9 +43,9 @@ def test_captions_are_counted(tmp_path):
     pack(run, run.folder("shards"), RULES, ShardLimits(samples=2), lambda *_: None)
     captions = CaptionCount()
     assert list(verify(run.folder("shards"), lambda *_: None, captions)) == []
-    assert (captions.present, captions.empty, captions.unreadable) == (4, 1, 1)
+    assert (captions.present, captions.empty, captions.undecodable) == (4, 1, 1)
     assert captions.duplicates == 2
-    assert "4 with a caption, 1 without" in str(captions)
+    assert str(captions) == "4 with, 1 empty, 1 undecodable, 2 duplicates"
 
 
 @pytest.mark.parametrize("caption", [b"caf\xe9", b"another"])
