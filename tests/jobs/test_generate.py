@@ -7,7 +7,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import av
@@ -118,14 +117,12 @@ def test_wrong_arguments_exit_with_two(place, tmp_path, more):
     assert run(place, tmp_path / "v.mp4", *more) == 2
 
 
-def test_help_is_quick():
-    """It explains the options without loading torch."""
-    start = time.perf_counter()
+def test_help_loads_no_torch():
+    """Whoever asks for the options has them at once."""
     code = "import sys; from jobs import generate; generate.main(['--help']); " \
            "assert 'torch' not in sys.modules"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--reference-scale" in done.stdout
-    assert time.perf_counter() - start < 20
 
 
 def orders(place, tmp_path, count):
