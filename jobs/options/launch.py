@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from datapipe.line.cluster import LOCAL, connect, gpus_there
 
 
@@ -26,12 +29,10 @@ class Launch:
     """Times that a run on Ray goes on from its latest checkpoint after losing a worker."""
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+        check_range(self, "workers", least=1)
+        check_range(self, "max_failures", least=0)
         if self.address is not None and self.workers == 1:
             raise ValueError("--address is for several --workers")
-        if self.max_failures < 0:
-            raise ValueError(f"--max-failures must not be negative, not {self.max_failures}")
 
 
 def on_ray(
@@ -62,13 +63,28 @@ def on_ray(
         ),
     )
     try:
-        trainer.fit()
+        with _own_interrupts():
+            trainer.fit()
     except WorkerGroupError as failed:
         for failure in failed.worker_failures.values():
             cause = getattr(failure, "_base_exc", failure)  # Ray wraps what a worker raised
             if isinstance(cause, UserError):
                 raise cause from failed
         raise
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Put the handler of Ctrl-C back at the end.
+
+    Ray Train leaves its own in the process: a later Ctrl-C would start a cluster, and hang.
+    """
+    former = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Ray sets none
+            signal.signal(signal.SIGINT, former)
 
 
 def on_gpus(launch: Launch, device: str | None, where: str) -> bool:

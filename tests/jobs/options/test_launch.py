@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +24,11 @@ ENCODE = EncodeJobSettings("shards", "out", EncodeSettings(base="wan", vit="none
 def test_a_users_mistake_in_a_worker_comes_back_as_one(tmp_path, monkeypatch):
     """Not as Ray's report of a failed worker; every worker knows its rank and the others.
 
-    Its relative paths are the command's.
+    Its relative paths are the command's. Ctrl-C then does what it did before: Ray Train's own
+    handler, which would start a cluster, is gone.
     """
     monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
 
     def work() -> None:
         from datapipe.errors import UserError
@@ -39,6 +42,7 @@ def test_a_users_mistake_in_a_worker_comes_back_as_one(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="of another model"):
         on_ray(launch, work, Path(), "cpu", quiet=True)
     assert {path.name for path in tmp_path.glob("* of *")} == {"0 of 2", "1 of 2"}
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("bad", [{"workers": 0}, {"address": "auto"}, {"max_failures": -1}])
