@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from datapipe.errors import UserError
 from harmoview.model.new_parts import NEW_PARTS
-from harmoview.weights import WEIGHTS, from_wan, wan_config
-
-if TYPE_CHECKING:
-    from harmoview.model.transformer import HarmoViewTransformer3DModel
+from harmoview.model.transformer import HarmoViewTransformer3DModel
+from harmoview.weights import WEIGHTS, wan_config
 
 NEW_PARTS_FILE = "new_parts.safetensors"
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -57,8 +55,6 @@ def load_expert(
     A whole model is read as it is; parts are put on the same expert of `base`, a Wan pipeline's
     folder or hub repository. Raises UserError where neither is there, or they do not fit.
     """
-    from harmoview.model.transformer import HarmoViewTransformer3DModel
-
     folder = checkpoint / name
     whole = any((folder / file).is_file() for file in WEIGHTS)
     if not (folder / CONFIG).is_file() or not (whole or (folder / NEW_PARTS_FILE).is_file()):
@@ -93,7 +89,9 @@ def _on_base(
             + ", ".join(f"{key} is {config.get(key)}, not {stock.get(key)}" for key in differing)
         )
     own = {key: value for key, value in config.items() if key not in stock and key[0] != "_"}
-    model = from_wan(base, subfolder=name, dtype=dtype, **own)
+    model: HarmoViewTransformer3DModel = HarmoViewTransformer3DModel.from_wan(
+        base, subfolder=name, dtype=dtype, **own
+    )
     parts = load_file(folder / NEW_PARTS_FILE)
     wanted = {key for key, _ in model.named_parameters() if key in NEW_PARTS}
     if parts.keys() != wanted:

@@ -1,20 +1,16 @@
-"""From Wan's weights to HarmoView's: the base on disk or on the hub, the new parts added."""
+"""Wan's weights, on disk or on the hub: whether they are there, and what they ask of HarmoView."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from datapipe.errors import UserError
-from harmoview.model.new_parts import NEW_PARTS, initialize
 from harmoview.model.references import normalized_latents
-from harmoview.model.rope import JumpRotaryPosEmbed
-
-if TYPE_CHECKING:
-    from harmoview.model.transformer import HarmoViewTransformer3DModel
 
 HOW_TO_GET = (
     "Fetch one with `hf download Wan-AI/Wan2.2-T2V-A14B-Diffusers --local-dir DIR` (also "
@@ -32,56 +28,21 @@ def is_hub_name(path: str) -> bool:
     return plain and not Path(path).exists()
 
 
-def from_wan(
-    path: str | Path,
-    *,
-    subfolder: str = "",
-    dtype: torch.dtype | None = None,
-    seed: int = 0,
-    **settings: Any,
-) -> HarmoViewTransformer3DModel:
-    """Load a stock Wan transformer and add HarmoView's parts; nothing is left on `meta`.
+def config_on_wan(path: str, subfolder: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a HarmoView model on a stock transformer, with these settings of its own.
 
-    `settings` are those that `HarmoViewTransformer3DModel` adds to Wan's. Two follow the base where
-    they are not given. `reference_timestep` is "zero" for TI2V-5B (48 channels), which was trained
-    with clean tokens, else "shared", because A14B's high-noise expert never saw a clean one.
-    `gray_latent`, if `absent_views` is "gray", is measured with the VAE in the folder beside.
-    `dtype` means what it does in diffusers: Wan keeps norms and time embedding in float32. Raises
-    UserError where there is no text-to-video transformer of Wan.
+    Two follow the base where they are not given. `reference_timestep` is "zero" for TI2V-5B (48
+    channels), which was trained with clean tokens, else "shared", because A14B's high-noise expert
+    never saw a clean one. `gray_latent`, if `absent_views` is "gray", is measured with the VAE in
+    the folder beside. Raises UserError where there is no text-to-video transformer of Wan.
     """
-    from harmoview.model.transformer import HarmoViewTransformer3DModel
-
-    path, where = str(path), {"subfolder": subfolder} if subfolder else {}
     config = wan_config(path, subfolder)
     if config.get("image_dim") is not None or config["in_channels"] != config["out_channels"]:
         raise UserError(f"{path} is an image-to-video Wan; HarmoView builds on text-to-video Wan.")
-    settings.setdefault("reference_timestep", "zero" if config["in_channels"] == 48 else "shared")
+    config["reference_timestep"] = "zero" if config["in_channels"] == 48 else "shared"
     if settings.get("absent_views") == "gray" and "gray_latent" not in settings:
-        settings["gray_latent"] = gray_latent(_sibling_vae(path, subfolder))
-    base = WanTransformer3DModel.from_pretrained(path, dtype=dtype, **where)
-    with torch.device("meta"):
-        model = HarmoViewTransformer3DModel.from_config({**config, **settings})
-    return adopt(model, base, seed)
-
-
-def adopt(
-    model: HarmoViewTransformer3DModel, base: WanTransformer3DModel, seed: int
-) -> HarmoViewTransformer3DModel:
-    """Give `model`, built on meta, the tensors of `base` and random new parts."""
-    dtype, device = base.proj_out.weight.dtype, base.proj_out.weight.device
-    new = {
-        name: torch.empty(value.shape, dtype=dtype, device=device)
-        for name, value in model.named_parameters()
-        if name in NEW_PARTS
-    }
-    model.load_state_dict({**base.state_dict(), **new}, assign=True)
-    # the table is a buffer outside the state, which would stay on meta
-    model.rope = JumpRotaryPosEmbed(
-        model.config.attention_head_dim, model.config.patch_size, model.config.rope_max_seq_len
-    ).to(device)
-    initialize(model, seed)
-    model.requires_grad_(True).eval()
-    return model
+        config["gray_latent"] = gray_latent(_sibling_vae(path, subfolder))
+    return {**config, **settings}
 
 
 def wan_config(path: str, subfolder: str = "") -> dict[str, Any]:

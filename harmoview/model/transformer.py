@@ -29,6 +29,7 @@ from harmoview.model.layout import (
 )
 from harmoview.model.references import blank_absent, fill_gray, fill_proxy, patchify
 from harmoview.model.rope import JumpRotaryPosEmbed, ReferenceGrid
+from harmoview.weights import config_on_wan
 
 
 class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
@@ -107,14 +108,45 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         new_parts.initialize(self)
 
     @classmethod
-    def from_wan(cls, path: str | Path, **settings: Any) -> HarmoViewTransformer3DModel:
+    def from_wan(
+        cls,
+        path: str | Path,
+        *,
+        subfolder: str = "",
+        dtype: torch.dtype | None = None,
+        seed: int = 0,
+        **settings: Any,
+    ) -> HarmoViewTransformer3DModel:
         """Load a stock Wan transformer, a folder or a hub repository, and add the new parts.
 
-        See `harmoview.weights.from_wan` for `settings`. Raises UserError where there is no Wan.
+        `settings` are the model's own; see `harmoview.weights.config_on_wan` for those that follow
+        the base. `dtype` is as in diffusers: Wan keeps norms and time embedding in float32. The new
+        parts are drawn from `seed`. Raises UserError without a text-to-video Wan transformer there.
         """
-        from harmoview.weights import from_wan
+        config = config_on_wan(str(path), subfolder, settings)
+        where = {"subfolder": subfolder} if subfolder else {}
+        base = WanTransformer3DModel.from_pretrained(str(path), dtype=dtype, **where)
+        with torch.device("meta"):
+            model: HarmoViewTransformer3DModel = cls.from_config(config)
+        model._adopt(base)
+        new_parts.initialize(model, seed)
+        model.requires_grad_(True).eval()
+        return model
 
-        return from_wan(path, **settings)
+    def _adopt(self, base: WanTransformer3DModel) -> None:
+        """Take the tensors of `base` in place of those on meta; new parts get no values yet."""
+        dtype, device = base.proj_out.weight.dtype, base.proj_out.weight.device
+        new = {
+            name: torch.empty(value.shape, dtype=dtype, device=device)
+            for name, value in self.named_parameters()
+            if name in new_parts.NEW_PARTS
+        }
+        self.load_state_dict({**base.state_dict(), **new}, assign=True)
+        # the table is a buffer outside the state, which would stay on meta
+        config = self.config
+        self.rope = JumpRotaryPosEmbed(
+            config.attention_head_dim, config.patch_size, config.rope_max_seq_len
+        ).to(device)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:

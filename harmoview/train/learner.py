@@ -19,7 +19,6 @@ from harmoview.train.objective import Draws, loss
 from harmoview.train.settings import TrainSettings
 from harmoview.train.sharded import shard
 from harmoview.trainable import Lora, add_lora, has_lora, select
-from harmoview.weights import from_wan
 from training import parallel
 from training.learned import LearnedWeights, learning
 
@@ -100,7 +99,7 @@ def _build(
 ) -> HarmoViewTransformer3DModel:
     full = part.phase.train == "full"
     # what learns is float32; a frozen base has the precision of the computation
-    built = from_wan(
+    built: HarmoViewTransformer3DModel = HarmoViewTransformer3DModel.from_wan(
         settings.base,
         subfolder=part.model,
         dtype=torch.float32 if full else dtype,

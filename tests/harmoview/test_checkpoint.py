@@ -12,9 +12,10 @@ from diffusers import WanPipeline
 
 from datapipe.errors import UserError
 from harmoview.checkpoint import load_expert, save_parts
+from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.trainable import Lora, add_lora
-from harmoview.weights import from_wan
 
+from_wan = HarmoViewTransformer3DModel.from_wan
 SMALL = {"vit_dim": tiny.VIT_DIM, "vit_layer": 0, "vit_size": 56, "reference_size": 32}
 
 

@@ -13,9 +13,10 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from datapipe.errors import UserError
 from harmoview.checkpoint import save_parts
 from harmoview.load import add_loras, check_base, load_frontal_encoder, load_pipeline
+from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.pipeline import HarmoViewPipeline
-from harmoview.weights import from_wan
 
+from_wan = HarmoViewTransformer3DModel.from_wan
 SMALL = {"vit_dim": tiny.VIT_DIM, "vit_layer": 0, "vit_size": 56, "reference_size": 32}
 TEXT = {
     "vocab_size": 200, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1,

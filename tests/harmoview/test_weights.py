@@ -9,7 +9,9 @@ import torch
 from datapipe.errors import UserError
 from harmoview.model.new_parts import NEW_PARTS, initialize
 from harmoview.model.transformer import HarmoViewTransformer3DModel
-from harmoview.weights import from_wan, gray_latent
+from harmoview.weights import gray_latent
+
+from_wan = HarmoViewTransformer3DModel.from_wan
 
 
 @pytest.fixture

@@ -27,13 +27,14 @@ SMALL = {"vit_dim": tiny.VIT_DIM, "vit_layer": 0, "vit_size": 56, "reference_siz
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A tiny A14B base, a checkpoint of both experts, a tower, pictures of Anna and Bert."""
+    from harmoview import HarmoViewTransformer3DModel
     from harmoview.checkpoint import save_parts
-    from harmoview.weights import from_wan
 
     folder = tmp_path_factory.mktemp("place")
     base = tiny.save_base(folder / "base", "A14B")
     for name in ("transformer", "transformer_2"):
-        save_parts(from_wan(base, subfolder=name, **SMALL), folder / "own" / name)
+        model = HarmoViewTransformer3DModel.from_wan(base, subfolder=name, **SMALL)
+        save_parts(model, folder / "own" / name)
     tiny.tower().save_pretrained(folder / "vit")
     for person, seed in (("anna", 1), ("bert", 2)):
         (folder / person).mkdir()

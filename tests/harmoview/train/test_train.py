@@ -26,9 +26,10 @@ from harmoview.train import train as module
 from harmoview.train.checks import check_and_claim
 from harmoview.train.settings import TrainSettings
 from harmoview.train.train import train
-from harmoview.weights import from_wan
 from training import learned, parallel
 from training.learned import checkpoints
+
+from_wan = HarmoViewTransformer3DModel.from_wan
 
 
 @pytest.fixture(scope="module")
