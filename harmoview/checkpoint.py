@@ -11,7 +11,7 @@ import torch
 from datapipe.errors import UserError
 from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.transformer import HarmoViewTransformer3DModel
-from harmoview.weights import WEIGHTS, wan_config
+from harmoview.model.weights import WEIGHTS, wan_config
 
 NEW_PARTS_FILE = "new_parts.safetensors"
 LORA_FILE = "pytorch_lora_weights.safetensors"

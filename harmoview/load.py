@@ -14,9 +14,9 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from datapipe.errors import UserError
 from harmoview.checkpoint import is_trained, load_expert
 from harmoview.model.injection import FrontalEncoder
+from harmoview.model.weights import HOW_TO_GET, check_transformer, is_hub_name, unreadable
 from harmoview.pipeline import HarmoViewPipeline
 from harmoview.recipes import Recipe, recipe_of
-from harmoview.weights import HOW_TO_GET, check_transformer, is_hub_name, unreadable
 
 BASE_FILES = (
     "model_index.json",

@@ -19,8 +19,8 @@ from harmoview.encode.settings import Bucket, EncodeSettings, default_buckets
 from harmoview.load import check_base, load_frontal_encoder, pipeline_index
 from harmoview.model.layout import ReferenceLayout
 from harmoview.model.references import Views, encode_references, normalized_latents
+from harmoview.model.weights import check_transformer
 from harmoview.recipes import Recipe, recipe_of
-from harmoview.weights import check_transformer
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 

@@ -17,8 +17,7 @@ from diffusers.utils.peft_utils import apply_lora_scale
 from torch import Tensor, nn
 
 from datapipe.record import YAWS
-from harmoview import sharding
-from harmoview.model import injection, new_parts
+from harmoview.model import context_parallel, injection, new_parts
 from harmoview.model.block import HarmoViewBlock, ReferenceTimestep, embed, output_rows
 from harmoview.model.layout import (
     IDENTITY_GAP,
@@ -29,7 +28,7 @@ from harmoview.model.layout import (
 )
 from harmoview.model.references import blank_absent, fill_gray, fill_proxy, patchify
 from harmoview.model.rope import JumpRotaryPosEmbed, ReferenceGrid
-from harmoview.weights import config_on_wan
+from harmoview.model.weights import config_on_wan
 
 
 class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
@@ -119,9 +118,9 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
     ) -> HarmoViewTransformer3DModel:
         """Load a stock Wan transformer, a folder or a hub repository, and add the new parts.
 
-        `settings` are the model's own; see `harmoview.weights.config_on_wan` for those that follow
-        the base. `dtype` is as in diffusers: Wan keeps norms and time embedding in float32. The new
-        parts are drawn from `seed`. Raises UserError without a text-to-video Wan transformer there.
+        `settings` are the model's own; `harmoview.model.weights.config_on_wan` says which of them
+        follow the base. `dtype` is as in diffusers: Wan keeps norms and time embedding in float32.
+        The new parts are drawn from `seed`. Raises UserError where there is no text-to-video Wan.
         """
         config = config_on_wan(str(path), subfolder, settings)
         where = {"subfolder": subfolder} if subfolder else {}
@@ -200,7 +199,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
                 reference_latents.shape[:3], dtype=torch.bool, device=reference_latents.device
             )
         self._check(hidden_states, reference_latents, reference_mask, encoder_hidden_states_image)
-        if timestep.ndim == 2 and sharding.context_parallel(self) is not None:
+        if timestep.ndim == 2 and context_parallel.config_of(self) is not None:
             raise ValueError("with references, context parallelism takes one time a sample")
         inputs = (hidden_states, timestep, encoder_hidden_states, encoder_hidden_states_image,
                   reference_latents, reference_mask.bool())  # fmt: skip
@@ -238,7 +237,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         x = torch.cat([references, video], dim=1)
         extra = (
             levels.references,
-            sharding.local_part(self, grid.tokens, x.shape[1]),
+            context_parallel.local_part(self, grid.tokens, x.shape[1]),
             condition_mask,
         )
         for block in self.blocks:
@@ -282,7 +281,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
 
     def _project(self, x: Tensor, temb: Tensor, references: int, shape: torch.Size) -> Tensor:
         """Drop the reference tokens, then norm and project as Wan does: [B, C, F, H, W]."""
-        sharded = sharding.context_parallel(self) is not None
+        sharded = context_parallel.config_of(self) is not None
         if not sharded:
             x = x[:, references:]
         rows = output_rows(self.scale_shift_table, temb)

@@ -14,9 +14,9 @@ from harmoview.data.encoded import EncodedShards
 from harmoview.encode.encoder import base_recipe, expert_names
 from harmoview.encode.manifest import NAME
 from harmoview.load import boundary_of, load_frontal_encoder
+from harmoview.model.weights import wan_config
 from harmoview.train.expert_phase import expert_phases
 from harmoview.train.settings import MAY_CHANGE, TrainSettings
-from harmoview.weights import wan_config
 from training.claim import claim_run
 from training.metrics import check_trackers
 

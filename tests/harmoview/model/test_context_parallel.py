@@ -62,7 +62,7 @@ for (name, mine), (_, expected) in zip(model.named_parameters(), whole.named_par
 @pytest.mark.parametrize("work", [SEQUENCE, WEIGHTS], ids=["context_parallel", "fsdp2"])
 def test_two_ranks_give_what_one_gives(tmp_path, work):
     """Outputs with the sequence cut anywhere; gradients with ranks that show different views."""
-    start = START.format(here=str(Path(__file__).parent), rendezvous=tmp_path / "meet")
+    start = START.format(here=str(Path(__file__).parents[1]), rendezvous=tmp_path / "meet")
     code = start + work + "dist.destroy_process_group()"
     ranks = [
         subprocess.Popen([sys.executable, "-c", code, str(rank)], stderr=subprocess.PIPE, text=True)

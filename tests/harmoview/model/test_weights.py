@@ -9,7 +9,7 @@ import torch
 from datapipe.errors import UserError
 from harmoview.model.new_parts import NEW_PARTS, initialize
 from harmoview.model.transformer import HarmoViewTransformer3DModel
-from harmoview.weights import gray_latent
+from harmoview.model.weights import gray_latent
 
 from_wan = HarmoViewTransformer3DModel.from_wan
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 
-def context_parallel(model: Any) -> Any:
+def config_of(model: Any) -> Any:
     """Return the model's `ContextParallelConfig`, or None where the sequence is whole."""
     parallel = model._parallel_config
     return None if parallel is None else parallel.context_parallel_config
@@ -15,7 +15,7 @@ def context_parallel(model: Any) -> Any:
 
 def local_part(model: Any, first: int, tokens: int) -> int:
     """Count those of the `first` tokens, in a sequence of `tokens`, that are this rank's."""
-    parallel = context_parallel(model)
+    parallel = config_of(model)
     if parallel is None:
         return first
     mesh = parallel._flattened_mesh
