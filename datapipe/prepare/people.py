@@ -126,6 +126,13 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
     return shared / (_area(a) + _area(b) - shared) if shared else 0.0
 
 
+def found_again(probed: Face, faces: Sequence[Face], scale: float) -> Face | None:
+    """Find a face among those of the full-size frame, where `scale` was the probe's; or None."""
+    expected = [edge / scale for edge in probed.box]
+    face = max(faces, key=lambda face: iou(face.box, expected), default=None)
+    return face if face is not None and iou(face.box, expected) >= MIN_OVERLAP else None
+
+
 def distinct(faces: Sequence[Face]) -> list[Face]:
     """The faces of one frame, largest first, each with one box."""
     kept: list[Face] = []

@@ -20,7 +20,7 @@ from datapipe.errors import BadSample, Reason
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.pictures import encode_jpeg
 from datapipe.prepare.frontal import FrontalBound, Measured, cut, measure, portrait_square
-from datapipe.prepare.people import MIN_OVERLAP, Person, Sighting, attach, distinct, group, iou
+from datapipe.prepare.people import Person, Sighting, attach, distinct, found_again, group
 from datapipe.record import Identity, Image, Reference
 from datapipe.video.decoder import Decoder, Frame, VideoInfo, VideoLimits
 
@@ -243,9 +243,8 @@ class Search:
         if sighting.frame not in self._full:
             raise BadSample("no_frontal", f"frame {sighting.frame} does not decode at full size")
         image, faces = self._full[sighting.frame]
-        expected = [edge / self._scale for edge in sighting.face.box]
-        face = max(faces, key=lambda f: iou(f.box, expected), default=None)
-        if face is None or iou(face.box, expected) < MIN_OVERLAP:
+        face = found_again(sighting.face, faces, self._scale)
+        if face is None:
             raise BadSample("no_frontal", "the face is not found at full size")
         if not bound.frontal(face, image):
             raise BadSample("no_frontal", "the face is not frontal at full size")

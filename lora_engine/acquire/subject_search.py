@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.prepare import search
-from datapipe.prepare.frontal import FrontalBound
-from datapipe.prepare.people import MIN_OVERLAP, Person, Sighting, distinct, group, iou
+from datapipe.prepare.people import Person, Sighting, distinct, found_again, group
 from datapipe.record import Image
 from datapipe.video.decoder import Decoder, VideoInfo
 from lora_engine.acquire import yaw_geometry
 from lora_engine.acquire.settings import AcquireSettings
 
-BOUND = FrontalBound()
+PREPARE = search.PrepareSettings()
+"""How the main job searches a clip; probes and people are the same here."""
+BOUND = PREPARE.frontal
 """What a frontal frame must be, here as for the references of the main job."""
 READABLE = 60
 """Degrees of yaw up to which pitch and roll mean something; see docs/filters.md."""
@@ -27,10 +28,6 @@ SIDEWAYS = 90
 """The yaw of profiles, degrees."""
 ROUNDS = 8
 """Rounds of `yaw_geometry.next_frames`: a yaw not found by then is not to be seen in the clip."""
-PROBE_SIDE = 640
-"""Long side to which frames are scaled down for the search, pixels."""
-SAME_PERSON = 0.4
-"""Cosine from which two faces of one clip are one person."""
 
 
 class SubjectSearch:
@@ -53,7 +50,7 @@ class SubjectSearch:
         self.times: dict[int, float] = {}
         self._found: dict[int, list[Sighting]] = {}
         self._vectors: dict[Sighting, NDArray[np.float32]] = {}
-        self.scale = min(1.0, PROBE_SIDE / max(info.width, info.height))
+        self.scale = min(1.0, PREPARE.probe_side / max(info.width, info.height))
 
     def subject(self) -> Person:
         """Find the person who is seen most, in every frame that was worth a look.
@@ -117,9 +114,8 @@ class SubjectSearch:
         result = []
         for sighting in sightings:
             image, faces = pictures.get(sighting.frame, (None, []))
-            box = [edge / self.scale for edge in sighting.face.box]
-            face = max(faces, key=lambda f: iou(f.box, box), default=None)
-            if image is not None and face is not None and iou(face.box, box) >= MIN_OVERLAP:
+            face = found_again(sighting.face, faces, self.scale)
+            if image is not None and face is not None:
                 others = [other for other in faces if other is not face]
                 result.append((Sighting(sighting.frame, face), image, others))
         return result
@@ -141,7 +137,7 @@ class SubjectSearch:
     def _main_person(self) -> Person:
         """Return who is seen most; tracks that a fast turn has parted join as frames are added."""
         probes = [self._found[frame] for frame in sorted(self._found)]
-        return group(probes, self._same_shot, self._embed, SAME_PERSON)[0]
+        return group(probes, self._same_shot, self._embed, PREPARE.same_person)[0]
 
     def _seen(self, subject: Person) -> dict[int, float]:
         """Return yaw by frame: of the subject, or of whoever is alone in a frame without them."""
@@ -150,7 +146,7 @@ class SubjectSearch:
         return {f: self.yaw(f, s.face) for f, s in seen.items() if s.face.pose is not None}
 
     def _probe(self, indices: Sequence[int]) -> list[list[Sighting]]:
-        frames = self._decoder.frames(self._path, indices, PROBE_SIDE)
+        frames = self._decoder.frames(self._path, indices, PREPARE.probe_side)
         found = [distinct(some) for some in self._faces.find([frame.image for frame in frames])]
         for frame, faces in zip(frames, found, strict=True):
             self._images[frame.index] = frame.image

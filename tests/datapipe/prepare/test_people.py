@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.faces.base import Face
-from datapipe.prepare.people import Sighting, attach, distinct, group, iou
+from datapipe.prepare.people import Sighting, attach, distinct, found_again, group, iou
 from datapipe.record import Pose
 
 POINTS = np.zeros((5, 2), np.float32)
@@ -125,3 +125,12 @@ def test_overlap_is_symmetric_and_between_0_and_1(a, b):
     one, other = ((x, y, x + w, y + h) for x, y, w, h in (a, b))
     assert 0 <= iou(one, other) == iou(other, one) <= 1
     assert abs(iou(one, one) - 1) < 1e-9
+
+
+def test_a_probed_face_is_found_again_at_full_size_or_not_at_all():
+    """Half as large in the probe, it is the one whose box fits twice that; elsewhere is nobody."""
+    probed = sighting(0, 0, 10, side=40).face
+    same, near, far = (sighting(0, n, left, side=80).face for n, left in enumerate((24, 60, 900)))
+    assert found_again(probed, [near, same, far], 0.5) is same
+    assert found_again(probed, [far], 0.5) is None
+    assert found_again(probed, [], 0.5) is None
