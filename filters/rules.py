@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+from datapipe.errors import check_range
+
 PROFILE = 90
-"""Degrees; the end of every estimator's yaw range, where only one side can be tested."""
+"""The end of every estimator's yaw range in degrees, where only one side can be tested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,7 @@ class SharpnessRule:
     """Least `sharpness_ratio`, of views."""
 
     def __post_init__(self) -> None:
-        _require("minimum", self.minimum, self.minimum >= 0, "0 or more")
-        _require("ratio", self.ratio, self.ratio >= 0, "0 or more")
+        check_range(self, "minimum", "ratio", least=0, option="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,9 @@ class AestheticRule:
 
     scorer: str
     minimum: float
-    """Of views, which come clean from an engine."""
+    """Least score of views, which come clean from an engine."""
     reference: float
-    """Of references, which are frames of compressed video."""
+    """Least score of references, which are frames of compressed video."""
 
     def __post_init__(self) -> None:
         for key in ("minimum", "reference"):
@@ -56,12 +57,11 @@ class PoseRule:
     level_to: float
 
     def __post_init__(self) -> None:
-        _require("tolerance", self.tolerance, 0 < self.tolerance <= 45, "above 0 and at most 45")
-        inside = 45 <= self.profile_minimum < PROFILE
-        _require("profile_minimum", self.profile_minimum, inside, "from 45 to below 90")
-        _require("pitch", self.pitch, 0 < self.pitch <= 90, "above 0 and at most 90")
-        _require("roll", self.roll, 0 < self.roll <= 180, "above 0 and at most 180")
-        _require("level_to", self.level_to, 0 <= self.level_to < PROFILE, "from 0 to below 90")
+        check_range(self, "tolerance", above=0, most=45, option="")
+        check_range(self, "profile_minimum", least=45, under=PROFILE, option="")
+        check_range(self, "pitch", above=0, most=90, option="")
+        check_range(self, "roll", above=0, most=180, option="")
+        check_range(self, "level_to", least=0, under=PROFILE, option="")
 
     def within(self, half_spacing: float) -> PoseRule:
         """These rules, tightened so that a view at a neighbouring yaw cannot pass."""
@@ -94,12 +94,11 @@ class IdentityRule:
         _require("curve", shown, yaws[-1] <= PROFILE, "points with |yaw| up to 90")
         inside = all(-1 <= cosine <= 1 for _, cosine in self.curve)
         _require("curve", shown, inside, "points with a cosine from -1 to 1")
-        _require("verified_to", self.verified_to, 0 <= self.verified_to <= PROFILE, "from 0 to 90")
-        ordered = self.verified_to <= self.judged_to <= PROFILE
-        _require("judged_to", self.judged_to, ordered, "from verified_to to 90")
+        check_range(self, "verified_to", least=0, most=PROFILE, option="")
+        check_range(self, "judged_to", least=self.verified_to, most=PROFILE, option="")
 
     def rests_on(self, yaw: int, yaws: tuple[int, ...]) -> int | None:
-        """The nearer yaw of the run whose identity test must pass too; None if none need.
+        """The nearer yaw of the run whose identity test must pass too; None if there need be none.
 
         Raises ValueError when one is needed and the run has none on that side (0 is on both).
         """
@@ -126,10 +125,10 @@ class IdentityRule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Everything that decides what is kept of a run. Made by `filters.rules_file.load_rules`."""
+    """Everything that decides what is kept of a run; `filters.rules_file.load_rules` makes it."""
 
     yaws: tuple[int, ...]
-    """Of the run's views."""
+    """The yaws of the run's views."""
     minimum_views: int
     """Least passing views of an identity that is kept."""
     reference_must_pass: bool
@@ -140,8 +139,7 @@ class Rules:
     identity: IdentityRule
 
     def __post_init__(self) -> None:
-        fits = 1 <= self.minimum_views <= len(self.yaws)
-        _require("minimum_views", self.minimum_views, fits, f"from 1 to {len(self.yaws)} views")
+        check_range(self, "minimum_views", least=1, most=len(self.yaws), option="")
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest: JSON types only."""
@@ -152,7 +150,10 @@ class Rules:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Rules:
-        """The inverse of `as_dict`, also after a trip through JSON."""
+        """The inverse of `as_dict`, also after a trip through JSON.
+
+        Raises KeyError, TypeError and ValueError when the table is not one of these rules.
+        """
         identity = table["identity"]
         curve = tuple((yaw, cosine) for yaw, cosine in identity["curve"])
         return cls(

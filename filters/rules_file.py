@@ -59,7 +59,7 @@ def default_rules_text() -> str:
 def load_rules(
     path: str | Path | None, *, yaws: Sequence[int], recogniser: str, aesthetic_scorer: str
 ) -> Rules:
-    """The rules of a run: a file's values over the defaults; the defaults alone for None.
+    """The rules of a run: a file's values over the defaults, or for None the defaults alone.
 
     Raises UserError naming the file and the key that is unknown, wrong or missing.
     """

@@ -110,7 +110,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Clock:
+class DriverTime:
     """How long drivers worked on the run."""
 
     drivers: int
@@ -185,7 +185,7 @@ def sources(connection: duckdb.DuckDBPyConnection) -> Sources:
     )
 
 
-def clock(connection: duckdb.DuckDBPyConnection, run: Folder) -> Clock | None:
+def clock(connection: duckdb.DuckDBPyConnection, run: Folder) -> DriverTime | None:
     """None where there is no segment, or one that does not say when it was written."""
     names = ledger_segments(run)
     if not names:
@@ -202,4 +202,4 @@ def clock(connection: duckdb.DuckDBPyConnection, run: Folder) -> Clock | None:
     ).fetchone()
     if row is None or row[-1] != len(names):
         return None
-    return Clock(*row[:-1])
+    return DriverTime(*row[:-1])

@@ -16,7 +16,7 @@ from dataset.inspect import ledger_stats
 from dataset.inspect.ledger_stats import (
     EXAMPLES,
     CaptionStats,
-    Clock,
+    DriverTime,
     OutcomeStats,
     Sources,
     SourceStats,
@@ -79,7 +79,7 @@ class Stats:
     """Of identities, then of views; the most frequent first."""
     outcomes: list[OutcomeStats] = field(default_factory=list)
     seconds: list[StageStats] = field(default_factory=list)
-    clock: Clock | None = None
+    clock: DriverTime | None = None
     sources: Sources = field(default_factory=lambda: Sources(0, [], []))
     captions: CaptionStats = field(default_factory=lambda: CaptionStats(0, 0, 0, 0, 0, []))
     passed_over: Mapping[str, int] | None = None
@@ -142,7 +142,7 @@ class Stats:
             "gpu_seconds_per_sample": self.per_sample(stage.gpu_seconds),
         }
 
-    def _throughput(self, clock: Clock) -> dict[str, Any]:
+    def _throughput(self, clock: DriverTime) -> dict[str, Any]:
         return {
             "drivers": clock.drivers,
             "first": datetime.fromtimestamp(clock.first, UTC).isoformat(timespec="seconds"),

@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from dataset.people.neighbours import NEIGHBOURS, Pairs, Show, exact_pairs, joined, near_pairs
+from dataset.people.neighbours import (
+    NEIGHBOURS,
+    ClosePairs,
+    Rows,
+    Show,
+    Vectors,
+    exact_pairs,
+    joined,
+    near_pairs,
+)
+
+Labels = npt.NDArray[np.int32]
+"""Numbers of clusters or groups."""
 
 LOOSER = 0.1
-"""Of the cosine between two clusters' centres, below which their members are not compared."""
+"""How far under the threshold the cosine of two clusters' centres may lie for their members to be
+compared."""
 BLOCK = 2048
+"""Embeddings that are compared with as many others at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
     """The identities of a run, joined by looks."""
 
-    labels: Any
-    """For each identity the number of its cluster; int32."""
-    pairs: Pairs
-    """The pairs that were found; with their indirect ones they make the clusters."""
+    labels: Labels
+    """For each identity the number of its cluster."""
+    pairs: ClosePairs
+    """The pairs that were found; directly or through others they join the clusters."""
 
-    def with_exact(self, vectors: Any, rows: Any, threshold: float, show: Show) -> Clusters:
-        """Also joined by every pair that one of `rows` is in."""
+    def with_exact(self, vectors: Vectors, rows: Rows, threshold: float, show: Show) -> Clusters:
+        """These clusters, joined also by every close pair that one of `rows` is in."""
         pairs = joined([self.pairs, exact_pairs(vectors, rows, threshold, show)])
         return Clusters(components(len(vectors), pairs.first, pairs.second), pairs)
 
 
-def cluster(vectors: Any, threshold: float, show: Show) -> Clusters:
-    """Joins unit vectors [N, D] whose cosine is at least `threshold`, directly or by others.
+def cluster(vectors: Vectors, threshold: float, show: Show) -> Clusters:
+    """Join the embeddings whose cosine is at least `threshold`, directly or through others.
 
-    A person with more videos than neighbours are looked at may come out as several clusters, each
-    from one dense source; so clusters of that size are compared once more among themselves.
+    A person with more than `NEIGHBOURS` videos may come out as several clusters, each from one
+    dense source; so clusters of that size are compared once more with each other.
     """
     pairs = near_pairs(vectors, threshold, show)
     while True:
@@ -46,8 +60,9 @@ def cluster(vectors: Any, threshold: float, show: Show) -> Clusters:
         pairs = joined([pairs, bridges])
 
 
-def components(count: int, first: Any, second: Any) -> Any:
-    """The number of each one's component, in the order of their first members; int32."""
+def components(count: int, first: Rows, second: Rows) -> Labels:
+    """For each of `count` things the number of its connected component; components are numbered
+    in the order of their first members."""
     ones = np.ones(len(first), np.int8)
     graph = coo_array((ones, (first, second)), shape=(count, count))
     _, labels = connected_components(graph, directed=False)
@@ -57,7 +72,7 @@ def components(count: int, first: Any, second: Any) -> Any:
     return rank[labels]
 
 
-def _bridges(vectors: Any, labels: Any, threshold: float, show: Show) -> Pairs:
+def _bridges(vectors: Vectors, labels: Labels, threshold: float, show: Show) -> ClosePairs:
     """The closest pair of every two large clusters, where it is close enough."""
     large = np.flatnonzero(np.bincount(labels, minlength=1) >= NEIGHBOURS)
     if len(large) < 2:
@@ -76,14 +91,14 @@ def _bridges(vectors: Any, labels: Any, threshold: float, show: Show) -> Pairs:
     return joined(found)
 
 
-def _centre(vectors: Any, rows: Any) -> Any:
+def _centre(vectors: Vectors, rows: Rows) -> Vectors:
     total = np.zeros(vectors.shape[1])
     for start in range(0, len(rows), BLOCK):
         total += vectors[rows[start : start + BLOCK]].sum(axis=0, dtype=np.float64)
     return (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
 
 
-def _closest(vectors: Any, one: Any, other: Any, threshold: float) -> Pairs:
+def _closest(vectors: Vectors, one: Rows, other: Rows, threshold: float) -> ClosePairs:
     best, pair = -2.0, (int(one[0]), int(other[0]))
     for start in range(0, len(one), BLOCK):
         rows = one[start : start + BLOCK]
@@ -99,4 +114,4 @@ def _closest(vectors: Any, one: Any, other: Any, threshold: float) -> Pairs:
     cosine = float(np.dot(vectors[first].astype(np.float64), vectors[second].astype(np.float64)))
     if cosine < threshold:
         return joined([])
-    return Pairs(np.array([first]), np.array([second]), np.array([cosine]))
+    return ClosePairs(np.array([first]), np.array([second]), np.array([cosine]))

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,8 +18,10 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo
 from datapipe.run.tables import next_rows, one_scoring, tables
+from dataset.people.neighbours import Rows, Vectors
 
 ROWS = 20_000
+"""References that are read at a time."""
 
 _NUMBERED = """
 CREATE TEMP TABLE numbered AS
@@ -33,21 +35,25 @@ FROM refs JOIN (
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """One row per identity of a candidate, by key and identity."""
+    """The identities of all candidates, by key and identity."""
 
-    keys: Any
-    """Of all candidates, in their order; pyarrow strings."""
-    sample: Any
-    """For each identity the place of its candidate; int64."""
-    identity: Any
-    """For each identity its number in the sample; int32."""
-    vectors: Any
-    """Unit vectors [identities, D] float32; zero where there is no embedding. A memory map."""
+    keys: pa.StringArray
+    """The keys of all candidates, in their order."""
+    sample: Rows
+    """For each identity the place of its candidate."""
+    identity: npt.NDArray[np.int32]
+    """For each identity its number in the sample."""
+    vectors: Vectors
+    """For each identity its embedding; in a file that is read as memory."""
 
 
 @contextmanager
 def embeddings(run: Folder, info: RunInfo) -> Iterator[Embeddings]:
-    """Those of the current scoring. Raises UserError where there are none or of several sizes."""
+    """The embeddings of the current scoring.
+
+    Raises UserError when the tables cannot be read, and where there are no embeddings, or some of
+    several sizes.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="harmoview-") as scratch,
         tables(run, info) as connection,
@@ -62,7 +68,7 @@ def embeddings(run: Folder, info: RunInfo) -> Iterator[Embeddings]:
         yield Embeddings(keys, places["sample"].to_numpy(), places["identity"].to_numpy(), vectors)
 
 
-def _vectors(connection: duckdb.DuckDBPyConnection, path: Path, count: int) -> Any:
+def _vectors(connection: duckdb.DuckDBPyConnection, path: Path, count: int) -> Vectors:
     lengths = "SELECT DISTINCT len(embedding) FROM refs WHERE len(embedding) > 0"
     widths = sorted(width for (width,) in connection.execute(lengths).fetchall())
     if len(widths) != 1:
@@ -78,7 +84,7 @@ def _vectors(connection: duckdb.DuckDBPyConnection, path: Path, count: int) -> A
     return vectors
 
 
-def _units(lists: pa.Array, width: int) -> Any:
+def _units(lists: pa.Array, width: int) -> npt.NDArray[np.float64]:
     values = pc.list_flatten(lists).to_numpy(zero_copy_only=False).reshape(-1, width)
     values = values.astype(np.float64)
     length = np.linalg.norm(values, axis=1, keepdims=True)

@@ -1,20 +1,22 @@
-"""Training and validation: whole people to one side, the same ones however often it is asked."""
+"""The holdout: whole people go to validation, the same ones however often it is asked."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from datapipe.errors import UserError
-from dataset.people.clusters import Clusters, components
+from dataset.people.clusters import Clusters, Labels, components
 from dataset.people.embeddings import Embeddings
-from dataset.people.neighbours import Show
+from dataset.people.neighbours import Rows, Show
 
 
-def groups_of(embedded: Embeddings, clusters: Clusters) -> Any:
-    """For each candidate its group: samples are in one if they show one person, or by others."""
+def groups_of(embedded: Embeddings, clusters: Clusters) -> Labels:
+    """For each candidate the number of its group: samples are in one when they share a person,
+    directly or through other samples."""
     samples = len(embedded.keys)
     people = clusters.labels.astype(np.int64) + samples
     whole = samples + int(clusters.labels.max(initial=-1)) + 1
@@ -23,12 +25,13 @@ def groups_of(embedded: Embeddings, clusters: Clusters) -> Any:
 
 def validation(
     embedded: Embeddings, clusters: Clusters, share: float, seed: int, threshold: float, show: Show
-) -> tuple[Any, Clusters]:
-    """Which candidates go to validation, as booleans; and the clusters that this rests on.
+) -> tuple[npt.NDArray[np.bool_], Clusters]:
+    """Whether each candidate goes to validation; and the clusters that this rests on.
 
-    Groups are taken in the order of a hash of their smallest key and the seed, those that still
-    fit, until the share of the candidates is reached. Whoever is taken is compared exactly with
+    Groups that still fit are taken, in the order of a hash of their smallest key and the seed,
+    until the share of the candidates is reached. Whoever is taken is compared exactly with
     everybody: no identity in validation has a cosine of `threshold` with one in training.
+
     Raises UserError when no group fits.
     """
     samples = len(embedded.keys)
@@ -52,7 +55,7 @@ def validation(
     return taken, clusters
 
 
-def _taken(keys: Any, groups: Any, target: int, seed: int) -> Any:
+def _taken(keys: pa.StringArray, groups: Labels, target: int, seed: int) -> Rows:
     sizes = np.bincount(groups, minlength=1)
     _, firsts = np.unique(groups, return_index=True)
     ranks = [_rank(key, seed) for key in keys.take(firsts).to_pylist()]

@@ -4,51 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from usearch.index import Index
 
+Vectors = npt.NDArray[np.float32]
+"""Embeddings of length 1 [N, D]; zero where there is none."""
+Rows = npt.NDArray[np.int64]
+"""Numbers of embeddings."""
+
 NEIGHBOURS = 32
-"""Looked at around each embedding."""
-CONNECTIVITY = 16
-EXPANSION = 96
-"""Of the index (HNSW's M, and efConstruction = efSearch); see docs/pack.md for the recall."""
+"""Neighbours that are looked at around each embedding."""
+CONNECTIVITY, EXPANSION = 16, 96
+"""HNSW's M, and its efConstruction and efSearch; docs/pack.md has the recall."""
 LENGTH = 127.0
-"""Of a unit vector as 8-bit integers. Their dot product is exact in the index's float32."""
+"""Length of an embedding as 8-bit integers. Their dot product is exact in the index's float32."""
 SLACK = 0.03
-"""Cosine that 8 bits may be off; twice the largest error of a million pairs."""
+"""How far off a cosine by 8 bits may be: twice the largest error of a million pairs."""
 ROUNDING = 1e-4
-"""Cosine that float32 may be off."""
-CHUNK = 8192
-BLOCK = 1024
+"""How far off a cosine by float32 may be."""
+CHUNK, BLOCK = 8192, 1024
+"""Embeddings that are handled at a time, and rows that are compared with all others at a time."""
 
 Show = Callable[[str, int, int], None]
 """Told what is under way, and how many of how many embeddings are done."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
-    """Pairs of rows, each once with first < second, ordered; and their cosines, float64."""
+class ClosePairs:
+    """Pairs of embeddings, each once with first < second, in order; and their cosines."""
 
-    first: Any
-    second: Any
-    cosine: Any
+    first: Rows
+    second: Rows
+    cosine: npt.NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.first)
 
 
-def near_pairs(vectors: Any, threshold: float, show: Show) -> Pairs:
-    """Pairs of unit vectors [N, D] float32 with a cosine of at least `threshold`.
+def near_pairs(vectors: Vectors, threshold: float, show: Show) -> ClosePairs:
+    """Pairs of embeddings with a cosine of at least `threshold`.
 
-    HNSW over 8-bit integers proposes each vector's nearest; the cosine in float64 decides. A pair
-    may be missed, none is invented. One thread builds the index and integers have no rounding, so
-    that every machine gets the same pairs.
+    HNSW over 8-bit integers proposes the nearest of each; the cosine in float64 decides. A pair may
+    be missed, none is invented. One thread builds the index and integers have no rounding, so that
+    every machine gets the same pairs.
     """
     count = len(vectors)
     index = _index(vectors, show)
-    found: list[Pairs] = []
+    found: list[ClosePairs] = []
     for start in range(0, count, CHUNK):
         part = index.search(_integers(vectors[start : start + CHUNK]), NEIGHBOURS)
         keys, distances = np.atleast_2d(part.keys), np.atleast_2d(part.distances)
@@ -62,7 +66,7 @@ def near_pairs(vectors: Any, threshold: float, show: Show) -> Pairs:
     return joined(found)
 
 
-def _index(vectors: Any, show: Show) -> Any:
+def _index(vectors: Vectors, show: Show) -> Index:
     count, width = vectors.shape
     index = Index(
         ndim=width,
@@ -79,12 +83,13 @@ def _index(vectors: Any, show: Show) -> Any:
     return index
 
 
-def _integers(vectors: Any) -> Any:
-    return np.rint(vectors * LENGTH).astype(np.int8)
+def _integers(vectors: Vectors) -> npt.NDArray[np.int8]:
+    integers: npt.NDArray[np.int8] = np.rint(vectors * LENGTH).astype(np.int8)
+    return integers
 
 
-def _decided(vectors: Any, first: Any, second: Any, threshold: float) -> Pairs:
-    """The proposed pairs that are as close as asked for."""
+def _decided(vectors: Vectors, first: Rows, second: Rows, threshold: float) -> ClosePairs:
+    """Those of the proposed pairs that are close enough."""
     parts = []
     for start in range(0, len(first), CHUNK):
         a, b = first[start : start + CHUNK], second[start : start + CHUNK]
@@ -92,15 +97,15 @@ def _decided(vectors: Any, first: Any, second: Any, threshold: float) -> Pairs:
         cosine = np.einsum("ij,ij->i", vectors[a], vectors[b], dtype=np.float64)
         close = (cosine >= threshold) & (a != b)
         low, high = np.minimum(a, b)[close], np.maximum(a, b)[close]
-        parts.append(Pairs(low, high, cosine[close]))
+        parts.append(ClosePairs(low, high, cosine[close]))
     return joined(parts)
 
 
-def joined(parts: list[Pairs]) -> Pairs:
-    """All pairs of some, each once."""
+def joined(parts: list[ClosePairs]) -> ClosePairs:
+    """The pairs of all parts together, each once."""
     if not parts:
         nothing = np.empty(0, np.int64)
-        return Pairs(nothing, nothing, np.empty(0))
+        return ClosePairs(nothing, nothing, np.empty(0))
     first = np.concatenate([part.first for part in parts])
     second = np.concatenate([part.second for part in parts])
     cosine = np.concatenate([part.cosine for part in parts])
@@ -108,12 +113,13 @@ def joined(parts: list[Pairs]) -> Pairs:
     first, second, cosine = first[order], second[order], cosine[order]
     new = np.ones(len(first), bool)
     new[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-    return Pairs(first[new], second[new], cosine[new])
+    return ClosePairs(first[new], second[new], cosine[new])
 
 
-def exact_pairs(vectors: Any, rows: Any, threshold: float, show: Show) -> Pairs:
-    """Every pair of one of `rows` and any other vector; costs len(rows) x N dot products."""
-    found: list[Pairs] = []
+def exact_pairs(vectors: Vectors, rows: Rows, threshold: float, show: Show) -> ClosePairs:
+    """Every close pair of one of `rows` and any other embedding; costs len(rows) x N dot
+    products."""
+    found: list[ClosePairs] = []
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
         mine = np.ascontiguousarray(vectors[block])

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from datapipe.corpus.names import PassedOver
-from dataset.inspect.ledger_stats import Clock, SourceStats
+from dataset.inspect.ledger_stats import DriverTime, SourceStats
 from dataset.inspect.stats import Stats
 from dataset.pack.manifest import Manifest
 from jobs.console.output import degrees, new_table, number, numbers, plain, screen, text
@@ -131,7 +131,7 @@ def _sources(stats: Stats) -> Table:
     return table
 
 
-def _rate(stats: Stats, clock: Clock) -> str:
+def _rate(stats: Stats, clock: DriverTime) -> str:
     videos, samples = (clock.per_hour(n) for n in (stats.videos, stats.samples_kept))
     times = "once" if clock.drivers == 1 else f"{clock.drivers} times"
     return (

@@ -157,8 +157,8 @@ def test_a_default_needs_no_more_views_than_are_made():
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("minimum_views = 0", "minimum_views must be from 1 to 7"),
-        ("minimum_views = 8", "minimum_views must be from 1 to 7"),
+        ("minimum_views = 0", "minimum_views must be at least 1 and at most 7"),
+        ("minimum_views = 8", "minimum_views must be at least 1 and at most 7"),
         ("minimum_views = 2.5", "minimum_views must be a whole number"),
         ("minimum_views = true", "minimum_views must be a whole number"),
         ("reference_must_pass = 1", "reference_must_pass must be true or false"),
@@ -166,7 +166,7 @@ def test_a_default_needs_no_more_views_than_are_made():
         ("[pose]\ntolerence = 3", "unknown key pose.tolerence; did you mean pose.tolerance?"),
         ("sharpness = 3", "unknown key sharpness"),
         ("[sharpness.minimum]\nx = 3", "unknown key sharpness.minimum.x"),
-        ("[sharpness]\nminimum = -1", "sharpness.minimum must be 0 or more"),
+        ("[sharpness]\nminimum = -1", "sharpness.minimum must be at least 0"),
         ("[sharpness]\nminimum = nan", "sharpness.minimum must be a number"),
         ("[sharpness]\nratio = '1'", "sharpness.ratio must be a number"),
         ("[pose]\ntolerance = 0", "pose.tolerance must be above 0"),

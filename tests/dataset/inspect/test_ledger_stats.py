@@ -8,7 +8,7 @@ import pytest
 from datapipe.record import Sample, Source
 from datapipe.run.info import save_info
 from datapipe.run.ledger import Ledger
-from dataset.inspect.ledger_stats import Clock
+from dataset.inspect.ledger_stats import DriverTime
 from dataset.inspect.stats import run_stats
 from tests.datapipe.runs import RULES, TinyRun
 
@@ -39,7 +39,7 @@ def tiny(tmp_path, hours):
 def test_pauses_between_drivers_do_not_count(tiny):
     """From each driver's start to its last segment; so a rate is that of a working line."""
     stats = run_stats(tiny.folder, RULES)
-    assert stats.clock == Clock(2, 3600.0 * 10, 3600.0 * 50.5, 3600.0 * 1.5)
+    assert stats.clock == DriverTime(2, 3600.0 * 10, 3600.0 * 50.5, 3600.0 * 1.5)
     rates = stats.as_dict()["throughput"]
     assert rates["videos_per_hour"] == 2.0
     assert rates["samples_per_hour"] == pytest.approx(4 / 3)
