@@ -65,23 +65,22 @@ def candidate_tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConn
     sets of scorers.
     """
     with tables(run, info) as connection:
-        check_candidates(connection)
-        connection.execute(
-            "CREATE TEMP TABLE candidates AS "
-            "SELECT key, identities FROM ledger WHERE outcome = 'candidate'"
-        )
+        one_scoring(connection)
+        connection.execute(f"CREATE TEMP TABLE candidates AS SELECT key, identities {_CANDIDATES}")
+        check_keys(connection, "FROM candidates")
         connection.execute(
             "CREATE TEMP VIEW refs AS FROM memory.main.refs SEMI JOIN candidates USING (key)"
         )
         yield connection
 
 
-def check_candidates(connection: duckdb.DuckDBPyConnection) -> None:
-    """Raises UserError where the ledger has a candidate twice, or scores are by several scorers."""
-    one_scoring(connection)
+_CANDIDATES = "FROM ledger WHERE outcome = 'candidate'"
+
+
+def check_keys(connection: duckdb.DuckDBPyConnection, candidates: str) -> None:
+    """Raises UserError where the candidates, a FROM clause in SQL, have a key twice."""
     twice = connection.execute(
-        "SELECT key FROM ledger WHERE outcome = 'candidate' "
-        "GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT 1"
+        f"SELECT key {candidates} GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT 1"
     ).fetchone()
     if twice:
         raise UserError(f"the ledger holds {twice[0]} twice; was the run written by two drivers?")
@@ -125,7 +124,7 @@ class CandidateRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class RowColumns:
     """The columns of each table that are wanted, as SQL."""
 
     ledger: str = "*"
@@ -134,16 +133,18 @@ class Columns:
 
 
 def candidate_rows(
-    connection: duckdb.DuckDBPyConnection, samples: int, columns: Columns, after: str = ""
+    connection: duckdb.DuckDBPyConnection, samples: int, columns: RowColumns, after: str = ""
 ) -> Iterator[CandidateRows]:
     """Every candidate of a run once, `samples` at a time, by key; only keys above `after`.
 
-    Takes a connection of `tables`. Raises UserError as `check_candidates`.
+    Takes a connection of `tables`. Raises UserError where the ledger has a
+    candidate twice, or scores are by several scorers.
     """
-    check_candidates(connection)
+    one_scoring(connection)
+    check_keys(connection, _CANDIDATES)
     connection.execute(f"SET threads = {SORTING_THREADS}")
     above = "key > '" + after.replace("'", "''") + "'"
-    candidates = f"SELECT {columns.ledger} FROM ledger WHERE outcome = 'candidate' AND {above}"
+    candidates = f"SELECT {columns.ledger} {_CANDIDATES} AND {above}"
     in_references = f"SELECT {columns.references} FROM refs WHERE {above} ORDER BY key, identity"
     in_views = f"SELECT {columns.views} FROM views WHERE {above} ORDER BY key, identity, yaw"
     references = _SortedRows(connection, in_references, samples)

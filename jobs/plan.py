@@ -18,7 +18,7 @@ from datapipe.line.drive import drive, recorder
 from datapipe.run.info import RunInfo, open_run
 from datapipe.run.lock import locked
 from datapipe.stage import Stage
-from dataset.plan.pilot import Pilot, PilotRemaining, Timed, draw, load_pilot, save_pilot
+from dataset.plan.pilot import Pilot, PilotRemaining, TimedStage, draw, load_pilot, save_pilot
 from dataset.plan.plan import Cluster, measure, plan
 from dataset.run_rules import run_rules
 from jobs.cli import command
@@ -140,7 +140,7 @@ def _work(
     if not left:
         return
     with progress("pilot", quiet=settings.quiet) as show:
-        line = start(settings.cluster, [Timed(stage, run) for stage in stages], run.url)
+        line = start(settings.cluster, [TimedStage(stage, run) for stage in stages], run.url)
         drive(line, remaining, into, lambda counts: show(counts, left))
 
 

@@ -65,7 +65,7 @@ def execute(settings: RulesDiffSettings) -> None:
 
         print_diff(settings.a, settings.b, changed, diff)
     if settings.sheet:
-        from dataset.inspect.diff_sheet import changes_sheet
+        from dataset.inspect.diff import changes_sheet
         from jobs.console.output import write
 
         title = f"{settings.a} (A) and {settings.b} (B)"

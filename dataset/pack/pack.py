@@ -23,7 +23,7 @@ from datapipe.run.info import RunInfo, load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate
 from datapipe.run.tables import tables
 from datapipe.shards import Member, Shard, ShardWriter
-from dataset.judged import Columns, KeptSample, candidate_rows, judge_rows, kept_samples
+from dataset.judged import KeptSample, RowColumns, candidate_rows, judge_rows, kept_samples
 from dataset.pack.card import data_card
 from dataset.pack.manifest import (
     CARD,
@@ -204,7 +204,7 @@ class _Packing:
             query = f"{count} WHERE outcome = 'candidate'"
             whole, place = connection.execute(query, [self._after]).fetchone() or (0, 0)
             self._total = self._selection.candidates(whole)
-            for rows in candidate_rows(connection, BATCH, Columns(), self._after):
+            for rows in candidate_rows(connection, BATCH, RowColumns(), self._after):
                 end = place + len(rows.candidates)
                 part = self._selection.part(rows, place, end)
                 place, passing = end, 0

@@ -11,14 +11,14 @@ import numpy.typing as npt
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo
 from datapipe.run.tables import tables
-from dataset.judged import Columns, candidate_rows, judge_rows, sample_index
+from dataset.judged import RowColumns, candidate_rows, judge_rows, sample_index
 from dataset.people.clusters import Clusters
 from dataset.people.embeddings import Embeddings
 from filters.judge_sql import TableJudge
 from filters.rules import Rules
 
 BATCH = 5_000
-_COLUMNS = Columns(
+_COLUMNS = RowColumns(
     ledger="key, identities",
     references="* EXCLUDE (embedding, aesthetic_scorer, recogniser, pose_estimator)",
     views="* EXCLUDE (seed, aesthetic_scorer, recogniser, pose_estimator)",

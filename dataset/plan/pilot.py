@@ -122,7 +122,7 @@ class PilotRemaining(Remaining):
         return iter(self.chosen)
 
 
-class Timed:
+class TimedStage:
     """A stage that notes which samples tell nothing of its pace.
 
     The first of each worker pays for compiled code and cold caches, and one whose candidate was
@@ -154,6 +154,6 @@ class Timed:
 
 
 def untimed(run: Folder, stage: str) -> frozenset[str]:
-    """The keys that `Timed` noted."""
+    """The keys that `TimedStage` noted."""
     names = run.names(f"pilot/untimed/{stage}/*")
     return frozenset(name.rsplit("/", 1)[1] for name in names)

@@ -43,7 +43,7 @@ class PilotVideo:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Of a worker, by stage, for those that it reached."""
     untimed: frozenset[str] = frozenset()
-    """Stages of which the seconds say nothing: see `dataset.plan.pilot.Timed`."""
+    """Stages of which the seconds say nothing: see `dataset.plan.pilot.TimedStage`."""
     identities: int = 0
     made: Counter[int] = field(default_factory=Counter)
     """Views by yaw."""

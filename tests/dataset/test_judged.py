@@ -8,7 +8,7 @@ import pytest
 from datapipe.errors import UserError
 from datapipe.run.ledger import put_scores
 from datapipe.run.tables import tables
-from dataset.judged import Columns, candidate_rows, judge_rows, judged_run
+from dataset.judged import RowColumns, candidate_rows, judge_rows, judged_run
 from filters.judge_sql import TableJudge
 from tests.datapipe.runs import LABELS, RULES, TinyRun, good
 
@@ -24,7 +24,7 @@ def read(tiny):
     """The same, read one candidate after the other."""
     judge, found = TableJudge(RULES), []
     with tables(tiny.folder, tiny.info) as connection:
-        for rows in candidate_rows(connection, 1, Columns()):
+        for rows in candidate_rows(connection, 1, RowColumns()):
             for view in judge_rows(rows, judge).views.to_pylist():
                 found.append(tuple(view[n] for n in ("key", "identity", "yaw", "reason", "kept")))
     return found
@@ -133,5 +133,5 @@ def test_threads_do_not_grow_with_the_machine(tiny, monkeypatch, cores, threads)
     used = "SELECT current_setting('threads')"
     with tables(tiny.folder, tiny.info) as connection:
         assert connection.execute(used).fetchone() == (threads,)
-        for _ in candidate_rows(connection, 1, Columns()):
+        for _ in candidate_rows(connection, 1, RowColumns()):
             assert connection.execute(used).fetchone() == (2,)

@@ -11,7 +11,7 @@ from datapipe.line import drive, rescore
 from datapipe.run.info import load_info
 from datapipe.run.store import CandidateStore
 from datapipe.run.tables import tables
-from dataset.judged import Columns, candidate_rows
+from dataset.judged import RowColumns, candidate_rows
 from dataset.pack.pack import ShardLimits, pack
 from dataset.pack.verify import verify
 from tests.datapipe.fast_line import calls, contents, work
@@ -158,7 +158,7 @@ def packed(packable, tmp_path_factory):
 def aesthetics(run):
     """Of all views, as pack reads them."""
     with tables(run, load_info(run)) as connection:
-        found = [row for batch in candidate_rows(connection, 9, Columns()) for row in
+        found = [row for batch in candidate_rows(connection, 9, RowColumns()) for row in
                  batch.views.to_pylist()]  # fmt: skip
     assert len(found) == len({(row["key"], row["yaw"]) for row in found}) == 3 * 7
     return {row["aesthetic"] for row in found}

@@ -13,7 +13,7 @@ from datapipe.run.info import Scoring, load_info
 from datapipe.run.ledger import Ledger
 from datapipe.run.tables import tables
 from datapipe.stage import Resources
-from dataset.judged import Columns, candidate_rows
+from dataset.judged import RowColumns, candidate_rows
 from tests.datapipe.runs import TinyRun
 
 OTHER = {"aesthetic_scorer": "other", "recogniser": "none", "pose_estimator": "none"}
@@ -71,7 +71,7 @@ def again(tiny, line=LocalLine, **trouble):
 def current(tiny):
     """Aesthetic scores of all views by key, read as pack reads them."""
     with tables(tiny.folder, load_info(tiny.folder)) as connection:
-        found = list(candidate_rows(connection, 2, Columns()))
+        found = list(candidate_rows(connection, 2, RowColumns()))
     rows = [row for batch in found for row in batch.views.to_pylist()]
     return {
         key: {r["aesthetic"] for r in rows if r["key"] == key} for key in {r["key"] for r in rows}

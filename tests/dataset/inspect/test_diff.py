@@ -13,8 +13,7 @@ from PIL import Image
 
 from datapipe.pictures import parse_name
 from datapipe.record import YAWS
-from dataset.inspect.diff import rules_diff
-from dataset.inspect.diff_sheet import changes_sheet
+from dataset.inspect.diff import changes_sheet, rules_diff
 from dataset.inspect.sheet import AMBER, GREEN, MARGIN, RED
 from dataset.pack.pack import ShardLimits, pack
 from filters.judge import Judge

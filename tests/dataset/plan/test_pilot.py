@@ -11,7 +11,15 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.line.line import LocalLine
 from datapipe.record import Sample, Source
-from dataset.plan.pilot import NAME, PilotRemaining, Timed, draw, load_pilot, save_pilot, untimed
+from dataset.plan.pilot import (
+    NAME,
+    PilotRemaining,
+    TimedStage,
+    draw,
+    load_pilot,
+    save_pilot,
+    untimed,
+)
 from tests.datapipe.fast_line import stages, work
 
 
@@ -91,7 +99,7 @@ def test_first_and_stored_samples_are_not_timed(tmp_path):
     samples = listing(6)
 
     def line():
-        return LocalLine([Timed(s, run) for s in stages(run.url, tmp_path / "calls")])
+        return LocalLine([TimedStage(s, run) for s in stages(run.url, tmp_path / "calls")])
 
     list(line().run(lambda: samples[:3]))
     for stage in ("prepare", "synthesize", "score"):
