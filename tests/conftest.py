@@ -123,6 +123,8 @@ def cluster(_head_node: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from tests.ray_cluster import alone
 
     monkeypatch.setenv("RAY_ADDRESS", _head_node.address)
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how soon an end is noticed
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")  # on a busy machine
     with alone(_head_node):
         yield _head_node
 
