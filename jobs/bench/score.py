@@ -17,6 +17,7 @@ from datapipe.faces.base import FACES
 from datapipe.run.lock import locked
 from harmoview.bench.add import import_scores
 from harmoview.bench.columns import METRICS
+from harmoview.bench.opens2v.scorers import published
 from harmoview.bench.run import BenchRun, open_bench
 from harmoview.bench.score import outdated, score
 from harmoview.bench.scorers import Scorer, embedded
@@ -112,7 +113,10 @@ def _measure(settings: ScoreSettings, run: BenchRun) -> None:
 
 def chosen(settings: ScoreSettings) -> list[Scorer]:
     """The scorers of the metrics asked for. Raises UserError where weights are not as told."""
-    every = [*embedded(settings.faces, settings.device, settings.faces_folder)]
+    every = [
+        *embedded(settings.faces, settings.device, settings.faces_folder),
+        *published(settings.weights, settings.device),
+    ]
 
     def wanted(scorer: Scorer) -> bool:
         groups = {metric.split("_")[0] for metric in scorer.metrics}
