@@ -122,7 +122,7 @@ def test_smoothness_counts_both_frames_of_a_jump_once():
 
 
 def test_windows_are_of_three_frames_as_opens2v_makes_them():
-    """The first frame thrice; the last repeats the one before; two frames are a case of their own."""
+    """The first frame thrice; the last repeats the one before; two frames are their own case."""
     images = [np.full((1, 1, 3), k, np.uint8) for k in range(4)]
 
     def numbers(count):
@@ -147,7 +147,7 @@ def test_one_align_is_run_by_the_code_beside_its_weights(tmp_path):
 
 
 def test_gme_embeds_texts_and_pictures_into_one_space(tmp_path):
-    """Unit vectors; a picture's own depends on its pixels, a text's on its words and instruction."""
+    """Unit vectors; a picture's depends on its pixels, a text's on its words and instruction."""
     model = Gme(tiny.save_gme(tmp_path / "gme"), "cpu")
     one, other = (model.picture(image) for image in pictures(2, (60, 90)))
     text = model.text("a man")

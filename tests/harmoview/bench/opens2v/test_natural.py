@@ -66,7 +66,7 @@ def _no_waiting(monkeypatch):
 
 
 def test_three_requests_hold_the_frames_and_the_rubric(pictures):
-    """Sixteen JPEGs with a long side of 512 in order, then the rubric; key, model, no temperature."""
+    """Sixteen JPEGs, long side 512, in order, then the rubric; key, model, no temperature."""
     with server("4", "4", "3") as (url, seen):
         replies = ask(Endpoint(url, "some-model", key="secret", workers=1), pictures)
     assert [reply.score for reply in replies] == [4, 4, 3]
