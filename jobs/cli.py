@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import inspect
 import logging
 import os
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, install
 
 Settings = TypeVar("Settings")
 
@@ -120,6 +121,13 @@ def run(
     except KeyboardInterrupt:
         print(f"harmoview {prog}: interrupted", file=sys.stderr)
         return 130
+
+
+def need_train(what: str) -> None:
+    """Raises UserError when the packages of the extra `train` are not installed."""
+    packages = ("torch", "diffusers", "transformers", "peft", "safetensors")
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        raise UserError(f"{what} needs {', '.join(missing)}: {install('train')}")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ from datapipe.claim import Claim
 from datapipe.line.cluster import connect
 from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
-from jobs.cli import command
-from jobs.options.engine import need_train
+from jobs.cli import command, need_train
 from jobs.options.launch import Launch, on_ray
 
 STOPPED = 143

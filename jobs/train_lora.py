@@ -14,8 +14,8 @@ from rich.progress import Progress
 from datapipe.claim import Claim
 from datapipe.files import Folder
 from datapipe.run.lock import locked
-from jobs.cli import command
-from jobs.options.engine import FaceSettings, need_train
+from jobs.cli import command, need_train
+from jobs.options.engine import FaceSettings
 from jobs.options.launch import Launch, on_ray
 from jobs.views import measure_views
 from lora_engine.flux.settings import TrainLoraSettings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,18 +9,11 @@ from typing import Literal
 
 import tyro
 
-from datapipe.errors import UserError, install
 from datapipe.faces.base import FACES, FaceAnalyzer, face_analyzer
 from datapipe.stage import ViewSynthesizer
+from jobs.cli import need_train
 from lora_engine.flux.settings import FluxSettings
 from lora_engine.load import ENGINES, view_synthesizer
-
-
-def need_train(what: str) -> None:
-    """Raises UserError when the packages of the extra `train` are not installed."""
-    packages = ("torch", "diffusers", "transformers", "peft", "safetensors")
-    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
-        raise UserError(f"{what} needs {', '.join(missing)}: {install('train')}")
 
 
 @dataclass(frozen=True)
