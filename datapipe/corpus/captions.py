@@ -49,6 +49,8 @@ class Captions:
 
     def on(self, sample: Sample) -> Sample:
         """The sample with these captions."""
+        if not self.texts and not self.problem:
+            return sample
         several = self.texts if len(self.texts) > 1 else ()
         first = self.texts[0] if self.texts else ""
         return replace(sample, caption=first, captions=several, caption_problem=self.problem)

@@ -102,6 +102,8 @@ def _path_and_key(row: Row) -> tuple[str, str | None]:
 def _string(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, str) and value.isascii():
+        return value
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     try:
