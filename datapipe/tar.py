@@ -158,7 +158,8 @@ class TarReader:
         said: dict[str, str] = {}
         for extension in extensions:  # as tarfile, which lets the first one have the last word
             said = extension | said
-        name = said.get("GNU.sparse.name") or said.get("path", info.name)
+        longer = said.get("GNU.sparse.name") or said.get("path")
+        name = info.name if longer is None else longer.rstrip("/")  # a folder's may end with one
         size = _size(said.get("size", str(info.size)), name)
         kind = bytes(info.type)
         if any(word.startswith("GNU.sparse.") for word in said):

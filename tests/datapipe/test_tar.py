@@ -81,6 +81,37 @@ def test_damage_anywhere_is_survived(cut, flip, to, most):
     assert outcome(data, hashed=False, most=most) == outcome(data, most=most)
 
 
+@given(
+    members=st.lists(
+        st.tuples(NAMES, st.binary(max_size=700), st.sampled_from(sorted(tarfile.SUPPORTED_TYPES)))
+    ),
+    form=st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    tars=st.integers(1, 3),
+)
+def test_members_of_any_kind_are_listed_as_tarfile_lists_them(members, form, tars):
+    """Names, places, sizes and kinds, of tars one after the other in a file too."""
+    kinds = {tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as writer:
+        for name, data, kind in members:
+            info = tarfile.TarInfo(name)
+            if kind in kinds:
+                info.type, info.linkname = kind, "../elsewhere"
+                writer.addfile(info)
+            else:
+                info.size = len(data)
+                writer.addfile(info, io.BytesIO(data))
+    one = buffer.getvalue()
+    with tarfile.open(fileobj=io.BytesIO(one)) as theirs:
+        wanted = [(info.name, info.offset_data, info.size, info.type) for info in theirs]
+    found = list(TarReader(io.BytesIO(one * tars)).of_any_kind())
+    assert [(m.name, m.begin, m.size, m.kind) for m in found] == [
+        (name, begin + number * len(one), size, kind)
+        for number in range(tars)
+        for name, begin, size, kind in wanted
+    ]
+
+
 def special(kind, **values):
     info = tarfile.TarInfo("../../outside")
     info.type = kind
