@@ -83,27 +83,27 @@ def _wait_for(server: subprocess.Popen[bytes], port: int, seconds: float) -> Non
     raise TimeoutError(f"the S3 server does not answer after {seconds} s")
 
 
-@pytest.fixture(scope="session")
-def _head_node() -> Iterator[Any]:
-    from tests.ray_cluster import head_node
-
-    with head_node() as made:
-        yield made
-
-
 @pytest.fixture
-def cluster(_head_node: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A running Ray cluster of two CPUs, which commands join by themselves as RAY_ADDRESS names it.
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Ray cluster of two CPUs and the test's own, which commands join as RAY_ADDRESS names it.
 
     Nobody is joined to it yet, and nodes may be added.
     """
-    from tests.ray_cluster import alone
+    from tests.ray_cluster import head_node
 
-    monkeypatch.setenv("RAY_ADDRESS", _head_node.address)
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how soon an end is noticed
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")  # on a busy machine
-    with alone(_head_node):
-        yield _head_node
+    with head_node() as made:
+        monkeypatch.setenv("RAY_ADDRESS", made.address)
+        yield made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_ray_left() -> Iterator[None]:
+    """No module runs on the cluster that another one joined."""
+    yield
+    if (ray := sys.modules.get("ray")) is not None and ray.is_initialized():
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")

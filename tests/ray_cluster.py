@@ -1,4 +1,4 @@
-"""The Ray cluster that tests share: a head node with two CPUs; what a test adds goes with it."""
+"""The Ray cluster of a test: a head node with two CPUs, and what the test adds."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ TRIES = 3
 
 @contextmanager
 def head_node() -> Iterator[Any]:
-    """A `ray.cluster_utils.Cluster` of the head node alone; nobody has joined it yet."""
+    """A `ray.cluster_utils.Cluster` of the head node alone; nobody has joined it yet.
+
+    Afterwards this process has left it, and all of it has ended.
+    """
+    import ray
     from ray.cluster_utils import Cluster
 
+    ray.shutdown()
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")
     for left in reversed(range(TRIES)):
         made = Cluster()
@@ -30,20 +35,5 @@ def head_node() -> Iterator[Any]:
     try:
         yield made
     finally:
-        made.shutdown()
-
-
-@contextmanager
-def alone(cluster: Any) -> Iterator[None]:
-    """Afterwards this process has left the cluster, and its head node is the only one again."""
-    import ray
-
-    ray.shutdown()
-    try:
-        yield
-    finally:
         ray.shutdown()
-        if cluster.worker_nodes:
-            for node in list(cluster.worker_nodes):
-                cluster.remove_node(node)
-            cluster.wait_for_nodes(120)
+        made.shutdown()
