@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from datapipe.video.syntax import Syntax
 
 SLICES = range(1, 6)
 IDR, SEI, SPS = 5, 6, 7
@@ -46,42 +49,34 @@ class Picture:
     """Lowest bits of the picture's place in the order of display."""
 
 
-class Parser:
-    """Reads the packets of one stream; `extradata` is its codec context's."""
+class H264(Syntax):
+    """Knows where decoding can start, what rests on a picture, and the order of display."""
 
-    def __init__(self, extradata: bytes | None) -> None:
+    complete = True
+
+    def __init__(self, extradata: bytes | None, untold: bool) -> None:
+        """`extradata` is the codec context's; `untold`: times of display are to be found out."""
         self.parameters: Parameters | None = None
+        self._untold = untold
+        self._noted: list[Picture | None] = []
         self._prefix = 0  # bytes that tell a unit's size; 0: start codes, as in transport streams
         if extradata and extradata[0] == 1 and len(extradata) > 8:
             self._prefix = (extradata[4] & 3) + 1
             self._learn(extradata[8 : 8 + int.from_bytes(extradata[6:8], "big")])
         elif extradata:
-            self.picture(extradata)
+            self._picture(extradata)
 
-    def picture(self, packet: bytes) -> Picture | None:
-        """The packet's first slice; None where there is none or it makes no sense."""
-        for unit in self._units(packet):
-            if unit[0] & 31 == SPS:
-                self._learn(unit)
-            if unit[0] & 31 in SLICES:
-                try:
-                    return self._slice(unit)
-                except IndexError:
-                    return None
-        return None
+    def note(self, packet: Any) -> None:
+        plain = self.parameters is not None and self.parameters.frames_only
+        told = plain and not self._untold and packet.pts is not None
+        self._noted.append(None if told else self._picture(bytes(packet)))
 
-    def is_reference(self, packet: bytes) -> bool:
-        """Whether other pictures may be predicted from this one; in doubt they may."""
-        first = next((unit for unit in self._units(packet) if unit[0] & 31 in SLICES), None)
-        return first is None or first[0] >> 5 & 3 > 0
-
-    def is_start(self, packet: bytes) -> bool:
-        """Whether decoding can start here: an intra picture that is whole at once.
-
-        Containers also mark points from which a stream with intra refresh only begins to recover.
-        """
+    def is_start(self, packet: Any) -> bool:
+        """Containers also mark where a stream with intra refresh only begins to recover."""
+        if not super().is_start(packet):
+            return False
         try:
-            for unit in self._units(packet):
+            for unit in self._units(bytes(packet)):
                 kind = unit[0] & 31
                 if kind == SEI and _frames_to_recovery(unit) > 0:
                     return False
@@ -92,6 +87,32 @@ class Parser:
         except IndexError:
             return True
         return True
+
+    def is_reference(self, packet: Any) -> bool:
+        units = self._units(bytes(packet))
+        first = next((unit for unit in units if unit[0] & 31 in SLICES), None)
+        return first is None or first[0] >> 5 & 3 > 0
+
+    def display_order(self) -> Sequence[Any] | None:
+        if self.parameters is None:
+            return None
+        return display_order(self._noted, self.parameters.order_bits)
+
+    def second_fields(self) -> set[int]:
+        pairs = enumerate(second_fields(self._noted))
+        return {row for row, completes in pairs if completes}
+
+    def _picture(self, packet: bytes) -> Picture | None:
+        """The packet's first slice; None where there is none or it makes no sense."""
+        for unit in self._units(packet):
+            if unit[0] & 31 == SPS:
+                self._learn(unit)
+            if unit[0] & 31 in SLICES:
+                try:
+                    return self._slice(unit)
+                except IndexError:
+                    return None
+        return None
 
     def _learn(self, unit: bytes) -> None:
         try:

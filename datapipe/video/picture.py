@@ -20,11 +20,32 @@ from datapipe.record import Image, Transfer
 from datapipe.video.tone import TRANSFERS, to_sdr
 
 BT2020 = 9
-"""FFmpeg's number of the matrix and primaries of HDR; for files that do not name theirs."""
-UNNAMED = {0, 2, 3}
-"""FFmpeg's numbers of a colour matrix that is none or not named; 0 is RGB."""
-ICTCP = {14, 15}
-"""FFmpeg's numbers of matrices that it cannot undo."""
+"""FFmpeg's number of the matrix and primaries of HDR that does not name its own."""
+UNNAMED = {2, 3}
+"""FFmpeg's numbers of colours that are not named."""
+UNDOABLE = {14, 15}
+"""FFmpeg's numbers of colour matrices that it cannot undo: ICtCp and a relative."""
+DOLBY_VISION = {"dvh1", "dvhe", "dva1", "dvav"}
+"""Tags of streams that may hold no ordinary picture, only one for Dolby Vision's decoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """How a picture's numbers mean colours, by FFmpeg's numbers (ITU-T H.273)."""
+
+    matrix: int
+    primaries: int
+    transfer: int
+
+    @classmethod
+    def of(cls, described: Any) -> Colours:
+        """As a frame has them, or a codec context before anything is decoded with it."""
+        return cls(described.colorspace, described.color_primaries, described.color_trc)
+
+    def or_else(self, other: Colours) -> Colours:
+        """These, where they are named."""
+        pairs = ((getattr(self, name), getattr(other, name)) for name in self.__slots__)
+        return Colours(*(b if a in UNNAMED else a for a, b in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,32 +95,39 @@ def round_half_up(number: float | Fraction) -> int:
 class Painter:
     """Makes RGB pictures of one video's frames."""
 
-    def __init__(self, frame: Any, stream: Any) -> None:
-        """The first frame tells what all are like. Raises BadSample: `unreadable`, `interlaced`."""
-        self.geometry = Geometry.of(frame, stream.sample_aspect_ratio or Fraction(1))
-        self.transfer: Transfer = TRANSFERS.get(frame.color_trc) or TRANSFERS.get(
-            stream.codec_context.color_trc, "sdr"
-        )
-        self._primaries = frame.color_primaries
-        self._scalers: dict[tuple[int, int], VideoReformatter] = {}
-        codec = stream.codec_context.codec.canonical_name
-        if frame.colorspace in ICTCP:
+    def __init__(self, frame: Any, stream: Any, declared: Colours) -> None:
+        """The first frame tells what all are like, and `declared` what it leaves open.
+
+        Raises BadSample: `unreadable`, `interlaced`.
+        """
+        codec = stream.codec_context
+        colours = Colours.of(frame).or_else(declared)
+        if colours.matrix in UNDOABLE:
             raise BadSample("unreadable", "its colours (ICtCp) cannot be converted")
-        if codec == "hevc" and frame.interlaced_frame:
+        if codec.codec_tag in DOLBY_VISION and colours.transfer in UNNAMED:
+            raise BadSample("unreadable", "Dolby Vision without an ordinary picture (profile 5)")
+        if codec.codec.canonical_name == "hevc" and frame.interlaced_frame:
             raise BadSample("interlaced", "each of its pictures is one field (HEVC)")
+        self.geometry = Geometry.of(frame, stream.sample_aspect_ratio or Fraction(1))
+        self.transfer: Transfer = TRANSFERS.get(colours.transfer, "sdr")
+        self._declared = declared
+        self._scalers: dict[tuple[int, int], VideoReformatter] = {}
 
     def picture(self, frame: Any, long_side: int | None) -> Image:
         """The frame at full size, or with a long side of so many pixels where that is less."""
         size = self.geometry.scaled(long_side)
+        colours = Colours.of(frame).or_else(self._declared)
+        matrix = colours.matrix
+        if self.transfer != "sdr" and matrix in UNNAMED:
+            matrix = BT2020
         scaler = self._scalers.setdefault(size, VideoReformatter())
         width, height = size[::-1] if self.geometry.turned else size
+        form = "rgb24" if self.transfer == "sdr" else "rgb48le"
+        levels = scaler.reformat(frame, width, height, form, matrix, threads=1).to_ndarray()
         if self.transfer == "sdr":
-            rgb = scaler.reformat(frame, width, height, "rgb24", threads=1)
-            return self.geometry.upright(cast(Image, rgb.to_ndarray()))
-        matrix = BT2020 if frame.colorspace in UNNAMED - {0} else None
-        deep = scaler.reformat(frame, width, height, "rgb48le", src_colorspace=matrix, threads=1)
-        levels = cast(npt.NDArray[np.uint16], deep.to_ndarray())
-        return self.geometry.upright(to_sdr(levels, self.transfer, self._primaries))
+            return self.geometry.upright(cast(Image, levels))
+        deep = cast(npt.NDArray[np.uint16], levels)
+        return self.geometry.upright(to_sdr(deep, self.transfer, colours.primaries))
 
 
 def deinterlaced(frames: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any, bool]]:

@@ -6,18 +6,28 @@ import bisect
 from collections import Counter, deque
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import av
 from av.video.frame import PictureType
 
-from datapipe.video import h264
-from datapipe.video.table import CLOCK_RESETS, Limits, Table, open_container, read_table
+from datapipe.video.picture import Colours
+from datapipe.video.table import (
+    CLOCK_RESETS,
+    Limits,
+    Mark,
+    Table,
+    mark,
+    open_container,
+    read_table,
+    syntax_of,
+)
 
 REORDERED = 20
 """Frames that may come out of a decoder before one that went in earlier; H.264 allows 16."""
+SKIPPING = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "wmv3"}
+"""Codecs whose decoder leaves out, when told so, pictures that no other rests on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +58,25 @@ class Reader:
         self.decoded = 0
         """Frames that came out of the decoder so far, clean or not."""
         self._open(container)
+        self.declared = Colours.of(self._codec)
+        """The colours that the container names; decoding overwrites them."""
         self._frames = {int(row): frame for frame, row in enumerate(self.table.rows)}
-        positions = self.table.positions
-        self._by_position = None not in positions and len(set(positions)) == len(positions)
-        marks = positions if self._by_position else [pts for pts, _ in self.table.stamps]
-        often = Counter(marks)
-        self._marked = {mark: row for row, mark in enumerate(marks) if often[mark] == 1}
+        self._named = self._name_rows()
+
+    def _name_rows(self) -> dict[tuple[int | str | None, ...], int]:
+        """Rows by a name that no other has; by the simplest, since there are many."""
+        table = self.table
+        names = [
+            tuple(_names(known, pts, position))
+            for known, (pts, _), position in zip(
+                table.marks, table.stamps, table.positions, strict=True
+            )
+        ]
+        often = Counter(name for some in names for name in some)
+        unique = (
+            (next((n for n in some if often[n] == 1), None), row) for row, some in enumerate(names)
+        )
+        return {name: row for name, row in unique if name is not None}
 
     def _open(self, container: Any) -> None:
         self.container = container
@@ -61,9 +84,8 @@ class Reader:
         self._codec = self.stream.codec_context
         self._codec.thread_count = 1  # a worker is one CPU
         self._codec.copy_opaque = True  # packets carry their row to the frames
-        self._parser: h264.Parser | None = None
-        if self._codec.codec.canonical_name == "h264":
-            self._parser = h264.Parser(self._codec.extradata)
+        self._skips = self._codec.codec.canonical_name in SKIPPING
+        self._syntax = syntax_of(self.stream, container.format.name)
 
     def close(self) -> None:
         self.container.close()
@@ -144,13 +166,13 @@ class Reader:
                 break
             first_field = row - 1 if row in self.table.second_fields else row
             wanted = first_field in run.targets
-            reference = self._parser is None or self._parser.is_reference(bytes(packet))
+            reference = self._syntax.is_reference(packet)
             leading = self.table.pts[row] < self.table.pts[run.first]
             if leading or (not reference and not wanted):
                 continue  # nothing that is wanted rests on it
-            self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
+            self._codec.skip_frame = "NONREF" if self._skips and not wanted else "DEFAULT"
             packet.opaque = [row]  # PyAV knows objects by identity: a number would not do
-            judge.goes_in(row, reference, self._parser is not None and row in self._frames)
+            judge.goes_in(row, reference, self._syntax.complete and row in self._frames)
             frames = self._through(packet)
             if frames is None:
                 judge.fails(row)
@@ -171,27 +193,20 @@ class Reader:
     def _packets(self, first: int) -> Iterator[tuple[int, Any]]:
         """Packets from a row on, with their rows, by whichever way leads there."""
         for way in self._ways(first):
-            if way is None:
-                self.container.close()
-                self._open(open_container(self._path))
-            else:
-                try:
-                    self.container.seek(**way)
-                except av.FFmpegError:
-                    continue
-            packets = self._demux()
-            head = next(packets, None)
-            if head is None:
-                continue
-            row = 0 if way is None else self._marked.get(self._mark(head))
-            if row is None or row > first:
-                continue
-            row -= 1
-            for packet in chain([head], packets):
-                row = self._marked.get(self._mark(packet), row + 1)
+            row = -1 if way is None else None
+            arrived = False
+            for packet in self._demux(way):
+                here = self._row(packet)
+                if here is None and row is None:
+                    continue  # the tail of a picture that begins before the place sought
+                row = here if here is not None else (row or 0) + 1
+                if row > first and not arrived:
+                    break
+                arrived = True
                 if row >= first:
                     yield row, packet
-            return
+            if arrived:
+                return
 
     def _ways(self, row: int) -> Iterator[dict[str, Any] | None]:
         """Arguments of seeks that should lead to a row or before it; last, None: begin anew."""
@@ -204,17 +219,38 @@ class Reader:
                     yield {"offset": stamp, "stream": self.stream}
         yield None
 
-    def _demux(self) -> Iterator[Any]:
+    def _demux(self, way: dict[str, Any] | None) -> Iterator[Any]:
+        """Packets from where a seek leads; where it fails, and at a file's early end, no more."""
         try:
-            yield from (packet for packet in self.container.demux(self.stream) if packet.size)
+            if way is None:
+                self.container.close()
+                self._open(open_container(self._path))
+            else:
+                self.container.seek(**way)
+            syntax = syntax_of(self.stream, self.container.format.name)
+            for packet in self.container.demux(self.stream):
+                yield from syntax.unpack(packet)
         except av.error.MemoryError:
             raise
         except av.FFmpegError:
-            return  # a file that ends early
+            return
 
-    def _mark(self, packet: Any) -> int | None:
-        mark: int | None = packet.pos if self._by_position else packet.pts
-        return mark
+    def _row(self, packet: Any) -> int | None:
+        names = _names(mark(packet), packet.pts, packet.pos)
+        return next((self._named[name] for name in names if name in self._named), None)
+
+
+def _names(
+    known: Mark, pts: int | None, position: int | None
+) -> Iterator[tuple[int | str | None, ...]]:
+    """What a packet can be known by: its data, or these with its time or its place.
+
+    Time and place alone would not do: of a stream that is entered in the middle of a picture, the
+    first packet has the next one's.
+    """
+    yield known
+    yield (*known, "at", pts)
+    yield (*known, "in", position)
 
 
 class _Judge:

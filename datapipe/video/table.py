@@ -7,6 +7,7 @@ say) are rows of the table and no frames of the video.
 from __future__ import annotations
 
 import bisect
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import numpy.typing as npt
 from av.stream import Disposition
 
 from datapipe.errors import BadSample
-from datapipe.video import h264
+from datapipe.video.h264 import H264
 from datapipe.video.refusal import what_it_is
+from datapipe.video.syntax import Mpeg4, Syntax, Vp8
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf"
 """FFmpeg's demuxers that are let in. Playlists (hls, concat) are not: they open other files."""
@@ -28,10 +30,12 @@ JUMP = 10.0
 """Seconds that such a clock may go forward between two packets and still be the same one; FFmpeg's
 own tool has this bound, too. Back, it may go `STUTTER` seconds."""
 STUTTER = 0.1
-VP8_SHOWN = 0x10
-"""Bit of a VP8 packet's first byte; without it the picture is only predicted from."""
+MARKED = 64
+"""Bytes of a packet's head by which it is known again."""
 STILL = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
+Mark = tuple[int, int]
+"""Size and checksum of the head of a packet's data."""
 Seconds = npt.NDArray[np.float64]
 Ticks = npt.NDArray[np.int64]
 
@@ -44,13 +48,12 @@ class Limits:
     seconds: float
     frames: int
 
-    def check_header(self, stream: Any, seconds: float) -> None:
-        """Raises BadSample, by what the container says before anything is decoded."""
+    def check_size(self, stream: Any) -> None:
+        """Raises BadSample `too_large`, by what the container says; so do the other checks."""
         wide = max(float(stream.sample_aspect_ratio or 1), 1.0)
         if stream.width * stream.height * wide > self.pixels:
             size = f"{stream.width} x {stream.height}"
             raise BadSample("too_large", f"{size} pixels are more than {self.pixels}")
-        self.check_seconds(seconds)
 
     def check_seconds(self, seconds: float) -> None:
         if seconds > self.seconds:
@@ -83,6 +86,8 @@ class Table:
     """(rows,) of presentation and of decoding, as the container has them."""
     positions: list[int | None]
     """(rows,) bytes in the file."""
+    marks: list[Mark]
+    """(rows,) what their data are known by, wherever in the file one begins to read."""
 
     def start_of(self, row: int) -> int:
         """The row at which to begin in order to decode this one.
@@ -99,6 +104,10 @@ class Table:
         """Frames at which decoding can start, ascending."""
         frames = np.flatnonzero(np.isin(self.rows, self.starts))
         return [int(frame) for frame in frames]
+
+
+def mark(packet: Any) -> Mark:
+    return packet.size, zlib.crc32(memoryview(packet)[:MARKED])
 
 
 def open_container(path: Path) -> Any:
@@ -120,14 +129,16 @@ def read_table(container: Any, limits: Limits) -> Table:
     Raises BadSample: `no_video`, `unreadable`, `too_large`.
     """
     streams = moving_streams(container)
+    kind = container.format.name
     for stream in streams:
-        limits.check_header(stream, (container.duration or 0) / av.time_base)
-    found = {stream.index: _Packets(stream, container.format.name) for stream in streams}
+        limits.check_size(stream)
+        limits.check_seconds(_declared(container, stream))
+    found = {s.index: _Packets(s, kind, syntax_of(s, kind)) for s in streams}
     try:
         for packet in container.demux(streams):
-            if packet.size:
-                packets = found[packet.stream_index]
-                packets.add(packet)
+            packets = found[packet.stream_index]
+            for one in packets.syntax.unpack(packet):
+                packets.add(one)
                 limits.check_frames(len(packets.pts) - len(packets.hidden))
     except av.error.MemoryError:
         raise
@@ -155,6 +166,27 @@ def moving_streams(container: Any) -> list[Any]:
     return known
 
 
+def syntax_of(stream: Any, container: str) -> Syntax:
+    """What is known of a stream's packets, by its codec."""
+    match stream.codec_context.codec.canonical_name:
+        case "h264":
+            return H264(stream.codec_context.extradata, untold=container == "avi")
+        case "mpeg4":
+            return Mpeg4(stream)
+        case "vp8":
+            return Vp8()
+    return Syntax()
+
+
+def _declared(container: Any, stream: Any) -> float:
+    """Seconds, as the container has it; 0 where that would mean nothing."""
+    if container.format.name in CLOCK_RESETS:
+        return 0.0
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / float(av.time_base)
+
+
 def _rank(stream: Any, frames: int) -> tuple[bool, bool, int, int]:
     """A film comes before a still, then the default stream, the largest, the first."""
     size = stream.width * stream.height
@@ -167,20 +199,15 @@ class _Packets:
 
     stream: Any
     container: str
+    syntax: Syntax
     pts: list[int | None] = field(default_factory=list)
     dts: list[int | None] = field(default_factory=list)
     durations: list[int] = field(default_factory=list)
     positions: list[int | None] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
     hidden: set[int] = field(default_factory=set)
     """Rows that are decoded and not shown."""
     starts: list[int] = field(default_factory=list)
-    parser: h264.Parser | None = None
-    pictures: list[h264.Picture | None] = field(default_factory=list)
-    """By row, of H.264 whose packets may be fields or lack times of display."""
-
-    def __post_init__(self) -> None:
-        if self._codec() == "h264":
-            self.parser = h264.Parser(self.stream.codec_context.extradata)
 
     def add(self, packet: Any) -> None:
         """Raises BadSample `unreadable` where it is encrypted."""
@@ -191,19 +218,15 @@ class _Packets:
         self.dts.append(packet.dts)
         self.durations.append(packet.duration or 0)
         self.positions.append(packet.pos)
-        if packet.is_discard or (self._codec() == "vp8" and not memoryview(packet)[0] & VP8_SHOWN):
+        self.marks.append(mark(packet))
+        if not self.syntax.is_shown(packet):
             self.hidden.add(row)
-        if packet.is_keyframe and (self.parser is None or self.parser.is_start(bytes(packet))):
+        if self.syntax.is_start(packet):
             self.starts.append(row)
-        if self.parser is not None:
-            known = self.parser.parameters
-            frames_only = known is not None and known.frames_only
-            told = frames_only and packet.pts is not None and self.container != "avi"
-            self.pictures.append(None if told else self.parser.picture(bytes(packet)))
+        self.syntax.note(packet)
 
     def table(self) -> Table:
-        pairs = enumerate(h264.second_fields(self.pictures))
-        seconds = {row for row, completes in pairs if completes}
+        seconds = self.syntax.second_fields()
         unit = float(self.stream.time_base)
         stamps = self._presentation()
         filled: list[int] = []
@@ -213,7 +236,7 @@ class _Packets:
         if self.container in CLOCK_RESETS:
             pts += self._resets(unit)
         unknown = {row for row, stamp in enumerate(stamps) if stamp is None}
-        starts = self.starts or [0]
+        starts = [row for row in self.starts if row not in seconds] or [0]
         # what precedes the first start, in the file or on the screen, has nothing to rest on
         shown = {row for row in range(starts[0], len(pts)) if pts[row] >= pts[starts[0]]}
         shown -= self.hidden | unknown | seconds
@@ -229,23 +252,27 @@ class _Packets:
             pts=pts,
             stamps=list(zip(self.pts, self.dts, strict=True)),
             positions=self.positions,
+            marks=self.marks,
         )
 
     def _presentation(self) -> list[int | None]:
         """When each packet's picture is shown.
 
-        AVI has no such times, and FFmpeg gives H.264 in it those of decoding. They are right as a
-        set; the pictures' own order tells which is whose.
+        AVI does not tell it, and what FFmpeg gives is when it is decoded, or a guess. There the
+        pictures' own order counts: each is shown when the first has been, as soon as all that must
+        be decoded before it is.
         """
         told = [dts if pts is None else pts for pts, dts in zip(self.pts, self.dts, strict=True)]
-        known = self.parser.parameters if self.parser is not None else None
         untold = self.container == "avi" or not any(pts is not None for pts in self.pts)
-        if not untold or known is None or None in self.dts:
+        order = self.syntax.display_order() if untold else None
+        if order is None or None in self.dts:
             return told
-        order = h264.display_order(self.pictures, known.order_bits)
         ranked = sorted(range(len(order)), key=lambda row: (order[row], row))
-        slots: list[int] = sorted(dts for dts in self.dts if dts is not None)
-        return [slot for _, slot in sorted(zip(ranked, slots, strict=True))]
+        delay = max((row - place for place, row in enumerate(ranked)), default=0)
+        slots = sorted(dts for dts in self.dts if dts is not None)
+        step = int(np.median(np.diff(slots))) if len(slots) > 1 else 1
+        slots += [slots[-1] + step * more for more in range(1, delay + 1)]
+        return [slot for _, slot in sorted(zip(ranked, slots[delay:], strict=True))]
 
     def _resets(self, unit: float) -> Ticks:
         """What to add to each row's stamps so that a clock that was set anew goes on."""
@@ -263,14 +290,11 @@ class _Packets:
     def _end(self, times: Seconds, rows: Ticks, unit: float) -> float:
         """The last frame is shown as long as its packet says, else as long as the others.
 
-        In AVI all packets say the same, whatever it holds.
+        In AVI packets do not tell, and a field tells its own time.
         """
         if not len(times):
             return 0.0
         last = self.durations[int(rows[-1])] * unit
-        if last <= 0 or self.container == "avi":
+        if last <= 0 or self.container == "avi" or self.syntax.second_fields():
             last = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
         return float(times[-1]) + last
-
-    def _codec(self) -> str:
-        return str(self.stream.codec_context.codec.canonical_name)

@@ -40,7 +40,7 @@ class Clip:
         self.reader = Reader(path, limits)
         self.table = self.reader.table
         self.codec = str(self.reader.stream.codec_context.codec.canonical_name)
-        self._painter = Painter(self._first_clean(), self.reader.stream)
+        self._painter = Painter(self._first_clean(), self.reader.stream, self.reader.declared)
         self._fields = False  # whether a frame was seen that the file calls interlaced
 
     def _first_clean(self) -> Any:

@@ -1,0 +1,93 @@
+"""What packets say of the pictures in them, where the container's own word will not do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from av.bitstream import BitStreamFilterContext
+
+VP8_SHOWN = 0x10
+"""Bit of a VP8 packet's first byte; without it the picture is only predicted from."""
+VOP = b"\0\0\1\xb6"
+"""Before a picture of MPEG-4; the two bits after it are its type."""
+INTRA, BETWEEN = 0, 2
+EMPTY = 19
+"""Bytes of an MPEG-4 packet up to which it only says that the last picture stays."""
+
+
+class Syntax:
+    """A codec whose packets are taken as the container describes them."""
+
+    complete = False
+    """Whether a picture that does not come out of the decoder must be damaged."""
+
+    def unpack(self, packet: Any) -> list[Any]:
+        """Return the packet as packets of one picture each; none where it is empty."""
+        return [packet] if packet.size else []
+
+    def note(self, packet: Any) -> None:
+        """Take note of the next packet in order of decoding."""
+
+    def is_start(self, packet: Any) -> bool:
+        """Tell whether decoding can start here."""
+        return bool(packet.is_keyframe)
+
+    def is_shown(self, packet: Any) -> bool:
+        """Tell whether its picture is to be seen."""
+        return not packet.is_discard
+
+    def is_reference(self, packet: Any) -> bool:
+        """Tell whether other pictures may be predicted from it; in doubt they may."""
+        return True
+
+    def display_order(self) -> Sequence[Any] | None:
+        """Return what sorts the packets noted by display; None where nothing tells it."""
+        return None
+
+    def second_fields(self) -> set[int]:
+        """Return the packets noted that only complete the frame of the one before."""
+        return set()
+
+
+class Vp8(Syntax):
+    """VP8 keeps pictures that are only predicted from in packets of their own."""
+
+    def is_shown(self, packet: Any) -> bool:
+        return super().is_shown(packet) and memoryview(packet)[0] & VP8_SHOWN != 0
+
+
+class Mpeg4(Syntax):
+    """MPEG-4, part 2. DivX and Xvid in AVI pack two pictures in one packet, then one of none."""
+
+    def __init__(self, stream: Any) -> None:
+        self._unpacker = BitStreamFilterContext("mpeg4_unpack_bframes", stream)
+        self._between: list[bool] = []
+
+    def unpack(self, packet: Any) -> list[Any]:
+        return list(self._unpacker.filter(packet)) if packet.size else []
+
+    def note(self, packet: Any) -> None:
+        self._between.append(_vop_type(packet) == BETWEEN)
+
+    def is_start(self, packet: Any) -> bool:
+        return super().is_start(packet) and _vop_type(packet) == INTRA
+
+    def is_shown(self, packet: Any) -> bool:
+        return super().is_shown(packet) and packet.size > EMPTY
+
+    def display_order(self) -> Sequence[Any]:
+        """A picture that is predicted from both sides comes before the one in front of it."""
+        shown: list[int] = []
+        held: list[int] = []
+        for row, between in enumerate(self._between):
+            shown += [row] if between else held
+            held = held if between else [row]
+        places = {row: place for place, row in enumerate(shown + held)}
+        return [places[row] for row in range(len(places))]
+
+
+def _vop_type(packet: Any) -> int | None:
+    data = bytes(packet)
+    place = data.find(VOP)
+    return data[place + 4] >> 6 if 0 <= place < len(data) - 4 else None
