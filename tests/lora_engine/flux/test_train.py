@@ -268,7 +268,7 @@ def test_two_processes_equal_one(run, tiny_base, pairs, tmp_path, two_pass, shar
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(120)
+        worker.join(600)
         assert worker.exitcode == 0
     file, together = "pytorch_lora_weights.safetensors", tmp_path / "together"
     for one, two in (
