@@ -35,7 +35,7 @@ COMMANDS = {
     "views": "seven views of single portraits, with a contact sheet",
     "train": "the Progressive View Curriculum on packed or encoded shards",
     "generate": "a prompt and one or two identities in, a video out",
-    "bench": "HarmoView-Bench: suites, metrics, tables, reports, a blind human study",
+    "bench": "HarmoView-Bench: suites, metrics, tables; agreement of raters",
     "submit": "any of these as a job of a Ray cluster, followed from here",
     "models": "the model files in use: source, licence, hash, present or not",
 }

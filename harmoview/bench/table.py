@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from harmoview.bench.columns import PUBLISHED
 from harmoview.bench.published import (
     COLUMN,
@@ -39,13 +39,14 @@ class Resampling:
     """How intervals are made."""
 
     cluster: Cluster = "case"
-    """What is drawn: cases, or the identities that they share."""
+    """What intervals resample: cases, or the identities that cases share."""
     seed: int = 0
+    """Seed of the resampling."""
     resamples: int = RESAMPLES
+    """How often the cases are drawn again."""
 
     def __post_init__(self) -> None:
-        if self.resamples < 1:
-            raise ValueError(f"resamples must be at least 1, not {self.resamples}")
+        check_range(self, "resamples", least=1)
 
     def weights(self, results: Results) -> Floats:
         """(resamples, cases)."""

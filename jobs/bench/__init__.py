@@ -1,4 +1,4 @@
-"""`harmoview bench`: HarmoView-Bench, from a suite of cases to tables and a human study."""
+"""`harmoview bench`: HarmoView-Bench, from a suite of cases to tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ACTIONS = {
     "score": "measure the videos of a run, or bring in scores measured elsewhere",
     "table": "methods side by side: means, intervals, Totals, ranks",
     "compare": "one method less another, paired by case and seed",
-    "gsb": "the blind human study: make packages for raters, import answers, statistics",
+    "gsb": "stats: what raters' good, same or bad votes say, and how far they agree",
     "paper": "the paper's Tables 1 and 2, their Total recomputed from their columns",
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ import tyro
 
 from harmoview.bench.add import add_videos
 from harmoview.bench.run import open_bench
-from jobs import cli
+from jobs.cli import command
 from jobs.console.bench import print_listed
 
 
@@ -48,5 +47,4 @@ def execute(settings: AddSettings) -> int:
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(AddSettings, execute, argv, "bench add")
+main = command(__name__, AddSettings, execute)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +14,7 @@ from datapipe.faces.base import FACES, face_analyzer
 from datapipe.files import Folder
 from harmoview.bench.check import check
 from harmoview.bench.suite import seal
-from jobs import cli
+from jobs.cli import command
 from jobs.console.progress import busy
 
 
@@ -69,5 +68,4 @@ def execute(settings: CheckSettings) -> int:
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(CheckSettings, execute, argv, "bench check")
+main = command(__name__, CheckSettings, execute)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
 from harmoview.bench.published import DEFAULT_WEIGHTS, WeightSet
-from harmoview.bench.statistics import RESAMPLES
-from harmoview.bench.table import Cluster, Resampling, compare
-from jobs import cli
+from harmoview.bench.table import Resampling, compare
 from jobs.bench.table import results_of
+from jobs.cli import command
 
 
 @dataclass(frozen=True)
@@ -31,27 +29,17 @@ class CompareSettings:
     """The method that is compared with it."""
     weights: WeightSet = DEFAULT_WEIGHTS
     """Weights of the Total."""
-    cluster: Cluster = "case"
-    """What intervals resample: cases, or the identities that cases share."""
-    resamples: int = RESAMPLES
-    """How often."""
-    seed: int = 0
-    """Of the resampling."""
+    resampling: tyro.conf.OmitArgPrefixes[Resampling] = field(default_factory=Resampling)
     suite: str | None = None
     """The suite, where it has moved."""
     json: bool = False
     """Print JSON instead of a table."""
 
-    def __post_init__(self) -> None:
-        if self.resamples < 1:
-            raise ValueError(f"--resamples must be at least 1, not {self.resamples}")
-
 
 def execute(settings: CompareSettings) -> None:
     """Pair, resample, print."""
     results, _ = results_of(settings.run, settings.suite)
-    resampling = Resampling(settings.cluster, settings.seed, settings.resamples)
-    found = compare(results, settings.a, settings.b, settings.weights, resampling)
+    found = compare(results, settings.a, settings.b, settings.weights, settings.resampling)
     if settings.json:
         named = {"a": settings.a, "b": settings.b, "weights": settings.weights}
         print(json.dumps({**named, "columns": [one.as_dict() for one in found]}, indent=1))
@@ -61,5 +49,4 @@ def execute(settings: CompareSettings) -> None:
     print_differences(settings.a, settings.b, found)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(CompareSettings, execute, argv, "bench compare")
+main = command(__name__, CompareSettings, execute)

@@ -16,7 +16,7 @@ from harmoview.bench.generate import check_same, missing_videos, order, render_v
 from harmoview.bench.run import BenchRun, check_method, open_bench
 from harmoview.bench.virtual.methods import METHODS
 from harmoview.orders import Sampling
-from jobs import cli
+from jobs.cli import command
 from jobs.console.progress import progress
 from jobs.options.fleet import Fleet, Model, make_videos
 
@@ -110,5 +110,4 @@ def _built_in(settings: GenerateSettings, run: BenchRun, methods: Sequence[str])
     print(f"{', '.join(wanted)}: {len(todo)} videos made")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(GenerateSettings, execute, argv, "bench generate")
+main = command(__name__, GenerateSettings, execute)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -13,7 +12,7 @@ from datapipe.faces.base import face_analyzer
 from datapipe.files import Folder
 from harmoview.bench.frame import make_frame
 from harmoview.bench.from_run import RunSuite, make_from_run
-from jobs import cli
+from jobs.cli import command
 from jobs.console.progress import busy
 
 
@@ -111,5 +110,4 @@ def _from_run(settings: MakeSettings, folder: Folder, run: str) -> None:
     print(f"`harmoview bench check {settings.suite}` says what is still missing")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(MakeSettings, execute, argv, "bench make")
+main = command(__name__, MakeSettings, execute)

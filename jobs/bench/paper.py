@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs import cli
+from jobs.cli import command
 
 
 @dataclass(frozen=True)
@@ -33,5 +32,4 @@ def execute(settings: PaperSettings) -> None:
     print_paper()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(PaperSettings, execute, argv, "bench paper")
+main = command(__name__, PaperSettings, execute)

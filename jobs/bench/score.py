@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,7 +20,7 @@ from harmoview.bench.opens2v.scorers import published
 from harmoview.bench.run import BenchRun, open_bench
 from harmoview.bench.score import outdated, score
 from harmoview.bench.scorers import Scorer, embedded
-from jobs import cli
+from jobs.cli import command
 from jobs.console.bench import print_listed
 from jobs.console.progress import progress
 
@@ -125,5 +124,4 @@ def chosen(settings: ScoreSettings) -> list[Scorer]:
     return [scorer for scorer in every if wanted(scorer)]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(ScoreSettings, execute, argv, "bench score")
+main = command(__name__, ScoreSettings, execute)

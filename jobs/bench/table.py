@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
@@ -13,10 +12,9 @@ from datapipe.errors import UserError
 from harmoview.bench.published import DEFAULT_WEIGHTS, WeightSet
 from harmoview.bench.results import Results, collect
 from harmoview.bench.run import Method, open_bench
-from harmoview.bench.statistics import RESAMPLES
 from harmoview.bench.store import read_scores
-from harmoview.bench.table import Cluster, Resampling, table
-from jobs import cli
+from harmoview.bench.table import Resampling, table
+from jobs.cli import command
 
 
 @dataclass(frozen=True)
@@ -35,27 +33,17 @@ class TableSettings:
     """How to print."""
     weights: WeightSet = DEFAULT_WEIGHTS
     """Weights of the Total; ranks are printed under all four sets."""
-    cluster: Cluster = "case"
-    """What intervals resample: cases, or the identities that cases share."""
-    resamples: int = RESAMPLES
-    """How often."""
-    seed: int = 0
-    """Of the resampling."""
+    resampling: tyro.conf.OmitArgPrefixes[Resampling] = field(default_factory=Resampling)
     suite: str | None = None
     """The suite, where it has moved."""
     json: bool = False
     """Print JSON: one object a method, with every column, n and interval."""
 
-    def __post_init__(self) -> None:
-        if self.resamples < 1:
-            raise ValueError(f"--resamples must be at least 1, not {self.resamples}")
-
 
 def execute(settings: TableSettings) -> None:
     """Resample and print."""
     results, labels = results_of(settings.run, settings.suite)
-    resampling = Resampling(settings.cluster, settings.seed, settings.resamples)
-    rows = table(results, settings.weights, resampling)
+    rows = table(results, settings.weights, settings.resampling)
     if settings.json:
         found = [
             {"label": labels[row.method].label if row.method in labels else row.method}
@@ -78,5 +66,4 @@ def results_of(url: str, suite: str | None) -> tuple[Results, dict[str, Method]]
     return collect(rows, run.suite.cases, run.suite.sha256), dict(run.methods())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(TableSettings, execute, argv, "bench table")
+main = command(__name__, TableSettings, execute)

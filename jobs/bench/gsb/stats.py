@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs import cli
+from jobs.cli import command
 
 
 @dataclass(frozen=True)
@@ -34,5 +33,4 @@ def execute(settings: StatsSettings) -> None:
     print(json.dumps(found, indent=1))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(StatsSettings, execute, argv, "bench gsb stats")
+main = command(__name__, StatsSettings, execute)
