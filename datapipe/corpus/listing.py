@@ -14,7 +14,7 @@ import braceexpand
 from datapipe.concurrent import read_ahead
 from datapipe.corpus.directories import parquet_files
 from datapipe.corpus.folder import FolderListing
-from datapipe.corpus.manifest import Manifest
+from datapipe.corpus.manifest import CorpusManifest
 from datapipe.corpus.names import (
     COMPRESSED_MANIFESTS,
     COMPRESSED_TARS,
@@ -84,7 +84,7 @@ class Corpus:
 
     def _listed(self, captioned: Callable[[str], bool]) -> _Entries:
         if self.form == "manifest":
-            return Manifest(self.root.parent, (self.root,), self.caption_field).samples()
+            return CorpusManifest(self.root.parent, (self.root,), self.caption_field).samples()
         if self.form == "folder":
             return _run(FolderListing(self.root, captioned, self.caption_field).pieces(), self.root)
         work = (partial(tar_samples, tar, self.caption_field) for tar in self.tars)
@@ -96,7 +96,7 @@ class Corpus:
         One that is named like a file, as Spark does, stands for a file of that name.
         """
         named = self.root.name.lower().endswith(".parquet")
-        table = Manifest(self.root.parent if named else self.root, parts, self.caption_field)
+        table = CorpusManifest(self.root.parent if named else self.root, parts, self.caption_field)
         first = next(samples := table.samples(), None)
         if first is None:
             raise UserError(f"{self.url}: no video in it. The manifest has no rows")
@@ -152,7 +152,7 @@ def _kind(url: str, place: Place) -> Literal["folder", "file", "nothing"]:
 def _file(url: str, place: Place, caption_field: str | None) -> Corpus:
     name = place.name.lower()
     if name.endswith(MANIFESTS):
-        Manifest(place.parent, (place,), caption_field).check()
+        CorpusManifest(place.parent, (place,), caption_field).check()
         return Corpus(url, "manifest", place, caption_field=caption_field)
     if name.endswith(".tar"):
         return Corpus(url, "tars", place.parent, (Tar(place, place.name),), caption_field)

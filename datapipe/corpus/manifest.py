@@ -26,7 +26,7 @@ PATHS = ("path", "file_name")
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class CorpusManifest:
     """A table of videos, in one file or in several parts."""
 
     base: Place
