@@ -51,7 +51,9 @@ def execute(settings: TrainJobSettings) -> int:
     need_train("train")
     from datapipe.files import Folder
     from datapipe.run.lock import locked
+    from harmoview.data.encoded import EncodedShards
     from harmoview.train.checks import check_and_claim
+    from harmoview.train.report import describe
     from training.device import silence_libraries
 
     silence_libraries()
@@ -60,6 +62,9 @@ def execute(settings: TrainJobSettings) -> int:
         shards = encoded(settings)
         workers = settings.launch.workers
         claim = check_and_claim(settings.train, shards, workers, resume=settings.resume)
+        if not settings.quiet:
+            for line in describe(settings.train, EncodedShards(shards)):
+                print(line, file=sys.stderr)
         run = _in_this_process if workers == 1 else _on_ray
         done, of = run(settings, shards, claim)
     if done < of:

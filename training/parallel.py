@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.distributed import HashStore  # type: ignore[attr-defined]  # torch hides it
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -67,10 +67,15 @@ def gather(item: Item) -> list[Item]:
 
 def sum_over_all(value: float, device: torch.device) -> float:
     """The sum of every process's number."""
-    total = torch.tensor(value, dtype=torch.float64, device=device)
+    return float(sums_over_all(torch.tensor(value), device))
+
+
+def sums_over_all(values: Tensor, device: torch.device) -> Tensor:
+    """The sums of every process's numbers, float64 on the CPU."""
+    total = values.to(device, torch.float64)
     if processes() > 1:
         distributed.all_reduce(total)
-    return float(total)
+    return total.cpu()
 
 
 def share_out(

@@ -90,4 +90,4 @@ def _check_sample_with(settings: TrainSettings, data: EncodedShards, folder: Pat
 
 def total_steps(settings: TrainSettings) -> int:
     """Count the steps of the whole run."""
-    return expert_phases(settings, 1.0, boundary_of(settings.base))[-1].last
+    return expert_phases(settings, boundary_of(settings.base))[-1].last

@@ -36,13 +36,10 @@ MODELS: dict[Expert | None, str] = {
 """Where bases and trained models have each expert."""
 
 
-def expert_phases(
-    settings: TrainSettings, shift: float, boundary: float | None
-) -> list[ExpertPhase]:
+def expert_phases(settings: TrainSettings, boundary: float | None) -> list[ExpertPhase]:
     """List the parts of a run: all phases of the high-noise expert, then all of the other.
 
-    `shift` is that of the base, `boundary` the noise level between the experts, None for a base
-    without them.
+    `boundary` is the noise level between the experts, None for a base without them.
     """
     found: list[ExpertPhase] = []
     experts: tuple[Expert | None, ...] = (None,) if boundary is None else ("high", "low")
@@ -51,7 +48,7 @@ def expert_phases(
         if expert is not None and settings.experts not in ("both", expert):
             continue
         low, high = expert_range(expert, boundary)
-        noise = NoiseSchedule(settings.distribution, settings.shift or shift, low=low, high=high)
+        noise = NoiseSchedule(settings.distribution, settings.shift, low=low, high=high)
         for number, phase in settings.curriculum_phases():
             found.append(ExpertPhase(MODELS[expert], expert, number, phase, done, noise))
             done += phase.steps

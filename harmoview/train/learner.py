@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harmoview.attention import use_best_attention
 from harmoview.data.loader import EncodedBatch
+from harmoview.flow import bin_names, bin_of
 from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.expert_phase import ExpertPhase
@@ -65,20 +66,36 @@ class ExpertLearner:
 
     def step(
         self, batches: Sequence[EncodedBatch], draws: Sequence[Draws], no_text: Tensor
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Learn from this worker's batches; return the loss and more for the metrics."""
-        own = sum(float(batch.weight.sum()) for batch in batches)
-        weight = parallel.sum_over_all(own, self.device)
+        weights = torch.cat([batch.weight for batch in batches])
+        weight = parallel.sum_over_all(float(weights.sum()), self.device)
         # gradients are averaged over the workers, which their number here undoes
         scale = parallel.processes() / max(weight, 1.0)
-        total = 0.0
+        losses = []
         for batch, drawn in zip(batches, draws, strict=True):
             here = batch.to(self.device, self.dtype)
-            losses = loss(self.model, here, drawn, no_text) * here.weight
-            torch.autograd.backward(losses.sum() * scale)
-            total += float(losses.detach().sum())
-        mean = parallel.sum_over_all(total, self.device) / max(weight, 1.0)
-        return {"loss": mean, **self.weights.step(), "samples": weight}
+            found = loss(self.model, here, drawn, no_text) * here.weight
+            torch.autograd.backward(found.sum() * scale)
+            losses.append(found.detach())
+        noise = self._by_noise(torch.cat(losses).cpu(), weights, draws)
+        mean = sum(one["loss"] * one["samples"] for one in noise.values()) / max(weight, 1.0)
+        return {"loss": mean, "noise": noise, **self.weights.step(), "samples": weight}
+
+    def _by_noise(
+        self, losses: Tensor, weights: Tensor, draws: Sequence[Draws]
+    ) -> dict[str, dict[str, float]]:
+        """Return how many samples of all workers had noise of each range, and their mean loss."""
+        place = bin_of(torch.cat([one.sigma for one in draws]))
+        names = bin_names()
+        sums = torch.zeros(2, len(names), dtype=torch.float64)
+        sums.index_add_(1, place, torch.stack([weights, losses]).double())
+        totals = parallel.sums_over_all(sums, self.device)
+        return {
+            name: {"samples": float(count), "loss": float(total / count)}
+            for name, count, total in zip(names, *totals, strict=True)
+            if count
+        }
 
     @contextmanager
     def inference(self) -> Iterator[HarmoViewTransformer3DModel]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +30,12 @@ class Draws:
     """[B, C, F, h, w], like the video."""
 
 
-def draw(batch: EncodedBatch, phase: Phase, noise: NoiseSchedule, frontal: int, seed: int) -> Draws:
-    """Draw the choices for a batch that is still on the CPU.
+def draw(batch: EncodedBatch, phase: Phase, sigma: Tensor, frontal: int, seed: int) -> Draws:
+    """Draw the choices for a batch that is still on the CPU, but for the noise levels `sigma`.
 
     They depend on the seed and each sample's key and epoch, not on who draws them, or when.
     """
-    views, texts, sigmas, noises = [], [], [], []
+    views, texts, noises = [], [], []
     for key, present, video in zip(batch.keys, batch.present, batch.video, strict=True):
         choice = shown(
             phase, present.tolist(), frontal=frontal, seed=seed, key=key, epoch=batch.epoch
@@ -42,9 +43,27 @@ def draw(batch: EncodedBatch, phase: Phase, noise: NoiseSchedule, frontal: int, 
         views.append(choice.views)
         texts.append(choice.text)
         generator = seeded(seed, "noise", key, batch.epoch)
-        sigmas.append(noise.sample(1, generator))
         noises.append(torch.randn(video.shape, generator=generator))
-    return Draws(torch.tensor(views), torch.tensor(texts), torch.cat(sigmas), torch.stack(noises))
+    return Draws(torch.tensor(views), torch.tensor(texts), sigma, torch.stack(noises))
+
+
+def noise_levels(
+    noise: NoiseSchedule, batches: Sequence[EncodedBatch], probabilities: Tensor
+) -> list[Tensor]:
+    """Return the noise levels [B] of each batch, which depend on the size of its videos.
+
+    `probabilities` [batches, samples] says which quantile of the levels each sample gets.
+    """
+    return [
+        noise.at(tokens_of(batch.video.shape)).sigma(row[: len(batch)])
+        for batch, row in zip(batches, probabilities, strict=True)
+    ]
+
+
+def tokens_of(shape: Sequence[int]) -> int:
+    """Count the tokens of latents [B, C, F, h, w]: Wan's patches are 2 x 2."""
+    frames, height, width = shape[-3:]
+    return frames * (height // 2) * (width // 2)
 
 
 def seeded(*what: object) -> torch.Generator:

@@ -67,7 +67,8 @@ class TrainSettings:
     distribution: Literal["logit_normal", "uniform"] = "logit_normal"
     """Distribution of noise levels before the shift."""
     shift: float | None = None
-    """Shift of noise levels; the default is the one with which the base is sampled."""
+    """Shift of noise levels in training; the default is 2 up to 480p, and grows with the root of
+    the tokens for larger videos."""
     curated: float = 0.3
     """The share of multi-view samples, the best by their stored scores, on which phase 4 trains."""
     curriculum: Curriculum = "progressive"

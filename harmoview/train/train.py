@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from datapipe.claim import Claim
 from datapipe.errors import UserError
@@ -16,12 +17,13 @@ from harmoview.data.encoded import EncodedShards, padded
 from harmoview.data.loader import BatchReader, EncodedBatch, batches
 from harmoview.data.plan import MicroBatch, chosen, held_out, plan_of
 from harmoview.encode.encoder import base_recipe
+from harmoview.flow import strata
 from harmoview.load import boundary_of
 from harmoview.train.checks import check
 from harmoview.train.expert_phase import ExpertPhase, expert_phases
 from harmoview.train.export import export
 from harmoview.train.learner import ExpertLearner
-from harmoview.train.objective import draw
+from harmoview.train.objective import draw, noise_levels, seeded
 from harmoview.train.sample import Sampler
 from harmoview.train.settings import TrainSettings
 from harmoview.train.validate import validate
@@ -75,7 +77,7 @@ class CurriculumRun:
         check(settings, data, parallel.processes())
         self._dtype = precision_named(settings.precision, device)
         self.recipe = base_recipe(settings.base)
-        self.parts = expert_phases(settings, self.recipe.shift, boundary_of(settings.base))
+        self.parts = expert_phases(settings, boundary_of(settings.base))
         self.checkpoints = settings.out / CHECKPOINTS
         self._held_out = held_out(data.keys, settings.holdout, settings.validation_samples)
         length = data.manifest.settings.text_length
@@ -103,7 +105,11 @@ class CurriculumRun:
             mine = [next(stream) for _ in range(settings.micro_batches // parallel.processes())]
             waited = time.perf_counter() - start
             frontal = learner.model.layout.frontal
-            draws = [draw(b, part.phase, part.noise, frontal, self._seed(part)) for b in mine]
+            sigmas = noise_levels(part.noise, mine, self._probabilities(part, step))
+            draws = [
+                draw(batch, part.phase, sigma, frontal, self._seed(part))
+                for batch, sigma in zip(mine, sigmas, strict=True)
+            ]
             record: dict[str, Any] = {
                 "step": step + 1, "phase": part.number, "expert": part.expert,
             }  # fmt: skip
@@ -197,6 +203,14 @@ class CurriculumRun:
             "vit_dim": None if features is None else features.shape[-1],
             "vit_tower": None if features is None else self.data.manifest.tower,
         }
+
+    def _probabilities(self, part: ExpertPhase, step: int) -> Tensor:
+        """Return where this worker's samples of a step stand in the distribution of noise levels.
+
+        [batches, samples] float64; the samples of all workers together cover it.
+        """
+        drawn = strata(self.settings.batch, seeded(self._seed(part), "levels", step - part.first))
+        return drawn.view(-1, self.settings.micro_batch)[parallel.rank() :: parallel.processes()]
 
     def _seed(self, part: ExpertPhase) -> int:
         """Return the seed of a phase's order of data and draws."""

@@ -1,10 +1,11 @@
-"""Losses on held-out samples: by noise level, by number of views, and with whose references."""
+"""Losses on held-out samples: by range of noise, by number of views, and with whose references."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,12 +13,10 @@ from torch import Tensor
 
 from harmoview.curriculum import ViewDropout, choose_views
 from harmoview.data.loader import EncodedBatch
-from harmoview.flow import NoiseSchedule, shifted
+from harmoview.flow import BINS, NoiseSchedule, bin_names
 from harmoview.train.objective import Draws, loss, seeded
 from training import parallel
 
-LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Levels of noise before the shift, or as shares of an expert's range."""
 VIEWS = (1, 4, 7)
 """Numbers of views that are shown."""
 
@@ -34,7 +33,8 @@ def validate(
     """Return mean losses, the same on every worker: `noise/…`, `views/…`, `references/…`.
 
     `batches` hold one sample each and are the same on every worker; the workers share the work out.
-    The noise of a sample depends on its key alone, so that runs and steps can be compared. The
+    The noise of a sample depends on its key and on the batches alone, so that runs and steps can be
+    compared; in each range of `flow.BINS` that the schedule reaches, its level is another one. The
     references are a sample's `own`, `none`, or those of the next held-out sample of the same group,
     `other`, which is left out where there is none.
     """
@@ -52,17 +52,23 @@ def validate(
             for name in (*belongs, *(() if "references/own" not in belongs else (sigma,))):
                 sums[name] += value
                 counts[name] += 1
-    names += [f"noise/{level:g}" for level in levels(noise)]
+    names += [name for name, _ in levels(noise, 0, 1)]
     totals = {n: parallel.sum_over_all(sums[n], device) for n in names}
     numbers = {n: parallel.sum_over_all(counts[n], device) for n in names}
     return {name: totals[name] / numbers[name] for name in names if numbers[name]}
 
 
-def levels(noise: NoiseSchedule) -> list[float]:
-    """Return noise levels that cover the schedule's range."""
-    if (noise.low, noise.high) == (0.0, 1.0):
-        return [round(float(shifted(torch.tensor(u), noise.shift)), 3) for u in LEVELS]
-    return [round(noise.low + (noise.high - noise.low) * u, 3) for u in LEVELS]
+def levels(noise: NoiseSchedule, index: int, count: int) -> list[tuple[str, float]]:
+    """Return the noise level of sample `index` of `count` in each range, with the range's name.
+
+    The levels of all samples are spread evenly over that part of the range that the schedule has.
+    """
+    found = []
+    for name, (low, high) in zip(bin_names(), pairwise(BINS), strict=True):
+        low, high = max(low, noise.low), min(high, noise.high)
+        if low < high:
+            found.append((f"noise/{name}", low + (high - low) * (index + 0.5) / count))
+    return found
 
 
 def _cases(
@@ -71,8 +77,7 @@ def _cases(
     """Yield each forward pass with the names of the means to which it counts."""
     for index, batch in enumerate(batches):
         other = _next_alike(batches, index)
-        for level in levels(noise):
-            at = f"noise/{level:g}"
+        for at, level in levels(noise, index, len(batches)):
             for count in VIEWS:
                 names = (f"views/{count}", *(("references/own",) if count == max(VIEWS) else ()))
                 yield batch, names, _draws(batch, level, count, frontal), at

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -25,7 +27,7 @@ def draw(seed=0):
 def test_levels_follow_the_shifted_density_cut_to_the_range(kind, shift, expert):
     """Drawing inside the range equals drawing everywhere and rejecting (Kolmogorov-Smirnov)."""
     low, high = flow.expert_range(expert)
-    inside = NoiseSchedule(kind, shift, low=low, high=high).sample(4000, draw())
+    inside = NoiseSchedule(kind, shift, low=low, high=high).sigma(flow.strata(4000, draw()))
     assert inside.min() >= low
     assert inside.max() <= high
     level = torch.rand(200_000, generator=draw(1), dtype=torch.float64)
@@ -39,16 +41,57 @@ def test_levels_follow_the_shifted_density_cut_to_the_range(kind, shift, expert)
 def test_the_share_above_the_boundary_is_the_references():
     """Uniform levels put 12.5 %, 30 %, 41.7 % and 63.2 % above 0.875 at shifts 1, 3, 5 and 12."""
     for shift, share in ((1, 0.125), (3, 0.3), (5, 0.417), (12, 0.632)):
-        sigma = NoiseSchedule("uniform", shift).sample(20_000, draw())
-        assert float((sigma >= flow.BOUNDARY).float().mean()) == pytest.approx(share, abs=0.01)
+        sigma = NoiseSchedule("uniform", shift).sigma(flow.strata(20_000, draw()))
+        assert float((sigma >= flow.BOUNDARY).float().mean()) == pytest.approx(share, abs=0.001)
+        assert NoiseSchedule("uniform", shift).share(flow.BOUNDARY, 1) == pytest.approx(
+            share, abs=0.001
+        )
 
 
 @KINDS
-def test_levels_depend_on_the_generator_only(kind):
-    """Same seed, same levels; another seed, others."""
-    schedule = NoiseSchedule(kind)
-    assert torch.equal(schedule.sample(8, draw()), schedule.sample(8, draw()))
-    assert not torch.equal(schedule.sample(8, draw()), schedule.sample(8, draw(1)))
+@given(st.integers(1, 64), st.floats(0.5, 12), st.integers(0, 99))
+def test_the_levels_of_a_step_cover_their_distribution(kind, count, shift, seed):
+    """One in each of `count` parts of equal probability, in random order; the seed decides all."""
+    schedule = NoiseSchedule(kind, shift)
+    sigma = schedule.sigma(flow.strata(count, draw(seed)))
+    assert torch.equal(sigma, schedule.sigma(flow.strata(count, draw(seed))))
+    ends = schedule.sigma(torch.arange(count + 1).double() / count).tolist()
+    for level, low, high in zip(sorted(sigma.tolist()), ends[:-1], ends[1:], strict=True):
+        assert low - 1e-6 <= level <= high + 1e-6
+
+
+def test_the_shift_of_training_is_2_at_480p_and_grows_with_the_picture():
+    """3.0 at 720p, 2 below 480p; one that is given stays; the low-noise expert sees low noise."""
+    large = 21 * 45 * 80
+    assert NoiseSchedule().at(flow.TOKENS_480P).shift == 2
+    assert NoiseSchedule().at(100).shift == 2
+    assert NoiseSchedule().at(large).shift == pytest.approx(3.04, abs=0.01)
+    assert NoiseSchedule(shift=5).at(large).shift == 5
+    low, high = flow.expert_range("low")
+    ours = NoiseSchedule(low=low, high=high).at(flow.TOKENS_480P)
+    before = NoiseSchedule(shift=12, low=low, high=high)
+    assert before.share(0, 0.3) < 0.002
+    assert ours.share(0, 0.3) > 0.06
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9), st.sampled_from(["high", "low", None]))
+def test_shares_of_neighbouring_ranges_add_up(ends, expert):
+    """To the whole, whatever their limits, inside and outside the expert's own range."""
+    low, high = flow.expert_range(expert)
+    schedule = NoiseSchedule(low=low, high=high)
+    limits = [0.0, *sorted(ends), 1.0]
+    shares = [schedule.share(one, other) for one, other in pairwise(limits)]
+    assert sum(shares) == pytest.approx(1)
+    assert min(shares) >= -1e-12
+
+
+def test_every_level_lies_in_the_range_that_bears_its_name():
+    """The lower limit belongs to a range, the upper one to the next; 1 to the last."""
+    sigma = torch.tensor([0.0, 0.29, 0.3, 0.874, 0.875, 0.95, 1.0])
+    names = [flow.bin_names()[k] for k in flow.bin_of(sigma)]
+    assert names == [
+        "0-0.3", "0-0.3", "0.3-0.5", "0.7-0.875", "0.875-0.95", "0.95-1", "0.95-1"
+    ]  # fmt: skip
 
 
 @given(st.floats(0, 1), st.floats(0.1, 20))

@@ -50,7 +50,8 @@ def test_after_a_short_training_the_right_references_help():
         phase = PHASES[step // 100]
         keys = torch.randint(PEOPLE - BATCH, (BATCH,), generator=draw)
         clean, inputs = batch(keys, phase, colors, epoch=step)
-        loss(model, clean, inputs, schedule.sample(BATCH, draw), draw).backward()
+        sigma = schedule.sigma(flow.strata(BATCH, draw))
+        loss(model, clean, inputs, sigma, draw).backward()
         optimizer.step()
         optimizer.zero_grad()
     model.eval()

@@ -32,16 +32,16 @@ def test_other_phases_are_refused(text):
 
 def test_phases_follow_each_other_expert_by_expert():
     """Steps add up; each expert has its own range of noise."""
-    found = expert_phases(settings(steps=5, phases="1-2"), 12.0, 0.875)
+    found = expert_phases(settings(steps=5, phases="1-2"), 0.875)
     assert [(part.first, part.last) for part in found] == [(0, 5), (5, 10), (10, 15), (15, 20)]
     assert [(part.noise.low, part.noise.high) for part in found[1:3]] == [
         (0.875, 1.0),
         (0.0, 0.875),
     ]
-    (low,) = expert_phases(settings(steps=5, phases="1", experts="low"), 1.0, 0.9)
+    (low,) = expert_phases(settings(steps=5, phases="1", experts="low"), 0.9)
     assert (low.expert, low.model, low.first) == ("low", "transformer_2", 0)
     assert (low.noise.low, low.noise.high) == (0.0, 0.9)
-    (only,) = expert_phases(settings(steps=5, phases="1"), 5.0, None)
+    (only,) = expert_phases(settings(steps=5, phases="1"), None)
     assert (only.expert, only.model, only.noise.high) == (None, "transformer", 1.0)
 
 

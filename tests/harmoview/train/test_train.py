@@ -17,6 +17,8 @@ from encoded import TEXT, write_encoded
 from datapipe.errors import UserError
 from harmoview import HarmoViewTransformer3DModel
 from harmoview.checkpoint import load_expert, save_parts
+from harmoview.data.encoded import EncodedShards
+from harmoview.flow import bin_names
 from harmoview.model.injection import FrontalEncoder
 from harmoview.model.new_parts import NEW_PARTS
 from harmoview.pipeline import HarmoViewPipeline
@@ -24,6 +26,7 @@ from harmoview.tiny import VIT_DIM, save_base, tower
 from harmoview.train import learner
 from harmoview.train import train as module
 from harmoview.train.checks import check_and_claim
+from harmoview.train.report import describe
 from harmoview.train.settings import TrainSettings
 from harmoview.train.train import train
 from training import learned, parallel
@@ -253,15 +256,35 @@ def test_validation_tells_views_noise_levels_and_references_apart(base, shards, 
     record = json.loads((tmp_path / "metrics.jsonl").read_text())
     kinds = {name.partition("/")[0] for name in record["validation"]}
     assert kinds == {"views", "noise", "references"}
+    assert {f"noise/{name}" for name in bin_names()} <= record["validation"].keys()
     assert {"references/own", "references/other", "references/none"} <= record["validation"].keys()
     assert {"step", "phase", "expert", "loss", "lr", "grad_norm", "samples", "seconds"} <= set(
         record
     )
 
 
+def test_metrics_tell_the_noise_of_a_step_and_its_losses_apart(whole):
+    """The ranges together are the step: as many samples, and their mean loss is its loss."""
+    for record in map(json.loads, (whole / "metrics.jsonl").read_text().splitlines()):
+        ranges = record["noise"].values()
+        assert sum(one["samples"] for one in ranges) == record["samples"]
+        mean = sum(one["samples"] * one["loss"] for one in ranges) / record["samples"]
+        assert mean == pytest.approx(record["loss"])
+
+
+def test_a_run_is_described_before_it_begins(base, shards, tmp_path):
+    """Samples by size and people, and for every expert how much noise of each range it sees."""
+    lines = describe(settings(base, tmp_path), EncodedShards(shards))
+    assert lines[0].startswith("13 samples: 9 with views")
+    assert "  9 frames of 32x32, 1 person: 7 samples" in lines
+    assert "  9 frames of 32x32, 2 people: 6 samples" in lines
+    (noise,) = [line for line in lines if "shift 2:" in line]
+    assert all(name in noise for name in bin_names())
+
+
 def test_looking_at_the_model_does_not_change_what_it_learns(base, shards, tmp_path, whole):
-    """Validation and sample videos after every step: losses and weights bit for bit as without."""
-    often = {"validate_every": 1, "samples_every": 1, "sample_steps": 1}
+    """Validation and sample videos in between: losses and weights bit for bit as without."""
+    often = {"validate_every": 4, "samples_every": 2, "sample_steps": 1}
     assert run(settings(base, tmp_path, **often), shards) == 6
     assert losses(tmp_path) == losses(whole)
     own, other = weights(tmp_path), weights(whole)
