@@ -54,6 +54,13 @@ class Resampling:
             return identity_weights(results.people, self.seed, self.resamples)
         return case_weights(len(results.cases), self.seed, self.resamples)
 
+    def interval(self, results: Results, sums: Sums, samples: npt.ArrayLike) -> Interval | None:
+        """Of resampled means of a column; None where only one case, or identity, has values."""
+        counted = np.flatnonzero(sums.count)
+        units = {name for place in counted for name in results.people[place]}
+        few = len(units if self.cluster == "identity" else counted) < 2
+        return None if few else interval(samples)
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -114,7 +121,7 @@ def table(
             column: Cell(
                 value=None if (mean := one.mean()) is None else float(points[column](mean)),
                 n=one.n,
-                interval=interval(points[column](one.means(drawn))) if one.n else None,
+                interval=resampling.interval(results, one, points[column](one.means(drawn))),
             )
             for column, one in sums.items()
         }
@@ -167,7 +174,8 @@ def _total_cell(
     resampled = sum(
         share * np.asarray(points[name](sums[name].means(drawn))) for name, share in needed.items()
     )
-    return Cell(value, n, interval(np.asarray(resampled)))
+    known = all(cells[name].interval for name in needed)
+    return Cell(value, n, interval(np.asarray(resampled)) if known else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +216,8 @@ def compare(
         if method not in results.methods:
             known = ", ".join(results.methods) or "none"
             raise UserError(f"there are no results of {method!r}; of these there are: {known}")
-    drawn = (resampling or Resampling()).weights(results)
+    resampling = resampling or Resampling()
+    drawn = resampling.weights(results)
     found, resampled = {}, {}
     for column in _with_published(results.columns):
         one, two = (results.values.get((method, column), {}) for method in (a, b))
@@ -227,7 +236,7 @@ def compare(
             a=means[0],
             b=means[1],
             difference=means[1] - means[0],
-            interval=interval(spread[1] - spread[0]),
+            interval=resampling.interval(results, sums[0], spread[1] - spread[0]),
             n=len(both),
             higher=sum(bool(y > x) for x, y in pairs),
             lower=sum(bool(y < x) for x, y in pairs),
@@ -251,4 +260,6 @@ def _total_difference(
     spread = sum(
         share * (resampled[name][1] - resampled[name][0]) for name, share in needed.items()
     )
-    return Difference(TOTAL, one, two, two - one, interval(np.asarray(spread)), n, 0, 0)
+    known = all(found[name].interval for name in needed)
+    between = interval(np.asarray(spread)) if known else None
+    return Difference(TOTAL, one, two, two - one, between, n, 0, 0)

@@ -1,17 +1,21 @@
-"""Reading the videos that are scored: the one place that decodes."""
+"""Reading the videos that are scored: the frames that a player presents, upright, each once."""
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from math import ceil
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from datapipe.errors import BadSample
+from datapipe.errors import BadSample, SampleError
 from datapipe.record import Image
+from datapipe.video.decoder import Decoder, Pass, VideoInfo
 
 HEIGHT = 480
 """Pixels to which videos are brought before the project's own metrics look at them."""
@@ -31,51 +35,65 @@ class Frame:
     image: Image
 
 
-def frames(path: Path) -> Iterator[Frame]:
-    """Every frame as it is in the file, in order of display. Raises BadSample `unreadable`."""
-    number = 0
+@cache
+def _decoder() -> Decoder:
+    """This process's one; what it decodes in ends with it."""
+    decoder = Decoder()
+    atexit.register(decoder.close)
+    return decoder
+
+
+def probe(path: Path) -> VideoInfo:
+    """Size and times. Raises BadSample, also where decoding crashes or takes too long."""
     try:
-        with av.open(str(path)) as file:
-            stream = next(iter(file.streams.video), None)
-            if stream is None:
-                raise BadSample("no_video", "the file has no pictures")
-            rate = float(stream.average_rate or FPS)
-            first: float | None = None
-            for frame in file.decode(stream):
-                time = number / rate if frame.time is None else float(frame.time)
-                first = time if first is None else first
-                yield Frame(number, time - first, frame.to_ndarray(format="rgb24"))
-                number += 1
-    except (av.error.FFmpegError, ValueError) as wrong:
-        raise BadSample("unreadable", f"frame {number}: {wrong}") from wrong
-    if number == 0:
-        raise BadSample("unreadable", "no frame can be decoded")
+        return _decoder().probe(path)
+    except SampleError as broke:
+        raise BadSample(broke.reason, str(broke)) from broke
+
+
+def frames(path: Path) -> Iterator[Frame]:
+    """Every clean frame at full size, in order of display. Raises BadSample."""
+    info = probe(path)
+    gap = float(np.diff(info.times).min()) if info.frames > 1 else 1.0
+    every = Pass(rate=2 / max(gap, 1e-4))  # a moment in each frame, however short it is shown
+    count = 0
+    try:
+        for _, frame in _decoder().sweep(path, [every]):
+            count += 1
+            yield Frame(frame.index, frame.timestamp, frame.image)
+    except SampleError as broke:
+        raise BadSample(broke.reason, str(broke)) from broke
+    if count == 0:
+        raise BadSample("damaged", "no frame is undamaged")
 
 
 def standardised(path: Path) -> Iterator[Frame]:
     """Frames at 16 a second and 480 pixels high: the last one shown at each tick.
 
-    A video's last frame is shown as long as those before it on average. Raises BadSample.
+    A damaged frame's place is taken by the clean one before it. Raises BadSample.
     """
-    tick, shown, last = 0, None, 0.0
+    ticks = _ticks(probe(path))
+    tick, shown = 0, None
     for frame in frames(path):
-        while shown is not None and tick / FPS < frame.time - 1e-6:
+        while shown is not None and tick < len(ticks) and ticks[tick] < frame.index:
             yield Frame(tick, tick / FPS, shown)
             tick += 1
-        shown, last = _scaled(frame.image), frame.time
-        count = frame.index + 1
+        shown = scaled(frame.image)
     assert shown is not None  # `frames` raises where there are none
-    end = last + (last / (count - 1) if count > 1 else 1 / FPS)
-    while tick / FPS < end - 1e-6 or tick == 0:
-        yield Frame(tick, tick / FPS, shown)
-        tick += 1
+    for last in range(tick, len(ticks)):
+        yield Frame(last, last / FPS, shown)
 
 
 def sample(path: Path, count: int = SAMPLED) -> list[Frame]:
     """Of the standardised frames, `count` spread evenly; each once. Raises BadSample."""
-    total = sum(1 for _ in standardised(path))
-    wanted = sample_indices(total, count)
-    return [frame for frame in standardised(path) if frame.index in wanted]
+    ticks = _ticks(probe(path))
+    wanted = sample_indices(len(ticks), count)
+    images = _images(path, {int(ticks[tick]) for tick in wanted})
+    return [
+        Frame(tick, tick / FPS, scaled(images[int(ticks[tick])]))
+        for tick in sorted(wanted)
+        if int(ticks[tick]) in images
+    ]
 
 
 def raw_sample(path: Path, count: int = SAMPLED) -> list[Image]:
@@ -83,10 +101,9 @@ def raw_sample(path: Path, count: int = SAMPLED) -> list[Image]:
 
     A video of fewer frames gives some of them several times. Raises BadSample.
     """
-    total = sum(1 for _ in frames(path))
-    indices = np.linspace(0, total - 1, count, dtype=int)
-    kept = {f.index: f.image for f in frames(path) if f.index in set(indices.tolist())}
-    return [kept[int(index)] for index in indices]
+    indices = np.linspace(0, probe(path).frames - 1, count, dtype=int).tolist()
+    images = _images(path, set(indices))
+    return [images[index] for index in indices if index in images]
 
 
 def sample_indices(total: int, count: int) -> set[int]:
@@ -94,10 +111,29 @@ def sample_indices(total: int, count: int) -> set[int]:
     return set(np.linspace(0, total - 1, count, dtype=int).tolist())
 
 
-def _scaled(image: Image) -> Image:
+def scaled(image: Image) -> Image:
+    """A picture at the standard height."""
     height, width = image.shape[:2]
     if height == HEIGHT:
         return image
     size = max(1, round(width * HEIGHT / height)), HEIGHT
     way = cv2.INTER_AREA if height > HEIGHT else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, size, interpolation=way), np.uint8)
+
+
+def _ticks(info: VideoInfo) -> npt.NDArray[np.int64]:
+    """Which frame is shown at each sixteenth of a second."""
+    count = max(1, ceil(round(info.seconds * FPS, 6)))
+    moments = np.arange(count) / FPS + 1e-6  # a frame that is due at the moment is shown
+    return np.maximum(np.searchsorted(info.times, moments, side="right") - 1, 0)
+
+
+def _images(path: Path, indices: set[int]) -> dict[int, Image]:
+    """The clean ones of these frames. Raises BadSample where there are none."""
+    try:
+        found = {frame.index: frame.image for frame in _decoder().frames(path, indices)}
+    except SampleError as broke:
+        raise BadSample(broke.reason, str(broke)) from broke
+    if not found:
+        raise BadSample("damaged", f"{len(indices)} of {len(indices)} frames are damaged")
+    return found

@@ -69,6 +69,20 @@ def test_a_gain_in_every_case_is_that_gain_without_doubt():
     assert (difference.interval.low, difference.interval.high) == pytest.approx((1.0, 1.0))
 
 
+@pytest.mark.parametrize("cluster", ["case", "identity"])
+def test_one_case_or_one_person_gives_no_interval(cluster):
+    """Nothing can be resampled then: blank, not a point that claims certainty."""
+    alone = [case("c0", ("p0",)), *([case("c1", ("p0",))] if cluster == "identity" else [])]
+    rows = [one for one in published("a") + published("b", 0.05) if one["case"] in ("c0", "c1")]
+    few = Resampling(cluster=cluster, resamples=50)
+    found = results([row for row in rows if row["case"] in {one.id for one in alone}], cases=alone)
+    first = table(found, resampling=few)[0]
+    assert first.totals["open_v1_1"].value is not None
+    assert first.totals["open_v1_1"].interval is None
+    assert {cell.interval for cell in first.cells.values()} == {None}
+    assert {one.interval for one in compare(found, "a", "b", resampling=few)} == {None}
+
+
 def test_exchanging_the_methods_changes_every_sign_exactly():
     """Differences and both ends of their intervals, in every column and the Total."""
     both = results(published("a"), published("b", seed=1))

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import av
 import numpy as np
 import pytest
 
@@ -26,6 +27,16 @@ def test_frames_come_in_order_and_at_their_times(tmp_path):
     found = list(frames(video(tmp_path / "v.mp4", 12, 24)))
     assert levels(f.image for f in found) == list(range(12))
     assert [f.time for f in found] == pytest.approx([k / 24 for k in range(12)], abs=1e-3)
+
+
+def test_pixels_are_those_of_the_file_to_the_last_bit(tmp_path):
+    """Published metrics see what PyAV decodes, nothing scaled or recoloured."""
+    path = tmp_path / "v.mp4"
+    rng = np.random.default_rng(0)
+    path.write_bytes(encode((rng.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(5)), (64, 48), 16))
+    with av.open(str(path)) as file:
+        plain = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    assert all((a.image == b).all() for a, b in zip(frames(path), plain, strict=True))
 
 
 def test_standardised_video_has_480_lines_and_16_frames_a_second(tmp_path):
