@@ -9,7 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
-from datapipe.errors import BadSample
+from datapipe.errors import BadSample, SampleError
 from datapipe.models import digest
 from datapipe.run.info import library_versions
 from harmoview.bench.run import BenchRun, VideoKey
@@ -96,8 +96,8 @@ def measure(run: BenchRun, task: Task) -> Status:
                 task.made_by.video_sha256,
             )
             scores = task.scorer(job)
-    except BadSample as unfit:
-        scores = _without(task.scorer, "failed", f"{unfit.reason}: {unfit.detail}")
+    except (BadSample, SampleError) as unfit:
+        scores = _without(task.scorer, "failed", f"{unfit.reason}: {unfit}")
     seconds = time.process_time() - start
     _put(run, task.key, task.made_by, scores, seconds, task.scorer.versions())
     return "failed" if any(one.status == "failed" for one in scores) else "ok"

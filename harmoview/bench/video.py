@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datapipe.errors import BadSample, SampleError
+from datapipe.errors import BadSample
 from datapipe.record import Image
 from datapipe.video.decoder import Decoder, Pass, VideoInfo
 
@@ -44,25 +44,19 @@ def _decoder() -> Decoder:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Size and times. Raises BadSample, also where decoding crashes or takes too long."""
-    try:
-        return _decoder().probe(path)
-    except SampleError as broke:
-        raise BadSample(broke.reason, str(broke)) from broke
+    """Size and times. Raises BadSample, and SampleError where decoding crashes or hangs."""
+    return _decoder().probe(path)
 
 
 def frames(path: Path) -> Iterator[Frame]:
-    """Every clean frame at full size, in order of display. Raises BadSample."""
+    """Every clean frame at full size, in order of display. Raises as `probe`."""
     info = probe(path)
     gap = float(np.diff(info.times).min()) if info.frames > 1 else 1.0
     every = Pass(rate=2 / max(gap, 1e-4))  # a moment in each frame, however short it is shown
     count = 0
-    try:
-        for _, frame in _decoder().sweep(path, [every]):
-            count += 1
-            yield Frame(frame.index, frame.timestamp, frame.image)
-    except SampleError as broke:
-        raise BadSample(broke.reason, str(broke)) from broke
+    for _, frame in _decoder().sweep(path, [every]):
+        count += 1
+        yield Frame(frame.index, frame.timestamp, frame.image)
     if count == 0:
         raise BadSample("damaged", "no frame is undamaged")
 
@@ -70,7 +64,7 @@ def frames(path: Path) -> Iterator[Frame]:
 def standardised(path: Path) -> Iterator[Frame]:
     """Frames at 16 a second and 480 pixels high: the last one shown at each tick.
 
-    A damaged frame's place is taken by the clean one before it. Raises BadSample.
+    A damaged frame's place is taken by the clean one before it. Raises as `probe`.
     """
     ticks = _ticks(probe(path))
     tick, shown = 0, None
@@ -85,7 +79,7 @@ def standardised(path: Path) -> Iterator[Frame]:
 
 
 def sample(path: Path, count: int = SAMPLED) -> list[Frame]:
-    """Of the standardised frames, `count` spread evenly; each once. Raises BadSample."""
+    """Of the standardised frames, `count` spread evenly; each once. Raises as `probe`."""
     ticks = _ticks(probe(path))
     wanted = sample_indices(len(ticks), count)
     images = _images(path, {int(ticks[tick]) for tick in wanted})
@@ -99,7 +93,7 @@ def sample(path: Path, count: int = SAMPLED) -> list[Frame]:
 def raw_sample(path: Path, count: int = SAMPLED) -> list[Image]:
     """Of the frames as they are, `count` spread evenly, as OpenS2V-Eval takes them.
 
-    A video of fewer frames gives some of them several times. Raises BadSample.
+    A video of fewer frames gives some of them several times. Raises as `probe`.
     """
     indices = np.linspace(0, probe(path).frames - 1, count, dtype=int).tolist()
     images = _images(path, set(indices))
@@ -129,11 +123,8 @@ def _ticks(info: VideoInfo) -> npt.NDArray[np.int64]:
 
 
 def _images(path: Path, indices: set[int]) -> dict[int, Image]:
-    """The clean ones of these frames. Raises BadSample where there are none."""
-    try:
-        found = {frame.index: frame.image for frame in _decoder().frames(path, indices)}
-    except SampleError as broke:
-        raise BadSample(broke.reason, str(broke)) from broke
+    """The clean ones of these frames. Raises as `probe`, and BadSample where there are none."""
+    found = {frame.index: frame.image for frame in _decoder().frames(path, indices)}
     if not found:
         raise BadSample("damaged", f"{len(indices)} of {len(indices)} frames are damaged")
     return found

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import gzip
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from hashlib import sha256
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dataset.inspect.page import assembled
 from dataset.inspect.report.bins import Codes, position, unpack
 from dataset.inspect.report.cards import cards
 from dataset.inspect.report.cells import Cells
@@ -72,35 +70,8 @@ def report(judged: JudgedRun, stats: Stats, hold: int = SAMPLES_HELD) -> bytes:
 
 
 def page(data: Mapping[str, Any]) -> bytes:
-    """The page around its data. What is in the data is never taken for markup or script."""
-    folder = files("dataset.inspect.report").joinpath("page")
-    style = folder.joinpath("page.css").read_text(encoding="utf-8")
-    script = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
-    script = f'"use strict";\n{script}'
-    policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    parts = {"policy": policy, "style": style, "data": as_json(data), "script": script}
-    text = folder.joinpath("page.html").read_text(encoding="utf-8")
-    first, *rest = text.split("{{")
-    pieces = [first]
-    for piece in rest:  # one pass, so that a part may hold braces itself
-        name, after = piece.split("}}", 1)
-        pieces += [parts[name], after]
-    return "".join(pieces).encode()
-
-
-def as_json(data: Any) -> str:
-    """JSON that cannot end the element it stands in."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text.encode(errors="replace").decode()
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}"
+    """The page around its data."""
+    return assembled("dataset.inspect.report", SCRIPTS, data, "img-src data:")
 
 
 def _thresholds(cells: Cells) -> list[dict[str, Any]]:

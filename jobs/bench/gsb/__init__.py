@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from jobs.cli import choose
 
 ACTIONS = {
+    "make": "blind packages of videos for raters, which open from disk",
+    "import": "raters' answers, checked, into the study",
     "stats": "majority, win rates, intervals, tests, agreement, strengths",
 }
 

@@ -33,7 +33,9 @@ def test_pixels_are_those_of_the_file_to_the_last_bit(tmp_path):
     """Published metrics see what PyAV decodes, nothing scaled or recoloured."""
     path = tmp_path / "v.mp4"
     rng = np.random.default_rng(0)
-    path.write_bytes(encode((rng.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(5)), (64, 48), 16))
+    path.write_bytes(
+        encode((rng.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(5)), (64, 48), 16)
+    )
     with av.open(str(path)) as file:
         plain = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
     assert all((a.image == b).all() for a, b in zip(frames(path), plain, strict=True))

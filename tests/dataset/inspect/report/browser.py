@@ -100,9 +100,17 @@ class Page:
 
 @contextmanager
 def opened(report: Path, width=1280, height=900, dark=False):
-    """The report in a headless browser. Skips the test where the browser or its driver is missing.
+    """The report in a headless browser."""
+    with browsing(report, width, height, dark) as driver:
+        yield Page(driver)
 
-    The driver is never fetched: what that finds depends on the network.
+
+@contextmanager
+def browsing(page: Path, width=1280, height=900, dark=False, downloads=None):
+    """A headless browser at a page on disk; `downloads` is a folder for what the page saves.
+
+    Skips the test where the browser or its driver is missing. The driver is never fetched: what
+    that finds depends on the network.
     """
     binary = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     driver_binary = shutil.which("chromedriver")
@@ -122,7 +130,10 @@ def opened(report: Path, width=1280, height=900, dark=False):
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        driver.get(report.as_uri())
-        yield Page(driver)
+        if downloads is not None:
+            there = {"behavior": "allow", "downloadPath": str(downloads)}
+            driver.execute_cdp_cmd("Browser.setDownloadBehavior", there)
+        driver.get(page.as_uri())
+        yield driver
     finally:
         driver.quit()

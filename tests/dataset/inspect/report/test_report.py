@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import YAWS
+from dataset.inspect.page import as_json
 from dataset.inspect.report.counts import count
-from dataset.inspect.report.report import as_json, fitted, report
+from dataset.inspect.report.report import fitted, report
 from dataset.inspect.stats import stats_of
 from dataset.judged import judged_run
 from jobs.stats import write_report
