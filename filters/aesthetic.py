@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from datapipe.record import Image
-
-Aesthetic = Literal["auto", "nima", "brisque"]
+from filters.rules import PYIQA
 
 
 class AestheticScorer(Protocol):
@@ -22,28 +20,43 @@ class AestheticScorer(Protocol):
         """Load on the worker. Raises UserError when a file is missing or unusable."""
 
     def provenance(self) -> dict[str, object]:
-        """Model files by SHA-256; known before `setup`, free of paths. Raises UserError."""
+        """Models by SHA-256; known before `setup`, free of paths. Raises UserError."""
 
     def __call__(self, images: Sequence[Image]) -> list[float | None]:
         """A score for each picture; None where it cannot be measured."""
 
 
-def load_aesthetic(
-    wanted: Aesthetic = "auto", *, nima_weights: Path | None = None, device: str = "auto"
-) -> AestheticScorer:
-    """The scorer that a run uses, chosen once, on the driver; its name goes into the run folder.
+def check_aesthetic(wanted: str) -> None:
+    """Raises ValueError for what names no scorer; the metric's own name is not looked at."""
+    named = wanted.startswith(PYIQA) and wanted != PYIQA
+    if wanted not in ("auto", "nima", "brisque") and not named:
+        raise ValueError(f"--aesthetic must be auto, nima, brisque or pyiqa:NAME, not {wanted}")
 
-    `auto` is NIMA where its package is installed and its weights are on this machine already, else
-    BRISQUE: it never downloads, so the same machine gives the same answer. Raises UserError.
+
+def load_aesthetic(
+    wanted: str = "auto", *, weights: Path | None = None, device: str = "cpu"
+) -> tuple[AestheticScorer, str]:
+    """The scorer that a run uses, chosen once, on the driver, and a sentence that says so.
+
+    `auto` is NIMA where pyiqa is installed and its weights are on this machine already, else
+    BRISQUE: it never downloads, so the same machine gives the same answer. `weights` is the
+    checkpoint of a metric of pyiqa's.
     """
     from filters.brisque import Brisque
-    from filters.nima import Nima, cached_weights
+    from filters.pyiqa_metric import PyiqaMetric, why_not_nima
 
+    why = ""
+    if wanted == "auto":
+        lack = "" if weights is not None else why_not_nima()
+        wanted = "brisque" if lack else "nima"
+        why = f", because {lack}" if lack else ", because pyiqa and its weights are here"
     if wanted == "brisque":
-        return Brisque()
-    if wanted == "auto" and nima_weights is None:
-        usable = all(find_spec(name) for name in ("torch", "timm"))
-        nima_weights = cached_weights() if usable else None
-        if nima_weights is None:
-            return Brisque()
-    return Nima(weights=nima_weights, device=device)
+        return Brisque(), f"Aesthetic scores: brisque, which tells distortion, not beauty{why}."
+    scorer = PyiqaMetric(wanted.removeprefix(PYIQA), weights, device)
+    rules = ""
+    if scorer.name.startswith(PYIQA):
+        rules = (
+            f'; they decide where the rules have [aesthetic."{scorer.name}"], which '
+            "`harmoview calibrate` can find"
+        )
+    return scorer, f"Aesthetic scores: {scorer.name}, by pyiqa{why}{rules}."

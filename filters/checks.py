@@ -42,6 +42,11 @@ def reference_reason(reason: str) -> str:
     return f"reference_{reason}"
 
 
+def score_title(scorer: str) -> str:
+    """What tables and reports call the scores of an aesthetic scorer."""
+    return "Distortion (brisque)" if scorer == "brisque" else f"Aesthetic ({scorer})"
+
+
 @dataclass(frozen=True, slots=True)
 class Threshold:
     """One number of the rules, and what whoever moves it needs to know."""
@@ -171,13 +176,8 @@ def compile_rules(rules: Rules) -> RuleChecks:
 def _reference_checks(rules: Rules) -> Iterator[Check]:
     yield _DETECTED
     yield _sharpness_check(rules)
-    beauty = rules.aesthetic
-    minimum = Threshold(
-        f"aesthetic.{beauty.scorer}.reference",
-        beauty.reference,
-        *("at_least", "Picture", "Aesthetic of references"),
-    )
-    yield Check("aesthetic", "aesthetic", beauty.scorer, minimum)
+    title = f"{score_title(rules.aesthetic.scorer)} of references"
+    yield from _aesthetic_check(rules, "reference", rules.aesthetic.reference, title)
 
 
 def _view_checks(rules: Rules, yaw: int) -> Iterator[Check]:
@@ -219,13 +219,15 @@ def _quality_checks(rules: Rules) -> Iterator[Check]:
         steps=12,
     )
     yield Check("blurred", "sharpness_ratio", "sharpness over the reference's", ratio)
-    beauty = rules.aesthetic
-    minimum = Threshold(
-        f"aesthetic.{beauty.scorer}.minimum",
-        beauty.minimum,
-        *("at_least", "Picture", f"Aesthetic ({beauty.scorer})"),
-    )
-    yield Check("aesthetic", "aesthetic", beauty.scorer, minimum)
+    title = score_title(rules.aesthetic.scorer)
+    yield from _aesthetic_check(rules, "minimum", rules.aesthetic.minimum, title)
+
+
+def _aesthetic_check(rules: Rules, key: str, least: float | None, title: str) -> Iterator[Check]:
+    if least is not None:
+        scorer = rules.aesthetic.scorer
+        minimum = Threshold(f"aesthetic.{scorer}.{key}", least, "at_least", "Picture", title)
+        yield Check("aesthetic", "aesthetic", scorer, minimum)
 
 
 def _pose_checks(rules: Rules, yaw: int) -> Iterator[Check]:

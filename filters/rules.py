@@ -12,6 +12,8 @@ from datapipe.errors import check_range
 
 PROFILE = 90
 """The end of every estimator's yaw range in degrees, where only one side can be tested."""
+PYIQA = "pyiqa:"
+"""What begins the name of an aesthetic scorer that is a metric of pyiqa."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +34,15 @@ class AestheticRule:
     """The least aesthetic scores, on the scale of one scorer."""
 
     scorer: str
-    minimum: float
-    """Least score of views, which come clean from an engine."""
-    reference: float
+    minimum: float | None = None
+    """Least score of views, which come clean from an engine; None asks for none."""
+    reference: float | None = None
     """Least score of references, which are frames of compressed video."""
 
     def __post_init__(self) -> None:
         for key in ("minimum", "reference"):
             value = getattr(self, key)
-            _require(key, value, math.isfinite(value), "a finite number")
+            _require(key, value, value is None or math.isfinite(value), "a finite number")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from datapipe.errors import UserError
 from datapipe.nested import leaves
 from filters.rules import (
     PROFILE,
+    PYIQA,
     AestheticRule,
     IdentityRule,
     PoseRule,
@@ -26,6 +28,8 @@ from filters.rules import (
 
 Rule = TypeVar("Rule")
 Table = dict[str, Any]
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+"""A name that TOML takes without quotes."""
 _KEYS: Mapping[str, type] = {
     "minimum_views": int,
     "reference_must_pass": bool,
@@ -86,7 +90,8 @@ def settings(rules: Rules) -> Table:
     for section, values in sections:
         values.pop("scorer", None)
         values.pop("recogniser", None)
-        out |= {f"{section}.{key}": value for key, value in values.items()}
+        asked = {key: value for key, value in values.items() if value is not None}
+        out |= {f"{section}.{key}": value for key, value in asked.items()}
     out[f"identity.{rules.identity.recogniser}.curve"] = [list(p) for p in rules.identity.curve]
     return out
 
@@ -107,7 +112,8 @@ def as_file(values: Mapping[str, Any]) -> str:
     for key in sorted(values, key=lambda key: key.rpartition(".")[0]):
         section, _, name = key.rpartition(".")
         if section != opened:
-            lines.append(f"\n[{section}]")
+            names = (n if _BARE.fullmatch(n) else json.dumps(n) for n in section.split("."))
+            lines.append(f"\n[{'.'.join(names)}]")
             opened = section
         lines.append(f"{name} = {json.dumps(values[key])}")
     return "\n".join(lines) + "\n"
@@ -157,6 +163,8 @@ class _Reader:
         return min(self.values["minimum_views"], made) if given is None else given
 
     def _aesthetic(self, name: str) -> AestheticRule:
+        if name.startswith(PYIQA) and name not in self._names("aesthetic"):
+            return AestheticRule(name)  # nobody knows what its scores mean before calibrating
         section = self._complete("aesthetic", name, ("minimum", "reference"))
         return self._build(AestheticRule, f"aesthetic.{name}", scorer=name, **section)
 

@@ -33,7 +33,7 @@ class CalibrateSettings:
     """Find the thresholds that a recogniser needs, per yaw, and write them as a rules file.
 
     Compares each identity's views with its own reference and with everyone else's. From a run
-    (`harmoview synthesize`) come the pose tolerance and the sharpness floors too.
+    (`harmoview synthesize`) come the pose tolerance and the floors of sharpness and aesthetic too.
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_PAIRS")]

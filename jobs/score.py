@@ -20,6 +20,7 @@ from jobs.options.line import (
     FLAT,
     ClusterSettings,
     ScorerSettings,
+    aesthetic,
     build_score,
     scoring_of,
     start,
@@ -53,6 +54,8 @@ def execute(settings: ScoreSettings) -> None:
         store = CandidateStore(run, found.settings_hash)
         stage = build_score(settings.faces, settings.score, store)
         info = begin_scoring(run, found, scoring_of(stage))
+        if not settings.quiet:
+            print(aesthetic(settings.score)[1])
         with progress("score", quiet=settings.quiet) as show:
             line = start(settings.cluster, [stage], run.url)
             done = rescore(run, info, line, lambda counts: show(counts, None))

@@ -20,7 +20,15 @@ from jobs.cli import command
 from jobs.console.progress import busy, progress
 from jobs.console.stats import print_packed, print_stats
 from jobs.console.survey import surveyed
-from jobs.options.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
+from jobs.options.line import (
+    FLAT,
+    ClusterSettings,
+    LineSettings,
+    aesthetic,
+    build,
+    run_folder,
+    start,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ def execute(settings: SynthesizeSettings) -> None:
             open_run(run, wanted)  # not before: a corpus that cannot be listed binds no folder
             rules = run_rules(run, settings.rules)  # a mistake in them is told before the work
             line = start(settings.cluster, stages, run.url)
+            if not settings.quiet:
+                print(aesthetic(settings.line.score)[1])
             drive(line, remaining, into, lambda counts: show(counts, total()))
     _pack(run, rules, quiet=settings.quiet)
     if not settings.quiet and (share := line.gpu_share()) is not None:

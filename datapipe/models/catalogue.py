@@ -258,11 +258,11 @@ USER_MODELS = (
     ),
     UserModel(
         name="NIMA",
-        purpose="aesthetic score (extra `nima`)",
+        purpose="aesthetic score (extra `iqa`)",
         licence="pyiqa's weights: non-commercial; trained on AVA",
         source="pyiqa's NIMA_InceptionV2_ava-b0c77c00.pth (chaofengc/IQA-PyTorch-Weights)",
         path=None,
-        how=f"{install('nima')}; the file comes from the hub's cache, or give its path",
+        how=f"{install('iqa')}; the file comes from pyiqa's cache or hub, or give its path",
     ),
     UserModel(
         name="FLUX.1-Kontext-dev",

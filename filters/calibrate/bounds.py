@@ -46,6 +46,7 @@ class Bounds:
     """At 90: median |yaw| and the least that passes."""
     sharpness: tuple[Bound, ...] = ()
     ratio: tuple[Bound, ...] = ()
+    aesthetic: tuple[Bound, ...] = ()
 
     @property
     def tolerance(self) -> float | None:
@@ -68,18 +69,24 @@ class Bounds:
         """The lowest floor of all yaws."""
         return _lowest(self.ratio)
 
+    @property
+    def least_aesthetic(self) -> float | None:
+        """The lowest floor of all yaws."""
+        return _lowest(self.aesthetic)
+
 
 def bounds(yaw: Ints, scores: Mapping[str, Floats]) -> Bounds:
     """The bounds that views of a yaw asked for [V] hold to by their scores [V].
 
-    `scores` has the columns `measured_yaw`, `sharpness` and `sharpness_ratio` of the views table,
-    NaN where a score could not be measured.
+    `scores` has the columns `measured_yaw`, `sharpness`, `sharpness_ratio` and `aesthetic` of the
+    views table, NaN where a score could not be measured.
     """
     angle, side = np.abs(yaw), np.where(yaw < 0, -1, 1)
     outwards = scores["measured_yaw"] * side
     pose: list[Bound] = []
     sharp: list[Bound] = []
     ratio: list[Bound] = []
+    beauty: list[Bound] = []
     profile = None
     for at in map(int, np.unique(angle)):
         here = angle == at
@@ -93,7 +100,10 @@ def bounds(yaw: Ints, scores: Mapping[str, Floats]) -> Bounds:
             values = _known(scores[name][here])
             if len(values) >= LEAST_VIEWS:
                 into.append(_least_of_ratio(at, values))
-    return Bounds(tuple(pose), profile, tuple(sharp), tuple(ratio))
+        values = _known(scores["aesthetic"][here])
+        if len(values) >= LEAST_VIEWS:  # on a scale that may well go below 0
+            beauty.append(_least(at, values, spread=_lower_spread(values)))
+    return Bounds(tuple(pose), profile, tuple(sharp), tuple(ratio), tuple(beauty))
 
 
 def _around(yaw: int, errors: Floats) -> Bound:
@@ -112,13 +122,17 @@ def _least(yaw: int, values: Floats, spread: float) -> Bound:
 def _least_of_ratio(yaw: int, values: Floats) -> Bound:
     """On a logarithmic scale, by the lower half alone: the upper one is longer."""
     logs = np.log(np.maximum(values, _SMALLEST))
-    lower, middle = np.quantile(logs, [0.25, 0.5])
-    found = _least(yaw, logs, float(middle - lower) / _QUARTILE)
+    found = _least(yaw, logs, _lower_spread(logs))
     return Bound(yaw, len(values), math.exp(found.median), math.exp(found.bound), found.passing)
 
 
 def _spread(values: Floats) -> float:
     return _MAD * float(np.median(np.abs(values - np.median(values))))
+
+
+def _lower_spread(values: Floats) -> float:
+    lower, middle = np.quantile(values, [0.25, 0.5])
+    return float(middle - lower) / _QUARTILE
 
 
 def _known(values: Floats) -> Floats:

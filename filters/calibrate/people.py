@@ -29,7 +29,7 @@ Vectors = Mapping[int, Floats]
 """Embeddings of one person by yaw, without the pictures in which no face was found."""
 Told = Callable[[Counter[str], int | None], None]
 """Told how many people have been embedded, of how many."""
-COLUMNS = ("measured_yaw", "sharpness", "sharpness_ratio")
+COLUMNS = ("measured_yaw", "sharpness", "sharpness_ratio", "aesthetic")
 
 _DRAWN = """
 SELECT key, identity, embedding FROM refs SEMI JOIN (

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from filters.calibrate.bounds import Bounds
 from filters.calibrate.identity import YawIdentity
-from filters.rules import PROFILE, Rules, half_spacing
+from filters.rules import PROFILE, AestheticRule, Rules, half_spacing
 
 _TOP = 89.5
 """Largest `profile_minimum`: a pose estimator hardly reads more."""
 
 
 def calibrated(base: Rules, recogniser: str, found: Sequence[YawIdentity], by: Bounds) -> Rules:
-    """`base` with the identity curve, pose and sharpness as measured; the rest as it is.
+    """`base` with identity, pose, sharpness and aesthetic as measured; the rest as it is.
 
     Identity is asked up to the last |yaw| in a row where the recogniser has power, and its cosine
     alone decides there: every threshold has the wanted false-accept rate. Raises ValueError where
@@ -45,6 +45,16 @@ def calibrated(base: Rules, recogniser: str, found: Sequence[YawIdentity], by: B
             minimum=_or(by.least_sharpness, base.sharpness.minimum),
             ratio=_or(by.least_ratio, base.sharpness.ratio),
         ),
+        aesthetic=aesthetic(base.aesthetic, by.least_aesthetic),
+    )
+
+
+def aesthetic(base: AestheticRule, found: float | None) -> AestheticRule:
+    """The floor as measured, which a reference without one of its own gets too."""
+    if found is None:
+        return base
+    return replace(
+        base, minimum=found, reference=found if base.reference is None else base.reference
     )
 
 

@@ -70,20 +70,23 @@ def _notes(result: Calibration) -> list[str]:
 
 
 def _bounds(result: Calibration) -> Table:
-    by, columns = result.bounds, ("yaw error", "asks for", "within", "sharpness", "floor", "ratio")
-    table = new_table("Pose and sharpness of the views", "|yaw|", "views", *columns, "floor")
+    by, scorer = result.bounds, result.base.aesthetic.scorer
+    columns = ("yaw error", "asks for", "within", "sharpness", "floor", "ratio", "floor", scorer)
+    table = new_table("Pose and pictures of the views", "|yaw|", "views", *columns, "floor")
     at = {bound.yaw: bound for bound in (*by.pose, *([by.profile] if by.profile else []))}
     sharp = {bound.yaw: bound for bound in by.sharpness}
     ratio = {bound.yaw: bound for bound in by.ratio}
-    for yaw in sorted(at.keys() | sharp.keys() | ratio.keys()):
+    beauty = {bound.yaw: bound for bound in by.aesthetic}
+    for yaw in sorted(at.keys() | sharp.keys() | ratio.keys() | beauty.keys()):
         pose = at.get(yaw)
-        views = max(found[yaw].views for found in (at, sharp, ratio) if yaw in found)
+        views = max(found[yaw].views for found in (at, sharp, ratio, beauty) if yaw in found)
         table.add_row(
             f"{yaw}°",
             f"{views:,}",
             *_pose(pose, pose is by.profile),
             *_floor(sharp.get(yaw)),
             *_floor(ratio.get(yaw)),
+            *_floor(beauty.get(yaw), 2),
         )
     return table
 
@@ -96,8 +99,10 @@ def _pose(bound: Bound | None, profile: bool) -> tuple[str, str, str]:
     return f"{median:+.1f}°", asks, f"{bound.passing:.1%}"
 
 
-def _floor(bound: Bound | None) -> tuple[str, str]:
-    return ("–", "–") if bound is None else (f"{bound.median:.3f}", f"{bound.bound:.3f}")
+def _floor(bound: Bound | None, digits: int = 3) -> tuple[str, str]:
+    if bound is None:
+        return "–", "–"
+    return f"{bound.median:.{digits}f}", f"{bound.bound:.{digits}f}"
 
 
 def _changed(result: Calibration) -> Table:

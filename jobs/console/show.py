@@ -12,6 +12,7 @@ from rich.text import Text
 from datapipe.nested import leaves
 from dataset.inspect.show import ClipNow, Packed, Story
 from filters.judge import Verdict
+from filters.rules import PYIQA
 from jobs.console.output import degrees, plain, screen
 
 INDENT = 13
@@ -114,7 +115,10 @@ def _print_identity(console: Console, story: Story, index: int) -> None:
     console.print(Text.assemble("\n", (f"identity {index}", "bold"), "  ", verdict))
     for line in _cut(story, index):
         console.print(Text(f"  {line}"))
-    heads = "".join(f"{name:>{width}}" for name, _, _, width in _SCORES)
+    named = {"aesthetic": own["aesthetic_scorer"].removeprefix(PYIQA)}
+    heads = "".join(
+        f"{named.get(name, name)[: width - 1]:>{width}}" for name, _, _, width in _SCORES
+    )
     console.print(Text(f"\n  {'':<9}{heads}", "dim"), soft_wrap=True)
     _print_picture(console, "reference", own, judged.reference, kept)
     views = sorted(story.views_of(index).items())

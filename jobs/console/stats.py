@@ -13,6 +13,8 @@ from dataset.inspect.stats import Stats
 from dataset.pack.manifest import Manifest
 from jobs.console.output import degrees, new_table, number, numbers, plain, screen, text
 
+SCORERS = {"brisque": "brisque: distortion"}
+"""What needs saying of an aesthetic scorer beyond its name."""
 SOURCES = 5
 """Sources of each kind that are shown; the JSON has more."""
 
@@ -58,7 +60,8 @@ def _yaws(stats: Stats) -> Table:
     columns = ("made", "detected", "passed", "yield", "kept", rejected)
     table = new_table("Views by yaw", "yaw", *columns, words=[rejected])
     for yaw, found in stats.yaws.items():
-        reasons = ", ".join(f"{number(n)} {name}" for name, n in found.reasons.most_common())
+        counted = found.reasons.most_common()
+        reasons = ", ".join(f"{number(n)} {_reason(stats, name)}" for name, n in counted)
         share = f"{found.share:.0%}"
         counts = numbers(found.made, found.detected, found.passed)
         table.add_row(degrees(yaw), *counts, share, number(found.kept), reasons)
@@ -70,8 +73,15 @@ def _reasons(stats: Stats) -> Table:
     table = new_table("Why the rules reject", *columns, words=["reason", "for example"])
     for found in stats.reasons:
         what = {"identity": "identities", "view": "views"}[found.of]
-        table.add_row(what, found.reason, number(found.count), _keys(found.examples))
+        reason = _reason(stats, found.reason)
+        table.add_row(what, reason, number(found.count), _keys(found.examples))
     return table
+
+
+def _reason(stats: Stats, name: str) -> str:
+    """A reason of the rules, which for aesthetic scores names whose they are."""
+    scorer = stats.rules["aesthetic"]["scorer"]
+    return f"{name} ({SCORERS.get(scorer, scorer)})" if name.endswith("aesthetic") else name
 
 
 def _outcomes(stats: Stats) -> Table:

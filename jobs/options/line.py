@@ -20,7 +20,7 @@ from datapipe.record import YAWS
 from datapipe.run.info import RunInfo, Scoring, library_versions
 from datapipe.run.store import CandidateStore
 from datapipe.stage import Resources, Stage
-from filters.aesthetic import Aesthetic, load_aesthetic
+from filters.aesthetic import AestheticScorer, check_aesthetic, load_aesthetic
 from filters.head_pose import SixDRepNet
 from filters.score import Score
 from jobs.options.engine import EngineOptions, FaceSettings
@@ -33,22 +33,28 @@ GPU = Resources(num_gpus=1.0, threads=3)
 """What a FLUX worker holds. While one sample is on the GPU, another's views are encoded and stored,
 and a third's reference is ready."""
 GPU_SHARE = Resources(num_gpus=0.25)
-"""What a Score worker holds: face models and NIMA fill a small part of a GPU. After FLUX they share
-its worker, and measure one sample while the next is on the GPU."""
+"""What a Score worker holds: face models and pyiqa fill a small part of a GPU. After FLUX they
+share its worker, and measure one sample while the next is on the GPU."""
 
 
 @dataclass(frozen=True)
 class ScorerSettings:
     """What measures the views, besides the face models."""
 
-    aesthetic: Aesthetic = "auto"
-    """auto: NIMA where its package and weights are on this machine, else BRISQUE."""
-    nima_weights: Path | None = None
-    """NIMA's weights file."""
+    aesthetic: Annotated[str, tyro.conf.arg(metavar="auto|nima|brisque|pyiqa:NAME")] = "auto"
+    """nima and any other metric of pyiqa's that needs no reference picture (pyiqa:topiq_iaa, say);
+    brisque, a score of distortion; auto: nima where it is on this machine, else brisque."""
+    aesthetic_weights: Path | None = None
+    """The checkpoint of pyiqa's metric; the default is pyiqa's cache, then its hub."""
     pose_model: Path | None = None
     """ONNX export of a 6DRepNet-style head pose network; the default is the face models' own."""
     device: Device = "cpu"
-    """Where buffalo_l, NIMA and the pose model measure views; prepare always works on the CPU."""
+    """Where buffalo_l, pyiqa and the pose model measure views; prepare always works on the CPU."""
+
+    def __post_init__(self) -> None:
+        check_aesthetic(self.aesthetic)
+        if self.aesthetic == "brisque" and self.aesthetic_weights is not None:
+            raise ValueError("--aesthetic-weights belongs to a metric of pyiqa, not to brisque")
 
 
 @dataclass(frozen=True)
@@ -177,14 +183,19 @@ def _shaping(settings: PrepareSettings) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if name != "request_seconds"}
 
 
+def aesthetic(settings: ScorerSettings) -> tuple[AestheticScorer, str]:
+    """The scorer, and the sentence that says which it is and why."""
+    return load_aesthetic(
+        settings.aesthetic, weights=settings.aesthetic_weights, device=settings.device
+    )
+
+
 def build_score(faces: FaceSettings, settings: ScorerSettings, store: CandidateStore) -> Score:
     """The Score stage, not yet set up. Raises UserError."""
     return Score(
         store,
         faces.load(settings.device),
-        load_aesthetic(
-            settings.aesthetic, nima_weights=settings.nima_weights, device=settings.device
-        ),
+        aesthetic(settings)[0],
         resources=CPU if settings.device == "cpu" else GPU_SHARE,
         pose=SixDRepNet(settings.pose_model, settings.device) if settings.pose_model else None,
     )

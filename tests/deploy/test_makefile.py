@@ -21,4 +21,9 @@ def test_a_gpu_machine_keeps_its_onnxruntime_when_set_up_again(tmp_path, gpu):
         (tmp_path / ".venv" / "gpu").touch()
     command = ["make", "-n", "-C", str(tmp_path), "setup"]
     done = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert ("uninstall" in done.partition("--editable")[2]) is gpu
+    after = done.partition("--editable")[2]
+    assert ("uninstall" in after) is gpu
+    removed, _, again = after.partition("iqa]")[2].partition("uninstall")[2].partition("install")
+    for module in ("onnxruntime", "opencv-python"):  # and so does opencv-python-headless, pyiqa's
+        assert (module in removed.split()) is gpu
+        assert (module in again) is gpu

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from datapipe.errors import UserError
 from datapipe.record import YAWS
+from filters.checks import compile_rules
 from filters.rules import (
     AestheticRule,
     IdentityRule,
@@ -206,6 +207,24 @@ def test_a_scorer_without_rules_is_refused_by_name(tmp_path):
         load(tmp_path, "", recogniser="glintr100")
     with pytest.raises(UserError, match=r"aesthetic\.musiq\.minimum is missing.*brisque"):
         load(tmp_path, "", aesthetic_scorer="musiq")
+
+
+def test_a_metric_without_thresholds_decides_nothing(tmp_path):
+    """A metric of pyiqa decides nothing before a file gives its section, quoted as in TOML."""
+    name = "pyiqa:clipiqa+"
+    without = load(tmp_path, "", aesthetic_scorer=name)
+    assert without.aesthetic == AestheticRule(name)
+    assert all(
+        check.column != "aesthetic"
+        for view in compile_rules(without).views.values()
+        for check in view.own
+    )
+    text = '[aesthetic."pyiqa:clipiqa+"]\nminimum = 0.4\nreference = -1'
+    with_it = load(tmp_path, text, aesthetic_scorer=name)
+    assert with_it.aesthetic == AestheticRule(name, 0.4, -1)
+    for rules in (without, with_it):
+        assert load(tmp_path, to_toml(rules), aesthetic_scorer=name) == rules
+        assert Rules.from_dict(rules.as_dict()) == rules
 
 
 def test_a_new_recogniser_needs_only_its_section(tmp_path):

@@ -25,7 +25,7 @@ def test_the_table_names_every_file_and_how_to_get_it(home, capsys):
         assert entry.name in text
     assert "present" not in text
     assert "harmoview models fetch" in text
-    assert "pip install -e '.[nima]'" in text
+    assert "pip install -e '.[iqa]'" in text
     assert str(home / "models") in text
 
 

@@ -19,7 +19,7 @@ from dataset.inspect.report.counts import PASSED, RunCounts, count
 from dataset.inspect.report.histograms import CHARTS
 from dataset.inspect.stats import Stats
 from dataset.judged import JudgedRun
-from filters.checks import VIEW_REASONS, reference_reason
+from filters.checks import VIEW_REASONS, reference_reason, score_title
 from filters.rules_file import settings
 
 FORMAT = 1
@@ -59,7 +59,7 @@ def report(judged: JudgedRun, stats: Stats, hold: int = SAMPLES_HELD) -> bytes:
             "samples": counts.samples,
             "all": stats.candidates <= hold,
         },
-        "charts": [asdict(chart) for chart in CHARTS],
+        "charts": _charts(judged.rules.aesthetic.scorer),
         "histograms": {one.chart.name: one.as_dict() for one in counts.histograms},
         "cards": shown,
         "thumbnails": thumbnails,
@@ -67,6 +67,11 @@ def report(judged: JudgedRun, stats: Stats, hold: int = SAMPLES_HELD) -> bytes:
         "arrays": base64.b64encode(arrays).decode(),
     }
     return page(data)
+
+
+def _charts(scorer: str) -> list[dict[str, Any]]:
+    named = {"aesthetic": score_title(scorer)}
+    return [{**asdict(chart), "title": named.get(chart.name, chart.title)} for chart in CHARTS]
 
 
 def page(data: Mapping[str, Any]) -> bytes:

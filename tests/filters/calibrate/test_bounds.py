@@ -17,13 +17,16 @@ def views(count=400, bias=0.0, bad=0.0, seed=0, yaws=(-60, 0, 60)):
         "measured_yaw": yaw + error + 30 * wrong,
         "sharpness": np.where(wrong, 0.4, 1.0) * sharp,
         "sharpness_ratio": np.where(wrong, 0.4, 1.0) * sharp / 0.3,
+        "aesthetic": np.log(sharp) - wrong,
     }
 
 
 def test_good_views_pass():
     """Of clean views, normally spread, at most 1 % is lost to each rule."""
     found = bounds(*views())
-    assert all(one.passing >= 0.99 for one in (*found.pose, *found.sharpness, *found.ratio))
+    pictures = (*found.sharpness, *found.ratio, *found.aesthetic)
+    assert all(one.passing >= 0.99 for one in (*found.pose, *pictures))
+    assert found.least_aesthetic == pytest.approx(np.log(0.3) - 0.3, abs=0.05)
     assert found.tolerance == pytest.approx(6.5, abs=1)
     assert found.least_sharpness == pytest.approx(0.3 * np.exp(-0.3), abs=0.02)
 
@@ -33,7 +36,7 @@ def test_bad_views_do_not_move_the_bounds():
     clean, soiled = bounds(*views(seed=1)), bounds(*views(seed=1, bad=0.1))
     assert soiled.tolerance <= clean.tolerance + 2
     assert soiled.least_sharpness >= clean.least_sharpness - 0.05
-    assert all(one.passing < 0.93 for one in (*soiled.pose, *soiled.sharpness))
+    assert all(o.passing < 0.93 for o in (*soiled.pose, *soiled.sharpness, *soiled.aesthetic))
 
 
 def test_a_bias_costs_tolerance():

@@ -33,6 +33,7 @@ def concluded(same_person=1.0, far=0.05, base=BASE, given=None, scored=True):
         "measured_yaw": embedded.yaw + np.tile([-2.0, 0.0, 1.0], 40),
         "sharpness": np.full(120, 0.3),
         "sharpness_ratio": np.full(120, 1.0),
+        "aesthetic": np.full(120, 80.0),
     }
     scores = StoredScores(embedded.yaw, columns) if scored else None
     drawn = Drawn(embedded, 2, False, scores)

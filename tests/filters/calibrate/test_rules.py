@@ -9,6 +9,7 @@ from filters.calibrate.bounds import Bound, Bounds
 from filters.calibrate.comparisons import comparisons, people
 from filters.calibrate.identity import calibrate
 from filters.calibrate.rules import calibrated
+from filters.rules import AestheticRule
 from filters.rules_file import load_rules, to_toml
 from tests.filters.calibrate.crowd import crowd
 
@@ -40,6 +41,17 @@ def test_the_file_is_read_back_as_the_rules(tmp_path):
     assert (rules.pose.tolerance, rules.pose.profile_minimum) == (7.5, 81.5)
     assert (rules.sharpness.minimum, rules.sharpness.ratio) == (0.23, 0.81)
     assert rules.aesthetic == BASE.aesthetic
+
+
+def test_a_scorer_without_thresholds_gets_them(tmp_path):
+    """The floor of the views holds for references too, unless these have one of their own."""
+    found, by = calibrate([at(0)], 0.05, 0.5), Bounds(aesthetic=(bound(0, -0.234), bound(30, 0.5)))
+    pyiqa = replace(BASE, aesthetic=AestheticRule("pyiqa:piqe"))
+    assert calibrated(pyiqa, "sface", found, by).aesthetic == AestheticRule(
+        "pyiqa:piqe", -0.24, -0.24
+    )
+    known = calibrated(BASE, "sface", found, by).aesthetic
+    assert (known.minimum, known.reference) == (-0.24, BASE.aesthetic.reference)
 
 
 def test_neighbouring_yaws_still_cannot_pass():
