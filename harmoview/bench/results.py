@@ -54,6 +54,8 @@ class Results:
     """By method and column."""
     blank: Mapping[tuple[str, str], Mapping[str, int]]
     """By method and column: how often there is no value, by status and reason."""
+    failed: Mapping[tuple[str, str, int], str]
+    """By method, case and seed: why something could not be measured of a video."""
 
     @property
     def methods(self) -> list[str]:
@@ -93,7 +95,10 @@ def collect(rows: Iterable[Mapping[str, Any]], cases: Sequence[Case], suite_sha2
             latest[key] = _preferred(latest.get(key), row)
     values: dict[tuple[str, str], dict[tuple[str, int], list[float]]] = defaultdict(dict)
     blank: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    failed: dict[tuple[str, str, int], str] = {}
     for row in latest.values():
+        if row["status"] == "failed":
+            failed[row["method"], row["case"], row["seed"]] = row["reason"]
         bins = f"[{row['variant']}]" if row["variant"] else ""
         place = (row["method"], row["metric"] + bins)
         if row["value"] is None:
@@ -111,6 +116,7 @@ def collect(rows: Iterable[Mapping[str, Any]], cases: Sequence[Case], suite_sha2
         people=tuple(tuple(who.id for who in case.identities) for case in cases),
         values={place: _entering(place[1], found) for place, found in values.items()},
         blank={place: dict(found) for place, found in blank.items()},
+        failed=failed,
     )
 
 

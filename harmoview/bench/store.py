@@ -139,14 +139,38 @@ def read_faces(
     folder: Folder, key: VideoKey, provenance: Provenance, known: References
 ) -> Faces | None:
     """The stored faces of a video; None where they are not there or of another video or model."""
+    found = _face_file(folder, key)
+    if found is None or any(found[1].get(n) != value for n, value in asdict(provenance).items()):
+        return None
+    return _faces(*found, known)
+
+
+def stored_faces(
+    folder: Folder, suite_sha256: str, key: VideoKey
+) -> tuple[Faces, References] | None:
+    """The faces of a video by whichever models, with the references as these see them."""
+    found = _face_file(folder, key)
+    if found is None:
+        return None
+    wanted = f"{suite_sha256}/{found[1]['version']}/{found[1]['model_sha256']}"
+    for name in folder.names("references/*.parquet"):
+        stem = name.removeprefix("references/").removesuffix(".parquet")
+        if known := read_references(folder, stem, wanted):
+            return _faces(*found, known), known
+    return None
+
+
+def _face_file(folder: Folder, key: VideoKey) -> tuple[pa.Table, dict[str, Any]] | None:
+    """The table and what was written about it; None where it is missing or damaged."""
     try:
         table = pq.read_table(io.BytesIO(folder.read(frames_name(key))))
-        about = json.loads(table.schema.metadata[b"harmoview"])
+        about: dict[str, Any] = json.loads(table.schema.metadata[b"harmoview"])
     except (FileNotFoundError, pa.ArrowInvalid, OSError, KeyError, ValueError, TypeError):
         return None
-    if any(about.get(name) != value for name, value in asdict(provenance).items()):
-        return None
+    return table, about
 
+
+def _faces(table: pa.Table, about: Mapping[str, Any], known: References) -> Faces:
     def values(name: str) -> npt.NDArray[Any]:
         column = table.column(name).to_numpy(zero_copy_only=False)
         return np.asarray(column, np.int64 if name in ("frame", "track") else np.float32)

@@ -116,16 +116,16 @@ def table(
     found = []
     for method in results.methods:
         sums = {column: results.sums(method, column) for column in columns}
-        points = {column: _points(column) for column in columns}
+        scale = {column: points(column) for column in columns}
         cells = {
             column: Cell(
-                value=None if (mean := one.mean()) is None else float(points[column](mean)),
+                value=None if (mean := one.mean()) is None else float(scale[column](mean)),
                 n=one.n,
-                interval=resampling.interval(results, one, points[column](one.means(drawn))),
+                interval=resampling.interval(results, one, scale[column](one.means(drawn))),
             )
             for column, one in sums.items()
         }
-        totals = {name: _total_cell(cells, sums, points, drawn, name) for name in WEIGHT_SETS}
+        totals = {name: _total_cell(cells, sums, drawn, name) for name in WEIGHT_SETS}
         values = {column: cells[column].value for column in COLUMN}
         missing = {name: total(values, name).missing for name in WEIGHT_SETS}
         found.append((method, cells, totals, missing, total(values, weights).missing_columns))
@@ -150,7 +150,7 @@ def _with_published(columns: Sequence[str]) -> list[str]:
     return [*COLUMN, *(column for column in columns if column not in COLUMN)]
 
 
-def _points(column: str) -> Callable[[Any], Any]:
+def points(column: str) -> Callable[[Any], Any]:
     """From a mean to what tables show."""
     published = PUBLISHED.get(column)
     if published is None:
@@ -161,7 +161,6 @@ def _points(column: str) -> Callable[[Any], Any]:
 def _total_cell(
     cells: Mapping[str, Cell],
     sums: Mapping[str, Sums],
-    points: Mapping[str, Callable[[Any], Any]],
     drawn: Floats,
     weights: WeightSet,
 ) -> Cell:
@@ -172,7 +171,7 @@ def _total_cell(
     if value is None:
         return Cell(None, n, None)
     resampled = sum(
-        share * np.asarray(points[name](sums[name].means(drawn))) for name, share in needed.items()
+        share * np.asarray(points(name)(sums[name].means(drawn))) for name, share in needed.items()
     )
     known = all(cells[name].interval for name in needed)
     return Cell(value, n, interval(np.asarray(resampled)) if known else None)
@@ -223,12 +222,12 @@ def compare(
         one, two = (results.values.get((method, column), {}) for method in (a, b))
         both = sorted(set(one) & set(two))
         sums = [results.sums(method, column, both) for method in (a, b)]
-        points = _points(column)
+        scale = points(column)
         if not both:
             found[column] = Difference(column, None, None, None, None, 0, 0, 0)
             continue
-        means = [float(points(part.mean())) for part in sums]
-        spread = [np.asarray(points(part.means(drawn))) for part in sums]
+        means = [float(scale(part.mean())) for part in sums]
+        spread = [np.asarray(scale(part.means(drawn))) for part in sums]
         resampled[column] = spread
         pairs = [(np.mean(one[key]), np.mean(two[key])) for key in both]
         found[column] = Difference(

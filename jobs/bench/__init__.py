@@ -15,6 +15,7 @@ ACTIONS = {
     "score": "measure the videos of a run, or bring in scores measured elsewhere",
     "table": "methods side by side: means, intervals, Totals, ranks",
     "compare": "one method less another, paired by case and seed",
+    "report": "a page with every case: videos side by side, references, scores, yaw",
     "gsb": "a blind human study: packages for raters, their answers, what the votes say",
     "paper": "the paper's Tables 1 and 2, their Total recomputed from their columns",
 }
