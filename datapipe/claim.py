@@ -33,6 +33,8 @@ class Claim:
     """What else must agree, as hashes of what is worked on; may be nested."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of libraries; recorded only."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the command, as a settings file has them; recorded only."""
 
     def check(self) -> bool:
         """Whether the folder holds such work already.
@@ -56,7 +58,8 @@ class Claim:
 
     def record(self) -> None:
         """Write the file that `check` reads."""
-        record = {"settings": self.settings, "inputs": self.inputs, "versions": self.versions}
+        names = ("settings", "inputs", "versions", "options")
+        record = {name: getattr(self, name) for name in names}
         self.folder.put(self.file, (json.dumps(record, indent=1, default=str) + "\n").encode())
 
     def _options(self, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from harmoview.model.transformer import HarmoViewTransformer3DModel
     from harmoview.pipeline import HarmoViewPipeline
 
-__all__ = ["HarmoViewPipeline", "HarmoViewTransformer3DModel"]
+__version__ = "0.1.0"
+__all__ = ["HarmoViewPipeline", "HarmoViewTransformer3DModel", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

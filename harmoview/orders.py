@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from harmoview.identity import read_identity
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -18,7 +18,7 @@ _SIZES = ("height", "width", "frames", "fps")
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a model is sampled; None follows the makers of the base."""
+    """How a model is sampled; the defaults are those of the makers of the base."""
 
     vit: str = "none"
     """The Qwen2.5-VL vision tower, a folder or a hub name; none for a model without MFI."""
@@ -27,18 +27,19 @@ class Sampling:
     lora_low: tuple[str, ...] = ()
     """The same for the low-noise expert of A14B."""
     negative_prompt: str | None = None
-    """What to avoid in the video; None is Wan's own."""
+    """What to avoid in the video; the default is Wan's own."""
     steps: int | None = None
-    """Denoising steps. None: 40 for A14B, else 50."""
+    """Denoising steps; the default is 40 for A14B, else 50."""
     guidance: float | None = None
-    """Guidance scale of the text; for the high-noise expert where there are two. None: 4 for A14B,
-    5 for TI2V-5B, 6 for 1.3B."""
+    """Guidance scale of the text, for the high-noise expert where there are two; the default is 4
+    for A14B, 5 for TI2V-5B, 6 for 1.3B."""
     guidance_low: float | None = None
-    """Guidance scale of the text for the low-noise expert of A14B. None: 3."""
+    """Guidance scale of the text for the low-noise expert of A14B; the default is 3."""
     reference_scale: float | None = None
-    """Guidance scale of the references; None is the text's, which saves a third of the time."""
+    """Guidance scale of the references; the default is the text's, which saves a third of the
+    time."""
     shift: float | None = None
-    """Shift of the noise levels. None: 12 for A14B, 5 for TI2V-5B, 8 for 1.3B."""
+    """Shift of the noise levels; the default is 12 for A14B, 5 for TI2V-5B, 8 for 1.3B."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto is the GPU if there is one."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -49,8 +50,7 @@ class Sampling:
     """Decode the video in tiles, for less memory."""
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"--steps must be at least 1, not {self.steps}")
+        check_range(self, "steps", least=1)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Order:
     """JPEG by yaw, of one or two people."""
     seed: int = 0
     height: int | None = None
-    """Pixels; None follows the base, as do the others."""
+    """Pixels; the default follows the base, as do the others."""
     width: int | None = None
     frames: int | None = None
     fps: int | None = None

@@ -224,4 +224,4 @@ def _report(settings: CalibrateSettings, result: Calibration) -> None:
         print_calibration(result)
 
 
-main = command(__name__, CalibrateSettings, execute)
+main = command(__name__, CalibrateSettings, execute, first=("far", "rules", "plot"))

@@ -17,6 +17,7 @@ from datapipe.errors import UserError, install
 
 Settings = TypeVar("Settings")
 
+LEVELS = ("debug", "info", "warning", "error")
 COMMANDS = {
     "subjects": "render virtual subjects turning their heads, with exact yaw per frame",
     "plan": "what a corpus will give and cost, estimated from a pilot of some of its videos",
@@ -43,7 +44,15 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; exit status 2 where there is no such command."""
-    return choose("", COMMANDS, "jobs", list(sys.argv[1:] if argv is None else argv))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["--version"]:
+        from harmoview import __version__
+
+        print(f"harmoview {__version__}")
+        return 0
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
+    return choose("", COMMANDS, "jobs", arguments)
 
 
 def choose(prog: str, actions: Mapping[str, str], package: str, arguments: Sequence[str]) -> int:
@@ -68,18 +77,22 @@ def choose(prog: str, actions: Mapping[str, str], package: str, arguments: Seque
 
 
 def command(
-    module: str, settings: type[Settings], execute: Callable[[Settings], int | None]
+    module: str,
+    settings: type[Settings],
+    execute: Callable[[Settings], int | None],
+    first: Sequence[str] = (),
 ) -> Callable[[Sequence[str] | None], int]:
     """`main` of a command, named after the file of `execute`; `module` is the caller's `__name__`.
 
-    Call it last in a module: where that is being run, as `python -m jobs.MODULE`, the command runs
-    at once, and the process ends with its exit status.
+    `first` names the options that are used most, which `--help` shows before the others. Call it
+    last in a module: where that is being run, as `python -m jobs.MODULE`, the command runs at
+    once, and the process ends with its exit status.
     """
     file = Path(inspect.getfile(execute)).relative_to(Path(__file__).parent)
     prog = " ".join(file.with_suffix("").parts).replace("_", "-")
 
     def main(argv: Sequence[str] | None = None) -> int:
-        return run(settings, execute, argv, prog)
+        return run(settings, execute, argv, prog, first)
 
     if module == "__main__":
         sys.exit(main())
@@ -91,26 +104,22 @@ def run(
     execute: Callable[[Settings], int | None],
     argv: Sequence[str] | None,
     prog: str,
+    first: Sequence[str] = (),
 ) -> int:
     """Parse `argv` into `settings` and execute; exit status 0 done, 1 failed, 2 wrong arguments.
 
     A user's mistake ends in one message on stderr; an unexpected error keeps its traceback.
     """
-    import tyro  # a third of a second that `harmoview --help` need not pay
-
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    flags = (tyro.conf.FlagCreatePairsOff,)
     try:
         try:
-            parsed = tyro.cli(settings, args=argv, prog=f"harmoview {prog}", config=flags)
-        except SystemExit as end:  # --help (0) or arguments that do not parse (2)
-            return end.code if isinstance(end.code, int) else 2
-        except ValueError as wrong:  # a settings class refused a value
+            given = list(sys.argv[1:] if argv is None else argv)
+            parsed = _parsed(settings, given, prog, first)
+        except ValueError as wrong:  # arguments that do not parse, or that the settings refuse
             print(f"harmoview {prog}: {wrong}", file=sys.stderr)
             return 2
-        return execute(parsed) or 0
+        return 0 if parsed is None else execute(parsed) or 0
     except UserError as wrong:
-        from jobs.console.output import plain  # half a second, likewise
+        from jobs.console.output import plain  # half a second that `harmoview --help` need not pay
 
         # it may quote keys and paths of a corpus
         print(f"harmoview {prog}: {plain(str(wrong), lines=True)}", file=sys.stderr)
@@ -121,6 +130,64 @@ def run(
     except KeyboardInterrupt:
         print(f"harmoview {prog}: interrupted", file=sys.stderr)
         return 130
+
+
+def _parsed(
+    settings: type[Settings], argv: Sequence[str], prog: str, first: Sequence[str]
+) -> Settings | None:
+    """The settings; None where only help or a settings file was asked for, which is printed.
+
+    Raises ValueError in a sentence for what is wrong.
+    """
+    # tyro takes a third of a second
+    from jobs.arguments import arguments, build, parse, values
+    from jobs.console.help import help_text
+    from jobs.settings_file import read, written
+
+    known = arguments(settings)
+    own, rest = _for_every_command(argv)
+    if "help" in own:
+        print(help_text(prog, settings, known, first))
+        return None
+    logging.basicConfig(
+        level=own.get("log-level", "warning").upper(),
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    given = parse(rest, known)
+    if "settings" in own:
+        given = read(own["settings"], known) | given
+    found = values(given, known)
+    if "print-settings" in own:
+        print(written(prog, found, known))
+        return None
+    return build(settings, found, known)
+
+
+def _for_every_command(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The options that every command takes, and the words that are left. Raises ValueError."""
+    own: dict[str, str] = {}
+    words = iter(argv)
+    rest: list[str] = []
+    for word in words:
+        if word == "--":
+            return own, [*rest, word, *words]
+        option, has_value, value = word.partition("=")
+        name = option.replace("_", "-")
+        if word in ("-h", "--help"):
+            own["help"] = ""
+        elif name == "--print-settings":
+            own["print-settings"] = ""
+        elif name in ("--settings", "--log-level"):
+            own[name[2:]] = value if has_value else next(words, "")
+            if not own[name[2:]]:
+                raise ValueError(f"{name} needs a value")
+        else:
+            rest.append(word)
+    if (level := own.get("log-level", "warning")) not in LEVELS:
+        raise ValueError(
+            f"--log-level takes {', '.join(LEVELS[:-1])} or {LEVELS[-1]}, not {level!r}"
+        )
+    return own, rest
 
 
 def need_train(what: str) -> None:

@@ -180,4 +180,4 @@ def _device(settings: EncodeJobSettings) -> str:
     return str(device_named(None if settings.device == "auto" else settings.device))
 
 
-main = command(__name__, EncodeJobSettings, execute)
+main = command(__name__, EncodeJobSettings, execute, first=("vit", "workers", "local", "device"))

@@ -19,8 +19,8 @@ from jobs.options.fleet import Fleet, Model, make_videos
 class GenerateSettings:
     """Make a video of one or two people from pictures of them and a prompt.
 
-    What is left at None follows the makers of the base; the numbers used are in the JSON beside
-    the video.
+    Sizes and sampling default to what the makers of the base use; the numbers used are in the JSON
+    beside the video.
     """
 
     base: str
@@ -39,13 +39,13 @@ class GenerateSettings:
     out: Path = Path("video.mp4")
     """The video, or the folder for those of --prompts; the settings go beside each, as .json."""
     height: int | None = None
-    """Pixels, a multiple of 16 (of 32 for TI2V-5B). None: 480; 704 for TI2V-5B."""
+    """Pixels, a multiple of 16 (of 32 for TI2V-5B); the default is 480, or 704 for TI2V-5B."""
     width: int | None = None
-    """Pixels, a multiple as for the height. None: 832; 1280 for TI2V-5B."""
+    """Pixels, a multiple as for the height; the default is 832, or 1280 for TI2V-5B."""
     frames: int | None = None
-    """Frames of the video, 1 more than a multiple of 4. None: 81; 121 for TI2V-5B."""
+    """Frames of the video, 1 more than a multiple of 4; the default is 81, or 121 for TI2V-5B."""
     fps: int | None = None
-    """Frames a second of the file. None: 16; 24 for TI2V-5B."""
+    """Frames a second of the file; the default is 16, or 24 for TI2V-5B."""
     seed: int = 0
     """Seed of the noise; the same seed gives the same video on the same machine."""
     sampling: Annotated[Sampling, tyro.conf.arg(name="")] = field(default_factory=Sampling)
@@ -94,4 +94,4 @@ def execute(settings: GenerateSettings) -> None:
         print(f"{settings.out} ({made} made, {len(orders) - made} there already)")
 
 
-main = command(__name__, GenerateSettings, execute)
+main = command(__name__, GenerateSettings, execute, first=("prompt", "identity", "out"))

@@ -133,4 +133,6 @@ def _packed(
         return pack_chosen(run, out, rules, limits, chosen, show, skip_damaged=damaged)
 
 
-main = command(__name__, PackSettings, execute)
+main = command(
+    __name__, PackSettings, execute, first=("rules", "out", "validation", "max-per-identity")
+)

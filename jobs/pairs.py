@@ -96,4 +96,4 @@ def _look(settings: PairsSettings, stage: Acquire, samples: Sequence[Sample]) ->
     return [stage.result(done[sample.key]) for sample in samples]
 
 
-main = command(__name__, PairsSettings, execute)
+main = command(__name__, PairsSettings, execute, first=("validation", "yaws", "workers", "faces"))

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import tyro
@@ -25,6 +25,7 @@ from jobs.cli import command
 from jobs.console.plan import print_plan
 from jobs.console.progress import progress
 from jobs.options.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
+from jobs.settings_file import options_of
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def execute(settings: PlanSettings) -> None:
     with locked(run):
         stages, wanted = build(settings.line, corpus, run)
         _check_gpus(settings.planned, wanted)
-        info = open_run(run, wanted)
+        info = open_run(run, replace(wanted, options=options_of(settings)))
         rules = run_rules(run, settings.rules)  # before what takes long
         pilot = _pilot(settings, run, corpus)
         _work(settings, run, info, pilot, stages)
@@ -144,4 +145,4 @@ def _work(
         drive(line, remaining, into, lambda counts: show(counts, left))
 
 
-main = command(__name__, PlanSettings, execute)
+main = command(__name__, PlanSettings, execute, first=("samples", "cpus", "gpus"))

@@ -182,4 +182,4 @@ def _short(file: str) -> str:
     return str(Path(*parts[after:]))
 
 
-main = command(__name__, ProfileSettings, execute)
+main = command(__name__, ProfileSettings, execute, first=("limit", "engine", "base", "lora"))

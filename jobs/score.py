@@ -71,4 +71,4 @@ def execute(settings: ScoreSettings) -> None:
             )
 
 
-main = command(__name__, ScoreSettings, execute)
+main = command(__name__, ScoreSettings, execute, first=("faces", "aesthetic", "device", "workers"))

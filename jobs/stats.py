@@ -97,4 +97,4 @@ def write_sheet(run: Folder, rules: Rules, path: Path, samples: int) -> None:
     write(path, contact_sheet(run, rules, samples))
 
 
-main = command(__name__, StatsSettings, execute)
+main = command(__name__, StatsSettings, execute, first=("rules", "html", "sheet", "json"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import tyro
@@ -29,6 +29,7 @@ from jobs.options.line import (
     run_folder,
     start,
 )
+from jobs.settings_file import options_of
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def execute(settings: SynthesizeSettings) -> None:
     run, corpus = run_folder(settings.out, settings.corpus)
     with locked(run):
         stages, wanted = build(settings.line, corpus, run)
+        wanted = replace(wanted, options=options_of(settings))
         info = check_run(run, wanted)
         into = recorder(run, info, retry_errors=settings.retry_errors)
         remaining = Remaining(
@@ -99,4 +101,4 @@ def _pack(run: Folder, rules: Rules, *, quiet: bool) -> None:
         print_stats(stats)
 
 
-main = command(__name__, SynthesizeSettings, execute)
+main = command(__name__, SynthesizeSettings, execute, first=("engine", "limit", "rules", "local"))

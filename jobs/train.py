@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import tyro
@@ -21,6 +21,7 @@ from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
 from jobs.cli import command, need_train
 from jobs.options.launch import Launch, on_ray
+from jobs.settings_file import options_of
 
 STOPPED = 143
 """Exit status of a run that was told to stop by SIGTERM: 128 + 15, as shells count."""
@@ -65,6 +66,7 @@ def execute(settings: TrainJobSettings) -> int:
         if not settings.quiet:
             for line in describe(settings.train, EncodedShards(shards)):
                 print(line, file=sys.stderr)
+        claim = replace(claim, options=options_of(settings))
         run = _in_this_process if workers == 1 else _on_ray
         done, of = run(settings, shards, claim)
     if done < of:
@@ -167,4 +169,4 @@ def _told_to_stop(also: Callable[[], object] = lambda: None) -> Iterator[threadi
         signal.signal(signal.SIGTERM, before)
 
 
-main = command(__name__, TrainJobSettings, execute)
+main = command(__name__, TrainJobSettings, execute, first=("vit", "phases", "steps", "workers"))

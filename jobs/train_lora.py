@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from datapipe.run.lock import locked
 from jobs.cli import command, need_train
 from jobs.options.engine import FaceSettings
 from jobs.options.launch import Launch, on_ray
+from jobs.settings_file import options_of
 from jobs.views import measure_views
 from lora_engine.flux.settings import TrainLoraSettings
 
@@ -51,6 +52,7 @@ def execute(settings: TrainLoraJobSettings) -> None:
     how, workers = settings.train, settings.launch.workers
     with locked(Folder(how.out)):
         claim = check_and_claim(how, workers, resume=settings.resume)
+        claim = replace(claim, options=options_of(settings))
         if workers == 1:
             _in_this_process(settings, claim)
         else:
@@ -96,4 +98,6 @@ def _measure(settings: TrainLoraJobSettings) -> Measure | None:
     return functools.partial(measure_views, faces)
 
 
-main = command(__name__, TrainLoraJobSettings, execute)
+main = command(
+    __name__, TrainLoraJobSettings, execute, first=("steps", "rank", "resolution", "resume")
+)

@@ -166,4 +166,4 @@ def _write(
     folder.put("views.json", json.dumps(about, indent=1).encode())
 
 
-main = command(__name__, ViewsSettings, execute)
+main = command(__name__, ViewsSettings, execute, first=("engine", "base", "lora", "seed"))

@@ -46,6 +46,8 @@ class RunInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
     gpus: Mapping[str, float] = field(default_factory=dict)
     """What a worker of each stage held when the run began."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the command that began it, as a settings file has them."""
     format: int = FORMAT
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
 from jobs.console.progress import progress
 
@@ -46,8 +46,7 @@ class Fleet:
     """Ray cluster for several workers; the default is a local one."""
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+        check_range(self, "workers", least=1)
         if self.address is not None and self.workers == 1:
             raise ValueError("--address is for several --workers")
 

@@ -2,47 +2,74 @@
 
 from __future__ import annotations
 
-import io
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
-from jobs import cli
+import harmoview
+from jobs import bench, cli
+from jobs.bench import gsb
+
+GROUPS = {"bench": bench.ACTIONS, "bench gsb": gsb.ACTIONS}
+COMMANDS = [[name] for name in cli.COMMANDS if name not in GROUPS]
+COMMANDS += [
+    [*group.split(), action]
+    for group, actions in GROUPS.items()
+    for action in actions
+    if f"{group} {action}" not in GROUPS
+]
+"""Every command with settings of its own, as typed."""
 
 
-@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name != "bench"])
-def test_help_explains_every_option(command, monkeypatch):
-    """Each option and argument has words besides its name, its form and its default; a switch that
-    is on by default is not explained under the name that switches it off."""
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), "utf-8"))
-    assert cli.main([command, "--help"]) == 0
-    sys.stdout.seek(0)
-    known = explained(sys.stdout.read())
-    assert "-h, --help" in known
-    assert [form for form, words in known.items() if not without_default(words)] == []
-    switches = {form: words for form, words in known.items() if "(default: True)" in words}
-    assert [form for form in switches if " " not in form] == []
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_explains_every_option(command, capsys, monkeypatch):
+    """Each option and argument of every command stands in its help once, with words beside it, in
+    80 columns; the words of tyro's types and None do not."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([*command, "--help"]) == 0
+    text = capsys.readouterr().out
+    rows = re.findall(r"^  (-\S+|[A-Z]\S*)[^\n]*(?:\n {26}[^\n]*)*", text, re.MULTILINE)
+    options = [row for row in rows if row.startswith("--")]
+    assert {"--settings", "--print-settings"} <= set(options)
+    assert len(options) == len(set(options))
+    assert max(map(len, text.splitlines())) <= 80
+    assert not re.search(r"None|\{|\b(INT|FLOAT|STR)\b", text)
 
 
-def explained(text):
-    """The words beside each option and argument, with its default."""
-    known = {}
-    for box in re.findall(r"^╭.*?^╰", text, re.MULTILINE | re.DOTALL):
-        rows = [line[2:-1].rstrip() for line in box.splitlines() if line.startswith("│")]
-        ruled = [number for number, row in enumerate(rows) if set(row) == {"─"}]
-        for row in rows[ruled[0] + 1 if ruled else 0 :]:
-            form, _, words = row.partition("  ")
-            if form:
-                known[last := form] = words.strip()
-            else:
-                known[last] += f" {words.strip()}"
-    return known
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_no_option_is_without_words(command, capsys):
+    """A settings file for a command, given nothing, explains each of its options, and is TOML."""
+    assert cli.main([*command, "--print-settings"]) == 0
+    text = capsys.readouterr().out
+    assert tomllib.loads(text) == {}
+    options = text.partition("default:\n")[2].splitlines()
+    assert [line for line in options if not re.fullmatch(r"# [\w.-]+ = .+  # .{3,}", line)] == []
 
 
-def without_default(words):
-    return re.sub(r"\((default: .*|required|optional)\)$", "", words.strip()).strip()
+def test_help_of_a_command_by_either_word(capsys):
+    """`help COMMAND` and `COMMAND --help` say the same."""
+    assert cli.main(["help", "pack"]) == 0
+    said = capsys.readouterr().out
+    assert cli.main(["pack", "--help"]) == 0
+    assert capsys.readouterr().out == said
+
+
+def test_the_most_used_options_come_first(capsys):
+    """The first group of `synthesize --help` holds five options at most, what is required first."""
+    assert cli.main(["synthesize", "--help"]) == 0
+    group = capsys.readouterr().out.partition("most used:\n")[2].partition("\n\n")[0]
+    options = re.findall(r"^  (--\S+)", group, re.MULTILINE)
+    assert options[0] == "--out"
+    assert len(options) <= 5
+
+
+def test_the_version_is_the_package_s(capsys):
+    """`harmoview --version` tells the version that Python code sees."""
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"harmoview {harmoview.__version__}\n"
 
 
 @pytest.mark.parametrize(

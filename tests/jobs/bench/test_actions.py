@@ -8,18 +8,6 @@ import pytest
 
 from jobs import bench, cli
 from jobs.bench import gsb
-from tests.jobs.test_help import explained, without_default
-
-ACTIONS = [("bench", name) for name in bench.ACTIONS if name != "gsb"]
-ACTIONS += [("bench", "gsb", name) for name in gsb.ACTIONS]
-
-
-@pytest.mark.parametrize("action", ACTIONS, ids=" ".join)
-def test_help_of_every_action_explains_every_option(action, capsys):
-    """Each option and argument has words of its own."""
-    assert cli.main([*action, "--help"]) == 0
-    known = explained(capsys.readouterr().out)
-    assert [form for form, words in known.items() if not without_default(words)] == []
 
 
 @pytest.mark.parametrize("group", [["bench"], ["bench", "gsb"]])
