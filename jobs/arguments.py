@@ -102,7 +102,8 @@ class Argument:
             if self.choices and word not in (*self.choices, "None", "True", "False"):
                 near = difflib.get_close_matches(word, self.choices, 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
-                raise ValueError(f"{self.shown} takes {_or(self.choices)}, not {word!r}{hint}")
+                what = self.name if self.positional else self.shown
+                raise ValueError(f"{what} takes {_or(self.choices)}, not {word!r}{hint}")
         assert lowered.instance_from_str is not None
         try:
             return lowered.instance_from_str(list(words))

@@ -39,7 +39,7 @@ class ViewsSettings:
 
     images: Annotated[
         tyro.conf.Positional[tuple[Path, ...]],
-        tyro.conf.arg(metavar="PICTURE [PICTURE ...]", help_behavior_hint="(required)"),
+        tyro.conf.arg(metavar="PICTURE …"),
     ]
     """Pictures that each show a person facing the camera."""
     out: Path
@@ -49,10 +49,6 @@ class ViewsSettings:
     faces: tyro.conf.OmitArgPrefixes[FaceSettings] = field(default_factory=FaceSettings)
     quiet: bool = False
     """Print nothing but errors."""
-
-    def __post_init__(self) -> None:
-        if not self.images:
-            raise ValueError("name at least one picture")
 
 
 def execute(settings: ViewsSettings) -> int:

@@ -139,7 +139,7 @@ def test_a_mismatch_is_named_and_the_status_is_1(run, capsys):
     [
         (["{run}", "--shard-samples", "0"], 2, "--shard-samples must be at least 1, not 0"),
         (["{run}", "--shard-bytes", "x"], 2, "shard-bytes"),
-        ([], 2, "required"),
+        ([], 2, "RUN"),
         (["{run}", "--validation", "2"], 2, "--validation must be above 0 and under 1, not 2"),
         (["{run}", "--max-per-identity", "0"], 2, "--max-per-identity must be at least 1"),
         (["{run}", "--same-person", "-1"], 2, "--same-person must be above 0"),

@@ -70,7 +70,7 @@ def test_a_sheet_on_request(run, tmp_path, capsys):
         (["diff", "default", "default", "--run", "{tmp}"], 1, "is not a run folder"),
         (["diff", "default", "default"], 2, "--run"),
         (["diff", "default", "default", "--run", "x", "--sheet-views", "0"], 2, "--sheet-views"),
-        (["dif", "default", "default", "--run", "x"], 2, "'diff'"),
+        (["dif", "default", "default", "--run", "x"], 2, "mean diff"),
         ([], 2, "diff"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_picture_without_a_face_does_not_stop_the_others(portrait, tmp_path, c
     [
         (["nowhere.jpg"], 1, "nowhere.jpg"),
         ([__file__], 1, "not a picture"),
-        ([], 2, "at least one picture"),
+        ([], 2, "PICTURE"),
         (["x.jpg", "--engine", "flux"], 2, "needs --base"),
         (["x.jpg", "--lora", "y"], 2, "belong to --engine flux"),
         (
