@@ -62,8 +62,9 @@ class Argument:
     def choices(self) -> list[str]:
         """The words that it takes, in order; none where others do too."""
         metavar = self.definition.lowered.metavar or ""
-        found = re.search(r"\{([\w,.:-]+)\}$", metavar.strip("[]"))
-        words = found[1].split(",") if found else []
+        words = [
+            word for each in re.findall(r"\{([\w,.:-]+)\}", metavar) for word in each.split(",")
+        ]
         if set(words) - {"None"} == {"True", "False"}:
             return TRUTH
         return [word for word in words if word != "None"]
@@ -78,7 +79,7 @@ class Argument:
         """The form of its values, in words for people."""
         metavar = (self.definition.lowered.metavar or "").removeprefix("{None}|")
         if self.choices:
-            return "|".join(self.choices)
+            return "|".join(self.choices) + " …" * self.many
         kind = re.search(r"\b(INT|FLOAT|STR|PATH)\b", metavar)
         if self.many and kind:
             return f"{_FORMS[kind[1]]} …"
