@@ -126,7 +126,7 @@ FINALISTS = 3
 """Frames of a person that are measured at full size."""
 SETTLED_YAW, SETTLED = 3.0, 3
 """The search ends for a person with so many faces within so many degrees."""
-FUNNEL: tuple[Reason, ...] = ("no_frontal", "too_small", "too_blurred")
+FUNNEL: tuple[Reason, ...] = ("no_frontal", "damaged", "too_small", "too_blurred")
 """A clip is rejected for the reason of the person who got furthest."""
 
 
@@ -213,16 +213,26 @@ class Search:
 
     def references(self, kept: Sequence[Person]) -> list[Identity | BadSample]:
         """Each person's best portrait, or why there is none: `no_frontal`, `too_small`, …"""
-        finalists = [self._finalists(person) for person in kept]
-        self._look_full(sorted({s.frame for some in finalists for s in some}))
-        return [self._best(*pair) for pair in zip(kept, finalists, strict=True)]
+        ranked = [self._ranked(person) for person in kept]
+        lost = set[int]()
+        while True:  # until all finalists are known to be undamaged
+            finalists = [[s for s in some if s.frame not in lost][:FINALISTS] for some in ranked]
+            new = {s.frame for some in finalists for s in some} - self._full.keys()
+            if not new:
+                break
+            self._look_full(sorted(new))
+            lost |= new - self._full.keys()
+        return [
+            _damaged(some) if some and not left else self._best(person, left)
+            for person, some, left in zip(kept, ranked, finalists, strict=True)
+        ]
 
-    def _finalists(self, person: Person) -> list[Sighting]:
-        """The best by what is seen in the probes."""
+    def _ranked(self, person: Person) -> list[Sighting]:
+        """Where the person looks straight; the best first, by what is seen in the probes."""
         bound = self._settings.frontal
         frontal = [s for s in person.sightings if bound.frontal(s.face, self._images[s.frame])]
         rough = {s.frame: measure(self._images[s.frame], s.face, self._scale) for s in frontal}
-        return sorted(frontal, key=lambda s: (-rough[s.frame].merit(bound), s.frame))[:FINALISTS]
+        return sorted(frontal, key=lambda s: (-rough[s.frame].merit(bound), s.frame))
 
     def _best(self, person: Person, finalists: Sequence[Sighting]) -> Identity | BadSample:
         failure = _no_frontal(person, self._settings.frontal)
@@ -240,8 +250,6 @@ class Search:
     def _finalist(self, person: Person, sighting: Sighting) -> tuple[float, Identity]:
         """Merit and identity as measured on the full-size frame; raises BadSample where unfit."""
         bound = self._settings.frontal
-        if sighting.frame not in self._full:
-            raise BadSample("no_frontal", f"frame {sighting.frame} does not decode at full size")
         image, faces = self._full[sighting.frame]
         face = found_again(sighting.face, faces, self._scale)
         if face is None:
@@ -305,12 +313,12 @@ class Search:
 
     def _look_full(self, indices: Sequence[int]) -> None:
         """The same at full size, in one request: key frames are shared."""
-        if self._scale == 1.0:
-            self._full = {index: (self._images[index], self._found[index]) for index in indices}
-        elif indices:
+        if self._scale == 1.0 and not self._info.hides_damage:
+            self._full |= {index: (self._images[index], self._found[index]) for index in indices}
+        else:
             frames = self._decoder.frames(self._path, indices)
             pairs = zip(frames, self._detect(frames), strict=True)
-            self._full = {frame.index: (frame.image, faces) for frame, faces in pairs}
+            self._full |= {frame.index: (frame.image, faces) for frame, faces in pairs}
 
     def _detect(self, frames: Sequence[Frame]) -> list[list[Face]]:
         self._whole.update(frame.index for frame in frames if frame.deinterlaced)
@@ -324,6 +332,10 @@ class Search:
 def _settled(person: Person) -> bool:
     poses = [sighting.face.pose for sighting in person.sightings]
     return sum(pose is not None and abs(pose.yaw) <= SETTLED_YAW for pose in poses) >= SETTLED
+
+
+def _damaged(frontal: Sequence[Sighting]) -> BadSample:
+    return BadSample("damaged", f"all {len(frontal)} frames with a frontal face are damaged")
 
 
 def _no_frontal(person: Person, bound: FrontalBound) -> BadSample:

@@ -77,6 +77,8 @@ class VideoInfo:
     """Frames from which decoding can start, ascending."""
     transfer: Transfer = "sdr"
     """What the file's numbers mean; pictures are always SDR."""
+    hides_damage: bool = False
+    """Whether pictures of this codec are known to be clean at full size only."""
 
     @property
     def frames(self) -> int:
@@ -184,7 +186,8 @@ class Decoder:
         """The frames at these indices, in ascending order, each once.
 
         `long_side` (pixels) scales them down while decoding; without it, or where the video is
-        smaller, they are full size. Frames that are damaged or missing are left out.
+        smaller, they are full size. Frames that are damaged or missing are left out; where the
+        video `hides_damage`, that takes a second decoder, which only looks on without `long_side`.
         """
         info = self._known(path)
         wanted = sorted(set(indices))
@@ -198,7 +201,8 @@ class Decoder:
         """Frames shown from `start` on and before `end`, in order, with the number of their pass.
 
         However many passes there are, the video is decoded once; however long it is, a few frames
-        are in memory. Damaged frames are left out. The child is lost when the caller stops early.
+        are in memory. Damaged frames are left out, as by `frames`. The child is lost when the
+        caller stops early.
         """
         info = self._known(path)
         first = info.at(start)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datapipe.video.syntax import Syntax
+from datapipe.video.syntax import Syntax, units
 
 SLICES = range(1, 6)
 IDR, SEI, SPS = 5, 6, 7
@@ -137,19 +137,7 @@ class H264(Syntax):
 
     def _units(self, packet: bytes) -> Iterator[bytes]:
         """The heads of its units, in order."""
-        if self._prefix:
-            place = 0
-            while place + self._prefix < len(packet):
-                size = int.from_bytes(packet[place : place + self._prefix], "big")
-                place += self._prefix
-                if size:
-                    yield packet[place : place + min(size, HEAD)]
-                place += size
-        else:
-            place = packet.find(b"\0\0\1")
-            while 0 <= place < len(packet) - 3:
-                yield packet[place + 3 : place + 3 + HEAD]
-                place = packet.find(b"\0\0\1", place + 3)
+        return units(packet, self._prefix, HEAD)
 
 
 class Bits:

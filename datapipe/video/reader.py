@@ -23,6 +23,7 @@ from datapipe.video.table import (
     read_table,
     syntax_of,
 )
+from datapipe.video.twin import Twin
 
 REORDERED = 20
 """Frames that may come out of a decoder before one that went in earlier; H.264 allows 16."""
@@ -40,6 +41,8 @@ class _Run:
     """Rows that are decoded whether others rest on them or not."""
     shown: frozenset[int]
     """Rows that are given out if they come out clean."""
+    twin: Twin | None
+    """What looks at the same packets; None: nothing does."""
 
 
 class Reader:
@@ -58,6 +61,8 @@ class Reader:
         self.decoded = 0
         """Frames that came out of the decoder so far, clean or not."""
         self._open(container)
+        self.twin = Twin.of(self._codec, self._syntax)
+        """What notices damage that the codec's own decoder hides; None where it hides none."""
         self.declared = Colours.of(self._codec)
         """The colours that the container names; decoding overwrites them."""
         self._frames = {int(row): frame for frame, row in enumerate(self.table.rows)}
@@ -90,34 +95,40 @@ class Reader:
     def close(self) -> None:
         self.container.close()
 
-    def read(self, frames: Collection[int]) -> Iterator[tuple[int, Any]]:
+    def read(self, frames: Collection[int], *, proven: bool = False) -> Iterator[tuple[int, Any]]:
         """PyAV's frames, those of the wanted ones that are clean, in the order of display.
 
-        (One that needs a second try, since the file takes for a key frame what is none, may come
-        late.)
+        With `proven`, damage that a decoder hides is found, too; where it can hide any, that takes
+        twice the time. (One that needs a second try, since the file takes for a key frame what is
+        none, may come late.)
         """
-        yield from self._work(self._runs(sorted({int(self.table.rows[frame]) for frame in frames})))
+        rows = sorted({int(self.table.rows[frame]) for frame in frames})
+        yield from self._work(self._runs(rows, self.twin if proven else None))
 
-    def sweep(self, first: int, last: int, frames: Collection[int]) -> Iterator[tuple[int, Any]]:
+    def sweep(
+        self, first: int, last: int, frames: Collection[int], *, proven: bool = False
+    ) -> Iterator[tuple[int, Any]]:
         """The wanted frames, and all others between two that have to be decoded anyway.
 
         Those are the ones that others rest on, in codecs that tell. In the order of display.
+        `proven` as in `read`.
         """
         shown = frozenset(int(row) for row in self.table.rows[first : last + 1])
         targets = frozenset(int(self.table.rows[frame]) for frame in frames)
         begin = min(self.table.start_of(row) for row in (min(shown), int(self.table.rows[first])))
-        yield from self._work([_Run(begin, max(shown), targets, shown)])
+        twin = self.twin if proven else None
+        yield from self._work([_Run(begin, max(shown), targets, shown, twin)])
 
     def _work(self, runs: Sequence[_Run]) -> Iterator[tuple[int, Any]]:
         for run in runs:
             absent, back = (yield from self._decode(run)), 1
             while absent and self._distrust(min(absent), back):
-                again, absent = self._runs(sorted(absent)), set()
+                again, absent = self._runs(sorted(absent), run.twin), set()
                 for retry in again:
                     absent |= yield from self._decode(retry)
                 back *= 2
 
-    def _runs(self, rows: Sequence[int]) -> list[_Run]:
+    def _runs(self, rows: Sequence[int], twin: Twin | None) -> list[_Run]:
         """What to decode for ascending rows: apart where groups of pictures can be left out."""
         runs: list[_Run] = []
         for row in rows:
@@ -127,7 +138,7 @@ class Reader:
             while runs and first <= runs[-1].last + 1:
                 before = runs.pop()
                 first, targets = min(first, before.first), targets | before.targets
-            runs.append(_Run(first, last, targets, targets))
+            runs.append(_Run(first, last, targets, targets, twin))
         return runs
 
     def _distrust(self, row: int, count: int) -> bool:
@@ -146,6 +157,8 @@ class Reader:
             if row == run.first and not intra and row != self.table.starts[0]:
                 return left
             self.decoded += 1
+            if run.twin is not None and not run.twin.agrees(row, frame):
+                judge.fails(row)
             judge.comes_out(row, frame)
             yield from self._wanted(judge, left)
         judge.ends()
@@ -161,6 +174,9 @@ class Reader:
     def _pictures(self, run: _Run, judge: _Judge) -> Iterator[Any]:
         """All that the decoder gives, while the judge is told of all that goes in and wrong."""
         self._codec.flush_buffers()
+        twin, telling = run.twin, self._syntax.complete or run.twin is not None
+        if twin is not None:
+            twin.restart()
         for row, packet in self._packets(run.first):
             if row > run.last:
                 break
@@ -172,11 +188,15 @@ class Reader:
                 continue  # nothing that is wanted rests on it
             self._codec.skip_frame = "NONREF" if self._skips and not wanted else "DEFAULT"
             packet.opaque = [row]  # PyAV knows objects by identity: a number would not do
-            judge.goes_in(row, reference, self._syntax.complete and row in self._frames)
+            judge.goes_in(row, reference, telling and row in self._frames)
+            if twin is not None:
+                twin.reads(packet, row, self._codec.skip_frame)
             frames = self._through(packet)
             if frames is None:
                 judge.fails(row)
             yield from frames or ()
+        if twin is not None:
+            twin.ends()
         yield from self._through(None) or ()
         self._codec.flush_buffers()
 

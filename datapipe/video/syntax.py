@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from av.bitstream import BitStreamFilterContext
 
+PICTURES = range(32)
+"""Types of HEVC's units that hold pictures; of `HEVC_PREDICTED` none rests on the even ones."""
+HEVC_PREDICTED = range(16)
 VP8_SHOWN = 0x10
 """Bit of a VP8 packet's first byte; without it the picture is only predicted from."""
 VOP = b"\0\0\1\xb6"
@@ -50,6 +53,20 @@ class Syntax:
         return set()
 
 
+class Hevc(Syntax):
+    """HEVC names each picture that no other rests on."""
+
+    def __init__(self, extradata: bytes | None) -> None:
+        boxed = extradata is not None and len(extradata) > 22 and extradata[0] == 1
+        self.prefix = (extradata[21] & 3) + 1 if extradata is not None and boxed else 0
+        """Bytes before each unit that tell its size; 0: start codes, as in transport streams."""
+
+    def is_reference(self, packet: Any) -> bool:
+        kinds = (unit[0] >> 1 & 63 for unit in units(bytes(packet), self.prefix, 1))
+        kind = next((kind for kind in kinds if kind in PICTURES), 1)
+        return kind % 2 == 1 or kind not in HEVC_PREDICTED
+
+
 class Vp8(Syntax):
     """VP8 keeps pictures that are only predicted from in packets of their own."""
 
@@ -85,6 +102,26 @@ class Mpeg4(Syntax):
             held = held if between else [row]
         places = {row: place for place, row in enumerate(shown + held)}
         return [places[row] for row in range(len(places))]
+
+
+def units(packet: bytes, prefix: int, head: int) -> Iterator[bytes]:
+    """The first `head` bytes of the units of an H.264 or HEVC packet, in order.
+
+    `prefix` bytes before each tell its size; 0: they begin with start codes.
+    """
+    if prefix:
+        place = 0
+        while place + prefix < len(packet):
+            size = int.from_bytes(packet[place : place + prefix], "big")
+            place += prefix
+            if size:
+                yield packet[place : place + min(size, head)]
+            place += size
+    else:
+        place = packet.find(b"\0\0\1")
+        while 0 <= place < len(packet) - 3:
+            yield packet[place + 3 : place + 3 + head]
+            place = packet.find(b"\0\0\1", place + 3)
 
 
 def _vop_type(packet: Any) -> int | None:

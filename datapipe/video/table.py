@@ -20,7 +20,7 @@ from av.stream import Disposition
 from datapipe.errors import BadSample
 from datapipe.video.h264 import H264
 from datapipe.video.refusal import what_it_is
-from datapipe.video.syntax import Mpeg4, Syntax, Vp8
+from datapipe.video.syntax import Hevc, Mpeg4, Syntax, Vp8
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf"
 """FFmpeg's demuxers that are let in. Playlists (hls, concat) are not: they open other files."""
@@ -171,6 +171,8 @@ def syntax_of(stream: Any, container: str) -> Syntax:
     match stream.codec_context.codec.canonical_name:
         case "h264":
             return H264(stream.codec_context.extradata, untold=container == "avi")
+        case "hevc":
+            return Hevc(stream.codec_context.extradata)
         case "mpeg4":
             return Mpeg4(stream)
         case "vp8":

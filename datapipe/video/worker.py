@@ -62,11 +62,12 @@ class Clip:
             "codec": self.codec,
             "transfer": self._painter.transfer,
             "keyframes": self.table.keyframes(),
+            "hides_damage": self.reader.twin is not None,
         }
 
     def frames(self, wanted: Collection[int], long_side: int | None) -> Iterator[Answer]:
         """Each clean frame, with its picture."""
-        for index, frame, two_fields in self._whole(wanted):
+        for index, frame, two_fields in self._whole(wanted, proven=long_side is None):
             yield self._answer(0, index, frame, two_fields, long_side)
 
     def sweep(
@@ -75,7 +76,8 @@ class Clip:
         """Frames of several passes at once, in the order of display; see `Decoder.sweep`."""
         chosen = [None if wanted is None else frozenset(wanted) for wanted, _ in passes]
         asked = frozenset[int]().union(*(some for some in chosen if some is not None))
-        for index, frame, two_fields in self._whole(asked, (first, last)):
+        proven = any(long_side is None for _, long_side in passes)
+        for index, frame, two_fields in self._whole(asked, (first, last), proven=proven):
             for number, (some, (_, long_side)) in enumerate(zip(chosen, passes, strict=True)):
                 if some is None or index in some:
                     yield self._answer(number, index, frame, two_fields, long_side)
@@ -88,11 +90,11 @@ class Clip:
         return {**told, "size": picture.shape[:2]}, [picture.data]
 
     def _whole(
-        self, wanted: Collection[int], span: tuple[int, int] | None = None
+        self, wanted: Collection[int], span: tuple[int, int] | None = None, *, proven: bool
     ) -> Iterator[tuple[int, Any, bool]]:
         """Clean frames, each one moment; with whether it was made of two."""
         if not self._fields:
-            for index, frame in self._plain(wanted, span):
+            for index, frame in self._plain(wanted, span, proven):
                 if frame.interlaced_frame:
                     self._fields = True
                     break
@@ -104,16 +106,16 @@ class Clip:
         some = set(wanted if span is None else range(span[0], span[1] + 1))
         near = {place for one in some for place in (one - 1, one, one + 1)}
         near &= set(range(len(self.table.times)))
-        for index, frame, two_fields in deinterlaced(self.reader.read(near)):
+        for index, frame, two_fields in deinterlaced(self.reader.read(near, proven=proven)):
             if index in some:
                 yield index, frame, two_fields
 
     def _plain(
-        self, wanted: Collection[int], span: tuple[int, int] | None
+        self, wanted: Collection[int], span: tuple[int, int] | None, proven: bool
     ) -> Iterator[tuple[int, Any]]:
         if span is None:
-            return self.reader.read(wanted)
-        return self.reader.sweep(*span, wanted)
+            return self.reader.read(wanted, proven=proven)
+        return self.reader.sweep(*span, wanted, proven=proven)
 
 
 class Worker:

@@ -106,7 +106,7 @@ class SubjectSearch:
 
         Frames that cannot be decoded, or in which the face is not found again, are left out.
         """
-        if self.scale == 1.0:
+        if self.scale == 1.0 and not self._info.hides_damage:
             return [(s, self._images[s.frame], self.others(s)) for s in sightings]
         frames = self._decoder.frames(self._path, [s.frame for s in sightings])
         found = [distinct(some) for some in self._faces.find([frame.image for frame in frames])]
