@@ -1,6 +1,6 @@
 """The ablations of the paper's Table 2, each a setting of `harmoview train`, at tiny scale.
 
-    python benchmarks/ablations.py ENCODED --base WAN --vit QWEN --out DIR [--steps 100]
+    python benchmarks/ablations.py ENCODED --base WAN --out DIR [--steps 100]
 
 Trains every variant on the same encoded shards for the same steps and prints the losses on
 held-out samples. See the remark that it prints: a loss is not what Table 2 measures.
@@ -17,7 +17,7 @@ from jobs import train
 
 VARIANTS: dict[str, list[str]] = {
     "full model": [],
-    "(a) no MFI": ["--vit", "none"],
+    "(a) no MFI": ["--no-mfi"],
     "(b.1) sequential concat": ["--absent-views", "sequential"],
     "(b.2) gray padding": ["--absent-views", "gray"],
     "(c) no Jump-RoPE": ["--no-jump-rope"],
@@ -38,8 +38,7 @@ def main() -> None:
     """Train each variant and print a row as it is done."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("encoded")
-    for name in ("base", "vit"):
-        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--base", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch", type=int, default=8)
@@ -56,10 +55,9 @@ def losses_of(options: argparse.Namespace, name: str, settings: list[str]) -> di
     """Train one variant; returns its last losses. Raises SystemExit where it fails."""
     out = options.out / "".join(c if c.isalnum() else "-" for c in name)
     shutil.rmtree(out, ignore_errors=True)
-    vit = [] if "--vit" in settings else ["--vit", options.vit]
     steps, batch = str(options.steps), str(options.batch)
     done = train.main(
-        [options.encoded, "--out", str(out), "--base", options.base, *vit, *settings,
+        [options.encoded, "--out", str(out), "--base", options.base, *settings,
          "--steps", steps, "--batch", batch, "--micro-batch", batch, "--seed", str(options.seed),
          "--learning-rate", "3e-3", "--warmup", "10", "--ema", "0.97", "--holdout", "0.1",
          "--curated", "0.9", "--validate-every", steps, "--checkpoint-every", "100000",

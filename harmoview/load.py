@@ -46,7 +46,8 @@ def load_pipeline(
 ) -> Loaded:
     """Load a pipeline onto the CPU. The VAE stays in float32, which its decoder needs.
 
-    `base` and `vit` are folders or hub names; `vit` may be None for a model without MFI. Raises
+    `base` and `vit` are folders or hub names; `vit` None is the one that a model with MFI names.
+    Raises
     UserError, naming what was looked for, where something is missing or does not fit.
     """
     check_base(base)
@@ -58,12 +59,7 @@ def load_pipeline(
     models = {**own, **{name: stock(base, name, dtype) for name in untrained}}
     encoder = None
     if config.vit_dim is not None:
-        if vit is None:
-            raise UserError(
-                "The checkpoint was trained with MFI and needs the vision tower: give --vit. "
-                + VIT_HOW_TO_GET
-            )
-        encoder = load_frontal_encoder(vit, config.vit_layer, config.vit_size, dtype)
+        vit, encoder = _load_tower(config, vit, dtype)
         if encoder.dim != config.vit_dim:
             raise UserError(
                 f"--vit {vit} gives {encoder.dim} numbers a token, the checkpoint was trained "
@@ -79,6 +75,25 @@ def load_pipeline(
     pipeline = HarmoViewPipeline.from_pretrained(base, vae=vae, dtype=dtype, **models)
     pipeline.frontal_encoder = encoder
     return Loaded(pipeline, recipe_of(config.in_channels, len(experts)), untrained)
+
+
+def _load_tower(config: Any, vit: str | None, dtype: torch.dtype) -> tuple[str, FrontalEncoder]:
+    """Load the tower `vit`, or else the one that a model's config names. Raises UserError."""
+    named = vit or config.vit_name
+    if named is None:
+        raise UserError(
+            "The checkpoint was trained with MFI and needs the vision tower: give --vit. "
+            + VIT_HOW_TO_GET
+        )
+    try:
+        return named, load_frontal_encoder(named, config.vit_layer, config.vit_size, dtype)
+    except UserError as wrong:
+        if vit is not None:
+            raise
+        raise UserError(
+            f"The checkpoint was trained with the vision tower {named}, which is not to be had "
+            f"under this name here: give --vit ({wrong})"
+        ) from wrong
 
 
 def add_loras(pipeline: HarmoViewPipeline, name: str, files: Sequence[str]) -> None:

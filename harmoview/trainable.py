@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -9,6 +11,8 @@ from datapipe.errors import check_range
 from harmoview.model.new_parts import NEW_PARTS
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from harmoview.model.transformer import HarmoViewTransformer3DModel
 
 TrainSet = Literal["full", "lora", "new_parts", "new_parts_and_lora"]
@@ -44,21 +48,45 @@ def has_lora(train: TrainSet) -> bool:
 
 
 def add_lora(model: HarmoViewTransformer3DModel, lora: Lora) -> None:
-    """Add an adapter that changes nothing yet; its weights are drawn from the seed, in float32.
+    """Add an adapter that changes nothing yet, in float32; on meta, without values.
 
-    They have one dtype, because FSDP2 wants one among the trainable parameters of a group.
+    All its weights have one dtype, because FSDP2 wants one among the trainable parameters of a
+    group.
     """
     import torch
     from peft import LoraConfig
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(lora.seed)
+    device = next(model.parameters()).device
+    with torch.device(device):
         model.add_adapter(
             LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(TARGETS))
         )
-    for name, parameter in model.named_parameters():
-        if ".lora_" in name:
+    parameters = {name: p for name, p in model.named_parameters() if ".lora_" in name}
+    if device.type == "meta":
+        for parameter in parameters.values():
             parameter.data = parameter.data.float()
+        return
+    for name, value in first_adapter(parameters, lora.seed).items():
+        parameters[name].data = value.to(device)
+
+
+def first_adapter(parameters: Mapping[str, nn.Parameter], seed: int) -> dict[str, Tensor]:
+    """Draw the adapter among the parameters, float32 on the CPU, the same on every machine.
+
+    A is uniform as in a new linear layer, drawn from the seed and its own name; B is zero.
+    """
+    import torch
+
+    found = {}
+    for name, parameter in parameters.items():
+        if ".lora_B." in name:
+            found[name] = torch.zeros(parameter.shape, device="cpu")
+        elif ".lora_A." in name:
+            digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest()
+            draw = torch.Generator("cpu").manual_seed(int.from_bytes(digest, "big"))
+            level = torch.rand(parameter.shape, generator=draw, device="cpu")
+            found[name] = (2 * level - 1) * parameter.shape[-1] ** -0.5
+    return found
 
 
 def select(model: HarmoViewTransformer3DModel, train: TrainSet) -> list[str]:

@@ -35,6 +35,7 @@ COMMANDS = {
     "train-lora": "train the view-synthesis LoRA on pairs",
     "views": "seven views of single portraits, with a contact sheet",
     "train": "the Progressive View Curriculum on packed or encoded shards",
+    "export": "a model from a checkpoint of a training, for diffusers, ComfyUI or in one file",
     "generate": "a prompt and one or two identities in, a video out",
     "bench": "HarmoView-Bench: suites, metrics, tables; agreement of raters",
     "submit": "any of these as a job of a Ray cluster, followed from here",

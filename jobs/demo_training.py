@@ -50,7 +50,7 @@ def execute(settings: DemoTrainingSettings) -> int:
         *("--text-length", 64),
     )  # fmt: skip
     done = done or step(
-        train.main, "train", out / "encoded", "--out", out / "run", *models, "--quiet",
+        train.main, "train", out / "encoded", "--out", out / "run", *models[:2], "--quiet",
         *("--phases", "1-4"), *("--steps", STEPS), *("--batch", 2), *("--micro-batch", 2),
         *("--learning-rate", 3e-3),
         *("--warmup", 5), *("--ema", 0.9), *("--curated", 0.5), *("--holdout", 0.2),
@@ -63,7 +63,7 @@ def execute(settings: DemoTrainingSettings) -> int:
         f"\nA tiny random Wan in the real format was trained; the model is in {out}/run/model.\n"
         "On real weights:\n\n"
         "  .venv/bin/harmoview encode SHARDS --out ENCODED --base WAN --vit QWEN\n"
-        "  .venv/bin/harmoview train ENCODED --out RUN --base WAN --vit QWEN\n"
+        "  .venv/bin/harmoview train ENCODED --out RUN --base WAN\n"
     )
     return 0
 

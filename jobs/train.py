@@ -91,7 +91,10 @@ def encoded(settings: TrainJobSettings) -> str:
     if kind_of(source) == KIND:
         return settings.shards
     out = Folder(settings.train.out).folder("encoded").url
-    how = EncodeSettings(base=settings.train.base, vit=settings.train.vit)
+    how = EncodeSettings(
+        base=settings.train.base,
+        vit="none" if settings.train.without_mfi else settings.train.vit or "none",
+    )
     encode.execute(
         encode.EncodeJobSettings(
             settings.shards,

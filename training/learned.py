@@ -24,7 +24,8 @@ from datapipe.errors import UserError
 from training import parallel
 
 KEPT = 2
-"""Checkpoints that stay; the one before the latest is for people, not for the code."""
+"""Checkpoints that stay where nothing else is asked for; the one before the latest is for people,
+not for the code."""
 STATE = "state.json"
 """What of a checkpoint is not tensors; written last."""
 
@@ -84,10 +85,13 @@ class LearnedWeights:
             parameter.copy_(average)
             average.copy_(kept)
 
-    def save(self, folder: Path, step: int) -> None:
-        """Write checkpoint `step` (steps done); all processes call it. Older ones go.
+    def save(
+        self, folder: Path, step: int, keep: int = KEPT, about: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write checkpoint `step` (steps done); all processes call it. All but `keep` go.
 
         Torch's distributed format: every process writes its part, and any number can read it.
+        `about` is for `about_checkpoint`.
         """
         temporary = folder / f".{step:08d}.tmp"
         if parallel.rank() == 0:
@@ -101,10 +105,11 @@ class LearnedWeights:
                 "step": step,
                 "schedule": self.schedule.state_dict(),
                 "ema": None if self.averages is None else self.averages.optimization_step,
+                "about": about or {},
             }
             (temporary / STATE).write_text(json.dumps(state))
             temporary.rename(folder / f"{step:08d}")
-            for old in checkpoints(folder)[:-KEPT]:
+            for old in checkpoints(folder)[:-keep]:
                 going = (folder / f"{old:08d}").rename(folder / f".{old:08d}.tmp")
                 shutil.rmtree(going)
         parallel.wait_for_all()
@@ -153,6 +158,12 @@ class LearnedWeights:
 def checkpoints(folder: Path) -> list[int]:
     """The steps of which there is a whole checkpoint, in order."""
     return sorted(int(p.name) for p in folder.glob("[0-9]*") if (p / STATE).is_file())
+
+
+def about_checkpoint(folder: Path, step: int) -> dict[str, Any]:
+    """What whoever wrote checkpoint `step` said about it."""
+    found: dict[str, Any] = json.loads((folder / f"{step:08d}" / STATE).read_text())["about"]
+    return found
 
 
 def latest_checkpoint(folder: Path) -> int:

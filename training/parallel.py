@@ -88,14 +88,16 @@ def share_out(
     """Share a model's weights out over the processes (FSDP2), a block at a time.
 
     The `whole` ones stay so in every process; their gradients are for `average_gradients`. The
-    model may be on the CPU: a block at a time goes to the device. Needs torch.distributed.
+    model may be on the CPU: a block at a time goes to the device. On meta it stays there, for
+    `to_empty` to give each process memory for its part. Needs torch.distributed.
     """
     mesh = init_device_mesh(device.type, (processes(),))
     policy, ignored = precision or MixedPrecisionPolicy(), set(whole)
     for module in (*blocks, model):
         fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=ignored)
     for parameter in ignored:  # FSDP moves its own only
-        parameter.data = parameter.data.to(device)
+        if not parameter.is_meta:
+            parameter.data = parameter.data.to(device)
 
 
 def by_kind(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 PROXY = "proxy_token"
 WEIGHT = "condition_embedder.image_embedder.weight"
@@ -17,7 +17,15 @@ NEW_PARTS = (PROXY, WEIGHT, BIAS)
 
 
 def initialize(model: nn.Module, seed: int = 0) -> None:
-    """Draw those added parameters that are not on meta, the same on every machine.
+    """Give their first values to those added parameters that are not on meta."""
+    values = first_values(model, seed)
+    for name, parameter in model.named_parameters():
+        if name in values and not parameter.is_meta:
+            parameter.data.copy_(values[name])
+
+
+def first_values(model: nn.Module, seed: int = 0) -> dict[str, Tensor]:
+    """Draw the added parameters of a model, float32 on the CPU, the same on every machine.
 
     The proxy token is random (paper, 3.1.2), with a norm of about 1; the linear layer makes tokens
     of unit mean square from such features.
@@ -25,11 +33,11 @@ def initialize(model: nn.Module, seed: int = 0) -> None:
     import torch
 
     generator = torch.Generator().manual_seed(seed)
+    found = {}
     for name, parameter in model.named_parameters():
-        if name not in NEW_PARTS or parameter.is_meta:
-            continue
-        values = parameter.new_zeros(parameter.shape)
-        if name != BIAS:
+        if name == BIAS:
+            found[name] = torch.zeros(parameter.shape, device="cpu")
+        elif name in NEW_PARTS:
             draw = torch.randn(parameter.shape, generator=generator, device="cpu")
-            values.copy_(draw * parameter.shape[-1] ** -0.5)
-        parameter.data.copy_(values)
+            found[name] = draw * parameter.shape[-1] ** -0.5
+    return found

@@ -74,6 +74,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         vit_layer: int = injection.QWEN_LAYER,
         vit_size: int = injection.QWEN_SIZE,
         vit_tower: str | None = None,
+        vit_name: str | None = None,
     ) -> None:
         """Builds a model; the first sixteen settings are Wan's.
 
@@ -81,8 +82,9 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         "gray" needs `gray_latent`, a number for each channel. `reference_timestep` is the noise
         level that reference tokens are told: the video's, or 0. `reference_size` and `vit_size` are
         the sides in pixels at which pictures are encoded. Prompts are padded to `text_length`
-        tokens with zeros, which are attended. `vit_dim` None leaves MFI out; `vit_tower` is the
-        fingerprint of the tower with whose features the model was trained. Raises ValueError for
+        tokens with zeros, which are attended. `vit_dim` None leaves MFI out; `vit_tower` and
+        `vit_name` are the fingerprint and the folder or hub name of the tower with whose features
+        the model was trained. Raises ValueError for
         settings that do not fit together.
         """
         if image_dim is not None or added_kv_proj_dim is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,20 @@ def wan_config(path: str, subfolder: str = "") -> dict[str, Any]:
         config = WanTransformer3DModel.load_config(path, subfolder=subfolder or None)
     except OSError as error:
         raise unreadable(path, error) from error
+    _refuse_export(path, config)
     return dict(config)
+
+
+def _refuse_export(path: str, config: Mapping[str, Any]) -> None:
+    """Raises UserError for the config of a model that was trained here.
+
+    It would load as a Wan, and its trained proxy and MFI layer would be drawn anew.
+    """
+    if config.get("_class_name") == "HarmoViewTransformer3DModel":
+        raise UserError(
+            f"{path} holds a model that `harmoview train` exported, not a plain Wan: give the Wan "
+            f"that it was trained on as --base, and --init {path} to train it on"
+        )
 
 
 def unreadable(path: str, error: OSError) -> UserError:
@@ -65,7 +79,7 @@ def unreadable(path: str, error: OSError) -> UserError:
 
 
 def check_transformer(path: str, subfolder: str = "") -> None:
-    """Check a local transformer. Raises UserError, naming the files that it lacks."""
+    """Check a local transformer. Raises UserError for a trained one, and for files it lacks."""
     if is_hub_name(path):
         return
     folder = Path(path) / subfolder
@@ -77,6 +91,7 @@ def check_transformer(path: str, subfolder: str = "") -> None:
             f"There is no Wan transformer in {folder}: looked for {' and '.join(missing)}. "
             + HOW_TO_GET
         )
+    _refuse_export(path, json.loads((folder / "config.json").read_text()))
 
 
 @torch.no_grad()

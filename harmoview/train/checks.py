@@ -15,6 +15,7 @@ from harmoview.encode.encoder import base_recipe, expert_names
 from harmoview.encode.manifest import NAME
 from harmoview.load import boundary_of, load_frontal_encoder
 from harmoview.model.weights import wan_config
+from harmoview.train.build import init_folder
 from harmoview.train.expert_phase import expert_phases
 from harmoview.train.settings import MAY_CHANGE, TrainSettings
 from training.claim import claim_run
@@ -27,17 +28,20 @@ def check_and_claim(settings: TrainSettings, shards: str, workers: int, *, resum
     data.check_sizes()
     check(settings, data, workers)
     _check_tower(settings, data)
-    inputs = {"shards": hashlib.sha256(data.folder.read(NAME)).hexdigest()}
+    inputs = {
+        "shards": hashlib.sha256(data.folder.read(NAME)).hexdigest(),
+        "mfi": has_mfi(settings, data),
+    }
     return claim_run(settings.out, asdict(settings), inputs, MAY_CHANGE, resume=resume)
 
 
 def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
     """Check settings, data and the number of workers. Raises UserError where they do not fit."""
     base_recipe(settings.base)
-    if settings.mfi and not data.manifest.settings.features:
+    if settings.vit not in (None, "none") and not data.manifest.settings.features:
         raise UserError(
-            f"{data.folder.url} was encoded without --vit: encode again with it, or train with "
-            "--vit none"
+            f"{data.folder.url} was encoded without --vit: encode again with it, or train without "
+            "--vit, which leaves MFI out"
         )
     latents, base = len(data.example.video), wan_config(settings.base, "transformer")["in_channels"]
     if latents != base:
@@ -52,15 +56,21 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
         )
     if len(expert_names(settings.base)) == 1 and settings.experts != "both":
         raise UserError(f"--experts {settings.experts}: this base has only one")
+    init_folder(settings, "transformer")
     if settings.sample_with is not None:
         _check_sample_with(settings, data, settings.sample_with)
     check_trackers(tensorboard=settings.tensorboard, wandb=settings.wandb)
 
 
+def has_mfi(settings: TrainSettings, data: EncodedShards) -> bool:
+    """Whether the model has Multi-level Feature Injection: where the shards hold its features."""
+    return data.manifest.settings.features and not settings.without_mfi
+
+
 def _check_tower(settings: TrainSettings, data: EncodedShards) -> None:
     """Check that the features are of --vit, which is loaded only if it has another name now."""
     encoded = data.manifest.settings
-    if not settings.mfi or settings.vit == encoded.vit:
+    if settings.vit is None or not has_mfi(settings, data) or settings.vit == encoded.vit:
         return
     named = load_frontal_encoder(settings.vit, encoded.vit_layer, encoded.vit_size)
     if named.fingerprint != data.manifest.tower:
@@ -76,7 +86,7 @@ def _check_sample_with(settings: TrainSettings, data: EncodedShards, folder: Pat
     trained = [name for name in expert_names(settings.base) if is_trained(folder, name)]
     for name in trained:
         tower = json.loads((folder / name / CONFIG).read_text()).get("vit_tower")
-        if settings.mfi and tower not in (None, data.manifest.tower):
+        if has_mfi(settings, data) and tower not in (None, data.manifest.tower):
             raise UserError(
                 f"--sample-with {folder}: its {name} was trained with another vision tower than "
                 f"{data.folder.url} was encoded with"

@@ -10,16 +10,13 @@ import torch
 from diffusers.optimization import get_scheduler
 from torch import Tensor
 
-from harmoview.attention import use_best_attention
 from harmoview.data.loader import EncodedBatch
 from harmoview.flow import bin_names, bin_of
-from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.transformer import HarmoViewTransformer3DModel
+from harmoview.train.build import build
 from harmoview.train.expert_phase import ExpertPhase
 from harmoview.train.objective import Draws, loss
 from harmoview.train.settings import TrainSettings
-from harmoview.train.sharded import shard
-from harmoview.trainable import Lora, add_lora, has_lora, select
 from training import parallel
 from training.learned import LearnedWeights, learning
 
@@ -35,19 +32,12 @@ class ExpertLearner:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        """Loads the base; `model` are those of its settings that follow from the data.
+        """Loads the base or the model of --init; `model` are settings that follow from the data.
 
-        Raises UserError where there is no such base.
+        Raises UserError where there is no such base, or the model does not fit.
         """
         self.device, self.dtype = device, dtype
-        self.model = _build(settings, part, {**settings.model_settings(), **model}, dtype)
-        select(self.model, part.phase.train)
-        use_checkpointing = settings.gradient_checkpointing
-        if use_checkpointing or (use_checkpointing is None and device.type == "cuda"):
-            self.model.enable_gradient_checkpointing()
-        self.model.train()
-        use_best_attention(self.model, device, dtype, learns=True)
-        shard(self.model, device, dtype)
+        self.model = build(settings, part, {**settings.model_settings(), **model}, device, dtype)
         parameters = learning(self.model)
         optimizer = torch.optim.AdamW(
             [{"params": kind} for kind in parallel.by_kind(parameters.values())],
@@ -109,24 +99,3 @@ class ExpertLearner:
                 # FSDP keeps what is outside the blocks gathered for a backward pass, so the next
                 # step would start from averaged weights there
                 self.model.reshard()
-
-
-def _build(
-    settings: TrainSettings, part: ExpertPhase, model: dict[str, Any], dtype: torch.dtype
-) -> HarmoViewTransformer3DModel:
-    full = part.phase.train == "full"
-    # what learns is float32; a frozen base has the precision of the computation
-    built: HarmoViewTransformer3DModel = HarmoViewTransformer3DModel.from_wan(
-        settings.base,
-        subfolder=part.model,
-        dtype=torch.float32 if full else dtype,
-        seed=settings.seed,
-        **model,
-    )
-    if not full:
-        if has_lora(part.phase.train):
-            add_lora(built, Lora(settings.rank, settings.rank, settings.seed))
-        for name, parameter in built.named_parameters():
-            if name in NEW_PARTS:
-                parameter.data = parameter.data.float()
-    return built

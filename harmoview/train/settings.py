@@ -11,15 +11,15 @@ from typing import Any, Literal
 from datapipe.errors import check_range
 from harmoview.curriculum import PHASES, Phase, ViewDropout
 from harmoview.model.layout import AbsentViews
-from harmoview.trainable import TrainSet, check_train_set
+from harmoview.trainable import Lora, TrainSet, check_train_set
 
 Curriculum = Literal["progressive", "single_view", "multi_view", "no_view_dropout"]
 """The paper's curriculum, and the three with which its Table 2 (d) compares it."""
 Experts = Literal["both", "high", "low"]
 Schedule = Literal["constant_with_warmup", "cosine", "linear"]
-MAY_CHANGE = ("out", "checkpoint_every", "device", "loader_workers", "tensorboard", "samples_every",
-              "validate_every", "skip_hash_check", "sample_steps", "sample_with",
-              "wandb")  # fmt: skip
+MAY_CHANGE = ("out", "checkpoint_every", "keep", "export_every", "device", "loader_workers",
+              "tensorboard", "samples_every", "validate_every", "vit", "no_mfi", "skip_hash_check",
+              "sample_steps", "sample_with", "wandb")  # fmt: skip
 """Settings that may change when a run is resumed: what is learned does not depend on them."""
 
 
@@ -31,9 +31,14 @@ class TrainSettings:
     """A Wan pipeline in diffusers' layout: a folder or a hub name."""
     out: Path
     """Folder of checkpoints, metrics and the exported model, on a disk that all workers share."""
-    vit: str = "none"
-    """The Qwen2.5-VL vision tower; none trains without MFI. Encoded shards hold its features, so it
-    is loaded only to encode."""
+    vit: str | None = None
+    """The Qwen2.5-VL vision tower, a folder or a hub name. Encoded shards hold its features and
+    name it, so it is needed only for packed shards; none is --no-mfi."""
+    no_mfi: bool = False
+    """Train without MFI, also where the encoded shards hold features for it."""
+    init: Path | None = None
+    """Start from a model that `harmoview train` exported, its new parts included, not from the
+    base's own weights."""
     phases: str = "1-4"
     """Phases of the curriculum that are trained, like 1-4, 2-3, 4 or 1,3."""
     steps: int | None = None
@@ -61,6 +66,8 @@ class TrainSettings:
     phase's own."""
     rank: int = 32
     """Rank of the LoRA."""
+    alpha: int | None = None
+    """The LoRA's scale is alpha / rank; the default is the rank."""
     experts: Experts = "both"
     """A14B: train both experts, one after the other, or only one. Each learns in its own range of
     noise."""
@@ -92,6 +99,11 @@ class TrainSettings:
     videos; the default is what this run has exported, or else the base's own."""
     checkpoint_every: int = 500
     """Steps between checkpoints, of which one also ends every phase and a run told to stop."""
+    keep: int = 2
+    """Checkpoints that stay, the latest ones; `harmoview export` makes a model of any of them."""
+    export_every: int = 0
+    """Steps between exports of the model, which each take the last one's place and also end every
+    phase; 0 for no others."""
     gradient_checkpointing: bool | None = None
     """Recompute activations in the backward pass; the default is True on a GPU."""
     precision: Literal["bfloat16", "float32"] | None = None
@@ -110,10 +122,19 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         selected(self.phases)
-        positive = ("batch", "micro_batch", "rank", "checkpoint_every", "sample_steps", "steps")
+        positive = (
+            "batch",
+            "micro_batch",
+            "rank",
+            "alpha",
+            "checkpoint_every",
+            "keep",
+            "sample_steps",
+            "steps",
+        )
         check_range(self, *positive, least=1)
         not_negative = ("warmup", "weight_decay", "loader_workers", "validate_every",
-                        "samples_every", "validation_samples")  # fmt: skip
+                        "samples_every", "validation_samples", "export_every")  # fmt: skip
         check_range(self, *not_negative, least=0)
         check_range(self, "ema", "holdout", least=0, under=1)
         check_range(self, "clip", above=0)
@@ -129,9 +150,9 @@ class TrainSettings:
             raise ValueError("phases that train everything and phases with a LoRA do not mix")
 
     @property
-    def mfi(self) -> bool:
-        """Whether the model has Multi-level Feature Injection."""
-        return self.vit != "none"
+    def without_mfi(self) -> bool:
+        """Whether the model is to have no MFI, whatever the shards hold."""
+        return self.no_mfi or self.vit == "none"
 
     @property
     def micro_batches(self) -> int:
@@ -150,6 +171,11 @@ class TrainSettings:
             learning_rate=self.learning_rate or phase.learning_rate,
             train=self.train_set or phase.train,
         )
+
+    @property
+    def lora(self) -> Lora:
+        """The adapter, for phases that train one."""
+        return Lora(self.rank, self.alpha or self.rank, self.seed)
 
     def model_settings(self) -> dict[str, Any]:
         """Return those settings of the model that are chosen here."""

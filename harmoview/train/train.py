@@ -19,9 +19,9 @@ from harmoview.data.plan import MicroBatch, chosen, held_out, plan_of
 from harmoview.encode.encoder import base_recipe
 from harmoview.flow import strata
 from harmoview.load import boundary_of
-from harmoview.train.checks import check
+from harmoview.train.checks import check, has_mfi
 from harmoview.train.expert_phase import ExpertPhase, expert_phases
-from harmoview.train.export import export
+from harmoview.train.export import described, export
 from harmoview.train.learner import ExpertLearner
 from harmoview.train.objective import draw, noise_levels, seeded
 from harmoview.train.sample import Sampler
@@ -75,6 +75,7 @@ class CurriculumRun:
         self.settings, self.data, self.device = settings, data, device
         self._claim = claim
         check(settings, data, parallel.processes())
+        self._mfi = has_mfi(settings, data)
         self._dtype = precision_named(settings.precision, device)
         self.recipe = base_recipe(settings.base)
         self.parts = expert_phases(settings, boundary_of(settings.base))
@@ -147,10 +148,12 @@ class CurriculumRun:
             with learner.inference() as model:
                 path = settings.out / "samples" / f"{done:08d}.mp4"
                 self._sampler.make(path, model, part, self.device, self._dtype)
-        if ended:  # before the checkpoint, which says that the phase is done
+        if ended or _due(done, settings.export_every, ended):
+            # before the checkpoint, which says that the phase is done
             export(settings.out / MODEL, settings, part, learner)
         if stopped or _due(done, settings.checkpoint_every, ended):
-            learner.weights.save(self.checkpoints, done)
+            about = described(settings, part, learner)
+            learner.weights.save(self.checkpoints, done, settings.keep, about)
 
     def _batches(self, part: ExpertPhase, steps: int) -> Iterator[EncodedBatch]:
         """Return this worker's batches of a phase after `steps` of its steps."""
@@ -169,7 +172,7 @@ class CurriculumRun:
             rank=parallel.rank(),
             ranks=parallel.processes(),
             workers=settings.loader_workers,
-            features=settings.mfi,
+            features=self._mfi,
         )
 
     def _validation_batches(self) -> list[EncodedBatch]:
@@ -178,7 +181,7 @@ class CurriculumRun:
         ):
             return []
         numbers = sorted(self._held_out)
-        reader = BatchReader(self.data, plan_of(self.data, numbers, 1, 0), self.settings.mfi)
+        reader = BatchReader(self.data, plan_of(self.data, numbers, 1, 0), self._mfi)
         return [reader.read(MicroBatch(0, (number,))) for number in numbers]
 
     def _make_sampler(self) -> Sampler | None:
@@ -193,14 +196,15 @@ class CurriculumRun:
 
     def _model_settings(self) -> dict[str, Any]:
         """Return those settings of the model that follow from how the data were encoded."""
-        encoded = self.data.manifest.settings
-        features = self.data.example.features if self.settings.mfi else None
+        encoded, named = self.data.manifest.settings, self.settings.vit
+        features = self.data.example.features if self._mfi else None
         return {
             "reference_size": encoded.reference_size,
             "text_length": encoded.text_length,
             "vit_layer": encoded.vit_layer,
             "vit_size": encoded.vit_size,
             "vit_dim": None if features is None else features.shape[-1],
+            "vit_name": None if features is None else named or encoded.vit,
             "vit_tower": None if features is None else self.data.manifest.tower,
         }
 

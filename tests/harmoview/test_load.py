@@ -52,6 +52,16 @@ def test_a_base_brings_its_makers_recipe(tmp_path, vit, kind, recipe):
     assert (loaded.pipeline.transformer_2 is not None) == (kind == "A14B")
 
 
+def test_a_model_brings_the_name_of_its_tower(tmp_path, vit):
+    """So that none need be given; where it is no longer there, the message asks for another."""
+    base = tiny.save_base(tmp_path / "base")
+    own = checkpoint(base, tmp_path / "own", vit_name=vit)
+    assert load_pipeline(str(base), own, None).pipeline.frontal_encoder is not None
+    moved = checkpoint(base, tmp_path / "moved", vit_name=str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="give --vit"):
+        load_pipeline(str(base), moved, None)
+
+
 @pytest.mark.parametrize("trained", ["transformer", "transformer_2"])
 def test_the_bases_own_expert_stands_in_for_one_that_was_not_trained(tmp_path, vit, trained):
     """And is named; a checkpoint with neither is refused."""

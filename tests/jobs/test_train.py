@@ -31,7 +31,7 @@ def inputs(tmp_path_factory):
     return [str(root / "encoded"), "--base", str(root / "wan")]
 
 
-SHORT = ["--vit", "vit", "--phases", "1", "--batch", "2", "--micro-batch", "2", "--device", "cpu",
+SHORT = ["--phases", "1", "--batch", "2", "--micro-batch", "2", "--device", "cpu",
          "--loader-workers", "0", "--holdout", "0", "--quiet"]  # fmt: skip
 
 

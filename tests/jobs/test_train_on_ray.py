@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray]
 STEPS = 25
 """Of each of the two phases."""
 SETTINGS = {
-    "vit": "vit", "phases": "1,3", "steps": STEPS, "batch": 4, "micro_batch": 2, "warmup": 1,
+    "phases": "1,3", "steps": STEPS, "batch": 4, "micro_batch": 2, "warmup": 1,
     "learning_rate": 1e-3, "ema": 0.5, "holdout": 0.0, "device": "cpu", "loader_workers": 0,
 }  # fmt: skip
 

@@ -47,7 +47,7 @@ def test_shards_of_the_main_job_teach_to_use_the_right_references(place, tmp_pat
     assert packed["totals"]["samples"] >= 80  # the rules of the package let most of them pass
     done = train.main(
         [str(place / "encoded"), "--out", str(tmp_path), "--base", str(place / "wan"),
-         "--vit", str(place / "vit"), "--phases", "1-4", "--steps", "110", "--batch", "8",
+         "--phases", "1-4", "--steps", "110", "--batch", "8",
          "--micro-batch", "8", "--learning-rate", "3e-3", "--warmup", "10", "--ema", "0.97",
          "--curated", "0.9", "--holdout", "0.1", "--validation-samples", "12",
          "--validate-every", "1000", "--checkpoint-every", "1000", "--loader-workers", "0",

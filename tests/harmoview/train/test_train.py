@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import tiny
 import torch
 import torch.multiprocessing as mp
 from encoded import TEXT, write_encoded
@@ -50,7 +51,7 @@ def shards(tmp_path_factory):
 
 def settings(base, out, **changes):
     made = TrainSettings(
-        base=str(base), out=out, vit="vit", phases="1,3", steps=3, batch=4, micro_batch=2, warmup=1,
+        base=str(base), out=out, phases="1,3", steps=3, batch=4, micro_batch=2, warmup=1,
         learning_rate=1e-2, ema=0.5, holdout=0.2, validate_every=0, checkpoint_every=2,
         device="cpu", loader_workers=0,
     )  # fmt: skip
@@ -351,3 +352,62 @@ def test_a_damaged_first_sample_is_skipped_as_any_other(base, tmp_path):
     assert run(how, str(encoded)) == 3
     records = [json.loads(line) for line in (how.out / "metrics.jsonl").read_text().splitlines()]
     assert sum(record["damaged"] for record in records) >= 1
+
+
+def test_a_run_starts_from_an_exported_model(base, shards, tmp_path, whole):
+    """With --init and no step that matters, the export is the model that was given, all of it."""
+    still = {"phases": "1", "steps": 1, "learning_rate": 1e-30, "ema": 0.0, "weight_decay": 0.0}
+    run(settings(base, tmp_path, init=whole / "model", **still), shards)
+    own, other = weights(tmp_path), weights(whole)
+    assert all(torch.equal(own[name], other[name]) for name in other)
+
+
+@pytest.mark.parametrize("then", ["new_parts_and_lora", "full"])
+def test_a_run_starts_from_exported_parts(base, shards, tmp_path, then):
+    """The adapter learns on as one, or is added to the weights: the same model either way."""
+    parts = settings(base, tmp_path / "a", phases="1", train_set="new_parts_and_lora", rank=2)
+    run(parts, shards)
+    still = {"steps": 1, "learning_rate": 1e-30, "ema": 0.0, "weight_decay": 0.0}
+    how = replace(parts, out=tmp_path / "b", init=tmp_path / "a/model", train_set=then, **still)
+    run(how, shards)
+    before, after = (load_expert(tmp_path / one / "model", str(base), "transformer").eval()
+                     for one in "ab")  # fmt: skip
+    with torch.no_grad():
+        expected = before(**tiny.inputs()).sample
+        assert torch.allclose(after(**tiny.inputs()).sample, expected, atol=1e-5)
+        plain = from_wan(base, subfolder="transformer", vit_dim=VIT_DIM)
+        assert not torch.allclose(plain(**tiny.inputs()).sample, expected, atol=1e-3)
+
+
+def test_a_model_that_does_not_fit_is_not_started_from(base, shards, tmp_path, whole):
+    """Of other settings, without any weights, whole under a LoRA, or of another rank."""
+    how = settings(base, tmp_path / "out", phases="1", init=whole / "model")
+    for wrong, said in (
+        ({"no_jump_rope": True}, "jump_rope is True, not False"),
+        ({"init": tmp_path}, "holds no trained model"),
+        ({"train_set": "lora"}, "--train-set full"),
+    ):
+        with pytest.raises(UserError, match=said):
+            run(replace(how, **wrong), shards)
+    run(replace(how, out=tmp_path / "parts", init=None, train_set="lora", rank=2, steps=1), shards)
+    with pytest.raises(UserError, match="--rank 2 --alpha 2"):
+        run(replace(how, init=tmp_path / "parts/model", train_set="lora", rank=4), shards)
+
+
+def test_an_exported_model_is_no_base(base, whole, shards, tmp_path):
+    """It is named, and --init is what takes it; its trained parts would be drawn anew."""
+    with pytest.raises(UserError, match="--init"):
+        check_and_claim(settings(whole / "model", tmp_path), shards, 1, resume=False)
+
+
+def test_features_in_the_shards_mean_mfi_unless_it_is_left_out(base, shards, tmp_path, whole):
+    """Without a word of the tower, whose name the model keeps; --no-mfi and --vit none leave it."""
+    config = json.loads((whole / "model/transformer/config.json").read_text())
+    assert (config["vit_dim"], config["vit_name"]) == (VIT_DIM, "vit")
+    for number, way in enumerate(({"no_mfi": True}, {"vit": "none"})):
+        how = settings(base, tmp_path / str(number), phases="1", steps=1, **way)
+        run(how, shards)
+        config = json.loads((how.out / "model/transformer/config.json").read_text())
+        assert (config["vit_dim"], config["vit_name"]) == (None, None)
+    with pytest.raises(UserError, match="mfi"):
+        check_and_claim(replace(how, vit=None), shards, 1, resume=True)
