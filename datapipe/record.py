@@ -94,14 +94,24 @@ class Scores:
     """Mean side of the detected face box, pixels."""
 
 
+ViewSource = Literal["synthesised", "real"]
+"""Whether an engine made a view, or a frame of the video shows it."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
-    """One synthesised picture of an identity."""
+    """One picture of an identity at a yaw."""
 
     yaw: int
     """Degrees asked for."""
-    seed: int
+    seed: int | None
+    """Of a synthesised view."""
     scores: Scores | None = None
+    source: ViewSource = "synthesised"
+    timestamp: float | None = None
+    """Of a real view: seconds from the first frame that the video shows to this one."""
+    attempt: int = 1
+    """Which of the engine's attempts it is."""
 
 
 @dataclass(frozen=True, slots=True)

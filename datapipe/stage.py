@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,6 +65,16 @@ class ViewSynthesizer(Protocol):
 
         What is done on a GPU is done within `gpu_busy` or `GpuTurns`, for the metrics.
         """
+
+
+class ViewJudge(Protocol):
+    """Says of fresh views which an engine had better try again; threads take turns."""
+
+    def setup(self) -> None:
+        """Load on the worker. Raises UserError when a file is missing."""
+
+    def __call__(self, reference: Image, views: Mapping[int, Image]) -> dict[int, float]:
+        """The merit of each view, by yaw: 1 or more where it passes; a better view has more."""
 
 
 def apply(stage: Stage, sample: Sample) -> Sample:

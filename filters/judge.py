@@ -84,7 +84,7 @@ class Judge:
         Raises ValueError for a view at a yaw that the rules are not for.
         """
         checks = self.checks
-        own = _first_failure(checks.reference, reference)
+        own = first_failure(checks.reference, reference)
         verdicts = {yaw: self._view(yaw, views) for yaw in views}
         if checks.reference_must_pass and own.reason is not None:
             verdict = Verdict(reference_reason(own.reason), f"reference: {own.detail}")
@@ -101,7 +101,7 @@ class Judge:
         checks = self.checks.views.get(yaw)
         if checks is None:
             raise ValueError(f"a view at {yaw:+d}°, but the rules are for {(*self.checks.views,)}")
-        own = _first_failure(checks.own, views[yaw])
+        own = first_failure(checks.own, views[yaw])
         return own if own.reason is not None else self._nearer(yaw, checks.nearer, views)
 
     def _nearer(self, yaw: int, nearer: Sequence[Check], views: Mapping[int, Scores]) -> Verdict:
@@ -122,7 +122,8 @@ class Judge:
         return f"{self._recogniser} {power} identity at {yaw:+d}°"
 
 
-def _first_failure(checks: Sequence[Check], scores: Scores) -> Verdict:
+def first_failure(checks: Sequence[Check], scores: Scores) -> Verdict:
+    """What the first check that one picture fails says; passed where it fails none."""
     for check in checks:
         if complaint := _complaint(check, scores):
             return Verdict(check.reason, complaint)

@@ -89,7 +89,7 @@ def execute(settings: PlanSettings) -> None:
     """Draw, run what is left to do, judge, estimate, print."""
     run, corpus = run_folder(settings.out, settings.corpus)
     with locked(run):
-        stages, wanted = build(settings.line, corpus, run)
+        stages, wanted = build(settings.line, corpus, run, settings.rules)
         _check_gpus(settings.planned, wanted)
         info = open_run(run, replace(wanted, options=options_of(settings)))
         rules = run_rules(run, settings.rules)  # before what takes long
@@ -97,7 +97,8 @@ def execute(settings: PlanSettings) -> None:
         _work(settings, run, info, pilot, stages)
         videos = measure(run, info, rules, pilot.keys)
     yaws = settings.line.views.yaws
-    found = plan(videos, pilot.videos, yaws, info.gpus, settings.planned.cluster())
+    made = 0 in yaws and not settings.line.real_frontal
+    found = plan(videos, pilot.videos, yaws, info.gpus, settings.planned.cluster(), made)
     if settings.json:
         print(json.dumps(found.as_dict(), indent=1))
     else:

@@ -63,7 +63,7 @@ def execute(settings: SynthesizeSettings) -> None:
     """Run the line over what is left to do, then pack and show the statistics."""
     run, corpus = run_folder(settings.out, settings.corpus)
     with locked(run):
-        stages, wanted = build(settings.line, corpus, run)
+        stages, wanted = build(settings.line, corpus, run, settings.rules)
         wanted = replace(wanted, options=options_of(settings))
         info = check_run(run, wanted)
         into = recorder(run, info, retry_errors=settings.retry_errors)

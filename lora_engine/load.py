@@ -9,11 +9,11 @@ from datapipe.record import YAWS
 from datapipe.stage import ViewSynthesizer
 from lora_engine.flux.settings import FluxSettings
 
-ENGINES = Literal["mesh", "flux"]
+ENGINES = Literal["none", "mesh", "flux"]
 
 
 def view_synthesizer(
-    name: ENGINES,
+    name: Literal["mesh", "flux"],
     *,
     flux: FluxSettings,
     yaws: Sequence[int] = YAWS,

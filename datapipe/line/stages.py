@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+
+import cv2
+import numpy as np
 
 from datapipe.errors import BadSample
 from datapipe.pictures import decode_jpeg, encode_jpeg
-from datapipe.record import Identity, Sample, View
+from datapipe.record import Identity, Image, Sample, View
 from datapipe.run.store import CandidateStore
-from datapipe.stage import Resources, Stage, ViewSynthesizer
+from datapipe.stage import Resources, Stage, ViewJudge, ViewSynthesizer
 
 
 class PrepareUnlessStored:
@@ -39,10 +42,18 @@ class PrepareUnlessStored:
         return replace(stored.sample, caption_problem=sample.caption_problem)
 
 
-def view_seed(run_seed: int, key: str, identity: int, yaw: int) -> int:
-    """63 bits that depend on nothing but these four values."""
-    text = f"{run_seed}/{key}/{identity}/{yaw}"
+def view_seed(run_seed: int, key: str, identity: int, yaw: int, attempt: int = 1) -> int:
+    """63 bits that depend on nothing but these values."""
+    text = f"{run_seed}/{key}/{identity}/{yaw}" + (f"/{attempt}" if attempt > 1 else "")
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """How often a view is made that the judge does not pass."""
+
+    most: int
+    judge: ViewJudge
 
 
 class Synthesize:
@@ -50,19 +61,25 @@ class Synthesize:
 
     A sample whose candidate is already stored passes without any work. An identity that the engine
     refuses is dropped and counted in `others`; the sample is rejected when none is left.
+
+    With `real_frontal` the view at 0 is the reference itself, brought to the views' size. Without
+    an engine there is no other view. With `attempts` the yaws that fail are made again, each time
+    with another seed, and of every yaw the first attempt with the most merit stays.
     """
 
     name = "synthesize"
 
     def __init__(
         self,
-        engine: ViewSynthesizer,
+        engine: ViewSynthesizer | None,
         store: CandidateStore,
         *,
         yaws: Sequence[int],
         run_seed: int,
         provenance: Mapping[str, Any],
         resources: Resources,
+        real_frontal: bool = False,
+        attempts: Attempts | None = None,
     ) -> None:
         self.engine = engine
         self.store = store
@@ -70,10 +87,15 @@ class Synthesize:
         self.run_seed = run_seed
         self.provenance = provenance
         self.resources = resources
+        self.real_frontal = real_frontal
+        self.attempts = attempts
 
     def setup(self) -> None:
-        """Raises UserError where the engine lacks a file."""
-        self.engine.setup()
+        """Raises UserError where the engine or the judge lacks a file."""
+        if self.engine is not None:
+            self.engine.setup()
+        if self.attempts is not None:
+            self.attempts.judge.setup()
 
     def __call__(self, sample: Sample) -> Sample:
         """Raises BadSample where the engine refuses every identity, and UserError."""
@@ -83,18 +105,65 @@ class Synthesize:
         pictures: list[dict[int, bytes]] = []
         refused: BadSample | None = None
         for identity in sample.identities:
-            seeds = [view_seed(self.run_seed, sample.key, len(kept), yaw) for yaw in self.yaws]
             try:
-                views = self.engine(decode_jpeg(identity.portrait), self.yaws, seeds)
+                made = self._views(sample.key, len(kept), identity)
             except BadSample as wrong:
                 refused = wrong
                 continue
-            made = tuple(View(yaw, seed) for yaw, seed in zip(self.yaws, seeds, strict=True))
-            kept.append(replace(identity, views=made))
-            encoded = map(encode_jpeg, views)
-            pictures.append(dict(zip(self.yaws, encoded, strict=True)))
+            made = {yaw: made[yaw] for yaw in self.yaws if yaw in made}
+            kept.append(replace(identity, views=tuple(view for view, _ in made.values())))
+            pictures.append({yaw: data for yaw, (_, data) in made.items()})
         if refused is not None and not kept:
             raise refused
         others = sample.others + len(sample.identities) - len(kept)
         full = replace(sample, identities=tuple(kept), others=others)
         return self.store.put(full, pictures, self.provenance)
+
+    def _views(self, key: str, index: int, identity: Identity) -> dict[int, tuple[View, bytes]]:
+        """The views of an identity as JPEG, by yaw."""
+        reference = decode_jpeg(identity.portrait)
+        found: dict[int, tuple[View, bytes]] = {}
+        side = reference.shape[0]
+        if self.engine is not None:
+            yaws = [yaw for yaw in self.yaws if yaw or not self.real_frontal]
+            found = self._synthesised(self.engine, reference, key, index, yaws)
+            side = decode_jpeg(next(iter(found.values()))[1]).shape[0] if found else side
+        if self.real_frontal and 0 in self.yaws:
+            at = identity.reference.timestamp
+            picture = _of_side(identity.portrait, reference, side)
+            found[0] = View(0, None, source="real", timestamp=at), picture
+        return found
+
+    def _synthesised(
+        self, engine: ViewSynthesizer, reference: Image, key: str, index: int, yaws: Sequence[int]
+    ) -> dict[int, tuple[View, bytes]]:
+        """The best attempt at each yaw."""
+        best: dict[int, tuple[View, bytes]] = {}
+        merits: dict[int, float] = {}
+        most = 1 if self.attempts is None else self.attempts.most
+        for attempt in range(1, most + 1):
+            seeds = [view_seed(self.run_seed, key, index, yaw, attempt) for yaw in yaws]
+            pictures = engine(reference, yaws, seeds)
+            made = {
+                yaw: (View(yaw, seed, attempt=attempt), encode_jpeg(picture))
+                for yaw, seed, picture in zip(yaws, seeds, pictures, strict=True)
+            }
+            if self.attempts is None:
+                return made
+            stored = {yaw: decode_jpeg(data) for yaw, (_, data) in made.items()}
+            for yaw, merit in self.attempts.judge(reference, stored).items():
+                if yaw not in merits or merit > merits[yaw]:
+                    best[yaw], merits[yaw] = made[yaw], merit
+            yaws = [yaw for yaw in yaws if merits[yaw] < 1]
+            if not yaws:
+                break
+        return best
+
+
+def _of_side(data: bytes, picture: Image, side: int) -> bytes:
+    """A square picture, whose JPEG is `data`, as JPEG with `side` pixels a side."""
+    if picture.shape[0] == side:
+        return data
+    smaller = side < picture.shape[0]
+    way = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return encode_jpeg(np.asarray(cv2.resize(picture, (side, side), interpolation=way), np.uint8))

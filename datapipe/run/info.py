@@ -14,8 +14,8 @@ from datapipe.claim import check_same
 from datapipe.errors import UserError
 from datapipe.files import Folder
 
-FORMAT = 2
-"""Format 1 had no `captions` in its ledger."""
+FORMAT = 3
+"""Format 1 had no `captions` in its ledger, format 2 no `source` in its views."""
 FILE = "run.json"
 _LIBRARIES = ("decord", "insightface", "numpy", "onnxruntime", "opencv-python", "pyarrow", "ray")
 

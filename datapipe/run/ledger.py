@@ -80,7 +80,10 @@ VIEWS = pa.schema(
         ("key", pa.string()),
         ("identity", pa.int32()),
         ("yaw", pa.int32()),
+        ("source", pa.string()),
         ("seed", pa.int64()),
+        ("attempt", pa.int32()),
+        ("timestamp", pa.float64()),
         *_SCORES,
         *_JUDGES,
     ]
@@ -220,7 +223,10 @@ def _score_tables(samples: Sequence[Sample], labels: dict[str, str]) -> dict[str
             "key": key,
             "identity": index,
             "yaw": view.yaw,
+            "source": view.source,
             "seed": view.seed,
+            "attempt": view.attempt,
+            "timestamp": view.timestamp,
             **_scores(view),
             **labels,
         }

@@ -97,7 +97,7 @@ class CandidateStore:
         identities = [
             {
                 "reference": reference_to_json(identity.reference),
-                "views": [{"yaw": view.yaw, "seed": view.seed} for view in identity.views],
+                "views": [_describe_view(view) for view in identity.views],
             }
             for identity in sample.identities
         ]
@@ -114,6 +114,18 @@ class CandidateStore:
         }
 
 
+def _describe_view(view: View) -> dict[str, Any]:
+    if view.source == "real":
+        return {"yaw": view.yaw, "source": view.source, "timestamp": view.timestamp}
+    attempt = {"attempt": view.attempt} if view.attempt > 1 else {}
+    return {"yaw": view.yaw, "seed": view.seed, **attempt}
+
+
+def _view(entry: Mapping[str, Any]) -> View:
+    """The inverse of `_describe_view`."""
+    return View(**{"seed": None, **entry})
+
+
 def _parse(name: str, members: Mapping[str, bytes]) -> tuple[Candidate, str]:
     (text,) = (data for member, data in members.items() if member.endswith(".json"))
     meta = json.loads(text)
@@ -124,7 +136,7 @@ def _parse(name: str, members: Mapping[str, bytes]) -> tuple[Candidate, str]:
     named = {parse_name(member[prefix:]): data for member, data in members.items()}
     identities = []
     for index, entry in enumerate(meta["identities"]):
-        views = tuple(View(view["yaw"], view["seed"]) for view in entry["views"])
+        views = tuple(map(_view, entry["views"]))
         identities.append(Identity(reference_from_json(entry["reference"]), views))
         made = {view.yaw: named[index, view.yaw] for view in views}
         pictures.append(Pictures(named[index, None], made))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import duckdb
 
@@ -79,6 +80,21 @@ class StageStats:
     @property
     def gpu_seconds(self) -> float:
         return self.gpus * self.total
+
+
+@dataclass(frozen=True)
+class AcceptedRate:
+    """What making views yields: the measure by which engines and their settings compare."""
+
+    views: int
+    """Views that no rule rejects."""
+    seconds: float
+    """Of what the workers of `synthesize` held meanwhile, GPUs or CPUs."""
+    unit: Literal["gpu", "cpu"]
+
+    @property
+    def per_second(self) -> float:
+        return self.views / self.seconds
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ class Story:
             "views": [
                 {
                     "yaw": yaw,
-                    "seed": view["seed"],
+                    **{name: view[name] for name in ("source", "seed", "attempt", "timestamp")},
                     "scores": _scores(view),
                     "decision": _decision(verdict.views[yaw]),
                 }

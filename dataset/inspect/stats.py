@@ -15,6 +15,7 @@ from datapipe.run.survey import load_passed_over
 from dataset.inspect import ledger_stats
 from dataset.inspect.ledger_stats import (
     EXAMPLES,
+    AcceptedRate,
     CaptionStats,
     DriverTime,
     OutcomeStats,
@@ -96,6 +97,17 @@ class Stats:
         """Of a total, the share of each kept sample."""
         return seconds / self.samples_kept if self.samples_kept else None
 
+    @property
+    def accepted(self) -> AcceptedRate | None:
+        """None before any view was made."""
+        made = next((stage for stage in self.seconds if stage.stage == "synthesize"), None)
+        if made is None or not made.total or not self.yaws:
+            return None
+        passed = self.views("passed")
+        if made.gpus:
+            return AcceptedRate(passed, made.gpu_seconds, "gpu")
+        return AcceptedRate(passed, made.total, "cpu")
+
     def as_dict(self) -> dict[str, Any]:
         """JSON types; `docs/stats.md` describes them."""
         packed = self.packed
@@ -121,6 +133,7 @@ class Stats:
             "reasons": [asdict(reason) for reason in self.reasons],
             "outcomes": [asdict(outcome) for outcome in self.outcomes],
             "seconds": [self._stage(stage) for stage in self.seconds],
+            "accepted": (rate := self.accepted) and {**asdict(rate), "per_second": rate.per_second},
             "throughput": self.clock and self._throughput(self.clock),
             "sources": {
                 "count": self.sources.count,

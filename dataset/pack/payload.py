@@ -22,6 +22,7 @@ IN_MEMORY = 16 << 20
 """Bytes of a clip that wait in memory for their turn; larger ones wait in a temporary file."""
 
 _LABELS = ("aesthetic_scorer", "recogniser", "pose_estimator")
+_MADE = ("source", "seed", "attempt", "timestamp")
 _SCORES = tuple(Scores.__dataclass_fields__)
 
 
@@ -116,7 +117,7 @@ def _identity(index: int, identity: KeptIdentity) -> dict[str, Any]:
             "scores": _scores(reference),
         },
         "views": {
-            str(yaw): {"seed": view["seed"], "scores": _scores(view)}
+            str(yaw): {**{name: view[name] for name in _MADE}, "scores": _scores(view)}
             for yaw, view in identity.views.items()
         },
     }

@@ -196,6 +196,12 @@ class CorpusPlan:
     shards: Estimate
     gpu_hours: Estimate
     cpu_hours: Estimate
+    accepted_per_second: float | None
+    """Views that pass, in the pilot, for each second of a GPU (of a CPU where synthesize takes
+    none) in synthesize; None where nothing was timed."""
+    frontal_hours: Estimate | None
+    """Hours of workers that go into views at 0, which `--frontal reference` would save; None where
+    none are made."""
     wall_hours: Estimate | None
     """None where no cluster is given."""
     bound_by: str | None
@@ -219,8 +225,12 @@ def plan(
     yaws: Sequence[int],
     gpus: Mapping[str, float],
     cluster: Cluster,
+    frontal_made: bool = False,
 ) -> CorpusPlan:
-    """Of a corpus of `videos`, of which `pilot` was drawn; `gpus` as in run.json."""
+    """Of a corpus of `videos`, of which `pilot` was drawn; `gpus` as in run.json.
+
+    `frontal_made` says that the views at 0 are synthesised.
+    """
     sample = len(pilot)
     stages = [_stage(pilot, videos, stage, gpus.get(stage, 0.0)) for stage in STAGES]
     gpu_hours = sum((s.hours * s.gpus for s in stages), start=ZERO)
@@ -251,6 +261,8 @@ def plan(
         shards=_shards(packed, shard_bytes),
         gpu_hours=gpu_hours,
         cpu_hours=cpu_hours,
+        accepted_per_second=_accepted(pilot, gpus.get("synthesize", 0.0)),
+        frontal_hours=_hours_of(stages, "synthesize") * (1 / len(yaws)) if frontal_made else None,
         wall_hours=wall,
         bound_by=bound_by,
         money=_money(gpu_hours, cpu_hours, wall, candidate_bytes + shard_bytes, cluster),
@@ -266,13 +278,30 @@ def _yaw(pilot: Sequence[PilotVideo], videos: int, yaw: int) -> YawPlan:
     return YawPlan(yaw, made, passed, share, packed)
 
 
-def _stage(pilot: Sequence[PilotVideo], videos: int, stage: str, gpus: float) -> StagePlan:
+def _accepted(pilot: Sequence[PilotVideo], gpus: float) -> float | None:
+    timed, _ = _timed(pilot, "synthesize")
+    seconds = sum(v.seconds["synthesize"] for v in timed) * (gpus or 1.0)
+    return sum(v.passed.total() for v in timed) / seconds if seconds else None
+
+
+def _timed(pilot: Sequence[PilotVideo], stage: str) -> tuple[list[PilotVideo], bool]:
+    """The videos whose seconds count, and whether workers' first ones are among them."""
     reached = [v for v in pilot if stage in v.seconds]
-    warm = [v.seconds[stage] for v in reached if stage not in v.untimed]
+    warm = [v for v in reached if stage not in v.untimed]
     cold = 2 * len(warm) < len(reached)
-    timed = [v.seconds[stage] for v in reached] if cold else warm
-    seconds = sum_of_amounts(timed, len(reached), len(pilot), videos)
-    return StagePlan(stage, gpus, len(reached), len(timed), cold, seconds * (1 / 3600))
+    return (reached if cold else warm), cold
+
+
+def _hours_of(stages: Sequence[StagePlan], name: str) -> Estimate:
+    return next((stage.hours for stage in stages if stage.stage == name), ZERO)
+
+
+def _stage(pilot: Sequence[PilotVideo], videos: int, stage: str, gpus: float) -> StagePlan:
+    reached = sum(stage in v.seconds for v in pilot)
+    found, cold = _timed(pilot, stage)
+    timed = [v.seconds[stage] for v in found]
+    seconds = sum_of_amounts(timed, reached, len(pilot), videos)
+    return StagePlan(stage, gpus, reached, len(timed), cold, seconds * (1 / 3600))
 
 
 def _bytes(sizes: Sequence[int], videos: int) -> Estimate:

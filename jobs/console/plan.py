@@ -103,6 +103,17 @@ def _notes(plan: CorpusPlan) -> list[str]:
             f"{', '.join(cold)}: first samples of workers count, so hours may be too long; take "
             "more --samples, or fewer --workers."
         )
+    on_gpu = any(stage.gpus for stage in plan.stages if stage.stage == "synthesize")
+    unit = "GPU" if on_gpu else "CPU"
+    if plan.accepted_per_second is not None:
+        rate = _round(plan.accepted_per_second)
+        notes.append(f"{rate} accepted views per {unit}-second of synthesize in the pilot.")
+    if plan.frontal_hours is not None and plan.frontal_hours.value:
+        value, low, high = _cells(plan.frontal_hours, _round)
+        notes.append(
+            f"--frontal reference would save {value} {unit} hours ({low} to {high}): the views at "
+            "0 would be the references."
+        )
     if plan.wall_hours is not None:
         notes.append(
             "Not in it: starting nodes and loading models, idle workers, lost nodes, packing, "

@@ -124,8 +124,14 @@ def _print_identity(console: Console, story: Story, index: int) -> None:
     views = sorted(story.views_of(index).items())
     for yaw, view in views:
         _print_picture(console, degrees(yaw), view, judged.views[yaw], kept)
-    seeds = ", ".join(f"{view['seed']}" for _, view in views)
-    console.print(Text(f"  seeds    {seeds}", "dim"))
+    console.print(Text(f"  seeds    {', '.join(_made(view) for _, view in views)}", "dim"))
+
+
+def _made(view: Mapping[str, Any]) -> str:
+    """The seed of a synthesised view, and which attempt it is where it is not the first."""
+    if view["source"] == "real":
+        return f"frame at {view['timestamp']:.3f} s"
+    return f"{view['seed']}" + (f" (attempt {view['attempt']})" if view["attempt"] > 1 else "")
 
 
 def _cut(story: Story, index: int) -> Iterator[str]:

@@ -31,6 +31,11 @@ def print_stats(stats: Stats) -> None:
             console.print(table)
     if stats.passed_over:
         console.print(f"Files that are no part of a sample: {PassedOver(stats.passed_over)}.")
+    if (rate := stats.accepted) is not None:
+        console.print(
+            f"{number(rate.per_second, 3)} accepted views per {rate.unit.upper()}-second of "
+            "synthesize."
+        )
     if stats.clock is not None:
         console.print(_rate(stats, stats.clock))
     if stats.packed is not None and not stats.packed_with_these_rules:

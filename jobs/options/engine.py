@@ -9,6 +9,7 @@ from typing import Literal
 
 import tyro
 
+from datapipe.errors import UserError
 from datapipe.faces.base import FACES, FaceAnalyzer, face_analyzer
 from datapipe.stage import ViewSynthesizer
 from jobs.cli import need_train
@@ -35,21 +36,29 @@ class FaceSettings:
 class EngineOptions:
     """What makes the views."""
 
-    engine: ENGINES = "mesh"
+    engine: ENGINES | None = None
     """mesh: the reference lifted onto a textured head, on the CPU; flux: FLUX.1 Kontext and the
-    LoRA of `harmoview train-lora`, on a GPU."""
+    LoRA of `harmoview train-lora`, on a GPU; none: nothing is synthesised. The default is mesh, or
+    flux where --base or --lora is given."""
     resolution: int | None = None
     """Side of a view, pixels; the default is the adapter's, 1024 for a base alone, 512 for mesh."""
     flux: tyro.conf.OmitArgPrefixes[FluxSettings] = field(default_factory=FluxSettings)
 
     def __post_init__(self) -> None:
-        if self.engine == "mesh" and (self.flux.base or self.flux.lora):
+        if self.name != "flux" and (self.flux.base or self.flux.lora):
             raise ValueError("--base and --lora belong to --engine flux")
-        if self.engine == "flux" and self.flux.base is None:
+        if self.name == "flux" and self.flux.base is None:
             raise ValueError("--engine flux needs --base, a folder or hub name of FLUX.1-Kontext")
 
+    @property
+    def name(self) -> ENGINES:
+        """The engine, where it is left to the other options too."""
+        return self.engine or ("flux" if self.flux.base or self.flux.lora else "mesh")
+
     def load(self, yaws: Sequence[int]) -> ViewSynthesizer:
-        """The engine, not yet set up. Raises UserError."""
-        if self.engine == "flux":
+        """The engine, not yet set up. Raises UserError, also for `none`."""
+        if self.name == "none":
+            raise UserError("--engine none makes no views; take mesh or flux")
+        if self.name == "flux":
             need_train("--engine flux")
-        return view_synthesizer(self.engine, flux=self.flux, yaws=yaws, resolution=self.resolution)
+        return view_synthesizer(self.name, flux=self.flux, yaws=yaws, resolution=self.resolution)

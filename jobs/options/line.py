@@ -13,7 +13,7 @@ from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
 from datapipe.line.cluster import gpus_held
 from datapipe.line.line import Line, LocalLine, RayLine
-from datapipe.line.stages import PrepareUnlessStored, Synthesize
+from datapipe.line.stages import Attempts, PrepareUnlessStored, Synthesize
 from datapipe.line.worker import SampleBounds
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import YAWS
@@ -21,7 +21,9 @@ from datapipe.run.info import RunInfo, Scoring, library_versions
 from datapipe.run.store import CandidateStore
 from datapipe.stage import Resources, Stage
 from filters.aesthetic import AestheticScorer, check_aesthetic, load_aesthetic
+from filters.attempts import RulesJudge
 from filters.head_pose import SixDRepNet
+from filters.rules_file import load_rules
 from filters.score import Score
 from jobs.options.engine import EngineOptions, FaceSettings
 
@@ -82,6 +84,11 @@ class LineSettings:
     faces: Annotated[FaceSettings, FLAT] = field(default_factory=FaceSettings)
     score: Annotated[ScorerSettings, FLAT] = field(default_factory=ScorerSettings)
     prepare: PrepareSettings = field(default_factory=PrepareSettings)
+    frontal: Literal["synthesised", "reference"] = "synthesised"
+    """The view at 0: made by the engine, which shows early where it fails a person, or the
+    reference itself, a seventh of the work less."""
+    attempts: int = 1
+    """How often a view is made that the rules reject, each time with another seed."""
     caption_field: str | None = None
     """Where captions stand in JSON files and in the columns of tables; the default is the first
     that holds any of caption, text, prompt and description."""
@@ -89,6 +96,16 @@ class LineSettings:
     def __post_init__(self) -> None:
         if self.caption_field == "":
             raise ValueError("--caption-field must not be empty")
+        check_range(self, "attempts", least=1)
+        if self.frontal == "reference" and 0 not in self.views.yaws:
+            raise ValueError("--frontal reference needs 0 among the --yaws")
+        if self.engine.name == "none" and self.attempts > 1:
+            raise ValueError("--engine none makes no views: it takes no --attempts")
+
+    @property
+    def real_frontal(self) -> bool:
+        """Whether the view at 0 is the reference itself; without an engine there is no other."""
+        return self.frontal == "reference" or self.engine.name == "none"
 
 
 @dataclass(frozen=True)
@@ -146,19 +163,28 @@ def start(settings: ClusterSettings, stages: Sequence[Stage], run: str = "") -> 
     )
 
 
-def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage], RunInfo]:
-    """The three stages, not yet set up, and what run.json says of them. Raises UserError."""
+def build(
+    settings: LineSettings, corpus: str, run: Folder, rules: str | None = None
+) -> tuple[list[Stage], RunInfo]:
+    """The three stages, not yet set up, and what run.json says of them.
+
+    `rules` is the file by which --attempts are judged. Raises UserError.
+    """
     yaws, seed = settings.views.yaws, settings.views.seed
-    faces, engine = settings.faces.load("cpu"), settings.engine.load(yaws)
+    faces, without = settings.faces.load("cpu"), settings.engine.name == "none"
+    engine = None if without else settings.engine.load(yaws)
+    judge, judged_by = _judge(settings, run, rules)
     info = RunInfo(
         corpus=corpus,
         seed=seed,
         settings={
-            "engine": engine.provenance(),
+            "engine": {"engine": "none"} if engine is None else engine.provenance(),
             "yaws": list(yaws),
             "faces": faces.provenance(),
             "prepare": _shaping(settings.prepare),
             **({"caption_field": settings.caption_field} if settings.caption_field else {}),
+            **({"frontal": "reference"} if settings.real_frontal else {}),
+            **({"attempts": judged_by} if judge else {}),
         },
         scoring=Scoring(),
         versions=library_versions(),
@@ -172,10 +198,31 @@ def build(settings: LineSettings, corpus: str, run: Folder) -> tuple[list[Stage]
         yaws=yaws,
         run_seed=seed,
         provenance=info.settings,
-        resources=CPU if settings.engine.engine == "mesh" else GPU,
+        resources=GPU if settings.engine.name == "flux" else CPU,
+        real_frontal=settings.real_frontal,
+        attempts=Attempts(settings.attempts, judge) if judge else None,
     )
     stages: list[Stage] = [PrepareUnlessStored(prepare, store), synthesize, score]
     return stages, replace(info, scoring=scoring_of(score), gpus=gpus_held(stages))
+
+
+def _judge(
+    settings: LineSettings, run: Folder, path: str | None
+) -> tuple[RulesJudge | None, dict[str, Any]]:
+    """What judges attempts, and what run.json says of it; None where there is one attempt."""
+    if settings.attempts == 1:
+        return None, {}
+    score = build_score(settings.faces, settings.score, CandidateStore(run, ""))
+    labels = score.labels()
+    rules = load_rules(
+        path,
+        yaws=settings.views.yaws,
+        recogniser=labels["recogniser"],
+        aesthetic_scorer=labels["aesthetic_scorer"],
+    )
+    judge = RulesJudge(rules, score.faces, score.aesthetic, score.pose)
+    about = {"most": settings.attempts, "rules": rules.as_dict(), "scorers": score.provenance()}
+    return judge, about
 
 
 def _shaping(settings: PrepareSettings) -> dict[str, Any]:

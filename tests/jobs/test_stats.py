@@ -97,6 +97,7 @@ SCHEMA = {
             **{"per_sample": 0.0, "gpu_seconds_per_sample": 0.0},
         }
     ],
+    "accepted": {"views": 0, "seconds": 0.0, "unit": "", "per_second": 0.0},
     "throughput": {
         **{"drivers": 0, "first": "", "last": "", "seconds": 0.0},
         **{"videos_per_hour": 0.0, "samples_per_hour": 0.0},

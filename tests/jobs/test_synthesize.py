@@ -230,3 +230,47 @@ def test_a_users_mistake_is_one_clear_message(corpus, tmp_path, arguments, statu
     assert done.returncode == status
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def one_clip(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    shutil.copy(corpus / "good.mp4", folder / "good.mp4")
+    return folder
+
+
+def test_attempts_and_the_frontal_reference_survive_a_kill(one_clip, tmp_path):
+    """Rejected yaws are made again by the rules given, no other; a rerun after the tables are lost,
+    or the candidate too, gives the same; other rules are refused."""
+    strict, out = tmp_path / "strict.toml", tmp_path / "run"
+    strict.write_text("minimum_views = 1\n[identity.sface]\ncurve = [[0, 0.5], [60, 0.99]]")
+    options = ["--local", "--frontal", "reference", "--attempts", "2", "--rules", str(strict)]
+    assert run(one_clip, out, *options) == 0
+    views = {row["yaw"]: row for row in rows(out, "views")}
+    assert (views[0]["source"], views[0]["seed"]) == ("real", None)
+    assert views[0]["identity_cosine"] > 0.9
+    assert {row["source"] for yaw, row in views.items() if yaw} == {"synthesised"}
+    failing = {yaw for yaw, row in views.items() if abs(yaw) == 60}
+    assert {yaw for yaw, row in views.items() if row["attempt"] == 2} <= {*failing, -30, 30}
+    before, tables = files(out), [rows(out, name) for name in ("ledger", "views")]
+    for name in ("ledger", "views", "references", "shards"):
+        shutil.rmtree(out / name)
+    assert run(one_clip, out, *options) == 0
+    assert (files(out), [rows(out, name) for name in ("ledger", "views")]) == (before, tables)
+    shutil.rmtree(out / "candidates")
+    shutil.rmtree(out / "ledger")
+    shutil.rmtree(out / "shards")
+    assert run(one_clip, out, *options) == 0
+    assert files(out) == before
+    assert run(one_clip, out, *options[:-2]) == 1
+
+
+def test_without_an_engine_a_sample_has_what_its_video_shows(one_clip, tmp_path):
+    """The reference is the frontal view, by rules that ask for no more."""
+    rules, out = tmp_path / "one.toml", tmp_path / "run"
+    rules.write_text("minimum_views = 1")
+    assert run(one_clip, out, "--local", "--engine", "none", "--rules", str(rules)) == 0
+    assert [(row["yaw"], row["source"]) for row in rows(out, "views")] == [(0, "real")]
+    with tarfile.open(out / "shards" / "000000.tar") as tar:
+        names = {name.split(".", 1)[1] for name in tar.getnames()}
+    assert names == {"mp4", "txt", "json", "id0.reference.jpg", "id0.yaw+00.jpg"}

@@ -71,7 +71,8 @@ def test_a_picture_without_a_face_does_not_stop_the_others(portrait, tmp_path, c
         ([__file__], 1, "not a picture"),
         ([], 2, "PICTURE"),
         (["x.jpg", "--engine", "flux"], 2, "needs --base"),
-        (["x.jpg", "--lora", "y"], 2, "belong to --engine flux"),
+        (["x.jpg", "--lora", "y"], 2, "--engine flux needs --base"),
+        (["x.jpg", "--engine", "mesh", "--lora", "y"], 2, "belong to --engine flux"),
         (
             ["{wall}", "--faces", "buffalo_l", "--faces-folder", "/nowhere"],
             1,

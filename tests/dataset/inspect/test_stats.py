@@ -9,6 +9,7 @@ import pytest
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import YAWS
+from datapipe.run.info import load_info, save_info
 from dataset.inspect.ledger_stats import OutcomeStats
 from dataset.inspect.stats import run_stats
 from dataset.pack.pack import ShardLimits, pack
@@ -130,3 +131,12 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     """The message says what makes one."""
     with pytest.raises(UserError, match=r"no run\.json"):
         run_stats(Folder(tmp_path), RULES)
+
+
+def test_accepted_views_are_counted_against_the_seconds_that_made_them(run):
+    """Passing views over the seconds of `synthesize`, of GPUs where its workers hold some."""
+    rate = run_stats(run, RULES).accepted
+    assert (rate.views, rate.seconds, rate.unit) == (5 + 7 + 7, 3 * 2.0, "cpu")
+    save_info(run, replace(load_info(run), gpus={"synthesize": 0.5}))
+    rate = run_stats(run, RULES).accepted
+    assert (rate.per_second, rate.unit) == (19 / 3.0, "gpu")

@@ -90,6 +90,12 @@ def test_a_pilot_of_everything_is_no_estimate(corpus):
     assert found.shard_bytes.value == pytest.approx(sum(v.packed_bytes for v in some))
     seconds = sum(v.seconds["prepare"] for v in some)
     assert found.cpu_hours.value == pytest.approx(seconds / 3600)
+    made = sum(v.seconds.get("synthesize", 0) for v in some) * GPUS["synthesize"]
+    assert found.accepted_per_second == pytest.approx(sum(v.passed.total() for v in some) / made)
+    assert found.frontal_hours is None
+    with_it = plan(some, 50, YAWS, GPUS, CLUSTER, frontal_made=True)
+    hours = next(stage.hours.value for stage in found.stages if stage.stage == "synthesize")
+    assert with_it.frontal_hours.value == pytest.approx(hours / len(YAWS))
 
 
 def test_first_samples_do_not_make_the_work_longer(corpus):
