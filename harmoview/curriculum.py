@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field, fields
+from importlib.resources import files
+from typing import Any, Literal, NamedTuple, get_args
 
 from datapipe.errors import check_range
 from harmoview.trainable import TrainSet, check_train_set
@@ -57,44 +60,80 @@ class GuidanceDropout:
 
 
 @dataclass(frozen=True, slots=True)
+class NoiseLevels:
+    """How noise levels are drawn in a phase, inside an expert's range; see `flow.NoiseSchedule`.
+
+    Raises ValueError for a value out of its range.
+    """
+
+    distribution: Literal["logit_normal", "uniform"] = "logit_normal"
+    shift: float | None = None
+    """None follows the size of the video."""
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.distribution not in ("logit_normal", "uniform"):
+            raise ValueError(f"distribution is logit_normal or uniform, not {self.distribution!r}")
+        check_range(self, "shift", "std", above=0, option="")
+
+
+@dataclass(frozen=True, slots=True)
 class Phase:
     """One phase (the paper's stage) of the curriculum. Raises ValueError for what cannot be."""
 
     data: Data
     views: ViewDropout
     steps: int
-    learning_rate: float
-    train: TrainSet = "full"
+    learning_rate: float = 1e-5
+    """Of Wan's own weights."""
+    lora_learning_rate: float = 1e-4
+    new_parts_learning_rate: float = 1e-4
+    train_set: TrainSet = "full"
+    curated: float = 0.3
+    """The share of multi-view samples, the best by their stored scores, of the curated data."""
     guidance: GuidanceDropout = field(default_factory=GuidanceDropout)
+    noise: NoiseLevels = field(default_factory=NoiseLevels)
 
     def __post_init__(self) -> None:
-        check_train_set(self.train)
+        if self.data not in get_args(Data):
+            raise ValueError(f"data is {', '.join(get_args(Data))}, not {self.data!r}")
+        check_train_set(self.train_set)
         check_range(self, "steps", least=0, option="")
-        check_range(self, "learning_rate", above=0, option="")
+        rates = ("learning_rate", "lora_learning_rate", "new_parts_learning_rate")
+        check_range(self, *rates, above=0, option="")
+        check_range(self, "curated", above=0, most=1, option="")
 
 
-PHASES = (
-    # 1, single-view structure alignment: the frontal view alone
-    Phase("single_view", ViewDropout({1: 1.0}), steps=20_000, learning_rate=1e-5),
-    # 2, multi-view alignment: the frontal view alone, or all
-    Phase("multi_view", ViewDropout({1: 0.5, 7: 0.5}), steps=10_000, learning_rate=1e-5),
-    # 3, strategic view dropout: any number of any views, the frontal one among them
-    Phase(
-        "multi_view",
-        ViewDropout(dict.fromkeys(range(1, 8), 1.0), keep_frontal=False),
-        steps=10_000,
-        learning_rate=1e-5,
-    ),
-    # 4, high-fidelity refinement: the best data, mostly complete
-    Phase(
-        "curated",
-        ViewDropout({4: 0.1, 5: 0.1, 6: 0.2, 7: 0.6}),
-        steps=3_000,
-        learning_rate=5e-6,
-    ),
+def phase_of(table: Mapping[str, Any]) -> Phase:
+    """Make a phase of a [[phase]] table. Raises ValueError naming what is wrong in it."""
+    given = dict(table)
+    known = {each.name for each in fields(Phase)} | {"keep_frontal"}
+    if unknown := sorted(given.keys() - known):
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+        raise ValueError(f"a phase has no {unknown[0]}; {hint}")
+    if missing := [name for name in ("data", "steps", "views") if name not in given]:
+        raise ValueError(f"{missing[0]} is missing")
+    try:
+        counts = {int(number): float(weight) for number, weight in given.pop("views").items()}
+        keep = {"keep_frontal": given.pop("keep_frontal")} if "keep_frontal" in given else {}
+        views = ViewDropout(counts, **keep)
+        for name, part in (("guidance", GuidanceDropout), ("noise", NoiseLevels)):
+            if name in given:
+                given[name] = part(**given[name])
+        return Phase(views=views, **given)
+    except (TypeError, AttributeError) as wrong:  # a text for a number, a number for a table
+        raise ValueError(str(wrong)) from wrong
+
+
+PHASES = tuple(
+    phase_of(table)
+    for table in tomllib.loads(
+        files("harmoview").joinpath("curriculum.toml").read_text(encoding="utf-8")
+    )["phase"]
 )
-"""Order, data and views are the paper's (3.2). It gives no probabilities, lengths or learning
-rates; these are ours, and settings."""
+"""The default curriculum, in `curriculum.toml`."""
 
 
 class Shown(NamedTuple):

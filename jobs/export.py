@@ -42,7 +42,7 @@ def execute(settings: ExportSettings) -> int:
 
     silence_libraries()
     from harmoview.train.export import export_checkpoint
-    from harmoview.train.train import CHECKPOINTS
+    from harmoview.train.settings import CHECKPOINTS
 
     written = export_checkpoint(
         settings.run / CHECKPOINTS,

@@ -128,7 +128,7 @@ def _in_this_process(settings: TrainJobSettings, shards: str, claim: Claim) -> t
 def _on_ray(settings: TrainJobSettings, shards: str, claim: Claim) -> tuple[int, int]:
     from datapipe.files import Folder
     from harmoview.train.checks import total_steps
-    from harmoview.train.train import CHECKPOINTS
+    from harmoview.train.settings import CHECKPOINTS
     from training.learned import checkpoints
 
     out = settings.train.out.resolve()

@@ -43,7 +43,7 @@ def build(
     filled, so that no worker ever holds more than its part. Raises UserError where the base or the
     model of --init does not fit.
     """
-    train = part.phase.train
+    train = part.phase.train_set
     with torch.device("meta"):
         model: HarmoViewTransformer3DModel = HarmoViewTransformer3DModel.from_config(
             config_on_wan(settings.base, part.model, own)
@@ -131,7 +131,7 @@ def check_init(
             f"--init {settings.init}: its {folder.name} does not fit this run: "
             + ", ".join(f"{key} is {there[key]}, not {wanted[key]}" for key in differing)
         )
-    train, parts = part.phase.train, (folder / NEW_PARTS_FILE).is_file()
+    train, parts = part.phase.train_set, (folder / NEW_PARTS_FILE).is_file()
     if train != "full" and not parts:
         raise UserError(
             f"--init {settings.init} holds a whole model, on which parts cannot be exported: "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from datapipe.claim import Claim
 from datapipe.errors import UserError
@@ -17,9 +19,13 @@ from harmoview.load import boundary_of, load_frontal_encoder
 from harmoview.model.weights import wan_config
 from harmoview.train.build import init_folder
 from harmoview.train.expert_phase import expert_phases
-from harmoview.train.settings import MAY_CHANGE, TrainSettings
-from training.claim import claim_run
+from harmoview.train.settings import CHECKPOINTS, MAY_CHANGE, TrainSettings
+from training.claim import RUN, claim_run
+from training.learned import checkpoints
 from training.metrics import check_trackers
+
+LATER = ("steps", "learning_rate", "lora_learning_rate", "new_parts_learning_rate")
+"""What of a phase that has not begun may change when a run is resumed."""
 
 
 def check_and_claim(settings: TrainSettings, shards: str, workers: int, *, resume: bool) -> Claim:
@@ -32,7 +38,37 @@ def check_and_claim(settings: TrainSettings, shards: str, workers: int, *, resum
         "shards": hashlib.sha256(data.folder.read(NAME)).hexdigest(),
         "mfi": has_mfi(settings, data),
     }
-    return claim_run(settings.out, asdict(settings), inputs, MAY_CHANGE, resume=resume)
+    phases = {f"phase {number}": asdict(one) for number, one in settings.curriculum_phases()}
+    there = {**inputs, **_as_recorded(settings, phases)}
+    claim = claim_run(settings.out, asdict(settings), there, MAY_CHANGE, resume=resume)
+    return replace(claim, inputs={**inputs, **phases})
+
+
+def _as_recorded(settings: TrainSettings, phases: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the phases as the folder must have them on record for the run to go on.
+
+    Those that have not begun may have other lengths and rates, and be more or fewer than they were.
+    """
+    try:
+        record = json.loads((settings.out / RUN).read_text())["inputs"]
+    except (OSError, ValueError, KeyError, TypeError):  # none yet; a damaged one is the claim's
+        return dict(phases)
+    names = [name for name in record if name.startswith("phase ")]
+    experts = {part.expert for part in expert_phases(settings, boundary_of(settings.base))}
+    done, first = max(checkpoints(settings.out / CHECKPOINTS), default=1), 0
+    begun: set[str] = set()
+    for name in names * len(experts):
+        if first < done:
+            begun.add(name)
+        first += record[name]["steps"]
+    found = {}
+    for name in sorted({*names, *phases}):
+        if name in names and name not in begun:
+            kept = {part: record[name][part] for part in LATER}
+            found[name] = {**phases.get(name, record[name]), **kept}
+        elif name in phases and name <= max(begun, default=""):
+            found[name] = phases[name]
+    return found
 
 
 def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from harmoview.curriculum import Phase
 from harmoview.flow import Expert, NoiseSchedule, expert_range
@@ -18,7 +18,7 @@ class ExpertPhase:
     expert: Expert | None
     """Which part of the noise it works on; None for a base without experts."""
     number: int
-    """The phase's number, 1..4."""
+    """The phase's number, from 1."""
     phase: Phase
     first: int
     """Steps of the run before this part."""
@@ -48,8 +48,8 @@ def expert_phases(settings: TrainSettings, boundary: float | None) -> list[Exper
         if expert is not None and settings.experts not in ("both", expert):
             continue
         low, high = expert_range(expert, boundary)
-        noise = NoiseSchedule(settings.distribution, settings.shift, low=low, high=high)
         for number, phase in settings.curriculum_phases():
+            noise = NoiseSchedule(**asdict(phase.noise), low=low, high=high)
             found.append(ExpertPhase(MODELS[expert], expert, number, phase, done, noise))
             done += phase.steps
     return found

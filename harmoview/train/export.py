@@ -95,7 +95,7 @@ def trained_expert(
     dtype: Literal["bfloat16", "float32"] = (
         "bfloat16" if learner.dtype == torch.bfloat16 else "float32"
     )
-    train = part.phase.train
+    train = part.phase.train_set
     init = init_folder(settings, part.model)
     return TrainedExpert(
         settings.base, part.model, train, config, settings.lora, dtype,

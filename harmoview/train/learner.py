@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from diffusers.optimization import get_scheduler
-from torch import Tensor
+from torch import Tensor, nn
 
+from harmoview.curriculum import Phase
 from harmoview.data.loader import EncodedBatch
 from harmoview.flow import bin_names, bin_of
+from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.build import build
 from harmoview.train.expert_phase import ExpertPhase
@@ -40,8 +42,11 @@ class ExpertLearner:
         self.model = build(settings, part, {**settings.model_settings(), **model}, device, dtype)
         parameters = learning(self.model)
         optimizer = torch.optim.AdamW(
-            [{"params": kind} for kind in parallel.by_kind(parameters.values())],
-            lr=part.phase.learning_rate,
+            [
+                {"params": alike, "lr": rate}
+                for rate, group in _by_rate(parameters, part.phase)
+                for alike in parallel.by_kind(group)
+            ],
             weight_decay=settings.weight_decay,
         )
         schedule = get_scheduler(
@@ -99,3 +104,18 @@ class ExpertLearner:
                 # FSDP keeps what is outside the blocks gathered for a backward pass, so the next
                 # step would start from averaged weights there
                 self.model.reshard()
+
+
+def _by_rate(
+    parameters: Mapping[str, nn.Parameter], phase: Phase
+) -> Iterator[tuple[float, list[nn.Parameter]]]:
+    """Yield the learning rates of a phase with the parameters that have them, Wan's own first."""
+    kinds = {"wan": phase.learning_rate, "lora": phase.lora_learning_rate,
+             "new": phase.new_parts_learning_rate}  # fmt: skip
+    groups: dict[str, list[nn.Parameter]] = {kind: [] for kind in kinds}
+    for name, parameter in parameters.items():
+        kind = "new" if name in NEW_PARTS else "lora" if ".lora_" in name else "wan"
+        groups[kind].append(parameter)
+    for kind, group in groups.items():
+        if group:
+            yield kinds[kind], group

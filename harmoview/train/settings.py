@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datapipe.errors import check_range
-from harmoview.curriculum import PHASES, Phase, ViewDropout
+from harmoview.curriculum import PHASES, Phase, ViewDropout, phase_of
 from harmoview.model.layout import AbsentViews
 from harmoview.trainable import Lora, TrainSet, check_train_set
 
@@ -17,9 +18,14 @@ Curriculum = Literal["progressive", "single_view", "multi_view", "no_view_dropou
 """The paper's curriculum, and the three with which its Table 2 (d) compares it."""
 Experts = Literal["both", "high", "low"]
 Schedule = Literal["constant_with_warmup", "cosine", "linear"]
-MAY_CHANGE = ("out", "checkpoint_every", "keep", "export_every", "device", "loader_workers",
-              "tensorboard", "samples_every", "validate_every", "vit", "no_mfi", "skip_hash_check",
-              "sample_steps", "sample_with", "wandb")  # fmt: skip
+CHECKPOINTS = "checkpoints"
+"""Where a run's checkpoints are, in its folder."""
+PHASE_OPTIONS = ("phase", "phases", "steps", "learning_rate", "train_set", "curated",
+                 "distribution", "shift", "curriculum")  # fmt: skip
+"""Settings of which the phases are made; a resumed run compares the phases themselves."""
+MAY_CHANGE = (*PHASE_OPTIONS, "out", "checkpoint_every", "keep", "export_every", "device",
+              "loader_workers", "tensorboard", "samples_every", "validate_every", "vit", "no_mfi",
+              "skip_hash_check", "sample_steps", "sample_with", "wandb")  # fmt: skip
 """Settings that may change when a run is resumed: what is learned does not depend on them."""
 
 
@@ -39,8 +45,11 @@ class TrainSettings:
     init: Path | None = None
     """Start from a model that `harmoview train` exported, its new parts included, not from the
     base's own weights."""
-    phases: str = "1-4"
-    """Phases of the curriculum that are trained, like 1-4, 2-3, 4 or 1,3."""
+    phase: tuple[str, ...] = ()
+    """A phase in JSON, or rather a [[phase]] table in a file of --settings, in the place of the
+    default curriculum; see docs/training.md."""
+    phases: str | None = None
+    """Phases of the curriculum that are trained, like 1-4, 2-3, 4 or 1,3; the default is all."""
     steps: int | None = None
     """Steps of each phase; the default is each phase's own."""
     seed: int = 0
@@ -50,7 +59,7 @@ class TrainSettings:
     micro_batch: int = 1
     """Samples of one forward pass; a step's other samples are accumulated, or other workers'."""
     learning_rate: float | None = None
-    """Learning rate; the default is each phase's own."""
+    """Learning rate of all that learns; the default is each phase's own, by kind of weight."""
     schedule: Schedule = "constant_with_warmup"
     """Schedule of the learning rate within a phase."""
     warmup: int = 100
@@ -71,13 +80,14 @@ class TrainSettings:
     experts: Experts = "both"
     """A14B: train both experts, one after the other, or only one. Each learns in its own range of
     noise."""
-    distribution: Literal["logit_normal", "uniform"] = "logit_normal"
-    """Distribution of noise levels before the shift."""
+    distribution: Literal["logit_normal", "uniform"] | None = None
+    """Distribution of noise levels before the shift; the default is each phase's own."""
     shift: float | None = None
-    """Shift of noise levels in training; the default is 2 up to 480p, and grows with the root of
-    the tokens for larger videos."""
-    curated: float = 0.3
-    """The share of multi-view samples, the best by their stored scores, on which phase 4 trains."""
+    """Shift of noise levels in training; the default is each phase's own: 2 up to 480p, growing
+    with the root of the tokens for larger videos."""
+    curated: float | None = None
+    """The share of multi-view samples, the best by their stored scores, that is curated data; the
+    default is each phase's own, 0.3."""
     curriculum: Curriculum = "progressive"
     """Ablation (d): what the phases show."""
     absent_views: AbsentViews = "proxy"
@@ -121,7 +131,6 @@ class TrainSettings:
     """Send the metrics to Weights & Biases too."""
 
     def __post_init__(self) -> None:
-        selected(self.phases)
         positive = (
             "batch",
             "micro_batch",
@@ -137,7 +146,7 @@ class TrainSettings:
                         "samples_every", "validation_samples", "export_every")  # fmt: skip
         check_range(self, *not_negative, least=0)
         check_range(self, "ema", "holdout", least=0, under=1)
-        check_range(self, "clip", above=0)
+        check_range(self, "clip", "learning_rate", "shift", above=0)
         check_range(self, "curated", above=0, most=1)
         if self.batch % self.micro_batch:
             raise ValueError(
@@ -145,7 +154,7 @@ class TrainSettings:
             )
         if self.train_set is not None:
             check_train_set(self.train_set)
-        sets = {phase.train == "full" for _, phase in self.curriculum_phases()}
+        sets = {phase.train_set == "full" for _, phase in self.curriculum_phases()}
         if len(sets) > 1:
             raise ValueError("phases that train everything and phases with a LoRA do not mix")
 
@@ -161,15 +170,30 @@ class TrainSettings:
 
     def curriculum_phases(self) -> list[tuple[int, Phase]]:
         """Return the phases of the run with their numbers, settings applied."""
-        phases = variant(PHASES, self.curriculum)
-        return [(number, self._applied(phases[number - 1])) for number in selected(self.phases)]
+        if self.phase and self.curriculum != "progressive":
+            raise ValueError(f"--curriculum {self.curriculum} changes the default phases only")
+        own = [_own_phase(number, text) for number, text in enumerate(self.phase, 1)]
+        phases = own or variant(PHASES, self.curriculum)
+        numbers = selected(self.phases, len(phases))
+        return [(number, self._applied(phases[number - 1])) for number in numbers]
 
     def _applied(self, phase: Phase) -> Phase:
+        """Return a phase with what is asked for of all of them."""
+        rate = self.learning_rate
+        noise = phase.noise
         return replace(
             phase,
             steps=phase.steps if self.steps is None else self.steps,
-            learning_rate=self.learning_rate or phase.learning_rate,
-            train=self.train_set or phase.train,
+            learning_rate=rate or phase.learning_rate,
+            lora_learning_rate=rate or phase.lora_learning_rate,
+            new_parts_learning_rate=rate or phase.new_parts_learning_rate,
+            train_set=self.train_set or phase.train_set,
+            curated=self.curated or phase.curated,
+            noise=replace(
+                noise,
+                distribution=self.distribution or noise.distribution,
+                shift=self.shift or noise.shift,
+            ),
         )
 
     @property
@@ -182,15 +206,32 @@ class TrainSettings:
         return {"absent_views": self.absent_views, "jump_rope": not self.no_jump_rope}
 
 
-def selected(text: str) -> list[int]:
-    """Read the phases of a text like 1-4 or 1,3, ascending. Raises ValueError for another text."""
+def selected(text: str | None, count: int) -> list[int]:
+    """Read the phases, of `count`, of a text like 1-4 or 1,3, ascending; None is all of them.
+
+    Raises ValueError for another text.
+    """
     found: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"([1-4])(?:-([1-4]))?", part.strip())
-        if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise ValueError(f"--phases takes numbers 1..4, like 1-4 or 1,3, not {text!r}")
-        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    for part in (f"1-{count}" if text is None else text).split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= first <= last <= count:
+            raise ValueError(
+                f"--phases takes numbers 1..{count}, like 1-{count} or 1, not {text!r}"
+            )
+        found.update(range(first, last + 1))
     return sorted(found)
+
+
+def _own_phase(number: int, text: str) -> Phase:
+    """Make a phase of its table in JSON. Raises ValueError with its number."""
+    try:
+        table = json.loads(text)
+        if not isinstance(table, dict):
+            raise ValueError(f"it is a table, not {text}")
+        return phase_of(table)
+    except ValueError as wrong:
+        raise ValueError(f"phase {number}: {wrong}") from wrong
 
 
 def variant(phases: Sequence[Phase], curriculum: Curriculum) -> list[Phase]:

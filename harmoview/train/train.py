@@ -25,14 +25,13 @@ from harmoview.train.export import described, export
 from harmoview.train.learner import ExpertLearner
 from harmoview.train.objective import draw, noise_levels, seeded
 from harmoview.train.sample import Sampler
-from harmoview.train.settings import TrainSettings
+from harmoview.train.settings import CHECKPOINTS, TrainSettings
 from harmoview.train.validate import validate
 from training import parallel
 from training.device import device_named, free_memory, precision_named
 from training.learned import latest_checkpoint
 from training.metrics import Metrics
 
-CHECKPOINTS = "checkpoints"
 MODEL = "model"
 """Where the trained model is exported."""
 log = logging.getLogger(__name__)
@@ -158,7 +157,7 @@ class CurriculumRun:
     def _batches(self, part: ExpertPhase, steps: int) -> Iterator[EncodedBatch]:
         """Return this worker's batches of a phase after `steps` of its steps."""
         settings = self.settings
-        numbers = chosen(self.data, part.phase.data, settings.curated)
+        numbers = chosen(self.data, part.phase.data, part.phase.curated)
         plan = plan_of(
             self.data,
             [number for number in numbers if number not in self._held_out],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -26,7 +27,7 @@ def views(phase, key, available=ALL, seed=0, epoch=0):
 
 def undisturbed(number):
     phase = PHASES[number - 1]
-    return Phase(phase.data, phase.views, phase.steps, phase.learning_rate, guidance=NEVER)
+    return replace(phase, guidance=NEVER)
 
 
 def test_the_four_phases_show_what_the_paper_says():
@@ -142,7 +143,7 @@ def test_impossible_phases_are_refused():
     """Train sets, rates, steps and shares are checked when a phase is built."""
     dropout = ViewDropout({1: 1.0})
     with pytest.raises(ValueError, match="train"):
-        Phase("single_view", dropout, 1, 1.0, train="heads")
+        Phase("single_view", dropout, 1, 1.0, train_set="heads")
     with pytest.raises(ValueError, match="learning_rate"):
         Phase("single_view", dropout, 1, 0.0)
     with pytest.raises(ValueError, match="guidance"):

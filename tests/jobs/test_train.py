@@ -59,6 +59,39 @@ def test_sigterm_ends_a_run_with_a_checkpoint_that_goes_on(inputs, tmp_path, cap
     assert (out / "model" / "transformer" / "config.json").is_file()
 
 
+def test_a_run_is_a_toml_file(inputs, tmp_path):
+    """Options and [[phase]] tables together; the command line wins, and the run is as written."""
+    out, file = tmp_path / "out", tmp_path / "run.toml"
+    file.write_text(f"""
+        shards = {json.dumps(inputs[0])}
+        base = {json.dumps(inputs[2])}
+        batch = 2
+        holdout = 0.0
+        loader_workers = 0
+        quiet = true
+        device = "cpu"
+
+        [[phase]]
+        data = "single_view"
+        steps = 2
+        views = {{ 1 = 1.0 }}
+
+        [[phase]]
+        data = "multi_view"
+        steps = 1
+        views = {{ 1 = 0.5, 7 = 0.5 }}
+        guidance = {{ text = 0.3 }}
+        noise = {{ distribution = "uniform" }}
+        """)
+    assert train.main(["--settings", str(file), "--out", str(out)]) == 0
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [record["phase"] for record in records] == [1, 1, 2]
+    again = ["--settings", str(out), "--out", str(out), "--resume"]
+    assert train.main(again) == 0  # a training's folder is such a file too; nothing is left to do
+    file.write_text(file.read_text().replace("steps = 1", 'steps = "1"'))
+    assert train.main(["--settings", str(file), "--out", str(tmp_path / "other")]) == 2
+
+
 @pytest.mark.slow
 def test_packed_shards_are_trained_on_by_one_command(tmp_path):
     """Encoded first, with the base's own sizes; the clip is the smallest that fills one of them."""
@@ -87,6 +120,7 @@ def test_packed_shards_are_trained_on_by_one_command(tmp_path):
     ("change", "status", "message"),
     [
         (["--phases", "7"], 2, "--phases"),
+        (["--phase", "{}"], 2, "phase 1: data is missing"),
         (["--base", "nowhere/at/all"], 1, "There is no Wan transformer"),
         (["--experts", "low"], 1, "only one"),
         (["--workers", "3"], 1, "does not divide"),

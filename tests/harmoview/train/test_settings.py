@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from harmoview import curriculum
 from harmoview.curriculum import PHASES
 from harmoview.train.expert_phase import expert_phases
 from harmoview.train.settings import TrainSettings, selected, variant
@@ -20,7 +23,7 @@ def settings(**changes):
 )
 def test_phases_are_named_by_number(text, numbers):
     """Single ones and ranges, in any order."""
-    assert selected(text) == numbers
+    assert selected(text, 4) == numbers
 
 
 @pytest.mark.parametrize("text", ["", "0", "5", "4-1", "1-5", "one"])
@@ -56,6 +59,53 @@ def test_ablations_of_the_curriculum_change_what_is_shown_and_nothing_else():
         assert [(p.steps, p.learning_rate) for p in phases] == [
             (p.steps, p.learning_rate) for p in PHASES
         ]
+
+
+def table(**changes):
+    """A [[phase]] table as `--settings` hands it over."""
+    return json.dumps({"data": "single_view", "steps": 7, "views": {"1": 1.0}, **changes})
+
+
+def test_phases_come_from_tables():
+    """As many as there are, each with its own data, views, rates, guidance and noise."""
+    noise = {"distribution": "uniform", "shift": 4.0}
+    made = settings(phase=(
+        table(learning_rate=2e-5, train_set="new_parts_and_lora", guidance={"text": 0.2}),
+        table(data="curated", curated=0.5, keep_frontal=False, views={"2": 1, "7": 3},
+              train_set="lora", noise=noise),
+        table(train_set="lora"),
+    ))  # fmt: skip
+    (one, first), (two, second), (three, _) = made.curriculum_phases()
+    assert (one, two, three) == (1, 2, 3)
+    assert (first.learning_rate, first.guidance.text, first.guidance.both) == (2e-5, 0.2, 0.05)
+    assert (second.data, second.curated, second.views.counts) == ("curated", 0.5, {2: 1, 7: 3})
+    assert not second.views.keep_frontal
+    part = expert_phases(made, None)[1]
+    assert (part.noise.distribution, part.noise.shift, part.first) == ("uniform", 4.0, 7)
+    (only,) = settings(phase=made.phase, phases="2", steps=9, shift=3.0).curriculum_phases()
+    assert (only[0], only[1].steps, only[1].noise.shift) == (2, 9, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{}", "phase 1: data is missing"), (table(data="all"), "data is single_view"),
+     (table(stepps=3), "no stepps; did you mean steps"), (table(steps="many"), "phase 1"),
+     (table(views={"9": 1}), "1..7"), (table(views=3), "phase 1"), ("[]", "a table"),
+     (table(guidance={"words": 1}), "words"), (table(noise={"shift": -1}), "shift"),
+     (table(learning_rate=0), "learning_rate"), (table(curated=2), "curated")],
+)  # fmt: skip
+def test_a_wrong_table_is_named(text, said):
+    """With the number of its phase and what is wrong in it."""
+    with pytest.raises(ValueError, match=said):
+        settings(phase=(text,))
+
+
+def test_the_file_that_is_shipped_is_the_default():
+    """Its tables give the phases that a run has without any."""
+    text = Path(curriculum.__file__).with_name("curriculum.toml").read_text()
+    tables = tuple(json.dumps(one) for one in tomllib.loads(text)["phase"])
+    assert settings(phase=tables).curriculum_phases() == settings().curriculum_phases()
+    assert len(tables) == 4
 
 
 @pytest.mark.parametrize(

@@ -297,12 +297,53 @@ def test_what_cannot_go_on_is_refused(base, shards, tmp_path):
     check_and_claim(settings(base, tmp_path), shards, 1, resume=False).record()
     with pytest.raises(UserError, match="--resume"):
         check_and_claim(settings(base, tmp_path), shards, 1, resume=False)
-    with pytest.raises(UserError, match="--learning-rate"):
+    with pytest.raises(UserError, match=r"phase 1\.learning_rate"):
         check_and_claim(settings(base, tmp_path, learning_rate=1.0), shards, 1, resume=True)
     with pytest.raises(UserError, match="--validation-samples"):  # the others train
         check_and_claim(settings(base, tmp_path, validation_samples=1), shards, 1, resume=True)
     with pytest.raises(UserError, match="does not divide among 3"):
         check_and_claim(settings(base, tmp_path / "other"), shards, 3, resume=False)
+
+
+def test_later_phases_may_have_other_lengths_and_rates_when_a_run_goes_on(base, shards, tmp_path):
+    """The one that has begun may not, nor may a later one show other views; each is named."""
+    asked = iter(range(1, 100))
+    how = settings(base, tmp_path, phase=tables(3, 3), phases=None, steps=None)
+    assert run(how, shards, stop=lambda: next(asked) == 2) == 2
+    for wrong, said in (
+        (tables(4, 3), r"phase 1\.steps"),
+        (tables(3, 3, views={"7": 1}), r"phase 2\.views"),
+        (tables(3), None), (tables(3, 3, 2), None), (tables(3, 1, learning_rate=1e-3), None),
+    ):  # fmt: skip
+        again = replace(how, phase=wrong)
+        if said is None:
+            check_and_claim(again, shards, 1, resume=True)
+            continue
+        with pytest.raises(UserError, match=said):
+            check_and_claim(again, shards, 1, resume=True)
+    assert run(replace(how, phase=tables(3, 1)), shards, resume=True) == 4
+    with pytest.raises(UserError, match=r"phase 2\.steps"):
+        check_and_claim(how, shards, 1, resume=True)
+
+
+def tables(*steps, **last):
+    """Phases of these lengths in JSON; `last` changes the last of them."""
+    made = [{"data": "multi_view", "steps": count, "views": {"1": 1}} for count in steps]
+    made[-1] |= last
+    return tuple(map(json.dumps, made))
+
+
+def test_each_kind_of_weight_learns_at_its_own_rate(base, shards, tmp_path):
+    """At a rate of nearly nothing Wan's weights stay while the new parts move, and the reverse."""
+    still = {"phases": None, "steps": None, "learning_rate": None, "weight_decay": 0.0, "ema": 0.0}
+    first = dict(from_wan(base, subfolder="transformer", vit_dim=VIT_DIM).named_parameters())
+    for kind, moves in (("learning_rate", False), ("new_parts_learning_rate", True)):
+        rates = {"learning_rate": 1e-2, "new_parts_learning_rate": 1e-2, kind: 1e-30}
+        out = tmp_path / kind
+        run(settings(base, out, phase=tables(1, **rates), warmup=0, **still), shards)
+        learned = weights(out)
+        assert torch.equal(learned["proxy_token"], first["proxy_token"]) == moves
+        assert torch.equal(learned["proj_out.weight"], first["proj_out.weight"]) != moves
 
 
 def test_shards_of_another_base_are_refused(shards, tmp_path):
