@@ -237,18 +237,18 @@ class Decoder:
         return list(self._answers(path, request, each=False))
 
     def _answers(self, path: Path, request: dict[str, Any], *, each: bool) -> Iterator[_Answer]:
-        """Answers of a child, the second child's only as far as the first one's did not go.
+        """Answers of a child, and of a second one those that the first did not give.
 
         The limit of time is for `each` answer, or for all together.
         """
         failure: DecoderDied | DecodeTimeout | None = None
-        given = -1, -1
+        given = set[tuple[int, int]]()
         for _ in range(TRIES):
             try:
                 for head, blocks in self._exchange({**request, "path": str(path)}, each):
                     place = head.get("frame", 0), head.get("pass", 0)
-                    if place > given:
-                        given = place
+                    if place not in given:
+                        given.add(place)
                         yield head, blocks
             except TimeoutError:
                 failure = DecodeTimeout(

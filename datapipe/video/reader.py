@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter, deque
-from collections.abc import Collection, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from datapipe.video.table import (
     read_table,
     syntax_of,
 )
-from datapipe.video.twin import Twin
+from datapipe.video.twin import Twin, checksum
 
 REORDERED = 20
 """Frames that may come out of a decoder before one that went in earlier; H.264 allows 16."""
@@ -150,7 +150,7 @@ class Reader:
 
     def _decode(self, run: _Run) -> Generator[tuple[int, Any], None, set[int]]:
         """Decode a run; returns the targets that did not come out though nothing was wrong."""
-        judge, left = _Judge(self.table), set(run.shown)
+        judge, left, doubted = _Judge(self.table), set(run.shown), dict[int, int]()
         for frame in self._pictures(run, judge):
             row = frame.opaque[0]
             intra = frame.key_frame or frame.pict_type == PictureType.I
@@ -160,18 +160,36 @@ class Reader:
             if run.twin is not None and not run.twin.agrees(row, frame):
                 judge.fails(row)
             judge.comes_out(row, frame)
-            yield from self._wanted(judge, left)
+            yield from self._wanted(judge, left, doubted)
         judge.ends()
-        yield from self._wanted(judge, left)
+        yield from self._wanted(judge, left, doubted)
+        if doubted and run.shown == run.targets:  # a sweep keeps the order of display instead
+            yield from self._cleared(run, judge.harm, doubted)
         return {row for row in left & run.targets if judge.clean(row)}
 
-    def _wanted(self, judge: _Judge, left: set[int]) -> Iterator[tuple[int, Any]]:
+    def _wanted(
+        self, judge: _Judge, left: set[int], doubted: dict[int, int]
+    ) -> Iterator[tuple[int, Any]]:
         for row, frame in judge.settled():
             if row in left and judge.clean(row):
                 left.discard(row)
                 yield self._frames[row], frame
+            elif row in left and judge.sound(row):
+                doubted[row] = checksum(frame)
 
-    def _pictures(self, run: _Run, judge: _Judge) -> Iterator[Any]:
+    def _cleared(
+        self, run: _Run, harm: Collection[int], doubted: Mapping[int, int]
+    ) -> Iterator[tuple[int, Any]]:
+        """Pictures behind damage that are the same without it: they do not rest on it."""
+        once_more = replace(run, last=max(doubted), twin=None)
+        for frame in self._pictures(once_more, _Judge(self.table), frozenset(harm)):
+            row = frame.opaque[0]
+            if not frame.is_corrupt and doubted.get(row) == checksum(frame):
+                yield self._frames[row], frame
+
+    def _pictures(
+        self, run: _Run, judge: _Judge, without: Collection[int] = frozenset()
+    ) -> Iterator[Any]:
         """All that the decoder gives, while the judge is told of all that goes in and wrong."""
         self._codec.flush_buffers()
         twin, telling = run.twin, self._syntax.complete or run.twin is not None
@@ -184,7 +202,7 @@ class Reader:
             wanted = first_field in run.targets
             reference = self._syntax.is_reference(packet)
             leading = self.table.pts[row] < self.table.pts[run.first]
-            if leading or (not reference and not wanted):
+            if leading or row in without or (not reference and not wanted):
                 continue  # nothing that is wanted rests on it
             self._codec.skip_frame = "NONREF" if self._skips and not wanted else "DEFAULT"
             packet.opaque = [row]  # PyAV knows objects by identity: a number would not do
@@ -278,7 +296,8 @@ class _Judge:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._harm: list[int] = []  # rows where something went wrong that others rest on
+        self.harm: list[int] = []
+        """Rows where something went wrong that others rest on, ascending."""
         self._lost: set[int] = set()  # rows where something went wrong that nothing rests on
         self._loose: set[int] = set()  # rows that nothing rests on
         self._awaited: dict[int, int] = {}  # rows to come out, with what had come out before
@@ -296,7 +315,7 @@ class _Judge:
         if row in self._loose:
             self._lost.add(row)
         else:
-            bisect.insort(self._harm, row)
+            bisect.insort(self.harm, row)
 
     def comes_out(self, row: int, frame: Any) -> None:
         self._out += 1
@@ -317,8 +336,12 @@ class _Judge:
         while self._held and next(iter(self._awaited), self._held[0][0] + 1) > self._held[0][0]:
             yield self._held.popleft()
 
+    def sound(self, row: int) -> bool:
+        """Whether nothing was wrong with the row itself."""
+        return row not in self._lost and row not in self.harm
+
     def clean(self, row: int) -> bool:
         """Whether all was well from the start of its decoding up to a row."""
-        place = bisect.bisect_left(self._harm, self._table.start_of(row))
-        inherits = place < len(self._harm) and self._harm[place] <= row
+        place = bisect.bisect_left(self.harm, self._table.start_of(row))
+        inherits = place < len(self.harm) and self.harm[place] <= row
         return row not in self._lost and not inherits

@@ -59,7 +59,7 @@ def wrong(decoder: Decoder, path: Path, sound: Path, side: int | None) -> tuple[
 
 @pytest.mark.parametrize("name", CODECS)
 def test_smeared_pictures_are_not_given_out(tmp_path, name):
-    """After damage, full-size pictures are those of the sound file, or absent; many are there."""
+    """After damage, full-size pictures are the sound file's, and most of these are there."""
     path = write_video(tmp_path / name, textured(), gop=12, **CODECS[name])
     kept = passed = looked_at = smeared = 0
     with Decoder() as decoder:
@@ -69,6 +69,6 @@ def test_smeared_pictures_are_not_given_out(tmp_path, name):
             kept, passed = kept + counts[0], passed + counts[1]
             counts = wrong(decoder, broken, path, 319)
             looked_at, smeared = looked_at + counts[0], smeared + counts[1]
-    assert kept > looked_at / 3
+    assert kept - passed > 0.8 * (looked_at - smeared) > 0
     assert passed <= PASSES * smeared or (name == "h264.mp4" and passed <= 3)
     assert smeared > 40 or name == "h264.mp4"  # where nobody but the full-size reading notices
