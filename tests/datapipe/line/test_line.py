@@ -75,6 +75,7 @@ def plain(samples):
     return sorted((s.key, s.caption, s.outcome, s.stopped and s.stopped.reason) for s in samples)
 
 
+@pytest.mark.slow
 @on_ray
 def test_ray_equals_local_whatever_happens_to_samples():
     """Rejected and broken samples come out as rows on both, and hurt no other."""
@@ -124,6 +125,7 @@ def test_a_listing_that_breaks_off_stops_the_run(line, fault):
         list(line([Tag("one")]).run(Torn(fault)))
 
 
+@pytest.mark.slow
 @on_ray
 def test_a_sample_that_kills_its_worker_is_tried_three_times(tmp_path):
     """Twice in the run, once apart; every other sample comes through."""

@@ -283,6 +283,7 @@ def test_a_run_is_described_before_it_begins(base, shards, tmp_path):
     assert all(name in noise for name in bin_names())
 
 
+@pytest.mark.slow
 def test_looking_at_the_model_does_not_change_what_it_learns(base, shards, tmp_path, whole):
     """Validation and sample videos in between: losses and weights bit for bit as without."""
     often = {"validate_every": 4, "samples_every": 2, "sample_steps": 1}

@@ -1,5 +1,6 @@
 import multiprocessing
 
+import pytest
 import torch
 from diffusers import FluxTransformer2DModel
 
@@ -26,6 +27,7 @@ def process(rank, base, rendezvous, found):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_a_shared_base_is_halved_and_the_lora_is_whole(tiny_base, tmp_path):
     """Two processes hold about half of the base's weights each, and all of the LoRA's."""
     context = multiprocessing.get_context("spawn")

@@ -137,6 +137,7 @@ def test_provenance_tells_how_the_base_is_held(base):
     assert "torchao" in made[1]["versions"]
 
 
+@pytest.mark.slow
 def test_the_8_bit_optimiser_resumes_bit_for_bit(base, run):
     """Its blockwise state is in the checkpoint; large enough tensors have one of 8 bits."""
     how = {"base": base, "rank": 64, "optimizer": "adamw8bit"}

@@ -143,12 +143,11 @@ def test_compiled_blocks_give_the_same_views(tiny_base, portrait, make_adapter):
         synthesizer = ready(FluxSettings(str(tiny_base), lora, denoising_steps=2))
         # Without a code generator: what can break is the tracing.
         compile_blocks(synthesizer._denoiser._pipe.transformer, backend="eager")
-        for size in (7, 3):  # batches of 7, 3 and 1
-            synthesizer._denoiser._micro_batch = size
-            with ThreadPoolExecutor(1) as thread:
-                views = thread.submit(synthesizer, portrait, YAWS, SEEDS).result()
-            compiled = np.stack(views).astype(int)
-            assert np.abs(compiled - plain).max() <= 1
+        synthesizer._denoiser._micro_batch = 3  # batches of 3, 3 and 1
+        with ThreadPoolExecutor(1) as thread:
+            views = thread.submit(synthesizer, portrait, YAWS, SEEDS).result()
+        compiled = np.stack(views).astype(int)
+        assert np.abs(compiled - plain).max() <= 1
 
 
 def test_provenance_is_known_before_setup_and_names_every_file_by_hash(

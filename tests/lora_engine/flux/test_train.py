@@ -45,6 +45,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(run, stop):
     assert one == other
 
 
+@pytest.mark.slow
 def test_training_moves_every_lora_and_lowers_the_loss(run):
     """All 13 targets learn, and thirty steps fit three people better than none."""
     folder = run(steps=40, groups=3, yaws_per_group=7, flip=False, ema=0.0, checkpoint_every=100)
@@ -80,6 +81,7 @@ def test_stock_pipeline_loads_the_output(run, tiny_base):
     assert equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_no_weight(run):
     """It trades time for memory and nothing else, in two passes too."""
     for two_pass in (False, True):
@@ -244,8 +246,7 @@ def process(rank, settings, claim, rendezvous):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shard", [False, True])
-@pytest.mark.parametrize("two_pass", [False, True])
+@pytest.mark.parametrize(("two_pass", "shard"), [(False, False), (True, True)])
 def test_two_processes_equal_one(run, tiny_base, pairs, tmp_path, two_pass, shard):
     """The same global batch on two processes gives the same weights, up to summation order,
     whether each has the whole base or half of it."""

@@ -38,6 +38,7 @@ def test_provenance_is_known_before_anything_is_loaded(tmp_path, monkeypatch):
         made.setup()
 
 
+@pytest.mark.slow
 @weights
 def test_the_same_call_gives_the_same_bytes_in_any_process(engine, portrait, tmp_path):
     """Twice here and once in a new process: identical pictures."""

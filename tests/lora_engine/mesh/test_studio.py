@@ -52,9 +52,10 @@ def mistakes(engine, gallery, index, who):
     return [far(read.cloth, other) for other in (who.look.cloth, read.masks.skin_colour, behind)]
 
 
+@pytest.mark.slow
 def test_a_shirt_of_any_colour_keeps_it_in_the_main_jobs_crop(engine, gallery):
-    """Twelve people, twelve shirts: what is found is the shirt's colour, no skin and no wall."""
-    for index, colour in enumerate(CLOTH):
+    """What is found is the shirt's colour, no skin and no wall."""
+    for index, colour in list(enumerate(CLOTH))[::3]:
         who = invented(gallery, index, cloth=colour.rgb)
         true, *others = mistakes(engine, gallery, index, who)
         assert true < min(8, *others), colour.name
