@@ -26,6 +26,7 @@ from lora_engine.mesh.head import Head
 from lora_engine.mesh.light import Light
 from lora_engine.mesh.render import Camera, Sensor, Shot, Turn, render, rotations
 from lora_engine.mesh.studio import build
+from lora_engine.subjects.distinct import invented
 from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import Invented, invent
 
@@ -168,14 +169,26 @@ class RenderedClip:
 
 
 def portrait_clip(
-    gallery: Gallery, names: Sequence[str], kind: ClipFormat, seed: int
+    gallery: Gallery,
+    names: Sequence[str],
+    kind: ClipFormat,
+    seed: int,
+    chosen: Sequence[int] = (),
 ) -> RenderedClip:
-    """Render one or two people side by side, each turning their head in their own time."""
+    """Render one or two people side by side, each turning their head in their own time.
+
+    `chosen` are the seeds of people who are told apart (`distinct_people`); without, `seed` invents
+    the people, too.
+    """
     rng = np.random.default_rng(seed)
     aspect = 1.0 if len(names) == 1 else PAIR_ASPECT
     place = scene(aspect, rng)
-    people = [invent(gallery, rng) for _ in names]
-    heads = [build(who.person, gallery.studio, int(rng.integers(2**31))) for who in people]
+    if chosen:
+        drawn = [invented(gallery, own) for own in chosen]
+        people, heads = [one.invented for one in drawn], [one.head for one in drawn]
+    else:
+        people = [invent(gallery, rng) for _ in names]
+        heads = [build(who.person, gallery.studio, int(rng.integers(2**31))) for who in people]
     tracks = [head_turn(kind.frames, rng) for _ in names]
     cameras = [camera_for(head, k, len(names), rng) for k, head in enumerate(heads)]
     size = round(kind.size * aspect / 2) * 2, kind.size

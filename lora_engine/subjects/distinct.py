@@ -17,11 +17,12 @@ from lora_engine.mesh.light import Light
 from lora_engine.mesh.render import Camera, Shot, render
 from lora_engine.mesh.studio import build
 from lora_engine.subjects.gallery import Gallery
-from lora_engine.subjects.people import Invented, invent
+from lora_engine.subjects.people import Invented
+from lora_engine.subjects.variety import varied
 
 SIDE = 384
 """Pixels of the portraits by which people are compared."""
-DRAWS = 60
+DRAWS = 150
 """Drawn one after the other without anyone new among them: then there are no more to be had."""
 
 
@@ -69,7 +70,7 @@ def distinct_people(
 
 def invented(gallery: Gallery, seed: int) -> Distinct:
     """The person of a seed, with hair placed by it too."""
-    who = invent(gallery, np.random.default_rng(seed))
+    who = varied(gallery, np.random.default_rng(seed))
     return Distinct(seed, who, build(who.person, gallery.studio, seed=seed & 0x7FFFFFFF))
 
 

@@ -79,7 +79,7 @@ class Gallery:
     @cached_property
     def cheeks(self) -> Array:
         """Texels that show bare cheek in every portrait: (HEIGHT, WIDTH), bool."""
-        place = self._places
+        place = self.places
         low, high = self.heights[2] + 0.05, self.heights[1] - 0.02
         band = (place[..., 1] > low) & (place[..., 1] < high)
         return np.asarray(band & (abs(abs(place[..., 0]) - 0.4) < 0.12) & (place[..., 2] > 0.9))
@@ -93,7 +93,7 @@ class Gallery:
         return eyes, float(marks[NOSE_TIP, 1]), float(marks[list(LIPS_INNER), 1].mean())
 
     @cached_property
-    def _places(self) -> Array:
+    def places(self) -> Array:
         """The mesh point that each texel shows: (HEIGHT, WIDTH, 3)."""
         anatomy = self.studio.anatomy
         return self.studio.atlas.spread(anatomy.refine(anatomy.base))
@@ -101,7 +101,7 @@ class Gallery:
     @cached_property
     def regions(self) -> tuple[Array, Array]:
         """What belongs to eyes, nose and mouth: (3, coarse) and (3, HEIGHT, WIDTH), 0..1."""
-        return self._regions(self.studio.anatomy.base[:, 1]), self._regions(self._places[..., 1])
+        return self._regions(self.studio.anatomy.base[:, 1]), self._regions(self.places[..., 1])
 
     def _regions(self, y: Array) -> Array:
         eyes, nose, mouth = self.heights
@@ -112,7 +112,7 @@ class Gallery:
     @cached_property
     def brows(self) -> Array:
         """Where eyebrows may be: (HEIGHT, WIDTH), 0..1."""
-        place, eyes = self._places, self.heights[0]
+        place, eyes = self.places, self.heights[0]
         up = smoothstep(place[..., 1], eyes + 0.1, eyes + 0.16)
         up *= 1 - smoothstep(place[..., 1], eyes + 0.42, eyes + 0.52)
         front = smoothstep(place[..., 2], 0.75, 0.95)

@@ -127,12 +127,19 @@ def random_hair_palette(colour: Array, rng: np.random.Generator) -> Array:
     return np.asarray(np.clip(colour * bright * np.exp(rng.normal(0, 0.04, (400, 3))), 4, 245))
 
 
-OWN_SEX, OTHER_SEX = 0.55, 0.1
-"""Concentration of the mix for portraits of either sex; small values choose few portraits."""
-COMMON = 0.35
-"""How much of one mix the parts of a face share."""
-CARICATURE = 1.35
-"""Mixes lie near the average face; this factor takes them away from it again."""
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """How the portraits are mixed."""
+
+    own_sex: float = 0.55
+    """Concentration of the mix for portraits of the same sex; small values choose few portraits."""
+    other_sex: float = 0.1
+    common: float = 0.35
+    """How much of one mix the parts of a face share."""
+    caricature: float = 1.35
+    """Mixes lie near the average face; this factor takes them away from it again."""
+
+
 VARIETY = 0.28
 """Sigma of every direction of the face's shape."""
 LEAST_SHARE = 0.06
@@ -147,19 +154,23 @@ class Invented:
     male: bool
     hair: str
     cloth: str
+    beard: str = ""
+    """"a full beard", or empty."""
 
     @property
     def words(self) -> str:
-        return f"a {'man' if self.male else 'woman'} with {self.hair} in {self.cloth}"
+        beard = f" and {self.beard}" if self.beard else ""
+        return f"a {'man' if self.male else 'woman'} with {self.hair}{beard} in {self.cloth}"
 
 
-def invent(gallery: Gallery, rng: np.random.Generator) -> Invented:
+def invent(gallery: Gallery, rng: np.random.Generator, mixing: Mixing | None = None) -> Invented:
     """Invent a person; the same state of the generator gives the same one."""
+    mixing = mixing or Mixing()
     male = bool(rng.random() < 0.5)
-    mixes = _mixes(gallery, male, rng)
+    mixes = _mixes(gallery, male, rng, mixing)
     used = sorted({name for mix in mixes for name in mix})
     sitters = {name: gallery[name] for name in used}
-    shape = _shape(gallery, mixes, sitters, male, rng)
+    shape = _shape(gallery, mixes, sitters, male, rng, mixing.caricature)
     depth = rng.uniform()  # of the skin's tone: 0 fair, 1 dark
     style = random_hair_style(male, rng)
     tone = _between(SKIN, depth) * np.exp(rng.normal(0, 0.04) + rng.normal(0, 0.012, 3))
@@ -183,18 +194,23 @@ def invent(gallery: Gallery, rng: np.random.Generator) -> Invented:
         random_hair_palette(colour.rgb, rng),
         look,
     )
-    return Invented(person, male, f"{style.name} {colour.name} hair", f"a {worn.name} shirt")
+    article = "an" if worn.name[0] in "aeiou" else "a"
+    return Invented(
+        person, male, f"{style.name} {colour.name} hair", f"{article} {worn.name} shirt"
+    )
 
 
-def _mixes(gallery: Gallery, male: bool, rng: np.random.Generator) -> list[dict[str, float]]:
+def _mixes(
+    gallery: Gallery, male: bool, rng: np.random.Generator, mixing: Mixing
+) -> list[dict[str, float]]:
     """Draw the portraits' shares in the eyes, the nose and the mouth, by name."""
     same, other = (gallery.men, gallery.women) if male else (gallery.women, gallery.men)
     names = [*same, *other]
-    weight = np.array([OWN_SEX] * len(same) + [OTHER_SEX] * len(other))
+    weight = np.array([mixing.own_sex] * len(same) + [mixing.other_sex] * len(other))
     common = rng.dirichlet(weight)
     mixes = []
     for _ in range(3):
-        share = COMMON * common + (1 - COMMON) * rng.dirichlet(weight)
+        share = mixing.common * common + (1 - mixing.common) * rng.dirichlet(weight)
         share = np.where(share < LEAST_SHARE, 0, share)
         share /= share.sum()
         mixes.append({n: float(s) for n, s in zip(names, share, strict=True) if s > 0})
@@ -207,6 +223,7 @@ def _shape(
     sitters: dict[str, Sitter],
     male: bool,
     rng: np.random.Generator,
+    caricature: float,
 ) -> Array:
     """Mix a shape, take it away from the average, and vary it by ancestry and directions."""
     anatomy = gallery.studio.anatomy
@@ -216,7 +233,7 @@ def _shape(
     shape = 0.5 * (anatomy.mean(who) - mean) + mean
     for part, mix in zip(gallery.regions[0], mixes, strict=True):
         for name, share in mix.items():
-            shape += CARICATURE * part[:, None] * share * (sitters[name].shape - mean)
+            shape += caricature * part[:, None] * share * (sitters[name].shape - mean)
     amounts = np.clip(rng.normal(0, VARIETY, len(anatomy.directions)), -0.7, 0.7)
     amounts[len(DIRECTIONS) :] = abs(amounts[len(DIRECTIONS) :])
     return np.asarray(shape + np.tensordot(amounts, anatomy.directions, axes=1))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from datapipe.concurrent import in_processes
+from datapipe.faces.base import FaceAnalyzer
 from datapipe.files import Folder
 from lora_engine.subjects.clip import ClipFormat, as_json, empty_clip, portrait_clip
+from lora_engine.subjects.distinct import distinct_people
 from lora_engine.subjects.gallery import Gallery
 
 
@@ -20,6 +22,8 @@ class ClipTask:
     name: str
     people: tuple[str, ...]
     seed: int
+    chosen: tuple[int, ...] = ()
+    """Seeds of the people, where they were drawn to be told apart."""
 
 
 def tasks(count: int, pairs: int, empty: int, seed: int) -> list[ClipTask]:
@@ -31,6 +35,22 @@ def tasks(count: int, pairs: int, empty: int, seed: int) -> list[ClipTask]:
         named.append((name, (f"{name}-left", f"{name}-right")))
     named += [(f"empty-{index:06d}", ()) for index in range(empty)]
     return [ClipTask(name, people, _seed(seed, name)) for name, people in named]
+
+
+def apart(
+    wanted: Sequence[ClipTask],
+    faces: FaceAnalyzer,
+    seed: int,
+    most: float,
+    told: Callable[[int], None] = lambda draws: None,
+) -> list[ClipTask]:
+    """The same clips with people of whom no two have a cosine over `most`.
+
+    `faces` is set up; `told` hears how many people were drawn. Raises UserError where so many
+    people cannot be told apart.
+    """
+    drawn = distinct_people(_gallery(), faces, seed, most, told)
+    return [replace(task, chosen=tuple(next(drawn).seed for _ in task.people)) for task in wanted]
 
 
 def missing(folder: Folder, wanted: Sequence[ClipTask]) -> list[ClipTask]:
@@ -54,7 +74,7 @@ def write_clips(
 def write_clip(out: str, kind: ClipFormat, task: ClipTask) -> str:
     """Make one clip with its caption and truth; the same task gives the same bytes."""
     if task.people:
-        clip = portrait_clip(_gallery(), task.people, kind, task.seed)
+        clip = portrait_clip(_gallery(), task.people, kind, task.seed, task.chosen)
     else:
         clip = empty_clip(kind, task.seed)
     folder = Folder(out)
