@@ -9,7 +9,7 @@ DEMO := demo
 unexport PYTHONDONTWRITEBYTECODE  # many processes start, which would compile all of it again
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help setup setup-gpu gpu-packages demo test test-fast proof check format clean
+.PHONY: help setup setup-gpu gpu-packages demo bench-demo test test-fast proof check format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ gpu-packages:
 demo: setup ## the main job on a small corpus made on the spot; ends with pictures to look at
 	$(BIN)/python -m jobs.demo --out $(DEMO)
 
+bench-demo: setup ## HarmoView-Bench: virtual people, methods with known defects, tables, a report
+	$(BIN)/python -m jobs.bench.demo --out bench-demo
+
 # For its tests pyiqa has a folder of its own: the package index's torchvision is made for CUDA's
 # torch and does not import beside the one for CPUs, and transformers would import what is in .venv.
 .venv/iqa: .venv/ready
@@ -70,4 +73,4 @@ format: setup ## format the code and mend what can be mended
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and the demo
-	rm -rf .venv $(DEMO)
+	rm -rf .venv $(DEMO) bench-demo

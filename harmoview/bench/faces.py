@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.faces.quality import sharpness
-from datapipe.prepare.people import Sighting, group
+from datapipe.prepare.people import Person, Sighting, attach
 from datapipe.record import Image
 from harmoview.bench.suite import Suite
 from harmoview.bench.video import FPS, Frame, sample
@@ -128,19 +129,43 @@ def _found(frame: Frame, faces: FaceAnalyzer) -> list[Face]:
 def _tracks(
     looked: Sequence[Frame], seen: Sequence[Sighting], vectors: Mapping[int, Floats]
 ) -> dict[int, int]:
-    """Which person each sighting is, grouped as Prepare groups the faces of a clip."""
+    """Which person each sighting is, the most prominent first.
+
+    Faces that stay in their place are one track, as in Prepare; alike tracks are joined. But two
+    faces of one frame are never one person here: a video may show one person twice, or two blended
+    into each other, and that is what is measured.
+    """
     small = {frame.index: _thumbnail(frame.image) for frame in looked}
 
     def same_shot(one: int, other: int) -> bool:
         alike = float(cv2.absdiff(small[one], small[other]).mean()) < CUT
         return alike and abs(one - other) <= NEAR * FPS
 
-    def embed(some: Sequence[Sighting]) -> Floats:
-        return np.stack([vectors[id(one)] for one in some])
-
-    probes = [[one for one in seen if one.frame == frame.index] for frame in looked]
-    people = group(probes, same_shot, embed, SAME_PERSON)
+    people: list[Person] = []
+    for frame in looked:
+        probe = [one for one in seen if one.frame == frame.index]
+        attached = attach(people, probe, same_shot)
+        people += [Person([one]) for one in probe if one not in attached]
+    for person in people:
+        person.vectors = [vectors[id(one)] for one in person.sightings]
+    while pair := _most_alike(people):
+        one, other = pair
+        one.sightings += other.sightings
+        one.vectors += other.vectors
+        people = [person for person in people if person is not other]
+    people.sort(key=lambda person: -person.prominence)
     return {id(one): number for number, who in enumerate(people) for one in who.sightings}
+
+
+def _most_alike(people: Sequence[Person]) -> tuple[Person, Person] | None:
+    """The two tracks that are joined next: the most alike ones that are never seen together."""
+    best, found = SAME_PERSON, None
+    for one, other in combinations(people, 2):
+        cosine = float(one.vector @ other.vector)
+        frames = {sighting.frame for sighting in one.sightings}
+        if cosine >= best and not frames & {sighting.frame for sighting in other.sightings}:
+            best, found = cosine, (one, other)
+    return found
 
 
 def _thumbnail(image: Image) -> Image:

@@ -156,8 +156,8 @@ class FaceScorer:
         ),
         init=False,
     )
-    version: int = field(default=1, init=False)
-    measured: int = field(default=1, init=False)
+    version: int = field(default=2, init=False)
+    measured: int = field(default=2, init=False)
     """Version of the faces themselves: where it stays, new figures need no model."""
 
     @property

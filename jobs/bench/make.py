@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from datapipe.faces.base import face_analyzer
 from datapipe.files import Folder
 from harmoview.bench.frame import make_frame
@@ -39,6 +39,8 @@ class MakeSettings:
     """The same seed gives the same suite."""
     distinct: float = 0.5
     """Virtual: largest cosine between the frontal references of two people."""
+    frames: int = 33
+    """Virtual: frames of each video, at 16 a second."""
     kind: Literal["real", "synthetic"] = "real"
     """From a run: what its people are."""
     licence: str = ""
@@ -57,6 +59,7 @@ class MakeSettings:
             raise ValueError("a suite has at least 1 case and 2 people")
         if not 0 < self.distinct < 1:
             raise ValueError(f"--distinct must be between 0 and 1, not {self.distinct:g}")
+        check_range(self, "frames", least=5, most=1025)
 
 
 def execute(settings: MakeSettings) -> None:
@@ -79,6 +82,7 @@ def _virtual(settings: MakeSettings, folder: Folder) -> None:
         people=settings.people,
         seed=settings.seed,
         distinct=settings.distinct,
+        frames=settings.frames,
     )
     faces = face_analyzer("light")
     faces.setup()

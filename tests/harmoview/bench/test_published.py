@@ -30,6 +30,22 @@ def test_columns_are_scaled_as_opens2v_merges_its_demo():
     assert scaled(COLUMN["opens2v_nexus"], [0.01300811767578125]) == pytest.approx(0.26016235)
 
 
+def test_totals_of_opens2v_demo_are_those_of_its_own_weights():
+    """Open .5959962, human .6884788, from the raw values of its two demo videos."""
+    raw = {
+        "opens2v_natural": [4, 10 / 3],
+        "opens2v_aes": [4.811809062957764, 5.194509506225586],
+        "opens2v_smooth": [0.8985507246376812, 1],
+        "opens2v_amp": [0.35025984048843384, 0.038793787360191345],
+        "opens2v_gme": [0.68115234375, 0.67236328125],
+        "opens2v_facesim_cur": [0.94201976],  # the mean of both
+        "opens2v_nexus": [0.01300811767578125],
+    }
+    columns = {name: scaled(COLUMN[name], values) for name, values in raw.items()}
+    assert total(columns, "open_v1_1").value == pytest.approx(0.5959962, abs=1e-6)
+    assert total(columns, "human_v1_1").value == pytest.approx(0.6884788, abs=1e-6)
+
+
 def test_nexus_drops_videos_without_a_find_and_the_strict_column_counts_them():
     """Raw .02, .04 and 0: 60 of two videos officially, 40 of three strictly."""
     raw = [0.02, 0.04, 0]

@@ -1,0 +1,134 @@
+"""Laws of scoring a run: broken videos, changed videos, and a process that is killed."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from datapipe.errors import UserError
+from harmoview.bench.add import add_videos, import_scores
+from harmoview.bench.results import collect
+from harmoview.bench.run import VideoKey, open_bench
+from harmoview.bench.score import outdated, score
+from harmoview.bench.scorers import MotionScorer
+from harmoview.bench.store import read_scores
+from harmoview.bench.table import Resampling, table
+from tests.harmoview.bench.gsb.studies import METHODS, write_run
+from tests.harmoview.bench.suites import four_cases, write_suite
+
+MOTION = [MotionScorer()]
+
+
+def tables(run):
+    results = collect(read_scores(run.folder), run.suite.cases, run.suite.sha256)
+    rows = table(results, resampling=Resampling(resamples=50))
+    return json.dumps([row.as_dict("open_v1_1") for row in rows])
+
+
+def test_a_broken_video_becomes_rows_with_a_reason(tmp_path):
+    """The others are measured, the table counts them only; --retry-failed looks again."""
+    run = write_run(tmp_path)
+    whole = run.folder.read("videos/ours/solo-1.s0.mp4")
+    run.folder.put("videos/ours/solo-1.s0.mp4", b"not a video")
+    run.folder.put("videos/ours/solo-2.s0.mp4", whole[: len(whole) // 3])
+    for name in run.folder.names("videos/th*/*"):
+        run.folder.delete(name)
+    ended = []
+    score(run, list(outdated(run, MOTION)), 1, lambda task, status: ended.append(status))
+    assert sorted(ended) == ["failed", "failed", "ok", "ok"]
+    results = collect(read_scores(run.folder), run.suite.cases, run.suite.sha256)
+    assert results.sums("ours", "hv_flow").n == 2
+    assert results.failed["ours", "solo-1", 0].startswith("unreadable: ")
+    assert list(outdated(run, MOTION)) == []
+    assert len(list(outdated(run, MOTION, retry_failed=True))) == 2
+    run.folder.put("videos/ours/solo-1.s0.mp4", whole)
+    (again,) = outdated(run, MOTION)  # the file is another one, so its scores are made anew
+    assert again.key == VideoKey("ours", "solo-1", 0)
+
+
+@pytest.mark.slow
+def test_killed_at_random_and_rerun_the_tables_are_the_same(tmp_path):
+    """`bench score` is killed three times; what the fourth run prints is what one run prints."""
+    whole = write_run(tmp_path / "whole", frames=12)
+    score(whole, list(outdated(whole, MOTION)), 1)
+    killed = write_run(tmp_path / "killed", frames=12)
+    command = [sys.executable, "-m", "jobs.bench", "score", killed.folder.url]
+    command += ["--metrics", "opens2v_amp", "--workers", "1", "--quiet"]
+    draw = random.Random(0)
+    for _ in range(3):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        begun, before = time.monotonic(), len(killed.folder.names("scores/*"))
+        while process.poll() is None and time.monotonic() - begun < 120:
+            if len(killed.folder.names("scores/*")) > before:
+                time.sleep(draw.uniform(0, 0.05))
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0
+    assert tables(killed) == tables(whole)
+
+
+def test_files_that_belong_to_no_case_are_listed_and_nothing_is_copied(tmp_path):
+    """Misnamed files and cases without a video, by name; --partial takes the rest."""
+    run = write_run(tmp_path / "run")
+    source = tmp_path / "videos"
+    source.mkdir()
+    video = run.folder.read("videos/ours/solo-1.s0.mp4")
+    for name in ("solo-1.mp4", "solo-2.s3.mp4", "A woman turns.mp4", "solo-9.mp4", "pair-1.mov"):
+        (source / name).write_bytes(video)
+    told = add_videos(run, "new", source, partial=False)
+    assert told.added == []
+    assert [line.split(":")[0] for line in told.unknown] == [
+        "A woman turns.mp4", "pair-1.mov", "solo-9.mp4",
+    ]  # fmt: skip
+    done = add_videos(run, "new", source, partial=True)
+    assert done.added == [VideoKey("new", "solo-1", 0), VideoKey("new", "solo-2", 3)]
+    assert done.missing == ["solo-3", "pair-1"]
+    assert add_videos(run, "new", source, partial=True).added == []
+
+
+def test_videos_with_other_names_come_by_a_list(tmp_path):
+    """map.csv names file, case and seed; two files for one video are refused."""
+    run = write_run(tmp_path / "run")
+    source = tmp_path / "videos"
+    source.mkdir()
+    (source / "out 1.mp4").write_bytes(run.folder.read("videos/ours/solo-1.s0.mp4"))
+    (source / "map.csv").write_text("file,case,seed\nout 1.mp4,solo-3,2\nout 1.mp4,solo-3,2\n")
+    done = add_videos(run, "new", source, partial=True)
+    assert done.added == [VideoKey("new", "solo-3", 2)]
+    assert len(done.unknown) == 1
+
+
+def test_results_of_another_suite_are_refused(tmp_path):
+    """When the run is opened, and when rows of two suites would share a table."""
+    run = write_run(tmp_path)
+    other = write_suite(tmp_path / "other", four_cases(), seed=1)
+    with pytest.raises(UserError, match="different suites"):
+        open_bench(run.folder.url, str(tmp_path / "other"))
+    score(run, list(outdated(run, MOTION))[:1], 1)
+    with pytest.raises(UserError, match="different suites"):
+        collect(read_scores(run.folder), other.cases, other.sha256)
+
+
+def test_opens2v_own_result_files_are_brought_in(tmp_path):
+    """Values by case; three files of Natural give their mean; an error message becomes null."""
+    run = write_run(tmp_path)
+    files = []
+    for number, scores in enumerate(({"solo-1": 4, "solo-2": "error"}, {"solo-1": 3}, {"x": 1})):
+        files.append(tmp_path / f"naturalscore_{number}.json")
+        files[-1].write_text(json.dumps(scores))
+    files.append(tmp_path / "facesim.json")
+    files[-1].write_text(json.dumps({"solo-1": {"cur_score": 0.5, "arc_score": 0.9}}))
+    told = import_scores(run, METHODS[0], files)
+    assert told.counts == {"opens2v_facesim_cur": 1, "opens2v_natural": 1}
+    assert (told.unknown, len(told.unusable)) == (["x"], 1)
+    results = collect(read_scores(run.folder), run.suite.cases, run.suite.sha256)
+    assert results.sums("ours", "opens2v_natural").mean() == 3.5
+    assert results.sums("ours", "opens2v_facesim_cur").mean() == 0.5
