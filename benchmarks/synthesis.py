@@ -4,14 +4,21 @@
     python -m benchmarks.synthesis --resolution 1024 --steps 28
 
 Weights are random: neither time nor memory depends on their values. "stock" encodes prompt and
-reference in each of its seven calls, as its users do.
+reference in each of its seven calls, as its users do. What fast leaves out does depend on them, so
+that its time would say nothing with random weights.
+
+    python -m benchmarks.synthesis --runs pilot-exact pilot-safe pilot-fast
+
+compares finished runs of one corpus by accepted views per second, with quality beside.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -19,11 +26,17 @@ import tyro
 from PIL import Image as Pillow
 
 from benchmarks import kontext
+from datapipe.files import Folder
 from datapipe.record import YAWS, Image
+from datapipe.run.info import load_info
+from datapipe.run.tables import tables
+from dataset.inspect.stats import run_stats
+from dataset.run_rules import run_rules
 from lora_engine.flux.denoise import Denoiser, speed_up
 from lora_engine.flux.prompts import prompt
+from lora_engine.flux.quantize import chosen, quantize
 from lora_engine.flux.reference_kv import ReferenceKV
-from lora_engine.flux.settings import FluxSettings
+from lora_engine.flux.settings import FluxSettings, Speed
 from training.device import silence_libraries
 
 SEEDS = range(7)
@@ -31,7 +44,7 @@ SEEDS = range(7)
 
 @dataclass(frozen=True)
 class SynthesisBenchmark:
-    """Time stock, exact, fast and two-pass synthesis of seven views."""
+    """Time stock, exact, safe, fast and two-pass synthesis of seven views, or compare runs."""
 
     size: kontext.Size | None = None
     """Of the model; the default is full on a GPU, tiny on a CPU."""
@@ -42,6 +55,10 @@ class SynthesisBenchmark:
     repeats: int = 3
     compile: bool | None = None
     """Compile the model's blocks; the default is to, on a GPU."""
+    runs: tuple[str, ...] = ()
+    """Run folders to compare, the first as the standard; nothing is timed then."""
+    rules: str | None = None
+    """Rules file that judges the runs; the default rules come with the package."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +75,10 @@ class Figures:
 
 
 def main(settings: SynthesisBenchmark) -> None:
-    """Print one line per way."""
+    """Print one line per way, or per run."""
+    if settings.runs:
+        compare(settings.runs, settings.rules)
+        return
     silence_libraries()
     device, size, side = kontext.chosen(settings.size, settings.resolution)
     gpu = device.type == "cuda"
@@ -83,19 +103,54 @@ def main(settings: SynthesisBenchmark) -> None:
     pipe.text_encoder = pipe.text_encoder_2 = None
     release(device)
 
-    def engine(exact: bool, two_pass: bool) -> Callable[[], list[Image]]:
-        how = FluxSettings("random", denoising_steps=steps, exact=exact, compile=settings.compile)
+    def engine(speed: Speed, two_pass: bool = False) -> Callable[[], list[Image]]:
+        how = FluxSettings("random", denoising_steps=steps, speed=speed, compile=settings.compile)
         cache = ReferenceKV(pipe.transformer) if two_pass else None
         speed_up(pipe.transformer, how, device)
         made = Denoiser(how, side, pipe.transformer, pipe.vae, pipe.scheduler, embedded, cache)
         return lambda: made(reference, YAWS, SEEDS)
 
-    rows.append(measured("exact (bits of stock)", engine(True, False), flops.concatenated))
-    rows.append(measured("default (rounds differently)", engine(False, False),
-                         flops.concatenated))  # fmt: skip
-    once = flops.reference / (len(YAWS) * steps)
-    rows.append(measured("two-pass reference", engine(False, True), flops.two_pass + once))
+    whole, once = flops.concatenated, flops.reference / (len(YAWS) * steps)
+    rows.append(measured("exact (bits of stock)", engine("exact"), whole))
+    rows.append(measured("safe, text 512, no fp8", engine("safe"), whole))
+    rows.append(measured("two-pass reference", engine("safe", two_pass=True),
+                         flops.two_pass + once))  # fmt: skip
+    if chosen(FluxSettings(), device, dtype) == "fp8":
+        quantize(pipe.transformer, "fp8", device, learns=False)
+        rows.append(measured("safe, text 512, fp8", engine("safe"), whole))
     show(rows)
+
+
+def compare(runs: Sequence[str], path: str | None) -> None:
+    """Accepted views a second of each run, and the mean scores of the views that all have made."""
+    rows = []
+    made: list[dict[tuple[str, int, int], tuple[float | None, ...]]] = []
+    for url in runs:
+        run = Folder(url)
+        rules = run_rules(run, path)
+        rows.append(run_stats(run, rules))
+        with tables(run, load_info(run)) as connection:
+            found = connection.execute(
+                "SELECT key, identity, yaw, identity_cosine, abs(measured_yaw - yaw), "
+                "sharpness_ratio FROM views WHERE source = 'synthesised'"
+            ).fetchall()
+        made.append({(key, identity, yaw): scores for key, identity, yaw, *scores in found})
+    common = set.intersection(*map(set, made))
+    print(f"{len(common)} views that every run has made")
+    print("{:<32}{:>14}{:>8}{:>9}{:>11}{:>11}".format(
+        "", "accepted / s", "yield", "cosine", "yaw error", "sharpness"))  # fmt: skip
+    for url, stats, views in zip(runs, rows, made, strict=True):
+        rate, count = stats.accepted, stats.views("made")
+        speed = "-" if rate is None else f"{rate.per_second:.3g} {rate.unit.upper()}"
+        share = f"{stats.views('passed') / count:.0%}" if count else "-"
+        means = [mean([views[view][place] for view in common]) for place in range(3)]
+        print(f"{Path(url).name:<32}{speed:>14}{share:>8}{means[0]:>9}{means[1]:>11}{means[2]:>11}")
+
+
+def mean(values: Sequence[float | None]) -> str:
+    """Of those that could be measured."""
+    known = [value for value in values if value is not None]
+    return f"{fmean(known):.3f}" if known else "-"
 
 
 def stock(pipe: object, reference: Image, steps: int) -> None:

@@ -48,14 +48,14 @@ class AdapterHeader:
         return cls(**fields)
 
 
-def adapter_file(lora: str) -> Path:
+def adapter_file(lora: str, option: str = "--lora") -> Path:
     """Find the adapter at a path, its file or a folder that holds it. Raises UserError."""
     path = Path(lora)
     path = path / FILE if path.is_dir() else path
     if not path.is_file():
-        raise UserError(f"--lora {lora}: no adapter there; give {FILE} or the folder it is in")
+        raise UserError(f"{option} {lora}: no adapter there; give {FILE} or the folder it is in")
     if path.suffix != ".safetensors":
-        raise UserError(f"--lora {lora}: only safetensors are read")
+        raise UserError(f"{option} {lora}: only safetensors are read")
     return path
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKL,
+    FirstBlockCacheConfig,
     FlowMatchEulerDiscreteScheduler,
     FluxKontextPipeline,
     FluxTransformer2DModel,
@@ -20,9 +22,9 @@ from lora_engine.flux import vae
 from lora_engine.flux.adapter import load_adapter
 from lora_engine.flux.inputs import SynthesisInputs
 from lora_engine.flux.prompts import PromptEmbeddings, find_prompts
-from lora_engine.flux.quantize import quantize
+from lora_engine.flux.quantize import chosen, quantize
 from lora_engine.flux.reference_kv import USE, ReferenceKV
-from lora_engine.flux.settings import FluxSettings
+from lora_engine.flux.settings import SPEEDS, FluxSettings
 from training.device import best_attention, device_named, precision_named, use_attention
 
 VARIANTS = 64
@@ -53,7 +55,7 @@ class Denoiser:
         self._resolution = resolution
         self._reference_kv = reference_kv
         self._embeddings = embeddings
-        self._micro_batch = 1 if settings.exact else settings.micro_batch
+        self._micro_batch = settings.micro_batch if SPEEDS[settings.speed].batched else 1
         self._pipe = FluxKontextPipeline(
             scheduler=scheduler,
             vae=autoencoder,
@@ -77,12 +79,15 @@ class Denoiser:
         transformer = FluxTransformer2DModel.from_pretrained(path / "transformer", **options)
         if inputs.adapter is not None:
             load_adapter(transformer, inputs.adapter)
-        if inputs.adapter is not None and not settings.exact:
-            if settings.quantize == "none":  # one to be quantised may not fit there whole
+        kind = chosen(settings, device, dtype)
+        if SPEEDS[settings.speed].fused:
+            if kind == "none":  # one to be quantised may not fit there whole
                 transformer.to(device)  # on the one CPU thread of an actor fusing is slow
-            transformer.fuse_lora()
-            transformer.unload_lora()
-        quantize(transformer, settings.quantize, device, learns=False)
+            _fuse(transformer)
+        if inputs.turbo is not None:
+            load_adapter(transformer, inputs.turbo)
+            _fuse(transformer)
+        quantize(transformer, kind, device, learns=False)
         transformer.eval().requires_grad_(False)
         autoencoder = AutoencoderKL.from_pretrained(path / "vae", **options).to(device).eval()
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(path / "scheduler")
@@ -158,39 +163,65 @@ class Denoiser:
             return {"image": latents}
         tokens = vae.pack(latents)
         ids = vae.position_ids(latents.shape[-1] // 2, 1, tokens)
-        self._reference_kv.compute(tokens, ids)
+        with self._steps("reference"):
+            self._reference_kv.compute(tokens, ids)
         return {"joint_attention_kwargs": USE}
 
     def _denoise(
         self, reference: dict[str, Any], yaws: Sequence[int], seeds: Sequence[int]
     ) -> torch.Tensor:
         """Denoise a micro-batch; its noise is drawn on the CPU, where a seed means the same."""
-        side = self._resolution
         tokens, pooled = self._embeddings.batch(yaws)
-        result: torch.Tensor = self._pipe(
-            prompt_embeds=tokens,
-            pooled_prompt_embeds=pooled,
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-            num_inference_steps=self._settings.denoising_steps,
-            guidance_scale=self._settings.guidance,
-            height=side,
-            width=side,
-            max_area=side * side,
-            _auto_resize=False,
-            output_type="latent",
-            return_dict=False,
-            **reference,
-        )[0]
+        side = self._resolution
+        with self._steps("views"):
+            result: torch.Tensor = self._pipe(
+                prompt_embeds=tokens,
+                pooled_prompt_embeds=pooled,
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                num_inference_steps=self._settings.denoising_steps,
+                guidance_scale=self._settings.guidance,
+                height=side,
+                width=side,
+                max_area=side * side,
+                _auto_resize=False,
+                output_type="latent",
+                return_dict=False,
+                **reference,
+            )[0]
         return result
+
+    @contextmanager
+    def _steps(self, name: str) -> Iterator[None]:
+        """Surrounds calls of the transformer that belong together, where steps are left out."""
+        transformer = self._pipe.transformer
+        if not transformer.is_cache_enabled:
+            yield
+            return
+        transformer._reset_stateful_cache()  # what the last views' steps were is nothing to these
+        with transformer.cache_context(name):
+            yield
 
 
 def speed_up(transformer: Any, settings: FluxSettings, device: torch.device) -> None:
-    """Choose the attention kernel and compile the blocks. Raises UserError for unknown kernels."""
-    if settings.exact:
+    """Choose the attention kernel, leave steps out, compile the blocks, as the settings have it.
+
+    Raises UserError for unknown kernels.
+    """
+    chosen_set = SPEEDS[settings.speed]
+    if not chosen_set.tuned:
         return
     use_attention(transformer, settings.attention or best_attention(device, transformer.dtype))
+    if chosen_set.step_cache is not None:
+        transformer.enable_cache(FirstBlockCacheConfig(threshold=chosen_set.step_cache))
     if settings.compile or (settings.compile is None and device.type == "cuda"):
         compile_blocks(transformer)
+
+
+def _fuse(transformer: Any) -> None:
+    """Add the adapter that is loaded, if one is, to the weights."""
+    if getattr(transformer, "peft_config", None):
+        transformer.fuse_lora()
+        transformer.unload_lora()
 
 
 def _fitting(model: Any, tokens: int, views: int, device: torch.device) -> int:
@@ -206,5 +237,9 @@ def _fitting(model: Any, tokens: int, views: int, device: torch.device) -> int:
 
 
 def compile_blocks(transformer: Any, backend: str = "inductor") -> None:
-    """Compile the two kinds of blocks, each kind once for all of its blocks."""
-    transformer.compile_repeated_blocks(fullgraph=True, backend=backend)
+    """Compile the two kinds of blocks, each kind once for all of its blocks.
+
+    Where steps are left out, the decision of the first block breaks its graph.
+    """
+    whole = not transformer.is_cache_enabled
+    transformer.compile_repeated_blocks(fullgraph=whole, backend=backend)

@@ -18,7 +18,7 @@ from lora_engine.flux.base import (
     find_base,
 )
 from lora_engine.flux.quantize import check_quantize
-from lora_engine.flux.settings import MAX_TEXT, FluxSettings
+from lora_engine.flux.settings import SPEEDS, FluxSettings
 from training.device import check_attention, device_named
 
 BASE_RESOLUTION = 1024
@@ -33,6 +33,8 @@ class SynthesisInputs:
     adapter: Path | None
     embeddings: Path | None
     """The prompts' embeddings that came with the adapter."""
+    turbo: Path | None
+    """The few-step LoRA."""
     yaws: tuple[int, ...]
     resolution: int
     """Side of a view in pixels."""
@@ -46,7 +48,7 @@ def synthesis_inputs(
     """Find and check every file and option without loading weights. Raises UserError."""
     if settings.base is None:
         raise UserError("--base: give a diffusers folder or hub name of FLUX.1-Kontext-dev")
-    check_quantize(settings.quantize, device_named(None))
+    check_quantize(settings.quantize or "none", device_named(None))
     if settings.attention is not None:
         check_attention(settings.attention)
     adapter = header = embeddings = None
@@ -60,14 +62,19 @@ def synthesis_inputs(
     weights = base_shapes(base)
     if adapter is not None:
         check_adapter_fits(adapter, base, weights)
+    turbo = None
+    if settings.turbo is not None:
+        turbo = adapter_file(settings.turbo, "--turbo")
+        check_adapter_fits(turbo, base, weights)
     side = resolution or (header.resolution if header else BASE_RESOLUTION)
     base.check_resolution(side)
     return SynthesisInputs(
         base=base,
         adapter=adapter,
         embeddings=embeddings,
+        turbo=turbo,
         yaws=tuple(yaws),
         resolution=side,
-        text_length=header.text_length if header else MAX_TEXT,
+        text_length=header.text_length if header else SPEEDS[settings.speed].text_length,
         reference_kv=header is not None and header.reference_mode == "two-pass",
     )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from datapipe.errors import UserError, install
-from lora_engine.flux.settings import QUANTIZERS, Quantize
+from lora_engine.flux.settings import QUANTIZERS, SPEEDS, FluxSettings, Quantize
 
 FAST_FP8 = (8, 9)
 """Compute capability from which a GPU multiplies float8 matrices (Ada, Hopper)."""
@@ -29,6 +29,19 @@ def check_quantize(kind: Quantize, device: torch.device) -> None:
         )
     if device.type not in ("cuda", "cpu"):
         raise UserError(f"--quantize {kind}: works on cuda and cpu, not on {device.type}")
+
+
+def chosen(settings: FluxSettings, device: torch.device, dtype: torch.dtype) -> Quantize:
+    """The quantisation asked for, or the speed's: fp8 where it is fast and torchao is there."""
+    if settings.quantize is not None:
+        return settings.quantize
+    wanted = SPEEDS[settings.speed].fp8 and dtype == torch.bfloat16
+    there = importlib.util.find_spec(QUANTIZERS["fp8"]) is not None
+    return "fp8" if wanted and there and _multiplies_fp8(device) else "none"
+
+
+def _multiplies_fp8(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= FAST_FP8
 
 
 def quantize(transformer: Any, kind: Quantize, device: torch.device, *, learns: bool) -> None:
@@ -56,8 +69,7 @@ def _fp8(transformer: Any, device: torch.device, *, learns: bool) -> None:
     """
     library = importlib.import_module("torchao.quantization")
     config: Any = library.Float8WeightOnlyConfig()
-    fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= FAST_FP8
-    if fast and not learns and transformer.dtype == torch.bfloat16:
+    if _multiplies_fp8(device) and not learns and transformer.dtype == torch.bfloat16:
         config = library.Float8DynamicActivationFloat8WeightConfig(granularity=library.PerRow())
     library.quantize_(transformer, config, filter_fn=_wanted, device=device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -38,6 +39,39 @@ MAX_TEXT = 512
 """Tokens that stock Kontext allows a prompt, and its default."""
 
 
+Speed = Literal["exact", "safe", "fast"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedSet:
+    """What a `--speed` stands for; options of their own override the parts that have one."""
+
+    batched: bool
+    """Denoise as many views at once as memory allows."""
+    fused: bool
+    """Add the adapter to the weights."""
+    tuned: bool
+    """Take the fastest attention that only rounds differently, and on a GPU compile the blocks."""
+    fp8: bool
+    """Hold and multiply the blocks' weights in 8 bits where the card does (Ada, Hopper)."""
+    text_length: int
+    """T5 tokens of a prompt, for a base alone: an adapter works at its own length only."""
+    step_cache: float | None = None
+    """Leave the blocks after the first out at a step that changes its residual by less than this
+    share (diffusers' FirstBlockCache)."""
+
+
+SPEEDS: Mapping[Speed, SpeedSet] = {
+    "exact": SpeedSet(batched=False, fused=False, tuned=False, fp8=False, text_length=MAX_TEXT),
+    "safe": SpeedSet(batched=True, fused=True, tuned=True, fp8=True, text_length=64),
+    "fast": SpeedSet(
+        batched=True, fused=True, tuned=True, fp8=True, text_length=64, step_cache=0.05
+    ),
+}
+"""exact: the stock pipeline, bit for bit. safe: its function, but for rounding and for the shorter
+text. fast: an approximation of it, in which the views of a batch are not independent."""
+
+
 @dataclass(frozen=True, slots=True)
 class FluxSettings:
     """How --engine flux makes views. Raises ValueError for options that exclude each other."""
@@ -53,12 +87,16 @@ class FluxSettings:
     reference_kv: bool | None = None
     """Send the reference through the model once and not at every step; the default is the way in
     which the adapter was trained, and the only one in which it works."""
-    exact: bool = False
-    """Make bit for bit what the stock pipeline makes, at its speed."""
+    speed: Speed = "safe"
+    """exact: bit for bit what the stock pipeline makes; safe: batched, compiled, in fp8 where the
+    card has it; fast: leave out much of the steps that change little, too."""
+    turbo: str | None = None
+    """A few-step LoRA on top, for fast; with --denoising-steps 8, say."""
     precision: Precision | None = None
     """Precision of the model; the default is bfloat16 on a GPU and float32 on a CPU."""
-    quantize: Quantize = "none"
-    """Hold the model in 8 bits (fp8, also faster on Ada and Hopper GPUs) or in 4 (nf4)."""
+    quantize: Quantize | None = None
+    """Hold the model in 8 bits (fp8, also faster on Ada and Hopper GPUs) or in 4 (nf4); the default
+    is the speed's."""
     attention: str | None = None
     """A diffusers attention backend; the default is the fastest that only rounds differently."""
     compile: bool | None = None
@@ -69,10 +107,15 @@ class FluxSettings:
     def __post_init__(self) -> None:
         check_range(self, "denoising_steps", "micro_batch", least=1)
         check_range(self, "guidance", above=0)
-        if self.exact and (self.compile or self.attention not in (None, "native")):
-            raise ValueError("--exact excludes --compile and other --attention than native")
-        if self.exact and self.quantize != "none":
-            raise ValueError("--exact excludes --quantize, which changes the weights")
+        exact = self.speed == "exact"
+        if exact and (self.compile or self.attention not in (None, "native")):
+            raise ValueError("--speed exact excludes --compile and --attention but native")
+        if exact and self.quantize not in (None, "none"):
+            raise ValueError("--speed exact excludes --quantize, which changes the weights")
+        if exact and self.micro_batch not in (None, 1):
+            raise ValueError("--speed exact makes one view at once, as the stock pipeline")
+        if self.turbo is not None and self.speed != "fast":
+            raise ValueError("--turbo belongs to --speed fast")
         if self.reference_kv and self.lora is None:
             raise ValueError("--reference-kv needs a --lora that was trained with it")
 

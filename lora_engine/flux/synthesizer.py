@@ -11,7 +11,7 @@ from datapipe.record import YAWS, Image
 from datapipe.stage import GpuTurns
 from lora_engine.flux.base import SYNTHESIS, TEXT, file_hash
 from lora_engine.flux.inputs import SynthesisInputs, synthesis_inputs
-from lora_engine.flux.settings import QUANTIZERS, FluxSettings
+from lora_engine.flux.settings import QUANTIZERS, SPEEDS, FluxSettings
 from training.device import silence_libraries
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class FluxSynthesizer:
         """Return what makes the views, with hashes of the files. Raises UserError as `inputs`."""
         inputs, s = self.inputs(), self.settings
         libraries = ["diffusers", "torch"]
-        if s.quantize != "none":
+        if s.quantize not in (None, "none"):
             libraries.append(QUANTIZERS[s.quantize])
         components = SYNTHESIS if inputs.embeddings else (*SYNTHESIS, *TEXT)
         return {
@@ -67,9 +67,10 @@ class FluxSynthesizer:
             "steps": s.denoising_steps,
             "guidance": s.guidance,
             "reference_kv": inputs.reference_kv,
-            "exact": s.exact,
+            "speed": s.speed,
+            "turbo": inputs.turbo and file_hash(inputs.turbo),
             "precision": s.precision,
-            "quantize": s.quantize,
+            "quantize": s.quantize or ("fp8 where fast" if SPEEDS[s.speed].fp8 else "none"),
             "attention": s.attention,
             "compile": s.compile,
             "versions": {name: version(name) for name in libraries},

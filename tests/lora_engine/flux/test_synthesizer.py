@@ -2,6 +2,7 @@ import pickle
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from datapipe.record import YAWS
 from lora_engine.flux import vae
 from lora_engine.flux.denoise import Denoiser, compile_blocks
 from lora_engine.flux.prompts import prompt
-from lora_engine.flux.settings import FluxSettings
+from lora_engine.flux.quantize import chosen
+from lora_engine.flux.settings import SPEEDS, FluxSettings
 from lora_engine.flux.synthesizer import FluxSynthesizer
 
 SEEDS = [2**40 + i for i in range(7)]
@@ -56,7 +58,7 @@ def test_exact_views_equal_seven_stock_calls_bit_for_bit(
     """`exact` is the stock pipeline's function down to the last bit, with an adapter too."""
     dtype = getattr(torch, precision)
     lora = make_adapter(dtype=dtype)
-    ours = views_of(portrait, base=str(tiny_base), lora=lora, exact=True, precision=precision)
+    ours = views_of(portrait, base=str(tiny_base), lora=lora, speed="exact", precision=precision)
     assert np.array_equal(ours, stock_views(tiny_base, portrait, lora, dtype=dtype))
 
 
@@ -70,11 +72,11 @@ def test_fast_views_equal_stock_but_for_rounding(tiny_base, portrait, make_adapt
 
 def test_base_alone_works_and_stores_its_embeddings(tiny_base, portrait, tmp_path):
     """Without an adapter the embeddings are computed once; a second worker needs no encoder."""
-    first = views_of(portrait, base=str(tiny_base), resolution=64, exact=True)
+    first = views_of(portrait, base=str(tiny_base), resolution=64, speed="exact")
     stored = list((tmp_path / "home/prompts").rglob("*.safetensors"))
     assert len(stored) == 1
     changed = stored[0].stat().st_mtime_ns
-    again = views_of(portrait, base=str(tiny_base), resolution=64, exact=True)
+    again = views_of(portrait, base=str(tiny_base), resolution=64, speed="exact")
     assert np.array_equal(first, again)
     assert stored[0].stat().st_mtime_ns == changed
     assert np.array_equal(first, stock_views(tiny_base, portrait))
@@ -88,15 +90,15 @@ def test_text_encoders_are_not_needed_with_a_trained_adapter(
 
     whole = tiny["save_base"](tmp_path / "whole")
     lora = make_adapter()
-    expected = views_of(portrait, base=str(whole), lora=lora, exact=True)
+    expected = views_of(portrait, base=str(whole), lora=lora, speed="exact")
     for part in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"):
         shutil.rmtree(whole / part)
-    assert np.array_equal(views_of(portrait, base=str(whole), lora=lora, exact=True), expected)
+    assert np.array_equal(views_of(portrait, base=str(whole), lora=lora, speed="exact"), expected)
 
 
 def test_a_view_depends_on_its_own_seed_and_yaw_only(tiny_base, portrait):
     """Which views are asked for together, in which order, does not change one of them."""
-    settings = {"base": str(tiny_base), "resolution": 64, "exact": True}
+    settings = {"base": str(tiny_base), "resolution": 64, "speed": "exact"}
     every = views_of(portrait, **settings)
     some = views_of(portrait, yaws=(60, -90), seeds=(SEEDS[5], SEEDS[0]), **settings)
     assert np.array_equal(some, every[[5, 0]])
@@ -133,14 +135,64 @@ def test_out_of_memory_means_fewer_views_at_once(tiny_base, portrait, monkeypatc
     assert (sizes, alive) == ([7, 3, 3, 1], [False])
 
 
+def with_step_cache(monkeypatch, threshold):
+    """Let --speed fast leave out steps by this threshold."""
+    fast = replace(SPEEDS["fast"], step_cache=threshold)
+    monkeypatch.setattr("lora_engine.flux.denoise.SPEEDS", {**SPEEDS, "fast": fast})
+
+
+@pytest.mark.parametrize("mode", ["concatenated", "two-pass"])
+def test_fast_leaves_steps_out_and_starts_afresh_with_each_reference(
+    tiny_base, portrait, make_adapter, monkeypatch, mode
+):
+    """By a threshold of nothing fast is safe; by a large one it computes the blocks once a view,
+    and views do not depend on what was made before."""
+    lora = make_adapter(mode, name=mode)
+    safe = views_of(portrait, base=str(tiny_base), lora=lora)
+    with_step_cache(monkeypatch, 0.0)
+    assert np.array_equal(views_of(portrait, base=str(tiny_base), lora=lora, speed="fast"), safe)
+    with_step_cache(monkeypatch, 1e9)
+    synthesizer = ready(FluxSettings(str(tiny_base), lora, denoising_steps=6, speed="fast"))
+    calls = []
+    block = synthesizer._denoiser._pipe.transformer.transformer_blocks[1]
+    block.attn.register_forward_hook(lambda *_: calls.append(1))
+    first = np.stack(synthesizer(portrait, YAWS, SEEDS))
+    assert len(calls) == 1 + (mode == "two-pass")
+    synthesizer(np.ascontiguousarray(portrait[::-1]), YAWS, SEEDS)
+    assert np.array_equal(np.stack(synthesizer(portrait, YAWS, SEEDS)), first)
+
+
+def test_a_turbo_lora_is_added_to_the_adapter(tiny_base, portrait, make_adapter):
+    """Both are in the weights, the views and the provenance; its file is checked like another."""
+    lora, turbo = make_adapter(), make_adapter(alpha=3.0, name="turbo")
+    options = {"base": str(tiny_base), "lora": lora, "speed": "fast"}
+    alone, both = views_of(portrait, **options), views_of(portrait, **options, turbo=turbo)
+    assert np.abs(both - alone).max() > 1
+    made = FluxSynthesizer(FluxSettings(str(tiny_base), lora, speed="fast", turbo=turbo))
+    assert len(made.provenance()["turbo"]) == 64
+    with pytest.raises(UserError, match="--turbo nowhere: no adapter there"):
+        FluxSynthesizer(FluxSettings(str(tiny_base), speed="fast", turbo="nowhere")).inputs()
+
+
+def test_a_speed_decides_what_no_option_does(tiny_base):
+    """A base alone has stock's text length only where views are to be stock's; fp8 is for cards
+    that multiply it."""
+    bases = {speed: FluxSettings(str(tiny_base), speed=speed) for speed in SPEEDS}
+    lengths = {k: FluxSynthesizer(s, resolution=64).inputs().text_length for k, s in bases.items()}
+    assert lengths == {"exact": 512, "safe": 64, "fast": 64}
+    cpu = torch.device("cpu")
+    assert {chosen(s, cpu, torch.bfloat16) for s in bases.values()} == {"none"}
+    assert chosen(FluxSettings("base", quantize="nf4"), cpu, torch.bfloat16) == "nf4"
+
+
 @pytest.mark.slow
 def test_compiled_blocks_give_the_same_views(tiny_base, portrait, make_adapter):
-    """No graph breaks and no limit hit, in both reference modes, whatever batches memory allows, in
-    the threads that call."""
-    for mode in ("concatenated", "two-pass"):
+    """No graph breaks (but one where steps are left out) and no limit hit, in both reference modes,
+    whatever batches memory allows, in the threads that call."""
+    for mode, speed in (("concatenated", "safe"), ("two-pass", "safe"), ("concatenated", "fast")):
         lora = make_adapter(mode, name=mode)
-        plain = views_of(portrait, base=str(tiny_base), lora=lora)
-        synthesizer = ready(FluxSettings(str(tiny_base), lora, denoising_steps=2))
+        plain = views_of(portrait, base=str(tiny_base), lora=lora, speed=speed)
+        synthesizer = ready(FluxSettings(str(tiny_base), lora, denoising_steps=2, speed=speed))
         # Without a code generator: what can break is the tracing.
         compile_blocks(synthesizer._denoiser._pipe.transformer, backend="eager")
         synthesizer._denoiser._micro_batch = 3  # batches of 3, 3 and 1
@@ -272,8 +324,10 @@ def test_one_thread_has_the_device_while_others_prepare_and_take_away(
         ({"denoising_steps": 0}, "--denoising-steps"),
         ({"guidance": 0.0}, "guidance"),
         ({"micro_batch": 0}, "--micro-batch"),
-        ({"exact": True, "compile": True}, "exact"),
-        ({"exact": True, "quantize": "fp8"}, "exact"),
+        ({"speed": "exact", "compile": True}, "exact"),
+        ({"speed": "exact", "quantize": "fp8"}, "exact"),
+        ({"speed": "exact", "micro_batch": 7}, "exact"),
+        ({"turbo": "steps.safetensors"}, "--speed fast"),
         ({"reference_kv": True}, "--lora"),
     ],
 )
