@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.run.info import load_info
+from datapipe.run.info import RunInfo, load_info
 from dataset.pack.manifest import Manifest, load_packed
 from filters.rules import Rules
 from filters.rules_file import load_rules
@@ -15,7 +15,11 @@ def run_rules(run: Folder, path: str | None) -> Rules:
 
     Raises UserError when `run` is not a run, or the file is not one of rules for it.
     """
-    info = load_info(run)
+    return rules_for(load_info(run), path)
+
+
+def rules_for(info: RunInfo, path: str | None) -> Rules:
+    """As `run_rules`, for a run that may not have begun."""
     labels = info.scoring.labels
     return load_rules(
         path,

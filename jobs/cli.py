@@ -9,6 +9,7 @@ import inspect
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -118,7 +119,10 @@ def run(
         except ValueError as wrong:  # arguments that do not parse, or that the settings refuse
             print(f"harmoview {prog}: {wrong}", file=sys.stderr)
             return 2
-        return 0 if parsed is None else execute(parsed) or 0
+        with warnings.catch_warnings():
+            if not sys.warnoptions and logging.getLogger().level > logging.INFO:
+                warnings.simplefilter("ignore")  # of libraries, about how they are called
+            return 0 if parsed is None else execute(parsed) or 0
     except UserError as wrong:
         from jobs.console.output import plain  # half a second that `harmoview --help` need not pay
 

@@ -60,13 +60,14 @@ class EncodeJobSettings:
 def execute(settings: EncodeJobSettings) -> None:
     """Check, encode, sum up. Raises UserError."""
     need_train("encode")
+    from training.device import silence_libraries
+
+    silence_libraries()
     from datapipe.files import Folder
     from datapipe.run.lock import locked
     from harmoview.encode.encoder import base_recipe
     from harmoview.encode.run import encode, encode_here, packed_manifest
-    from training.device import silence_libraries
 
-    silence_libraries()
     source, out = Folder(settings.shards), Folder(settings.out)
     packed_manifest(source)
     base_recipe(settings.encode.base)

@@ -14,7 +14,7 @@ from datapipe.run.info import check_run, open_run
 from datapipe.run.lock import locked
 from dataset.inspect.stats import run_stats
 from dataset.pack.pack import ShardLimits, pack
-from dataset.run_rules import run_rules
+from dataset.run_rules import rules_for
 from filters.rules import Rules
 from jobs.cli import command
 from jobs.console.progress import busy, progress
@@ -66,6 +66,7 @@ def execute(settings: SynthesizeSettings) -> None:
         stages, wanted = build(settings.line, corpus, run, settings.rules)
         wanted = replace(wanted, options=options_of(settings))
         info = check_run(run, wanted)
+        rules = rules_for(info, settings.rules)  # a mistake in them is told before the work
         into = recorder(run, info, retry_errors=settings.retry_errors)
         remaining = Remaining(
             corpus,
@@ -78,9 +79,8 @@ def execute(settings: SynthesizeSettings) -> None:
             surveyed(remaining, run) as total,
             progress("synthesize", quiet=settings.quiet) as show,
         ):
-            open_run(run, wanted)  # not before: a corpus that cannot be listed binds no folder
-            rules = run_rules(run, settings.rules)  # a mistake in them is told before the work
             line = start(settings.cluster, stages, run.url)
+            open_run(run, wanted)  # not before: what fails until here binds no folder
             if not settings.quiet:
                 print(aesthetic(settings.line.score)[1])
             drive(line, remaining, into, lambda counts: show(counts, total()))

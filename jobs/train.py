@@ -50,14 +50,15 @@ class TrainJobSettings:
 def execute(settings: TrainJobSettings) -> int:
     """Encode if need be, claim the folder, train."""
     need_train("train")
+    from training.device import silence_libraries
+
+    silence_libraries()
     from datapipe.files import Folder
     from datapipe.run.lock import locked
     from harmoview.data.encoded import EncodedShards
     from harmoview.train.checks import check_and_claim
     from harmoview.train.report import describe
-    from training.device import silence_libraries
 
-    silence_libraries()
     settings.train.out.mkdir(parents=True, exist_ok=True)
     with locked(Folder(settings.train.out)):
         shards = encoded(settings)

@@ -19,7 +19,7 @@ class VerifySettings:
     """
 
     folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")]
-    """The folder with manifest.json, local or on an object store."""
+    """The folder with manifest.json, or a run with shards; local or on an object store."""
     quiet: bool = False
     """Show no progress and nothing when all is well."""
 
@@ -37,6 +37,8 @@ def execute(settings: VerifySettings) -> int:
     from dataset.pack.verify import CaptionCount, verify
 
     folder = Folder(settings.folder)
+    if not folder.exists("manifest.json") and folder.exists("shards/manifest.json"):
+        folder = folder.folder("shards")
     wrong, captions = 0, CaptionCount()
     with Progress(
         TextColumn("verify"),

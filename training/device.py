@@ -14,11 +14,11 @@ from training.options import Precision
 
 def silence_libraries() -> None:
     """Let the model libraries show no bars and no advice; to be called before their import."""
+    for noisy in ("torchao", "torch.utils._pytree", "bitsandbytes", "diffusers.quantizers"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)  # they speak as they are imported
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
-    for noisy in ("torchao", "torch.utils._pytree", "bitsandbytes"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     of_diffusers.set_verbosity_error()
     of_transformers.set_verbosity_error()
     of_transformers.disable_progress_bar()

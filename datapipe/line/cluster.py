@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any, TypeVar
 
 from datapipe.errors import UserError
@@ -16,6 +18,7 @@ from datapipe.stage import Resources, Stage
 T = TypeVar("T")
 LOCAL = "local"
 """The address of a cluster that is this machine, made for this run alone."""
+_CONNECT_SECONDS = 10.0
 WAIT = 45.0
 """Seconds that GPUs may be neither there nor on their way, where no option says so."""
 
@@ -23,15 +26,45 @@ WAIT = 45.0
 def connect(address: str | None, **options: Any) -> str:
     """Join the cluster at `address`, the one this process runs in, or a local one; returns which.
 
-    `options` are `ray.init`'s.
+    `options` are `ray.init`'s. Raises UserError where no cluster answers.
     """
-    import ray
-
     # "local" by name: without it Ray tries the address file of a cluster long dead first
     where = address or os.environ.get("RAY_ADDRESS", LOCAL)
+    if where != LOCAL:
+        use_token()
+        _check_answers(where)
+    import ray
+
     if not ray.is_initialized():
-        ray.init(address=where, include_dashboard=False, **options)
+        try:
+            ray.init(address=where, include_dashboard=False, **options)
+        except ConnectionError as wrong:
+            raise UserError(f"no Ray cluster answers at {where}: {wrong}") from wrong
     return where
+
+
+def use_token() -> None:
+    """Send the token of this user's clusters, to be called before Ray is imported.
+
+    Ray's client sends one only when told to; `ray start` uses one wherever there is one.
+    """
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if named or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _check_answers(where: str) -> None:
+    """Raises UserError where nothing listens at HOST:PORT, for which Ray itself waits minutes."""
+    host, _, port = where.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # auto, say: Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as wrong:
+        raise UserError(
+            f"no Ray cluster answers at {where} ({wrong}): give the address of its head, usually "
+            "HOST:6379, and look whether the head runs and this machine may reach it"
+        ) from wrong
 
 
 def worker_logs() -> Any:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, WanPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer, UMT5EncoderModel
@@ -19,7 +18,7 @@ from harmoview.encode.settings import Bucket, EncodeSettings, default_buckets
 from harmoview.load import check_base, load_frontal_encoder, pipeline_index
 from harmoview.model.layout import ReferenceLayout
 from harmoview.model.references import Views, encode_references, normalized_latents
-from harmoview.model.weights import check_transformer
+from harmoview.model.weights import wan_config
 from harmoview.recipes import Recipe, recipe_of
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -117,9 +116,8 @@ class Encoder:
 
 def base_recipe(base: str) -> Recipe:
     """Return how the base's makers sample from it. Raises UserError where there is no base."""
-    check_transformer(base, "transformer")
+    config = wan_config(base, "transformer")
     check_base(base)
-    config: dict[str, Any] = WanTransformer3DModel.load_config(base, subfolder="transformer")
     return recipe_of(config["in_channels"], len(expert_names(base)))
 
 

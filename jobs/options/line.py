@@ -17,7 +17,7 @@ from datapipe.line.stages import Attempts, PrepareUnlessStored, Synthesize
 from datapipe.line.worker import SampleBounds
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import YAWS
-from datapipe.run.info import RunInfo, Scoring, library_versions
+from datapipe.run.info import FILE, RunInfo, Scoring, library_versions
 from datapipe.run.store import CandidateStore
 from datapipe.stage import Resources, Stage
 from filters.aesthetic import AestheticScorer, check_aesthetic, load_aesthetic
@@ -142,6 +142,11 @@ def run_folder(out: str, corpus: str) -> tuple[Folder, str]:
         raise UserError(
             f"--out {out} lies in the corpus, which would take the run's own shards for videos; "
             "choose a folder outside"
+        )
+    if "://" not in corpus and Folder(url).exists(FILE) and Folder(url).exists("candidates"):
+        raise UserError(
+            f"{corpus} is a run folder, not a corpus: give the videos it was made of, or continue "
+            f"it by --out {corpus}"
         )
     return run, url
 
