@@ -126,6 +126,7 @@ def _segment(run: Path, number: int, draw: np.random.Generator) -> int:
         "key": owners.tolist(),
         "identity": identity,
         **_scores(np.zeros(len(owners)), draw),
+        "expression": draw.beta(1, 3, len(owners)).round(4),
         "embedding": list(draw.normal(size=(len(owners), EMBEDDING)).astype(np.float32)),
     }
     _write(run / f"references/g0000-{number:06d}.parquet", REFERENCES, references)

@@ -74,6 +74,9 @@ class Reference:
     """Of the video; the picture is SDR in any case."""
     deinterlaced: bool = False
     """Whether the frame was made whole from two fields of different moments."""
+    expression: float | None = None
+    """How far mouth, eyes and brows are from rest, 0 neutral … 1; see `datapipe.faces.expression`.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class Scores:
     measured_roll: float | None = None
     face_size: float | None = None
     """Mean side of the detected face box, pixels."""
+    expression: float | None = None
+    """Of a reference, as Prepare measured it in the clip: 0 neutral … 1."""
 
 
 ViewSource = Literal["synthesised", "real"]

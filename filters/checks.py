@@ -25,8 +25,13 @@ ViewReason = Literal[
     "identity",  # the cosine to the reference is under the curve
     "identity_neighbours",  # a nearer view that this one's identity rests on has failed
 ]
+ReferenceReason = Literal["not_detected", "blurred", "aesthetic", "expression"]
 IdentityReason = Literal[
-    "reference_not_detected", "reference_blurred", "reference_aesthetic", "too_few_views"
+    "reference_not_detected",
+    "reference_blurred",
+    "reference_aesthetic",
+    "reference_expression",  # the face is not calm enough
+    "too_few_views",
 ]
 SampleReason = Literal["no_identity_left"]
 Floats = npt.NDArray[np.float64]
@@ -106,7 +111,7 @@ class Threshold:
 class Check:
     """One test of one score of a picture."""
 
-    reason: ViewReason
+    reason: ViewReason | ReferenceReason
     column: str
     """The score, a field of `datapipe.record.Scores`."""
     name: str
@@ -175,9 +180,23 @@ def compile_rules(rules: Rules) -> RuleChecks:
 
 def _reference_checks(rules: Rules) -> Iterator[Check]:
     yield _DETECTED
-    yield _sharpness_check(rules)
+    sharp = Threshold(
+        "sharpness.reference",
+        rules.sharpness.reference,
+        *("at_least", "Picture", "Sharpness of references"),
+        least=0.0,
+    )
+    yield Check("blurred", "sharpness", "sharpness", sharp)
     title = f"{score_title(rules.aesthetic.scorer)} of references"
     yield from _aesthetic_check(rules, "reference", rules.aesthetic.reference, title)
+    calm = Threshold(
+        "expression.reference",
+        rules.expression.reference,
+        *("at_most", "Picture", "Expression of references"),
+        least=0.0,
+        most=1.0,
+    )
+    yield Check("expression", "expression", "expression", calm)
 
 
 def _view_checks(rules: Rules, yaw: int) -> Iterator[Check]:
@@ -198,19 +217,15 @@ def _nearer_checks(rules: Rules, yaw: int) -> Iterator[Check]:
 _DETECTED = Check("not_detected", "detected", "face")
 
 
-def _sharpness_check(rules: Rules) -> Check:
-    minimum = Threshold(
-        "sharpness.minimum",
-        rules.sharpness.minimum,
-        *("at_least", "Picture", "Sharpness"),
-        least=0.0,
-    )
-    return Check("blurred", "sharpness", "sharpness", minimum)
-
-
 def _quality_checks(rules: Rules) -> Iterator[Check]:
     yield _DETECTED
-    yield _sharpness_check(rules)
+    sharp = Threshold(
+        "sharpness.minimum",
+        rules.sharpness.minimum,
+        *("at_least", "Picture", "Sharpness of views"),
+        least=0.0,
+    )
+    yield Check("blurred", "sharpness", "sharpness", sharp)
     ratio = Threshold(
         "sharpness.ratio",
         rules.sharpness.ratio,

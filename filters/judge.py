@@ -165,6 +165,8 @@ def _complaint(check: Check, scores: Scores) -> str:
         return f"{'' if comparison == 'at_least' else 'the '}{check.name} could not be measured"
     if comparison == "at_least":
         return f"{check.name} {score:g} is under {low:g}"
+    if comparison == "at_most" and not check.threshold.unit:
+        return f"{check.name} {score:g} is over {high:g}"
     if comparison == "at_most":
         return f"{check.name} {score:+.2f}° is beyond ±{high:g}°"
     wanted = f"{low:+g}° to {high:+g}°"

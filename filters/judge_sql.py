@@ -13,7 +13,7 @@ import duckdb
 from filters.checks import VIEW_REASONS, compile_rules, reference_reason
 from filters.rules import PROFILE, Rules
 
-_FAULTS = {reason: code for code, reason in enumerate(VIEW_REASONS, 1)}
+_FAULTS: dict[str, int] = {reason: code for code, reason in enumerate(VIEW_REASONS, 1)}
 """A passing view has the fault 0."""
 RANK = "md5_number_lower(concat(key, ' ', identity))"
 """A number for each identity, spread evenly over 64 bits and the same on every machine."""

@@ -21,12 +21,25 @@ class SharpnessRule:
     """How sharp a face must be."""
 
     minimum: float
-    """Least `sharpness`."""
+    """Least `sharpness` of views."""
     ratio: float
-    """Least `sharpness_ratio`, of views."""
+    """Least `sharpness_ratio` of views."""
+    reference: float
+    """Least `sharpness` of references, beyond what Prepare asked of them."""
 
     def __post_init__(self) -> None:
-        check_range(self, "minimum", "ratio", least=0, option="")
+        check_range(self, "minimum", "ratio", "reference", least=0, option="")
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionRule:
+    """How calm a face must be."""
+
+    reference: float
+    """Most `expression` of references, 0 neutral … 1."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "reference", least=0, most=1, option="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +149,7 @@ class Rules:
     reference_must_pass: bool
     """Whether an identity whose reference fails is left out."""
     sharpness: SharpnessRule
+    expression: ExpressionRule
     aesthetic: AestheticRule
     pose: PoseRule
     identity: IdentityRule
@@ -163,6 +177,7 @@ class Rules:
             minimum_views=table["minimum_views"],
             reference_must_pass=table["reference_must_pass"],
             sharpness=SharpnessRule(**table["sharpness"]),
+            expression=ExpressionRule(**table["expression"]),
             aesthetic=AestheticRule(**table["aesthetic"]),
             pose=PoseRule(**table["pose"]),
             identity=IdentityRule(**{**identity, "curve": curve}),

@@ -19,6 +19,7 @@ from filters.rules import (
     PROFILE,
     PYIQA,
     AestheticRule,
+    ExpressionRule,
     IdentityRule,
     PoseRule,
     Rules,
@@ -35,6 +36,8 @@ _KEYS: Mapping[str, type] = {
     "reference_must_pass": bool,
     "sharpness.minimum": float,
     "sharpness.ratio": float,
+    "sharpness.reference": float,
+    "expression.reference": float,
     "aesthetic.*.minimum": float,
     "aesthetic.*.reference": float,
     "pose.tolerance": float,
@@ -82,6 +85,7 @@ def settings(rules: Rules) -> Table:
     """Every value of resolved rules under the dotted key that it has in a file."""
     sections = (
         ("sharpness", asdict(rules.sharpness)),
+        ("expression", asdict(rules.expression)),
         (f"aesthetic.{rules.aesthetic.scorer}", asdict(rules.aesthetic)),
         ("pose", asdict(rules.pose)),
         (f"identity.{rules.identity.recogniser}", asdict(rules.identity)),
@@ -152,6 +156,7 @@ class _Reader:
             minimum_views=self._minimum_views(len(yaws)),
             reference_must_pass=self.values["reference_must_pass"],
             sharpness=self._build(SharpnessRule, "sharpness", **self._section("sharpness")),
+            expression=self._build(ExpressionRule, "expression", **self._section("expression")),
             aesthetic=self._aesthetic(scorer),
             pose=self._build(PoseRule, "pose", **self._section("pose")).within(half),
             identity=identity,

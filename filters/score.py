@@ -24,6 +24,7 @@ _DECIMALS = {
     "measured_pitch": 2,
     "measured_roll": 2,
     "face_size": 1,
+    "expression": 4,
 }
 """Decimals that are stored: what every machine and both devices agree on, finer than any threshold.
 """
@@ -105,7 +106,10 @@ class Score:
         return replace(
             identity,
             views=tuple(scored),
-            scores=reference.alone(),
+            scores=replace(
+                reference.alone(),
+                expression=rounded({"expression": identity.reference.expression})["expression"],
+            ),
             embedding=tuple(round(x, _EMBEDDING_DECIMALS) for x in embedding),
         )
 

@@ -30,6 +30,9 @@ class Face:
     """The detector's confidence, 0..1."""
     pose: Pose | None = None
     """In the project's convention; None where it could not be measured."""
+    mouth: float | None = None
+    """How far the mouth is open, as a by-product of the pose: it differs by about 1 between shut
+    and wide open, but where it is shut depends on the person."""
 
     @property
     def size(self) -> float:
@@ -38,8 +41,22 @@ class Face:
         return ((right - left) + (bottom - top)) / 2
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """What is read off one face about its expression; see `datapipe.faces.expression`."""
+
+    lips: float
+    """Distance between the lips over the mouth's width."""
+    width: float
+    """The mouth's width over the distance of the outer corners of the eyes."""
+    lids: float
+    """Height over width of the eye that is less open."""
+    shapes: Floats
+    """(52,): MediaPipe's blend shapes, 0..1."""
+
+
 class FaceAnalyzer(Protocol):
-    """Boxes, five points, score, pose; and embeddings, apart because they cost the most."""
+    """Boxes, five points, score, pose; apart from them what costs more: embeddings, features."""
 
     name: str
     """The backend's, one of `FACES`."""
@@ -57,6 +74,9 @@ class FaceAnalyzer(Protocol):
 
     def embed(self, image: Image, faces: Sequence[Face]) -> Floats:
         """(faces, dimensions), unit rows: their dot product is the identity cosine."""
+
+    def features(self, image: Image, face: Face) -> Features | None:
+        """What `datapipe.faces.expression` compares, of a face about frontal; None if unseen."""
 
 
 def face_analyzer(

@@ -11,9 +11,10 @@ import numpy as np
 
 from datapipe.errors import UserError, check_range
 from datapipe.faces.align import align
-from datapipe.faces.base import Face, Floats
+from datapipe.faces.base import Face, Features, Floats
+from datapipe.faces.expression import ExpressionReader
 from datapipe.faces.onnx import Device, check_device, options, providers, readable
-from datapipe.models import digest
+from datapipe.models import digest, model, model_path
 from datapipe.record import Image, Pose
 
 PACK = Path("~/.insightface/models/buffalo_l")
@@ -34,6 +35,7 @@ BATCH = 32
 @dataclass
 class InsightFaces:
     """A `FaceAnalyzer` by the insightface package. Its models are for non-commercial research only.
+    Expressions are read by MediaPipe's network, as with the light pack.
 
     The detector's graph takes one picture at a time; the recogniser takes batches.
     """
@@ -60,10 +62,12 @@ class InsightFaces:
         self._detector.prepare(0, input_size=DETECTION_SIZES, det_thresh=self.min_score)
         self._landmarks = loaded["landmark_3d_68"]
         self._recogniser = loaded["recognition"]
+        self._features = ExpressionReader(model_path("face-landmarker"))
 
     def provenance(self) -> dict[str, object]:
         """Raises UserError when a file is missing: the hashes are the files' own."""
         hashes = {task: digest(path) for task, path in self._files().items()}
+        hashes["expression"] = model("face-landmarker").sha256
         return {"faces": self.name, "min_score": self.min_score} | hashes
 
     def find(self, images: Sequence[Image]) -> list[list[Face]]:
@@ -81,6 +85,10 @@ class InsightFaces:
         unit: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
 
+    def features(self, image: Image, face: Face) -> Features | None:
+        """What `datapipe.faces.expression` compares, of a face about frontal; None if unseen."""
+        return self._features(image, face)
+
     def _find(self, image: Image) -> list[Face]:
         from insightface.app.common import Face as InsightFace
 
@@ -92,7 +100,9 @@ class InsightFaces:
             self._landmarks.get(picture, found)
             left, top, right, bottom = map(float, row[:4])
             box = (left, top, right, bottom)
-            faces.append(Face(box, five.astype(np.float32), float(row[4]), _pose(found.pose)))
+            mouth = _mouth(found.landmark_3d_68)
+            pose = _pose(found.pose)
+            faces.append(Face(box, five.astype(np.float32), float(row[4]), pose, mouth))
         return sorted(faces, key=lambda face: -face.size)
 
     def _files(self) -> dict[str, Path]:
@@ -125,6 +135,12 @@ class InsightFaces:
 
 def _bgr(image: Image) -> Image:
     return np.ascontiguousarray(image[..., ::-1])
+
+
+def _mouth(points: Any) -> float | None:
+    """Of 68 points, the distance between the lips over the mouth's width, 0.5 when wide open."""
+    gap, wide = (float(np.linalg.norm(points[a] - points[b])) for a, b in ((62, 66), (60, 64)))
+    return gap / wide / 0.5 if wide > 0 and np.isfinite(gap / wide) else None
 
 
 def _pose(angles: Any) -> Pose | None:

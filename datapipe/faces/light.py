@@ -12,18 +12,22 @@ from numpy.typing import NDArray
 
 from datapipe.errors import check_range
 from datapipe.faces.align import align, box_window, warp
-from datapipe.faces.base import Face, Floats
+from datapipe.faces.base import Face, Features, Floats
+from datapipe.faces.expression import ExpressionReader
 from datapipe.faces.onnx import session
 from datapipe.models import model, model_path
 from datapipe.record import Image, Pose
 
+JAW, WIDE_OPEN = 52, 1.5
+"""Which of 3DDFA's 62 outputs is the first expression, and by how much a wide open mouth lowers it:
+it goes with the distance between the lips, correlation -0.9 to -0.98 in each of six people."""
 BATCH = 32
 """Faces that go through a network at once."""
 
 
 @dataclass
 class LightFaces:
-    """A `FaceAnalyzer` of 24 MB of models that runs on one core.
+    """A `FaceAnalyzer` of 28 MB of models that runs on one core.
 
     Trust its yaw to about 5 degrees (it over-reads by 5 to 9 at 60 to 75), its pitch and roll up
     to 60 degrees of yaw (at 90 they mean nothing, and yaw folds back), and its identity cosine up
@@ -53,10 +57,12 @@ class LightFaces:
         self._poser = session(_any_batch(files[2].read_bytes(), "input"), threads=self.threads)
         with np.load(files[3]) as statistics:
             self._mean, self._std = statistics["mean"], statistics["std"]
+        self._features = ExpressionReader(model_path("face-landmarker"))
 
     def provenance(self) -> dict[str, object]:
         """Settings that matter, and model files by SHA-256."""
         names = {"detector": "yunet", "recogniser": "sface", "pose": "3ddfa"}
+        names["expression"] = "face-landmarker"
         hashes = {role: model(name).sha256 for role, name in names.items()}
         return {"faces": self.name, "min_score": self.min_score, "smallest": self.smallest} | hashes
 
@@ -68,8 +74,8 @@ class LightFaces:
             for image, rows in zip(images, found, strict=True)
             for box, _, _ in rows
         ]
-        poses = iter(self._poses(crops))
-        faces = [[Face(*row, pose=next(poses)) for row in rows] for rows in found]
+        heads = iter(self._heads(crops))
+        faces = [[Face(*row, *next(heads)) for row in rows] for rows in found]
         return [sorted(some, key=lambda face: -face.size) for some in faces]
 
     def embed(self, image: Image, faces: Sequence[Face]) -> Floats:
@@ -81,6 +87,10 @@ class LightFaces:
         vectors = _run(self._recogniser, crops.astype(np.float32))
         unit: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
+
+    def features(self, image: Image, face: Face) -> Features | None:
+        """What `datapipe.faces.expression` compares, of a face about frontal; None if unseen."""
+        return self._features(image, face)
 
     def _detect(
         self, image: Image
@@ -101,17 +111,21 @@ class LightFaces:
             found.append((box, row[4:14].reshape(5, 2) * back, float(row[14])))
         return found
 
-    def _poses(self, crops: Sequence[Image]) -> list[Pose]:
+    def _heads(self, crops: Sequence[Image]) -> list[tuple[Pose, float]]:
+        """Pose and mouth of each: the latter is 3DDFA's first expression, which opens the jaw."""
         if not crops:
             return []
         # Each crop with its mirror image: the average has no preference for a side.
         both = np.stack([*crops, *(crop[:, ::-1] for crop in crops)])
         bgr = (both[..., ::-1].astype(np.float32) - 127.5) / 128
-        cameras = (_run(self._poser, bgr) * self._std + self._mean)[:, :12].reshape(-1, 3, 4)
+        found = _run(self._poser, bgr)
+        cameras = (found * self._std + self._mean)[:, :12].reshape(-1, 3, 4)
+        mouths = -found[:, JAW].reshape(2, -1).mean(axis=0) / WIDE_OPEN
         rotations = np.stack([_rotation(camera) for camera in cameras])
         mirror = np.diag([-1.0, 1.0, 1.0])
         straight, mirrored = np.split(rotations, 2)
-        return [_pose(a + mirror @ b @ mirror) for a, b in zip(straight, mirrored, strict=True)]
+        poses = [_pose(a + mirror @ b @ mirror) for a, b in zip(straight, mirrored, strict=True)]
+        return list(zip(poses, map(float, mouths), strict=True))
 
 
 def detection_scale(side: int, smallest: int) -> float:

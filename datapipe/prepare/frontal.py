@@ -7,13 +7,17 @@ References are cut by this rule, and views are rendered to it, so that both show
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import cv2
+import numpy as np
 
-from datapipe.faces.base import Face
+from datapipe.errors import BadSample
+from datapipe.faces.base import Face, Features
+from datapipe.faces.expression import CALM, expressions
 from datapipe.faces.quality import FACE_SIZE, eye_visibility, sharpness
+from datapipe.prepare.people import Person, Sighting
 from datapipe.record import Image
 
 FACE_SHARE = 0.4
@@ -68,10 +72,15 @@ def _start_inside(start: float, length: int, limit: int) -> int:
     return max(0, min(round(start), limit - length))
 
 
-WEIGHTS = {"yaw": 0.40, "pitch": 0.15, "sharpness": 0.20, "size": 0.10, "eyes": 0.10, "score": 0.05}
-"""Of the parts of `Measured.merit`; they sum to 1."""
+WEIGHTS = {"yaw": 0.25, "pitch": 0.1, "sharpness": 0.2, "size": 0.05, "calm": 0.35, "score": 0.05}
+"""Of the parts of `Measured.merit`; they sum to 1. An open mouth (0.35) costs more than the whole
+way from frontal to the bound (0.25)."""
 SHARP = 0.28
 """A face in focus; see `datapipe.faces.quality`."""
+AGAPE = 0.5
+"""A mouth that is open; see `datapipe.faces.base.Face`."""
+SCREENED = 8
+"""Faces of a person whose expression is read."""
 MIN_INSIDE = 0.9
 """Share of the face box that must be inside the frame."""
 LARGE = 256.0
@@ -88,8 +97,9 @@ class FrontalBound:
     """Degrees up or down."""
     min_face: float = 112.0
     """Mean side of the face box, in pixels of the full-size frame; at least 112."""
-    min_sharpness: float = 0.12
-    """`datapipe.faces.quality`: about 0.28 in focus, 0.13 blurred by 2 % of the face's side."""
+    min_sharpness: float = 0.18
+    """`datapipe.faces.quality`: about 0.28 in focus, 0.13 blurred by 2 % of the face's side. This
+    is what admits a reference: the default rules don't ask for its sharpness again."""
 
     def __post_init__(self) -> None:
         if not 0 < self.max_yaw <= 90 or not 0 < self.max_pitch <= 90:
@@ -120,31 +130,81 @@ class Measured:
     sharpness: float | None
     """None where the picture at hand is too small to tell."""
     eyes: float
+    """0..1; see `eye_visibility`."""
+    mouth: float = 0.0
+    """`Face.mouth` over that of the person's calm faces."""
+    expression: float | None = None
+    """0 neutral … 1; see `datapipe.faces.expression`. None where it was not measured."""
 
     def merit(self, bound: FrontalBound) -> float:
-        """0..1: the weighted sum of how straight, sharp, large, open-eyed and certain it is.
+        """0..1: the weighted sum of how straight, sharp, large, calm and certain it is.
 
         Yaw and pitch count linearly down to 0 at the bound, sharpness up to `SHARP`, size up to
-        `LARGE`. An unknown sharpness counts half.
+        `LARGE`. An unknown sharpness counts half; where the expression is unknown, open eyes
+        and a shut mouth count.
         """
         pose = self.face.pose
         if pose is None:
             return 0.0
         sharp = 0.5 if self.sharpness is None else min(1.0, self.sharpness / SHARP)
+        shut = 1 - min(1.0, max(0.0, self.mouth / AGAPE))
+        calm = self.eyes * shut if self.expression is None else 1 - self.expression
         parts = {
             "yaw": max(0.0, 1 - abs(pose.yaw) / bound.max_yaw),
             "pitch": max(0.0, 1 - abs(pose.pitch) / bound.max_pitch),
             "sharpness": sharp,
             "size": min(1.0, self.size / LARGE),
-            "eyes": self.eyes,
+            "calm": calm,
             "score": self.face.score,
         }
         return sum(WEIGHTS[name] * part for name, part in parts.items())
 
 
+def best_first(
+    measured: Mapping[Sighting, Measured],
+    features: Callable[[Sighting], Features | None],
+    bound: FrontalBound,
+) -> list[tuple[Sighting, Measured]]:
+    """The frontal sightings of one person, by falling merit.
+
+    Features cost as much as finding a face, so they are read of the best by all else: `SCREENED`,
+    chosen with the mouth as the pose estimator sees it. The others follow.
+    """
+
+    def ordered(some: Iterable[tuple[Sighting, Measured]]) -> list[tuple[Sighting, Measured]]:
+        return sorted(some, key=lambda pair: (-pair[1].merit(bound), pair[0].frame))
+
+    mouths = [s.face.mouth for s in measured if s.face.mouth is not None]
+    shut = float(np.percentile(mouths, CALM, method="lower")) if mouths else 0.0
+    rough = ordered(
+        (s, m if s.face.mouth is None else replace(m, mouth=s.face.mouth - shut))
+        for s, m in measured.items()
+    )
+    screened = rough[:SCREENED]
+    read = [features(sighting) for sighting, _ in screened]
+    found = iter(expressions([one for one in read if one is not None]))
+    calm = [
+        (s, m if one is None else replace(m, expression=next(found)))
+        for (s, m), one in zip(screened, read, strict=True)
+    ]
+    return ordered(calm) + rough[SCREENED:]
+
+
 def measure(image: Image, face: Face, scale: float) -> Measured:
     """Measure a face of a picture that is `scale` times as large as the full-size frame."""
     return Measured(face, face.size / scale, sharpness(image, face), eye_visibility(image, face))
+
+
+def no_frontal(person: Person, bound: FrontalBound) -> BadSample:
+    """Why none of a person's faces is a reference, where none looks at the camera."""
+    nearest = min(person.sightings, key=lambda s: s.turn)
+    pose = nearest.face.pose
+    looks = "of unknown pose" if pose is None else f"yaw {pose.yaw:.0f}°, pitch {pose.pitch:.0f}°"
+    detail = (
+        f"the straightest of {len(person.sightings)} faces has {looks}; allowed are "
+        f"{bound.max_yaw:g}° and {bound.max_pitch:g}°, with the whole face in the picture"
+    )
+    return BadSample("no_frontal", detail)
 
 
 def _inside(face: Face, image: Image) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from datapipe.errors import BadSample, Reason
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.pictures import encode_jpeg
-from datapipe.prepare.frontal import FrontalBound, Measured, cut, measure, portrait_square
+from datapipe.prepare.frontal import (
+    FrontalBound,
+    Measured,
+    best_first,
+    cut,
+    measure,
+    no_frontal,
+    portrait_square,
+)
 from datapipe.prepare.people import Person, Sighting, attach, distinct, found_again, group
 from datapipe.record import Identity, Image, Reference
 from datapipe.video.decoder import Decoder, Frame, VideoInfo, VideoLimits
@@ -216,39 +224,49 @@ class Search:
         ranked = [self._ranked(person) for person in kept]
         lost = set[int]()
         while True:  # until all finalists are known to be undamaged
-            finalists = [[s for s in some if s.frame not in lost][:FINALISTS] for some in ranked]
-            new = {s.frame for some in finalists for s in some} - self._full.keys()
+            finalists = [
+                [pair for pair in some if pair[0].frame not in lost][:FINALISTS] for some in ranked
+            ]
+            new = {s.frame for some in finalists for s, _ in some} - self._full.keys()
             if not new:
                 break
             self._look_full(sorted(new))
             lost |= new - self._full.keys()
         return [
-            _damaged(some) if some and not left else self._best(person, left)
+            self._best(person, left, len(some))
             for person, some, left in zip(kept, ranked, finalists, strict=True)
         ]
 
-    def _ranked(self, person: Person) -> list[Sighting]:
+    def _ranked(self, person: Person) -> list[tuple[Sighting, Measured]]:
         """Where the person looks straight; the best first, by what is seen in the probes."""
-        bound = self._settings.frontal
-        frontal = [s for s in person.sightings if bound.frontal(s.face, self._images[s.frame])]
-        rough = {s.frame: measure(self._images[s.frame], s.face, self._scale) for s in frontal}
-        return sorted(frontal, key=lambda s: (-rough[s.frame].merit(bound), s.frame))
+        images, bound = self._images, self._settings.frontal
+        frontal = [s for s in person.sightings if bound.frontal(s.face, images[s.frame])]
+        measured = {s: measure(images[s.frame], s.face, self._scale) for s in frontal}
+        return best_first(measured, lambda s: self._faces.features(images[s.frame], s.face), bound)
 
-    def _best(self, person: Person, finalists: Sequence[Sighting]) -> Identity | BadSample:
-        failure = _no_frontal(person, self._settings.frontal)
-        best: tuple[float, Identity] | None = None
-        for sighting in finalists:
+    def _best(
+        self, person: Person, finalists: Sequence[tuple[Sighting, Measured]], frontal: int
+    ) -> Identity | BadSample:
+        if frontal and not finalists:
+            return BadSample("damaged", f"all {frontal} frames with a frontal face are damaged")
+        failures = [no_frontal(person, self._settings.frontal)]
+        fit: list[tuple[Sighting, Measured]] = []
+        for sighting, probed in finalists:
             try:
-                merit, identity = self._finalist(person, sighting)
+                measured = replace(self._full_size(sighting), expression=probed.expression)
+                fit.append((sighting, measured))
             except BadSample as unfit:
-                failure = max(failure, unfit, key=lambda f: FUNNEL.index(f.reason))
-                continue
-            if best is None or merit > best[0]:
-                best = merit, identity
-        return failure if best is None else best[1]
+                failures.append(unfit)
+        for sighting, measured in sorted(fit, key=lambda f: -f[1].merit(self._settings.frontal)):
+            image, faces = self._full[sighting.frame]
+            vector = self._faces.embed(image, [measured.face])[0]
+            if float(vector @ person.vector) >= self._settings.same_person:
+                return self._identity(person, sighting, image, faces, measured)
+            failures.append(BadSample("no_frontal", "the frontal face is another person's"))
+        return max(failures, key=lambda failure: FUNNEL.index(failure.reason))
 
-    def _finalist(self, person: Person, sighting: Sighting) -> tuple[float, Identity]:
-        """Merit and identity as measured on the full-size frame; raises BadSample where unfit."""
+    def _full_size(self, sighting: Sighting) -> Measured:
+        """The face as measured on the full-size frame. Raises BadSample where it is unfit."""
         bound = self._settings.frontal
         image, faces = self._full[sighting.frame]
         face = found_again(sighting.face, faces, self._scale)
@@ -264,10 +282,7 @@ class Search:
         if sharp < bound.min_sharpness:
             detail = f"sharpness {sharp:.2f}, at least {bound.min_sharpness:.2f} is needed"
             raise BadSample("too_blurred", detail)
-        vector = self._faces.embed(image, [face])[0]
-        if float(vector @ person.vector) < self._settings.same_person:
-            raise BadSample("no_frontal", "the frontal face is another person's")
-        return measured.merit(bound), self._identity(person, sighting, image, faces, measured)
+        return measured
 
     def _identity(
         self,
@@ -294,6 +309,7 @@ class Search:
             seen=len(person.sightings),
             transfer=self._info.transfer,
             deinterlaced=sighting.frame in self._whole,
+            expression=measured.expression,
         )
         portrait = encode_jpeg(cut(image, square, self._settings.portrait_side))
         return Identity(reference=reference, portrait=portrait)
@@ -332,18 +348,3 @@ class Search:
 def _settled(person: Person) -> bool:
     poses = [sighting.face.pose for sighting in person.sightings]
     return sum(pose is not None and abs(pose.yaw) <= SETTLED_YAW for pose in poses) >= SETTLED
-
-
-def _damaged(frontal: Sequence[Sighting]) -> BadSample:
-    return BadSample("damaged", f"all {len(frontal)} frames with a frontal face are damaged")
-
-
-def _no_frontal(person: Person, bound: FrontalBound) -> BadSample:
-    nearest = min(person.sightings, key=lambda s: s.turn)
-    pose = nearest.face.pose
-    looks = "of unknown pose" if pose is None else f"yaw {pose.yaw:.0f}°, pitch {pose.pitch:.0f}°"
-    detail = (
-        f"the straightest of {len(person.sightings)} faces has {looks}; allowed are "
-        f"{bound.max_yaw:g}° and {bound.max_pitch:g}°, with the whole face in the picture"
-    )
-    return BadSample("no_frontal", detail)

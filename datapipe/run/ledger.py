@@ -68,6 +68,7 @@ _SCORES = [
     ("measured_pitch", pa.float64()),
     ("measured_roll", pa.float64()),
     ("face_size", pa.float64()),
+    ("expression", pa.float64()),
 ]
 _JUDGES = [
     ("aesthetic_scorer", pa.string()),

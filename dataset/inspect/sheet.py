@@ -144,7 +144,12 @@ def _frame(verdict: Verdict, kept: bool) -> tuple[int, int, int]:
 def numbers_of(view: Row) -> str:
     """The measurements of a picture, as far as there are any."""
     shown = (("yaw", "measured_yaw", "+.1f"), ("cosine", "identity_cosine", ".2f"))
-    named = (*shown, ("sharpness", "sharpness", ".3g"), ("aesthetic", "aesthetic", ".3g"))
+    named = (
+        *shown,
+        ("sharpness", "sharpness", ".3g"),
+        ("aesthetic", "aesthetic", ".3g"),
+        ("expression", "expression", ".2f"),
+    )
     return ", ".join(
         f"{name} {view[column]:{form}}" for name, column, form in named if view[column] is not None
     )

@@ -29,6 +29,7 @@ _SCORES = (
     ("ratio", "sharpness_ratio", ".2f", 7),
     ("aesthetic", "aesthetic", ".1f", 11),
     ("face", "face_size", ".0f", 6),
+    ("expression", "expression", ".2f", 12),
 )
 """Of each score: the head of its column, its name in the tables, its form, its width."""
 

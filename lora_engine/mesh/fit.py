@@ -15,9 +15,9 @@ from scipy.interpolate import RBFInterpolator
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
+from datapipe.faces.landmarks import IRISES, SIDE, SURFACE, Landmarker
 from lora_engine.mesh.anatomy import Anatomy, Phenotype
 from lora_engine.mesh.geometry import Array, buffers, interpolate, normals, triangles, triangles_of
-from lora_engine.mesh.portrait import IRISES, SIDE, SURFACE, Landmarker
 
 DISTANCE = 12.0
 """Decimetres from the camera to the head: an arm's length or a little more."""

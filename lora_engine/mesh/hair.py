@@ -12,12 +12,13 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from datapipe.errors import check_range
+from datapipe.faces.landmarks import IRISES, LIPS_INNER
 from datapipe.record import Image
 from lora_engine.mesh.anatomy import Anatomy
 from lora_engine.mesh.fit import Fit
 from lora_engine.mesh.geometry import Array, normals, smoothstep
 from lora_engine.mesh.light import Light
-from lora_engine.mesh.portrait import CHIN, FOREHEAD, IRISES, LIPS_INNER, OVAL, Masks
+from lora_engine.mesh.portrait import CHIN, FOREHEAD, OVAL, Masks
 
 STRANDS, POINTS = 11000, 20
 """Strands of a full head, and points of a strand."""

@@ -14,23 +14,14 @@ import cv2
 import numpy as np
 
 from datapipe.faces.base import Face
+from datapipe.faces.landmarks import EYELIDS, IRISES, MOUTH_CORNERS, NOSE_TIP, Landmarker
 from datapipe.record import Image
 from lora_engine.mesh.anatomy import Anatomy, Phenotype
 from lora_engine.mesh.fit import Fit, fit, map_landmarks
 from lora_engine.mesh.geometry import Array
 from lora_engine.mesh.hair import HairStyle, grow, read_hair_palette, read_hair_style
 from lora_engine.mesh.head import PATCH, Head, Look, assemble, eye_centre
-from lora_engine.mesh.portrait import (
-    CHIN,
-    EYELIDS,
-    IRISES,
-    MOUTH_CORNERS,
-    NOSE_TIP,
-    OVAL,
-    Landmarker,
-    Masks,
-    masks,
-)
+from lora_engine.mesh.portrait import CHIN, OVAL, Masks, masks
 from lora_engine.mesh.render import Camera
 from lora_engine.mesh.texture import Atlas, Skin, paint
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from datapipe.faces.landmarks import LIPS_INNER, NOSE_TIP
 from datapipe.faces.light import LightFaces
 from datapipe.models import model_path
 from lora_engine.mesh.anatomy import Phenotype
 from lora_engine.mesh.geometry import Array, smoothstep
-from lora_engine.mesh.portrait import LIPS_INNER, NOSE_TIP
 from lora_engine.mesh.studio import Studio
 from lora_engine.mesh.texture import HEIGHT, WIDTH
 

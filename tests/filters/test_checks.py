@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from datapipe.record import Scores
 from filters.checks import VIEW_REASONS, Threshold, compile_rules
-from filters.rules import AestheticRule, IdentityRule, PoseRule, Rules, SharpnessRule
+from filters.rules import (
+    AestheticRule,
+    ExpressionRule,
+    IdentityRule,
+    PoseRule,
+    Rules,
+    SharpnessRule,
+)
 from filters.rules_file import settings
 
 some_yaws = st.sets(st.integers(-90, 90), max_size=8).map(lambda yaws: {0} | yaws)
@@ -30,7 +37,8 @@ def any_rules(draw, yaws=None):
         yaws=tuple(sorted(yaws)),
         minimum_views=draw(st.integers(1, len(yaws))),
         reference_must_pass=draw(st.booleans()),
-        sharpness=SharpnessRule(draw(score), draw(score)),
+        sharpness=SharpnessRule(draw(score), draw(score), draw(score)),
+        expression=ExpressionRule(draw(score)),
         aesthetic=AestheticRule("any", draw(score), draw(score)),
         pose=PoseRule(
             tolerance=draw(st.floats(0.1, 45)),
@@ -49,7 +57,8 @@ def test_every_picture_is_checked_in_the_order_of_the_reasons(rules):
     checks = compile_rules(rules)
     assert list(checks.views) == sorted(rules.yaws)
     for own in (checks.reference, *(view.own for view in checks.views.values())):
-        places = [VIEW_REASONS.index(check.reason) for check in own]
+        order = (*VIEW_REASONS, "expression")  # of references, last
+        places = [order.index(check.reason) for check in own]
         assert places == sorted(places)
         assert {check.column for check in own} <= set(Scores.__dataclass_fields__)
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datapipe.prepare.frontal import FrontalBound
 from datapipe.record import YAWS, Identity, Pose, Reference, Sample, Scores, Source, View
 from filters.judge import Judge, combine, scores_of
 from filters.rules_file import load_rules
@@ -31,7 +32,7 @@ def good(yaw, **changes):
     return replace(scores, **changes)
 
 
-REFERENCE = good(0, identity_cosine=None, sharpness_ratio=None)
+REFERENCE = good(0, identity_cosine=None, sharpness_ratio=None, expression=0.1)
 
 
 def reasons(views, rules=RULES, reference=REFERENCE):
@@ -200,8 +201,9 @@ def test_too_few_views_leave_the_identity_out(passing):
     ("fault", "reason"),
     [
         ({"detected": False}, "reference_not_detected"),
-        ({"sharpness": 0.0}, "reference_blurred"),
+        ({"sharpness": None}, "reference_blurred"),
         ({"aesthetic": -50.0}, "reference_aesthetic"),
+        ({"expression": None}, "reference_expression"),
     ],
 )
 def test_a_bad_reference_leaves_the_identity_out_if_it_must_pass(fault, reason):
@@ -213,13 +215,29 @@ def test_a_bad_reference_leaves_the_identity_out_if_it_must_pass(fault, reason):
     assert Judge(lenient).identity(bad, views).verdict.passed
 
 
-def test_a_reference_has_its_own_aesthetic_minimum():
-    """A frame of compressed video passes at its own threshold and fails just under it."""
+@pytest.mark.parametrize(
+    ("section", "score", "reason", "worse"),
+    [
+        ("aesthetic", "aesthetic", "aesthetic", -STEP),
+        ("sharpness", "sharpness", "blurred", -STEP),
+        ("expression", "expression", "expression", STEP),
+    ],
+)
+def test_a_reference_has_thresholds_of_its_own(section, score, reason, worse):
+    """It passes at its own threshold and on the better side of it, and fails just beyond."""
     views = {yaw: good(yaw) for yaw in YAWS}
-    least = RULES.aesthetic.reference
-    for score, reason in ((least, None), (least + STEP, None), (least - STEP, "aesthetic")):
-        reference = replace(REFERENCE, aesthetic=score)
-        assert Judge(RULES).identity(reference, views).reference.reason == reason
+    at = 31.0 if section == "aesthetic" else 0.31
+    rules = replace(RULES, **{section: replace(getattr(RULES, section), reference=at)})
+    for value, said in ((at, None), (at - worse, None), (at + worse, reason)):
+        verdict = Judge(rules).identity(replace(REFERENCE, **{score: value}), views)
+        assert verdict.reference.reason == said
+
+
+def test_prepare_alone_decides_how_sharp_a_reference_must_be():
+    """What it admits at its least sharpness, and is then measured a little lower, is kept."""
+    views = {yaw: good(yaw) for yaw in YAWS}
+    admitted = replace(REFERENCE, sharpness=FrontalBound().min_sharpness - 0.02)
+    assert Judge(RULES).identity(admitted, views).verdict.passed
 
 
 def test_a_sample_is_kept_while_one_identity_is():

@@ -35,6 +35,8 @@ def values(rules, yaw):
     for scores in found.values():
         scores += [float("nan"), float("inf")]
     found["aesthetic"] += [rules.aesthetic.reference, rules.aesthetic.reference - 1e-4]
+    calm = rules.expression.reference
+    found["expression"] = [None, 0.0, 0.0, 0.0, calm, calm + 1e-4, float("nan")]
     turned = [0.0, 0.0, 0.0, pose.tolerance, -pose.tolerance - 1e-4, 60.0]
     profile = [pose.profile_minimum, -pose.profile_minimum, pose.profile_minimum - 1e-4]
     found["measured_yaw"] = [None, *(yaw + off for off in turned), *profile]

@@ -13,6 +13,7 @@ from datapipe.record import YAWS
 from filters.checks import compile_rules
 from filters.rules import (
     AestheticRule,
+    ExpressionRule,
     IdentityRule,
     PoseRule,
     Rules,
@@ -93,7 +94,8 @@ def any_rules(draw):
         yaws=yaws,
         minimum_views=draw(st.integers(1, len(yaws))),
         reference_must_pass=draw(st.booleans()),
-        sharpness=SharpnessRule(draw(numbers(0, 1e6)), draw(numbers(0, 1e6))),
+        sharpness=SharpnessRule(*(draw(numbers(0, 1e6)) for _ in range(3))),
+        expression=ExpressionRule(draw(numbers(0, 1))),
         aesthetic=AestheticRule("brisque", draw(beauty), draw(beauty)),
         pose=pose,
         identity=identity,
@@ -251,6 +253,7 @@ def test_the_shipped_file_is_complete_and_commented():
     """Each top-level section of the defaults exists, and the text explains itself."""
     text = default_rules_text()
     assert set(tomllib.loads(text)) == {
-        *("minimum_views", "reference_must_pass", "sharpness", "aesthetic", "pose", "identity")
+        *("minimum_views", "reference_must_pass", "sharpness", "expression", "aesthetic"),
+        *("pose", "identity"),
     }
     assert sum(line.startswith("#") for line in text.splitlines()) > 10

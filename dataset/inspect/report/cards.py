@@ -26,6 +26,7 @@ SHOWN = (
     "sharpness",
     "sharpness_ratio",
     "aesthetic",
+    "expression",
     "identity_cosine",
     "measured_yaw",
     "measured_pitch",

@@ -11,7 +11,7 @@ import pytest
 from datapipe.errors import UserError
 from datapipe.faces.align import align
 from datapipe.faces.insight import FILES, InsightFaces
-from datapipe.models import digest
+from datapipe.models import digest, models_folder
 
 _spec = importlib.util.spec_from_file_location("packs", Path(__file__).with_name("packs.py"))
 packs = importlib.util.module_from_spec(_spec)
@@ -147,6 +147,7 @@ def test_an_incomplete_pack_names_the_missing_file(pack):
 
 def test_the_default_pack_is_insightfaces_own(tmp_path, monkeypatch):
     """Without a folder the pack is looked for where insightface keeps it."""
+    monkeypatch.setenv("HARMOVIEW_HOME", str(models_folder().parent))
     monkeypatch.setenv("HOME", str(tmp_path))
     packs.write_pack(tmp_path / ".insightface" / "models" / "buffalo_l", np.eye(3))
     InsightFaces().setup()

@@ -22,7 +22,7 @@ from tests.datapipe.runs import REFERENCE_SCORES, RULES, TinyRun, good
 
 
 def ruled(minimum=0.18, **changes):
-    return replace(RULES, sharpness=SharpnessRule(minimum, 0.0), **changes)
+    return replace(RULES, sharpness=SharpnessRule(minimum, 0.0, minimum), **changes)
 
 
 SOFT, HARD = ruled(0.3), ruled(0.6, minimum_views=5)

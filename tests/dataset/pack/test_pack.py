@@ -429,9 +429,9 @@ def test_a_damaged_table_is_named(tiny):
 
 
 def test_the_reference_must_pass_too(tmp_path):
-    """A blurred reference leaves its identity out however good its views are."""
+    """A reference that is not calm enough leaves its identity out however good its views are."""
     tiny = TinyRun(tmp_path)
-    tiny.add("blurred", [{"reference": replace(REFERENCE_SCORES, sharpness=0.0)}])
+    tiny.add("grimace", [{"reference": replace(REFERENCE_SCORES, expression=None)}])
     assert packed(tiny.save()).totals.left_out == 1
 
 

@@ -2,6 +2,7 @@
 
 const SHOWN_SCORES = {
   sharpness: "sharp", sharpness_ratio: "ratio", aesthetic: "aesth.",
+  expression: "expr.",
   identity_cosine: "cosine", measured_yaw: "yaw", measured_pitch: "pitch", measured_roll: "roll",
 };
 

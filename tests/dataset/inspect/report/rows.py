@@ -18,8 +18,9 @@ AROUND = {
 def scores(generator, yaw):
     """One picture's scores, of two decimals so that some lie exactly on a threshold."""
     row = {name: round(generator.normal(*around), 2) for name, around in AROUND.items()}
+    row["expression"] = None
     row["measured_yaw"] = float(round(yaw + generator.normal(0, 8), 1))
-    for name in row:
+    for name in (*AROUND, "measured_yaw"):
         if generator.random() < 0.03:
             row[name] = None
     if generator.random() < 0.05:
@@ -34,7 +35,8 @@ def rows(seed, samples, yaws=YAWS):
     for number in range(samples):
         for identity in range(generator.integers(1, 3)):
             name = {"key": f"clip-{seed}-{number:05d}", "identity": identity}
-            references.append({**name, **scores(generator, 0)})
+            calm = {"expression": round(generator.random(), 2)}
+            references.append({**name, **scores(generator, 0), **calm})
             for yaw in yaws:
                 if generator.random() > 0.05:
                     views.append({**name, "yaw": yaw, **scores(generator, yaw)})

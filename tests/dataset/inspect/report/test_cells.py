@@ -16,7 +16,7 @@ from dataset.inspect.report.counts import count_pictures, stops_for
 from filters.checks import compile_rules, reference_reason
 from filters.judge import Judge
 from filters.judge_sql import TableJudge
-from filters.rules import AestheticRule, Rules, SharpnessRule
+from filters.rules import AestheticRule, ExpressionRule, Rules, SharpnessRule
 from filters.rules_file import load_rules, to_toml
 from tests.dataset.inspect.report.rows import rows, tables
 
@@ -64,7 +64,10 @@ def moved(rules, cells, positions):
         yaws=rules.yaws,
         minimum_views=rules.minimum_views,
         reference_must_pass=rules.reference_must_pass,
-        sharpness=SharpnessRule(value["sharpness", "minimum"], value["sharpness", "ratio"]),
+        sharpness=SharpnessRule(
+            *(value["sharpness", name] for name in ("minimum", "ratio", "reference"))
+        ),
+        expression=ExpressionRule(value["expression", "reference"]),
         aesthetic=AestheticRule(
             rules.aesthetic.scorer, value["aesthetic", "minimum"], value["aesthetic", "reference"]
         ),
