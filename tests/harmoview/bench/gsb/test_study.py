@@ -103,6 +103,17 @@ def test_nothing_in_a_package_tells_whose_a_video_is(study):
     assert {path.name for path in study.iterdir() if path.is_file()} == {"key.json", "plan.json"}
 
 
+def test_native_copies_keep_size_and_pictures_and_nothing_else(run, tmp_path):
+    """The bytes of the pictures are the run's own; the plan records it."""
+    study = write_study(run, tmp_path / "study", raters=1, keep_native=True, opponents=("theirs",))
+    sizes = set()
+    for path in (packages(study)[0] / "media").iterdir():
+        with av.open(str(path)) as video:
+            sizes.add((video.streams.video[0].width, video.streams.video[0].height))
+    assert {(128, 128), (160, 128)} <= sizes <= {(128, 128), (160, 128), (480, 480)}
+    assert json.loads((study / "plan.json").read_text())["settings"]["keep_native"] is True
+
+
 def test_the_same_run_and_seed_give_the_same_study(run, study, tmp_path):
     """Byte by byte; another seed gives other names and packages."""
     assert files(write_study(run, tmp_path / "again")) == files(study)
