@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -83,6 +84,17 @@ def cut(path: Path, out: Path, share: float) -> Path:
     """The first part of a file."""
     data = path.read_bytes()
     out.write_bytes(data[: int(len(data) * share)])
+    return out
+
+
+def damaged(path: Path, out: Path, seed: int) -> Path:
+    """A copy with random bytes at some places, as `seed` has it: 5 x 8, 2 x 8 or 1 x 40 bytes."""
+    data, rng = bytearray(path.read_bytes()), random.Random(seed)
+    spots, length = ((5, 8), (2, 8), (1, 40))[seed % 3]
+    for _ in range(spots):
+        at = rng.randrange(len(data) // 20, len(data) * 9 // 10)
+        data[at : at + length] = rng.randbytes(length)
+    out.write_bytes(data)
     return out
 
 

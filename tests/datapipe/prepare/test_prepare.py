@@ -17,7 +17,7 @@ from datapipe.prepare.frontal import FrontalBound
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import Sample, Source
 from datapipe.stage import Resources, apply
-from tests.datapipe.media import cut, write_sound, write_video
+from tests.datapipe.media import cut, damaged, decode_all, write_sound, write_video
 from tests.datapipe.painted import Painted, PaintedFaces, paint
 
 SETTINGS = PrepareSettings(frontal=FrontalBound(min_sharpness=0.2))  # painted skin is crisp
@@ -83,6 +83,26 @@ def test_a_frontal_frame_is_found_without_looking_at_more_than_allowed(tmp_path,
     assert abs(true) <= 4  # the swing moves by 6 degrees a frame there
     assert identity.reference.pose.yaw == pytest.approx(true, abs=1.5)
     assert faces.looked <= prepare.settings.frames
+
+
+def test_no_portrait_is_cut_from_a_smeared_frame(tmp_path):
+    """Of a damaged clip in HEVC it is the sound clip's at that frame, or none: `damaged`."""
+    quiet = {"x265-params": "log-level=none", "crf": "18"}
+    path = clip(tmp_path / "a.mp4", 60, codec="libx265", options=quiet, gop=30, bframes=0)
+    full, prepare, portraits, reasons = decode_all(path), stage(), 0, set[str]()
+    for seed in range(6):
+        broken = damaged(path, tmp_path / f"{seed}.mp4", seed)
+        try:
+            (identity,) = prepare(sample(broken)).identities
+        except BadSample as unfit:
+            reasons.add(unfit.reason)
+            continue
+        left, top, right, bottom = identity.reference.crop
+        shown = full[identity.reference.frame][top:bottom, left:right].astype(float)
+        assert ((decode_jpeg(identity.portrait) - shown) ** 2).mean() < 30
+        portraits += 1
+    assert portraits > 2
+    assert reasons <= {"damaged"}
 
 
 def test_the_size_of_what_was_prepared_is_kept(tmp_path):

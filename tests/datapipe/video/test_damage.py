@@ -1,6 +1,5 @@
 """Laws of damage: what a decoder makes up is not given out as a full-size picture."""
 
-import random
 from functools import cache
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from datapipe.video.decoder import Decoder
-from tests.datapipe.media import write_video
+from tests.datapipe.media import damaged, write_video
 
 CODECS = {
     "h264.mp4": {},
@@ -20,8 +19,6 @@ CODECS = {
 }
 PASSES = 0.2
 """Share of smeared pictures that may pass: not all are found (docs/prepare.md, Known limits)."""
-SPOTS = [(5, 8), (2, 8), (1, 40)]
-"""Times to be damaged, bytes each time."""
 
 
 @cache
@@ -35,16 +32,6 @@ def textured(count: int = 36) -> list[np.ndarray]:
         + np.roll(large, (-n, n), (0, 1))[:240, :320] // 2
         for n in range(count)
     ]
-
-
-def damaged(path: Path, out: Path, seed: int) -> Path:
-    data, rng = bytearray(path.read_bytes()), random.Random(seed)
-    spots, length = SPOTS[seed % len(SPOTS)]
-    for _ in range(spots):
-        at = rng.randrange(len(data) // 20, len(data) * 9 // 10)
-        data[at : at + length] = rng.randbytes(length)
-    out.write_bytes(data)
-    return out
 
 
 def wrong(decoder: Decoder, path: Path, sound: Path, side: int | None) -> tuple[int, int]:
