@@ -68,7 +68,9 @@ def plain(data: EncodedShards) -> int:
 def ours(data: EncodedShards, size: int) -> int:
     """One epoch of the loader."""
     plan = plan_of(data, range(len(data.keys)), size, seed=0)
-    return sum(len(b) for b in islice(batches(data, plan, features=False), len(plan)))
+    return sum(
+        len(b) for b in islice(batches(data, plan, features=False), -(-len(data.keys) // size))
+    )
 
 
 def main() -> None:

@@ -79,6 +79,18 @@ class NoiseLevels:
 
 
 @dataclass(frozen=True, slots=True)
+class DataFolder:
+    """A folder of encoded shards of a phase. Raises ValueError for a weight that cannot be."""
+
+    path: str
+    weight: float = 1.0
+    """How often an epoch has its samples: 2 twice, .5 half of them, another half each time."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "weight", above=0, option="")
+
+
+@dataclass(frozen=True, slots=True)
 class Phase:
     """One phase (the paper's stage) of the curriculum. Raises ValueError for what cannot be."""
 
@@ -92,6 +104,8 @@ class Phase:
     train_set: TrainSet = "full"
     curated: float = 0.3
     """The share of multi-view samples, the best by their stored scores, of the curated data."""
+    shards: tuple[DataFolder, ...] = ()
+    """The folders of the data; none are the command's SHARDS."""
     guidance: GuidanceDropout = field(default_factory=GuidanceDropout)
     noise: NoiseLevels = field(default_factory=NoiseLevels)
 
@@ -122,9 +136,19 @@ def phase_of(table: Mapping[str, Any]) -> Phase:
         for name, part in (("guidance", GuidanceDropout), ("noise", NoiseLevels)):
             if name in given:
                 given[name] = part(**given[name])
+        if "shards" in given:
+            given["shards"] = _folders(given["shards"])
         return Phase(views=views, **given)
     except (TypeError, AttributeError) as wrong:  # a text for a number, a number for a table
         raise ValueError(str(wrong)) from wrong
+
+
+def _folders(given: Any) -> tuple[DataFolder, ...]:
+    """Read a path, or a list of paths and of tables with path and weight. Raises ValueError."""
+    each = given if isinstance(given, list) else [given]
+    if not each or not all(isinstance(one, (str, dict)) for one in each):
+        raise ValueError(f"shards is a path, or a list of paths and of tables, not {given!r}")
+    return tuple(DataFolder(one) if isinstance(one, str) else DataFolder(**one) for one in each)
 
 
 PHASES = tuple(

@@ -65,7 +65,7 @@ def execute(settings: TrainJobSettings) -> int:
         workers = settings.launch.workers
         claim = check_and_claim(settings.train, shards, workers, resume=settings.resume)
         if not settings.quiet:
-            for line in describe(settings.train, EncodedShards(shards)):
+            for line in describe(settings.train, EncodedShards(*settings.train.folders(shards))):
                 print(line, file=sys.stderr)
         claim = replace(claim, options=options_of(settings))
         run = _in_this_process if workers == 1 else _on_ray

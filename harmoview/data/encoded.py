@@ -71,25 +71,45 @@ class Memory:
 
 
 class EncodedShards:
-    """A finished folder of encoded shards."""
+    """Finished folders of encoded shards, read as one, their samples one after the other."""
 
-    def __init__(self, url: str) -> None:
-        """Opens the folder. Raises UserError where it holds no finished encoded shards."""
-        self.folder = Folder(url)
-        self.manifest: EncodedManifest = load_encoded(self.folder)
+    def __init__(self, *urls: str) -> None:
+        """Opens folders. Raises UserError where one is not finished, or is encoded otherwise."""
+        self.folders = [Folder(url) for url in urls]
+        self.manifests: list[EncodedManifest] = [load_encoded(folder) for folder in self.folders]
         self._text = lru_cache(maxsize=TEXTS)(self._load_text)
+        for folder, manifest in zip(self.folders[1:], self.manifests[1:], strict=True):
+            _check_alike(self.folder, self.manifest, folder, manifest)
+
+    @property
+    def folder(self) -> Folder:
+        """The first folder."""
+        return self.folders[0]
+
+    @property
+    def manifest(self) -> EncodedManifest:
+        """The manifest of the first folder; all agree in what a model must know."""
+        return self.manifests[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves the cache behind: a worker opens the folder again, by its name."""
-        return {"url": self.folder.url}
+        """Leaves the cache behind: a worker opens the folders again, by their names."""
+        return {"urls": [folder.url for folder in self.folders]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["url"])  # type: ignore[misc]
+        self.__init__(*state["urls"])  # type: ignore[misc]
 
     @cached_property
     def index(self) -> pa.Table:
-        """One row a sample; a sample's number is its row. See `harmoview.encode.manifest`."""
-        return read_index(self.folder, self.manifest.shards)
+        """One row a sample; a sample's number is its row. See `harmoview.encode.manifest`.
+
+        The column `folder` says in which of the folders it is.
+        """
+        tables = []
+        for number, (folder, manifest) in enumerate(zip(self.folders, self.manifests, strict=True)):
+            table = read_index(folder, manifest.shards)
+            numbers = pa.array(np.full(len(table), number, np.int32))
+            tables.append(table.append_column("folder", numbers).replace_schema_metadata())
+        return pa.concat_tables(tables)
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column of the index; nulls are NaN."""
@@ -104,24 +124,31 @@ class EncodedShards:
 
     def check_sizes(self) -> None:
         """Check the shards. Raises UserError where one is missing or has not its length."""
-        for shard in self.manifest.shards:
-            path = self.folder.path(shard.name)
-            if not self.folder.exists(shard.name):
+        for folder, shard in self.shards:
+            path = folder.path(shard.name)
+            if not folder.exists(shard.name):
                 raise UserError(f"{path} is missing: encode into a new folder")
-            if (size := self.folder.size(shard.name)) != shard.bytes:
+            if (size := folder.size(shard.name)) != shard.bytes:
                 raise UserError(f"{path} has {size:,} bytes, not {shard.bytes:,}: {_REMEDY}")
 
-    def check_hashes(self, shards: Sequence[Shard]) -> None:
+    @property
+    def shards(self) -> list[tuple[Folder, Shard]]:
+        """All shards with their folders."""
+        both = zip(self.folders, self.manifests, strict=True)
+        return [(folder, shard) for folder, manifest in both for shard in manifest.shards]
+
+    def check_hashes(self, shards: Sequence[tuple[Folder, Shard]]) -> None:
         """Read shards whole. Raises UserError where one has not the hash of the manifest."""
 
-        def check(shard: Shard) -> None:
+        def check(which: tuple[Folder, Shard]) -> None:
+            folder, shard = which
             sha256 = hashlib.sha256()
-            with self.folder.open(shard.name) as file:
+            with folder.open(shard.name) as file:
                 while chunk := file.read(CHUNK):
                     sha256.update(chunk)
             if sha256.hexdigest() != shard.sha256:
                 raise UserError(
-                    f"{self.folder.path(shard.name)} has another hash than its manifest: {_REMEDY}"
+                    f"{folder.path(shard.name)} has another hash than its manifest: {_REMEDY}"
                 )
 
         with ThreadPoolExecutor(HASHERS, "hash") as pool:
@@ -143,7 +170,7 @@ class EncodedShards:
         references[present] = packed
         return EncodedSample(
             row["key"], video, references, present, tensors.get("features"),
-            self._text(row["caption"]),
+            self._text(row["folder"], row["caption"]),
         )  # fmt: skip
 
     @cached_property
@@ -166,27 +193,48 @@ class EncodedShards:
 
     def no_text(self) -> Tensor:
         """Return the embedding [tokens, D] of the empty caption."""
-        return self._text(NO_TEXT)
+        return self._text(0, NO_TEXT)
 
     def _sample_bytes(self, row: dict[str, Any], memory: Memory) -> Tensor:
         """Read the bytes of a sample, uint8. Raises DamagedSample where they have changed."""
-        path, found = self.folder.path(row["shard"]), memory.take(row["size"])
+        folder = self.folders[row["folder"]]
+        path, found = folder.path(row["shard"]), memory.take(row["size"])
         try:
-            _fill(found.numpy(), self.folder, path, row["offset"])
+            _fill(found.numpy(), folder, path, row["offset"])
         except FileNotFoundError as missing:
             raise UserError(f"{path} is gone: encode into a new folder") from missing
         if zlib.crc32(found.numpy().data) != row["crc32"]:
             raise DamagedSample(f"{row['key']} in {row['shard']} has changed since it was encoded")
         return found
 
-    def _load_text(self, caption: str) -> Tensor:
+    def _load_text(self, number: int, caption: str) -> Tensor:
+        folder = self.folders[number]
         try:
-            tensor: Tensor = load(self.folder.read(text_file(caption)))["text"]
+            tensor: Tensor = load(folder.read(text_file(caption)))["text"]
         except FileNotFoundError as missing:
             raise UserError(
-                f"{self.folder.path(text_file(caption))} is missing: encode into a new folder"
+                f"{folder.path(text_file(caption))} is missing: encode into a new folder"
             ) from missing
         return tensor
+
+
+_ALIKE = ("reference_size", "vit_layer", "vit_size", "text_length")
+"""Settings that all folders of a training must have been encoded with."""
+
+
+def _check_alike(
+    first: Folder, manifest: EncodedManifest, other: Folder, another: EncodedManifest
+) -> None:
+    """Raises UserError where one model cannot learn from both."""
+    pairs = {name: (getattr(manifest.settings, name), getattr(another.settings, name))
+             for name in _ALIKE}  # fmt: skip
+    if manifest.settings.features and another.settings.features:
+        pairs["vision tower"] = (manifest.tower, another.tower)
+    if differing := [f"{name} {a} and {b}" for name, (a, b) in pairs.items() if a != b]:
+        raise UserError(
+            f"{first.url} and {other.url} were encoded with different settings and cannot be "
+            f"trained on together: {', '.join(differing)}"
+        )
 
 
 _REMEDY = "it is damaged; encode into a new folder"

@@ -34,7 +34,8 @@ store answers late, but many requests at once; reading and checking need no inte
 class EncodedBatch:
     """Samples of one group, ready for the model: B samples, I identities, V slots for views."""
 
-    epoch: int
+    epochs: tuple[int, ...]
+    """How often each sample's group has been gone through before."""
     keys: tuple[str, ...]
     video: Tensor
     """[B, C, F, h, w]."""
@@ -95,7 +96,6 @@ class BatchReader:
     def __init__(self, data: EncodedShards, plan: BatchPlan, features: bool) -> None:
         """Reads for a model that takes `features`, or does not."""
         self._data, self._plan, self._features = data, plan, features
-        self._members = plan.members()
 
     def __call__(self, batches: Iterable[MicroBatch]) -> Iterator[EncodedBatch]:
         """Read ahead in order, as a stage of a `wds.DataPipeline`."""
@@ -120,7 +120,7 @@ class BatchReader:
         texts = [sample.text for sample in samples]
         # default_collate stacks; in a worker process, into memory that the trainer shares
         return EncodedBatch(
-            batch.epoch,
+            batch.epochs,
             tuple(sample.key for sample in samples),
             default_collate([sample.video for sample in samples]),
             default_collate([sample.references for sample in samples]),
@@ -134,7 +134,7 @@ class BatchReader:
 
     def _stand_in(self, number: int) -> EncodedSample:
         """Read the next good sample of the group, which will not count."""
-        members = self._members[self._plan.groups[number]]
+        members = self._plan.members[self._plan.groups[number]]
         place = members.index(number)
         for step in range(1, TRIES + 1):
             try:

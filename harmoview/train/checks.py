@@ -30,12 +30,12 @@ LATER = ("steps", "learning_rate", "lora_learning_rate", "new_parts_learning_rat
 
 def check_and_claim(settings: TrainSettings, shards: str, workers: int, *, resume: bool) -> Claim:
     """Check what can be checked and claim the output folder for `train`. Raises UserError."""
-    data = EncodedShards(shards)
+    data = EncodedShards(*settings.folders(shards))
     data.check_sizes()
     check(settings, data, workers)
     _check_tower(settings, data)
     inputs = {
-        "shards": hashlib.sha256(data.folder.read(NAME)).hexdigest(),
+        "shards": " ".join(hashlib.sha256(one.read(NAME)).hexdigest() for one in data.folders),
         "mfi": has_mfi(settings, data),
     }
     phases = {f"phase {number}": asdict(one) for number, one in settings.curriculum_phases()}
@@ -79,6 +79,8 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
             f"{data.folder.url} was encoded without --vit: encode again with it, or train without "
             "--vit, which leaves MFI out"
         )
+    if not settings.without_mfi:
+        _check_features(data)
     latents, base = len(data.example.video), wan_config(settings.base, "transformer")["in_channels"]
     if latents != base:
         raise UserError(
@@ -98,9 +100,22 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
     check_trackers(tensorboard=settings.tensorboard, wandb=settings.wandb)
 
 
+def _check_features(data: EncodedShards) -> None:
+    """Raises UserError where some folders hold features and others do not."""
+    pairs = list(zip(data.folders, data.manifests, strict=True))
+    with_features = [folder.url for folder, manifest in pairs if manifest.settings.features]
+    without = [folder.url for folder, manifest in pairs if not manifest.settings.features]
+    if with_features and without:
+        raise UserError(
+            f"{without[0]} was encoded without --vit, {with_features[0]} with it: encode the "
+            "former again, or train with --no-mfi"
+        )
+
+
 def has_mfi(settings: TrainSettings, data: EncodedShards) -> bool:
     """Whether the model has Multi-level Feature Injection: where the shards hold its features."""
-    return data.manifest.settings.features and not settings.without_mfi
+    features = all(manifest.settings.features for manifest in data.manifests)
+    return features and not settings.without_mfi
 
 
 def _check_tower(settings: TrainSettings, data: EncodedShards) -> None:

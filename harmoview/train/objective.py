@@ -36,13 +36,12 @@ def draw(batch: EncodedBatch, phase: Phase, sigma: Tensor, frontal: int, seed: i
     They depend on the seed and each sample's key and epoch, not on who draws them, or when.
     """
     views, texts, noises = [], [], []
-    for key, present, video in zip(batch.keys, batch.present, batch.video, strict=True):
-        choice = shown(
-            phase, present.tolist(), frontal=frontal, seed=seed, key=key, epoch=batch.epoch
-        )
+    samples = zip(batch.keys, batch.epochs, batch.present, batch.video, strict=True)
+    for key, epoch, present, video in samples:
+        choice = shown(phase, present.tolist(), frontal=frontal, seed=seed, key=key, epoch=epoch)
         views.append(choice.views)
         texts.append(choice.text)
-        generator = seeded(seed, "noise", key, batch.epoch)
+        generator = seeded(seed, "noise", key, epoch)
         noises.append(torch.randn(video.shape, generator=generator))
     return Draws(torch.tensor(views), torch.tensor(texts), sigma, torch.stack(noises))
 

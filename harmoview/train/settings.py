@@ -25,7 +25,7 @@ PHASE_OPTIONS = ("phase", "phases", "steps", "learning_rate", "train_set", "cura
 """Settings of which the phases are made; a resumed run compares the phases themselves."""
 MAY_CHANGE = (*PHASE_OPTIONS, "out", "checkpoint_every", "keep", "export_every", "device",
               "loader_workers", "tensorboard", "samples_every", "validate_every", "vit", "no_mfi",
-              "skip_hash_check", "sample_steps", "sample_with", "wandb")  # fmt: skip
+              "verify", "sample_steps", "sample_with", "wandb")  # fmt: skip
 """Settings that may change when a run is resumed: what is learned does not depend on them."""
 
 
@@ -123,8 +123,9 @@ class TrainSettings:
     """The device; the default is a GPU where there is one."""
     loader_workers: int = 2
     """Processes of each worker that read data; 0 reads in the trainer's own."""
-    skip_hash_check: bool = False
-    """Do not read every shard once to compare its hash; that of each sample is always compared."""
+    verify: bool = False
+    """Read every shard once before the run, to compare its hash; the checksum of each sample is
+    compared whenever it is read."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too, into the folder tensorboard."""
     wandb: bool = False
@@ -176,6 +177,11 @@ class TrainSettings:
         phases = own or variant(PHASES, self.curriculum)
         numbers = selected(self.phases, len(phases))
         return [(number, self._applied(phases[number - 1])) for number in numbers]
+
+    def folders(self, shards: str) -> list[str]:
+        """Return the folders of all phases, the command's SHARDS first."""
+        own = [one.path for _, phase in self.curriculum_phases() for one in phase.shards]
+        return list(dict.fromkeys([shards, *own]))
 
     def _applied(self, phase: Phase) -> Phase:
         """Return a phase with what is asked for of all of them."""

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from datapipe.claim import Claim
 from datapipe.errors import UserError
+from datapipe.files import Folder
+from harmoview.curriculum import DataFolder
 from harmoview.data.encoded import EncodedShards, padded
 from harmoview.data.loader import BatchReader, EncodedBatch, batches
 from harmoview.data.plan import MicroBatch, chosen, held_out, plan_of
@@ -52,9 +54,9 @@ def train(
     """
     device = device_named(settings.device)
     with parallel.process_group(device):
-        run = CurriculumRun(settings, EncodedShards(shards), claim, device)
-        if not settings.skip_hash_check:
-            run.data.check_hashes(parallel.own_share(run.data.manifest.shards))
+        run = CurriculumRun(settings, EncodedShards(*settings.folders(shards)), claim, device)
+        if settings.verify:
+            run.data.check_hashes(parallel.own_share(run.data.shards))
         done = latest_checkpoint(run.checkpoints)
         with run.metrics(done) as metrics:
             for part in run.parts:
@@ -157,12 +159,16 @@ class CurriculumRun:
     def _batches(self, part: ExpertPhase, steps: int) -> Iterator[EncodedBatch]:
         """Return this worker's batches of a phase after `steps` of its steps."""
         settings = self.settings
-        numbers = chosen(self.data, part.phase.data, part.phase.curated)
+        own = part.phase.shards or (DataFolder(self.data.folder.url),)
+        weights = {self._folder(one.path): one.weight for one in own}
+        numbers = chosen(self.data, part.phase.data, part.phase.curated, list(weights))
         plan = plan_of(
             self.data,
             [number for number in numbers if number not in self._held_out],
             settings.micro_batch,
             self._seed(part),
+            settings.micro_batches,
+            weights,
         )
         return batches(
             self.data,
@@ -174,6 +180,10 @@ class CurriculumRun:
             features=self._mfi,
         )
 
+    def _folder(self, path: str) -> int:
+        """Return the number of a folder among the data."""
+        return [folder.url for folder in self.data.folders].index(Folder(path).url)
+
     def _validation_batches(self) -> list[EncodedBatch]:
         if not self._held_out or (
             not self.settings.validate_every and not (self.settings.samples_every)
@@ -181,7 +191,7 @@ class CurriculumRun:
             return []
         numbers = sorted(self._held_out)
         reader = BatchReader(self.data, plan_of(self.data, numbers, 1, 0), self._mfi)
-        return [reader.read(MicroBatch(0, (number,))) for number in numbers]
+        return [reader.read(MicroBatch((0,), (number,))) for number in numbers]
 
     def _make_sampler(self) -> Sampler | None:
         settings = self.settings

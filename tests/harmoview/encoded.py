@@ -19,9 +19,18 @@ SETTINGS = EncodeSettings(
 
 
 def write_encoded(
-    root, counts, people=lambda n: 1, frames=lambda n: 9, settings=SETTINGS, tower=None
+    root,
+    counts,
+    people=lambda n: 1,
+    frames=lambda n: 9,
+    settings=SETTINGS,
+    tower=None,
+    views=range(7),
 ):
-    """Shards with `counts` samples; sample n of all has people(n) identities, frames(n) frames."""
+    """Shards with `counts` samples; sample n of all has people(n) identities, frames(n) frames.
+
+    Each identity has the views in the slots `views`.
+    """
     folder, shards, number = Folder(root), [], 0
     for index, count in enumerate(counts):
         rows = []
@@ -29,7 +38,9 @@ def write_encoded(
         with folder.create(name) as file:
             writer = FragmentWriter(file)
             for _ in range(count):
-                rows.append(_write(writer, name, number, people(number), frames(number)))
+                rows.append(
+                    _write(writer, name, number, people(number), frames(number), list(views))
+                )
                 number += 1
             shard = Shard(name, *writer.finish(), count)
         write_index(folder, shard, rows, {})
@@ -40,10 +51,11 @@ def write_encoded(
     return folder
 
 
-def _write(writer, shard, number, people, frames):
+def _write(writer, shard, number, people, frames, views):
     draw = torch.Generator().manual_seed(number)
     key = f"sample-{number:04d}"
-    present = torch.ones(people, 7, dtype=torch.bool)
+    present = torch.zeros(people, 7, dtype=torch.bool)
+    present[:, views] = True
     tensors = {
         "video": torch.randn(16, (frames - 1) // 4 + 1, 4, 4, generator=draw),
         "references": torch.randn(int(present.sum()), 16, 4, 4, generator=draw),
@@ -55,6 +67,6 @@ def _write(writer, shard, number, people, frames):
     return {
         "key": key, "shard": shard, "offset": offset, "size": size, "crc32": crc32,
         "caption": NO_TEXT, "frames": frames, "height": 32, "width": 32, "identities": people,
-        "views": 7 if number % 4 else 1, "sharpness": float(number),
+        "views": len(views) if number % 4 else 1, "sharpness": float(number),
         "aesthetic": None if number % 5 == 0 else 50.0 + number, "identity_cosine": 0.5,
     }  # fmt: skip

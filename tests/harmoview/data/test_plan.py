@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 
+import numpy as np
 import pytest
 from encoded import write_encoded
 from hypothesis import given
@@ -23,10 +24,10 @@ def data(tmp_path):
 
 def test_phases_choose_by_views_and_scores(data):
     """All; those with views; the best share of those."""
-    assert chosen(data, "single_view", 0.3) == list(range(12))
+    assert chosen(data, "single_view", 0.3, [0]) == list(range(12))
     multi = [n for n in range(12) if n % 4]
-    assert chosen(data, "multi_view", 0.3) == multi
-    curated = chosen(data, "curated", 0.3)
+    assert chosen(data, "multi_view", 0.3, [0]) == multi
+    curated = chosen(data, "curated", 0.3, [0])
     assert len(curated) == 3
     assert set(curated) < set(multi)
 
@@ -48,6 +49,7 @@ def test_held_out_samples_are_chosen_by_their_keys(data):
     assert len(held_out(keys, 0.9, 4)) == 4
     assert not held_out(keys, 0.0, 10)
     assert not held_out(["only"], 0.5, 10)
+    assert held_out(["a", "b", "a"], 0.5, 10) in ({0, 2}, {1})  # of two folders
 
 
 def test_a_plan_keeps_the_groups_of_the_index(data):
@@ -55,43 +57,79 @@ def test_a_plan_keeps_the_groups_of_the_index(data):
     assert plan_of(data, [3, 4], 1, 0).groups == {3: (9, 32, 32, 1), 4: (9, 32, 32, 1)}
 
 
-def plan(groups, size=2, seed=0):
+def plan(groups, size=2, seed=0, step=1, folders=None, weights=None):
     keys = {number: f"key-{number}" for number in range(len(groups))}
-    return BatchPlan(keys, {n: (9, 8, 8, group) for n, group in enumerate(groups)}, size, seed)
+    made = {n: (9, 8, 8, group) for n, group in enumerate(groups)}
+    return BatchPlan(keys, made, size, seed, step, folders or {}, weights or {})
 
 
-@given(st.lists(st.integers(1, 3), min_size=1, max_size=40), st.integers(1, 5), st.integers(0, 9))
-def test_an_epoch_holds_every_sample_once_in_batches_of_one_group(groups, size, seed):
-    """For any mixture of groups and any size of micro-batch."""
-    made = plan(groups, size, seed)
-    batches = made.epoch(3)
-    assert Counter(n for b in batches for n in b.samples) == Counter(range(len(groups)))
-    assert all(len({groups[n] for n in batch.samples}) == 1 for batch in batches)
-    assert len(batches) == len(made)
+GROUPS = st.lists(st.integers(1, 3), min_size=1, max_size=30)
 
 
-@given(st.lists(st.integers(1, 2), min_size=1, max_size=20), st.integers(0, 60))
-def test_the_stream_can_begin_anywhere(groups, start):
-    """What comes after `start` is what would have come."""
-    made = plan(groups)
+@given(GROUPS, st.integers(1, 4), st.integers(1, 4), st.integers(0, 9))
+def test_a_group_is_gone_through_again_and_again_and_a_step_is_of_one(groups, size, step, seed):
+    """For any mixture and any sizes: full micro-batches, and each sample once in its group's epoch.
+
+    However far the stream has come, no sample of a group was seen twice more than another.
+    """
+    made = plan(groups, size, seed, step)
+    found = list(islice(made.stream(), 60 // step * step))
+    assert all(len(batch.samples) == size for batch in found)
+    for first in range(0, len(found), step):
+        of_step = {groups[n] for batch in found[first : first + step] for n in batch.samples}
+        assert len(of_step) == 1
+    seen = [(e, n) for b in found for e, n in zip(b.epochs, b.samples, strict=True)]
+    assert len(set(seen)) == len(seen)
+    times = Counter(n for _, n in seen)
+    for group in set(groups):
+        counts = [times[n] for n in range(len(groups)) if groups[n] == group]
+        assert max(counts) - min(counts) <= 1
+
+
+@given(GROUPS, st.integers(1, 3), st.integers(0, 60))
+def test_the_stream_can_begin_anywhere(groups, step, start):
+    """What comes after `start`, also within a step, is what would have come."""
+    made = plan(groups, step=step)
     assert list(islice(made.stream(start), 10)) == list(islice(made.stream(), start, start + 10))
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 9))
+def test_groups_come_in_proportion_to_their_samples(one, two, seed):
+    """At every moment within three steps of what their shares would be."""
+    made = plan([1] * one + [2] * two, size=1, seed=seed)
+    first = np.cumsum([batch.samples[0] < one for batch in islice(made.stream(), 300)])
+    expected = np.arange(1, 301) * one / (one + two)
+    assert np.abs(first - expected).max() < 3
+
+
+@given(st.integers(1, 12), st.floats(0.1, 3), st.integers(0, 9))
+def test_the_weight_of_a_folder_says_how_often_its_samples_come(count, weight, seed):
+    """Beside another folder of ten: within an epoch and over many, evenly among them."""
+    numbers = range(count + 10)
+    folders = {n: int(n >= count) for n in numbers}
+    made = plan([1] * len(numbers), 1, seed, folders=folders, weights={0: weight})
+    (group,) = made.members
+    wanted = max(1, round(count * weight))
+    times = Counter(n for epoch in range(7) for n in made.epoch(group, epoch))
+    assert all(times[n] == 7 for n in numbers if n >= count)
+    own = [times[n] for n in range(count)]
+    assert sum(own) == 7 * wanted
+    assert max(own) - min(own) <= 1
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
     """The same seed and epoch have the same order, others another one."""
-    made = plan([1] * 20)
-    assert made.epoch(0) == plan([1] * 20).epoch(0)
-    orders = [
-        [b.samples for b in p.epoch(e)] for p in (made, plan([1] * 20, seed=1)) for e in (0, 1)
-    ]
-    assert len({str(order) for order in orders}) == 4
+    made, other = plan([1] * 20), plan([1] * 20, seed=1)
+    (group,) = made.members
+    assert made.epoch(group, 0) == plan([1] * 20).epoch(group, 0)
+    orders = [p.epoch(group, e) for p in (made, other) for e in (0, 1)]
+    assert len(set(map(str, orders))) == 4
 
 
 def test_neighbours_in_the_shards_are_shuffled_apart():
     """Over 1000 samples the order correlates with the place in the shards by less than 0.1."""
-    import numpy as np
-
-    order = [n for b in plan([1] * 1000).epoch(0) for n in b.samples]
+    made = plan([1] * 1000)
+    order = made.epoch(*made.members, 0)
     assert abs(np.corrcoef(order, range(1000))[0, 1]) < 0.1
 
 

@@ -6,6 +6,7 @@ import gc
 import json
 import socket
 import weakref
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
@@ -172,7 +173,11 @@ def recording(out):
     class Recording(learner.ExpertLearner):
         def step(self, batches, *more):
             with (out / f"seen-{parallel.rank()}.txt").open("a") as file:
-                file.writelines(f"{b.epoch} {key}\n" for b in batches for key in b.keys)
+                file.writelines(
+                    f"{epoch} {key}\n"
+                    for b in batches
+                    for epoch, key in zip(b.epochs, b.keys, strict=True)
+                )
             return super().step(batches, *more)
 
     return Recording
@@ -194,7 +199,7 @@ def _late(rank, port, how, shards, claim):
 
 @pytest.mark.slow
 def test_on_more_workers_it_goes_on_with_the_next_sample(base, shards, tmp_path, monkeypatch):
-    """From one to two within an epoch: each sample once an epoch, none twice, none left out.
+    """From one to two: of each group as many samples as one process would have seen, none twice.
 
     Also where a network file system shows the checkpoint to one of the two only.
     """
@@ -204,10 +209,12 @@ def test_on_more_workers_it_goes_on_with_the_next_sample(base, shards, tmp_path,
     claim = check_and_claim(how, shards, 2, resume=True)
     mp.spawn(_late, (free_port(), how, shards, claim), nprocs=2)
     lines = [path.read_text().splitlines() for path in sorted(tmp_path.glob("seen-*.txt"))]
-    keys = [f"sample-{number:04d}" for number in range(13)]  # 7 micro-batches an epoch, 2 a step
-    assert sorted(line for seen in lines for line in seen) == [
-        f"{epoch} {key}" for epoch in (0, 1) for key in keys
-    ]
+    both = sorted(line for seen in lines for line in seen)
+    assert len(both) == len(set(both)) == 7 * 4
+    times = Counter(line.split()[1] for line in both)
+    for people in (0, 1):
+        counts = [times[f"sample-{number:04d}"] for number in range(people, 13, 2)]
+        assert max(counts) - min(counts) <= 1
     assert min(len(seen) for seen in lines) > 2
 
 
@@ -334,6 +341,41 @@ def tables(*steps, **last):
     return tuple(map(json.dumps, made))
 
 
+def test_phases_have_folders_of_their_own(base, shards, tmp_path):
+    """A large one of single views first; the other phase learns from the command's SHARDS."""
+    single, out = tmp_path / "single", tmp_path / "out"
+    write_encoded(single, [8], views=[3])
+    wrong = settings(base, tmp_path / "a", phase=tables(1, shards=str(single)), phases=None)
+    with pytest.raises(UserError, match="single: no sample there has more than one view"):
+        run(wrong, shards)
+    first = {"data": "single_view", "steps": 2, "views": {"1": 1}, "shards": [
+        {"path": str(single), "weight": 0.5}]}  # fmt: skip
+    how = settings(base, out, phase=(json.dumps(first), *tables(1)), phases=None, steps=None)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "ExpertLearner", recording(tmp_path))
+        run(how, shards)
+    seen = [int(line[-4:]) for line in (tmp_path / "seen-0.txt").read_text().splitlines()]
+    assert len(seen) == 12
+    assert max(seen[:8]) < 8
+    assert all(number % 4 for number in seen[8:])  # multi-view samples of the other folder
+    with pytest.raises(UserError, match=r"phase 1\.shards"):
+        check_and_claim(replace(how, phase=(*tables(2), *tables(1))), shards, 1, resume=True)
+
+
+@pytest.mark.parametrize("train_set", ["full", "new_parts_and_lora"])
+def test_a_run_does_not_depend_on_the_size_of_its_micro_batches(base, shards, tmp_path, train_set):
+    """One pass of four, or four of one, whose gradients add up: the same losses to rounding."""
+    found = []
+    for size in (1, 4):
+        out = tmp_path / str(size)
+        how = settings(base, out, phases="3", micro_batch=size, train_set=train_set, rank=2)
+        run(how, shards)
+        found.append(losses(out))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0][2] != pytest.approx(found[0][0], rel=1e-2)
+
+
 def test_each_kind_of_weight_learns_at_its_own_rate(base, shards, tmp_path):
     """At a rate of nearly nothing Wan's weights stay while the new parts move, and the reverse."""
     still = {"phases": None, "steps": None, "learning_rate": None, "weight_decay": 0.0, "ema": 0.0}
@@ -390,7 +432,7 @@ def test_a_damaged_first_sample_is_skipped_as_any_other(base, tmp_path):
         byte = file.read(1)
         file.seek(1000)
         file.write(bytes([byte[0] ^ 1]))
-    how = settings(base, tmp_path / "out", phases="1", holdout=0.0, skip_hash_check=True)
+    how = settings(base, tmp_path / "out", phases="1", holdout=0.0)
     assert run(how, str(encoded)) == 3
     records = [json.loads(line) for line in (how.out / "metrics.jsonl").read_text().splitlines()]
     assert sum(record["damaged"] for record in records) >= 1
