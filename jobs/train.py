@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from datapipe.claim import Claim
+from datapipe.errors import UserError
 from datapipe.line.cluster import connect
 from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
@@ -34,7 +35,8 @@ class TrainJobSettings:
 
     Packed shards are encoded first, into OUT/encoded, with the default sizes of the base. Run it
     again with --resume to continue a run that was stopped; it goes on as if it had not been. On
-    SIGTERM it writes a checkpoint and ends with exit status 143.
+    SIGTERM it writes a checkpoint and ends with exit status 143. Several --workers run on Ray;
+    `torchrun -m jobs.train` runs it too, in the processes that it starts.
     """
 
     shards: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SHARDS")]
@@ -58,18 +60,25 @@ def execute(settings: TrainJobSettings) -> int:
     from harmoview.data.encoded import EncodedShards
     from harmoview.train.checks import check_and_claim
     from harmoview.train.report import describe
+    from training import parallel
 
     settings.train.out.mkdir(parents=True, exist_ok=True)
-    with locked(Folder(settings.train.out)):
+    first = parallel.is_first()
+    with locked(Folder(settings.train.out)) if first else nullcontext():
         shards = encoded(settings)
         workers = settings.launch.workers
-        claim = check_and_claim(settings.train, shards, workers, resume=settings.resume)
-        if not settings.quiet:
+        processes = workers * parallel.launched()
+        claim = check_and_claim(settings.train, shards, processes, resume=settings.resume)
+        if first and not settings.quiet:
             for line in describe(settings.train, EncodedShards(*settings.train.folders(shards))):
                 print(line, file=sys.stderr)
         claim = replace(claim, options=options_of(settings))
+        if workers > 1 and processes > workers:
+            raise UserError("torchrun starts the workers: leave --workers out")
         run = _in_this_process if workers == 1 else _on_ray
         done, of = run(settings, shards, claim)
+    if not first:
+        return STOPPED if done < of else 0
     if done < of:
         print(
             f"stopped after step {done} of {of}; its checkpoint is in {settings.train.out}: "
@@ -87,10 +96,13 @@ def encoded(settings: TrainJobSettings) -> str:
     from datapipe.files import Folder
     from harmoview.encode.manifest import KIND, kind_of
     from jobs import encode
+    from training import parallel
 
     source = Folder(settings.shards)
     if kind_of(source) == KIND:
         return settings.shards
+    if parallel.launched() > 1:
+        raise UserError(f"{settings.shards} holds no encoded shards: under torchrun, encode first")
     out = Folder(settings.train.out).folder("encoded").url
     how = EncodeSettings(
         base=settings.train.base,
@@ -113,8 +125,10 @@ def encoded(settings: TrainJobSettings) -> str:
 def _in_this_process(settings: TrainJobSettings, shards: str, claim: Claim) -> tuple[int, int]:
     from harmoview.train.checks import total_steps
     from harmoview.train.train import train
+    from training import parallel
 
-    bar = Progress(console=Console(stderr=True), disable=settings.quiet)
+    quiet = settings.quiet or not parallel.is_first()
+    bar = Progress(console=Console(stderr=True), disable=quiet)
     with _told_to_stop() as stop, bar:
         task = bar.add_task("train", total=total_steps(settings.train))
 

@@ -37,6 +37,16 @@ def process_group(device: torch.device) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
+def launched() -> int:
+    """How many processes torchrun has started, this one among them; 1 where it has not."""
+    return int(os.environ["WORLD_SIZE"]) if distributed.is_torchelastic_launched() else 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that speaks and writes, known before there is a group."""
+    return launched() == 1 or int(os.environ["RANK"]) == 0
+
+
 def rank() -> int:
     """This process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0

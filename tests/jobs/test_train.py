@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -90,6 +92,22 @@ def test_a_run_is_a_toml_file(inputs, tmp_path):
     assert train.main(again) == 0  # a training's folder is such a file too; nothing is left to do
     file.write_text(file.read_text().replace("steps = 1", 'steps = "1"'))
     assert train.main(["--settings", str(file), "--out", str(tmp_path / "other")]) == 2
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_workers(inputs, tmp_path):
+    """Two of them train one model, one of them speaks, and a second call goes on from there."""
+    out = tmp_path / "out"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = [*inputs, *SHORT[:-1], "--out", str(out), "--steps", "2", "--batch", "4"]
+    done = subprocess.run(
+        [*launcher, "-m", "jobs.train", *words], capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the model is in") == done.stderr.count("8 samples:") == 1
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [record["samples"] for record in records] == [4.0, 4.0]
+    assert train.main([*words, "--resume", "--quiet"]) == 0  # nothing is left to do
 
 
 @pytest.mark.slow
