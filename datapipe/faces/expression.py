@@ -7,7 +7,6 @@ faces at rest show at all: nobody who talks through a whole clip is at rest.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from datapipe.faces.landmarks import (
     MOUTH_CORNERS,
     Array,
     Landmarker,
+    load_network,
     place,
     turned,
 )
@@ -95,13 +95,8 @@ class ExpressionReader:
 
     def __init__(self, task: Path) -> None:
         """Loads two networks of MediaPipe's face_landmarker_v2.task, a zip of networks."""
-        from ai_edge_litert.interpreter import Interpreter
-
         self._landmarks = Landmarker(task)
-        with zipfile.ZipFile(task) as files:
-            self._model = files.read("face_blendshapes.tflite")
-        self._net = Interpreter(model_content=self._model, num_threads=1)
-        self._net.allocate_tensors()
+        self._net = load_network(task, "face_blendshapes.tflite")
         self._input = self._net.get_input_details()[0]["index"]
         self._output = self._net.get_output_details()[0]["index"]
 

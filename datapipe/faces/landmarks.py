@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +38,37 @@ PRESENT = 0.5
 """Probability below which the network sees no face."""
 
 
+def load_network(task: Path, name: str) -> Any:
+    """A network of MediaPipe's face_landmarker_v2.task, a zip of networks, ready to run."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with zipfile.ZipFile(task) as files:
+        model = files.read(name)
+    with _silent():
+        network = Interpreter(model_content=model, num_threads=1)
+        network.allocate_tensors()
+    return network
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing reaches stderr: LiteRT tells there what it runs on, and has no switch for it."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
 class Landmarker:
     """Finds the landmarks of one face, given roughly where it is."""
 
     def __init__(self, task: Path) -> None:
         """Loads the network from MediaPipe's face_landmarker_v2.task, a zip of networks."""
-        from ai_edge_litert.interpreter import Interpreter
-
-        with zipfile.ZipFile(task) as files:
-            self._model = files.read("face_landmarks_detector.tflite")
-        self._net = Interpreter(model_content=self._model, num_threads=1)
-        self._net.allocate_tensors()
+        self._net = load_network(task, "face_landmarks_detector.tflite")
         self._input = self._net.get_input_details()[0]["index"]
         self._outputs = [item["index"] for item in self._net.get_output_details()]
 

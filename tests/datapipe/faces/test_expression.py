@@ -1,5 +1,7 @@
 """Laws of expressions: what counts, for whom, and that real smiles are told from rest."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -95,6 +97,14 @@ def test_both_packs_read_a_face_alike(light, portraits, found):
     insight._features = light._features
     ours, theirs = (pack.features(portraits[key], found[key]) for pack in (light, insight))
     np.testing.assert_array_equal(ours.shapes, theirs.shapes)
+
+
+@pytest.mark.weights
+def test_loading_says_nothing():
+    """What a library would print of itself reaches neither stdout nor stderr."""
+    code = "from datapipe.faces.light import LightFaces; LightFaces().setup()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
 
 
 @pytest.mark.weights

@@ -317,6 +317,22 @@ def test_the_light_faces_find_two_portraits_in_one_clip(tmp_path):
         assert abs(identity.reference.pose.yaw) < 8
 
 
+@pytest.mark.weights
+@pytest.mark.parametrize("side", [400, 260])
+@pytest.mark.parametrize("mirror", [True, False])
+def test_a_mirror_or_the_same_picture_again_makes_no_second_person(tmp_path, mirror, side):
+    """Beside themselves a person is one, as large or smaller, and is counted once."""
+    file = model_path("portraits") / "P005" / "assets" / "studio_portrait.jpg"
+    person = cv2.resize(decode_jpeg(file.read_bytes()), (400, 400), interpolation=cv2.INTER_AREA)
+    again = np.full((400, side, 3), 90, np.uint8)
+    small = cv2.resize(person, (side, side), interpolation=cv2.INTER_AREA)
+    again[:side] = small[:, ::-1] if mirror else small
+    pictures = [np.hstack([person, again])] * 12
+    done = stage(PrepareSettings(), LightFaces())(sample(write_video(tmp_path / "a.mp4", pictures)))
+    assert len(done.identities) == 1
+    assert done.others == 0
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
