@@ -210,7 +210,7 @@ class Reader:
             if twin is not None:
                 twin.reads(packet, row, self._codec.skip_frame)
             frames = self._through(packet)
-            if frames is None:
+            if frames is None or row in self.table.torn:
                 judge.fails(row)
             yield from frames or ()
         if twin is not None:

@@ -78,6 +78,8 @@ class Table:
     """(frames,) the row that holds each, or its first field."""
     second_fields: frozenset[int]
     """Rows that only complete the frame of the row before."""
+    torn: frozenset[int]
+    """Rows whose data may have a gap, as far as the container knows."""
     starts: list[int]
     """Rows at which decoding can start, ascending; at least one."""
     pts: Ticks
@@ -209,6 +211,7 @@ class _Packets:
     marks: list[Mark] = field(default_factory=list)
     hidden: set[int] = field(default_factory=set)
     """Rows that are decoded and not shown."""
+    torn: set[int] = field(default_factory=set)
     starts: list[int] = field(default_factory=list)
 
     def add(self, packet: Any) -> None:
@@ -223,6 +226,8 @@ class _Packets:
         self.marks.append(mark(packet))
         if not self.syntax.is_shown(packet):
             self.hidden.add(row)
+        if packet.is_corrupt:
+            self.torn |= {row, row + 1}  # a transport stream tells it of either
         if self.syntax.is_start(packet):
             self.starts.append(row)
         self.syntax.note(packet)
@@ -250,6 +255,7 @@ class _Packets:
             seconds=self._end(times, rows, unit),
             rows=rows,
             second_fields=frozenset(seconds),
+            torn=frozenset(self.torn),
             starts=starts,
             pts=pts,
             stamps=list(zip(self.pts, self.dts, strict=True)),

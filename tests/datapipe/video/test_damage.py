@@ -1,5 +1,6 @@
 """Laws of damage: what a decoder makes up is not given out as a full-size picture."""
 
+import random
 from functools import cache
 from pathlib import Path
 
@@ -59,3 +60,20 @@ def test_smeared_pictures_are_not_given_out(tmp_path, name):
     assert kept - passed > 0.8 * (looked_at - smeared) > 0
     assert passed <= PASSES * smeared or (name == "h264.mp4" and passed <= 3)
     assert smeared > 40 or name == "h264.mp4"  # where nobody but the full-size reading notices
+
+
+@pytest.mark.parametrize("name", ["h264.ts", "hevc.ts"])
+def test_gaps_in_a_transport_stream_are_damage(tmp_path, name):
+    """Where packets of the stream are lost, no picture is given out that rests on them."""
+    codec = {"codec": "libx264"} if name == "h264.ts" else CODECS[name]
+    path, broken = write_video(tmp_path / name, textured(), gop=12, **codec), tmp_path / "gaps.ts"
+    data, rng = path.read_bytes(), random.Random(1)
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    for _ in range(4):
+        del packets[rng.randrange(len(packets) // 10, len(packets))]
+    broken.write_bytes(b"".join(packets))
+    with Decoder() as decoder:
+        for side in (None, 319):
+            kept, smeared = wrong(decoder, broken, path, side)
+            assert smeared == 0
+            assert len(textured()) / 3 < kept < len(textured())
