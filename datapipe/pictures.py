@@ -28,6 +28,11 @@ def view_name(identity: int, yaw: int) -> str:
     return f"id{identity}.yaw{yaw:+03d}.jpg"
 
 
+def track_name(identity: int) -> str:
+    """The name of what was seen of an identity: `id0.track.npy`, in candidates only."""
+    return f"id{identity}.track.npy"
+
+
 def parse_name(name: str) -> tuple[int, int | None] | None:
     """The identity and the yaw that a name after the key tells; the yaw of a reference is None.
 

@@ -120,6 +120,46 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A span of a video, within one shot, in which an identity is seen."""
+
+    start: float
+    """Seconds from the first frame that the video shows."""
+    end: float
+    """Exclusive: when the next frame appears."""
+    shot: int
+    """Its number in the video, from 0."""
+    frames_seen: int
+    """Sampled frames in which the face was found."""
+    face_size: float
+    """Median of the face box's mean side, in pixels of the full-size frame."""
+    face_min: float
+    """The smallest."""
+    left: float
+    """Of the box around all boxes of the face, in pixels of the full-size frame."""
+    top: float
+    right: float
+    bottom: float
+    yaw_low: float
+    """5th percentile of the measured yaw, degrees."""
+    yaw_median: float
+    yaw_high: float
+    """95th percentile."""
+    motion: float
+    """Median speed of the face, in sides of its box a second."""
+    others: int
+    """People seen at once who are no identity of the sample, at most."""
+    together: float
+    """Share of the sampled frames in which another identity of the sample is seen too, 0..1."""
+    sharpness: float | None
+    """Median of `datapipe.faces.quality`; None where the sampled pictures are too small to tell."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        return self.left, self.top, self.right, self.bottom
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """One person of a sample."""
 
@@ -129,8 +169,12 @@ class Identity:
     """Of the reference picture itself."""
     embedding: tuple[float, ...] = ()
     """Of the reference picture by the scoring recogniser; unit length."""
+    windows: tuple[Window, ...] = ()
+    """Where it is seen, in order of time."""
     portrait: bytes = b""
     """The reference as JPEG, only on its way from Prepare to Synthesize."""
+    track: bytes = b""
+    """What was seen of it at each moment (`datapipe.prepare.windows`), on the same way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,14 @@ from datapipe.line.drive import ERROR_SHARE, RecentErrors, give_up
 from datapipe.line.line import Line
 from datapipe.record import Sample, Source
 from datapipe.run.info import RunInfo, Scoring, save_info
-from datapipe.run.ledger import KeySet, ledger_segments, put_scores, put_table, score_segments
+from datapipe.run.ledger import (
+    SCORED,
+    KeySet,
+    ledger_segments,
+    put_scores,
+    put_table,
+    score_segments,
+)
 
 SEGMENT_ROWS = 512
 """Candidates of a segment of scores."""
@@ -130,7 +137,7 @@ class _Progress:
         return len(KeySet(_column(self.run, name) for name in self._segments()))
 
     def _segments(self) -> list[str]:
-        # of the references, which are written after the views of the same segment
+        # of the references, which are written last of the same segment
         return score_segments(self.run, "references", self.scoring.generation)
 
     def write(self, samples: Iterable[Sample]) -> None:
@@ -186,7 +193,7 @@ def _too_many(failed: Failures, seen: int) -> UserError:
 def _delete_but(run: Folder, generations: set[int]) -> None:
     """Delete the scores of every other generation, also what a killed driver left of older ones."""
     keep = {f"g{generation:04d}" for generation in generations}
-    for table in ("references", "views"):
+    for table in reversed(SCORED):
         for name in run.names(f"{table}/*.parquet"):
             if PurePosixPath(name).name.partition("-")[0] not in keep:
                 run.delete(name)

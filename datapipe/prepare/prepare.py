@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from datapipe.corpus import local_copy
 from datapipe.errors import BadSample
 from datapipe.faces.base import FaceAnalyzer
+from datapipe.prepare.follow import Follower
 from datapipe.prepare.people import Person
 from datapipe.prepare.search import FUNNEL, PrepareSettings, Search
 from datapipe.record import Identity, Sample
 from datapipe.stage import Resources
-from datapipe.video.decoder import Decoder
+from datapipe.video.decoder import Decoder, VideoInfo
 
 __all__ = ["Prepare", "PrepareSettings"]
 
@@ -58,12 +60,29 @@ class Prepare:
             kept = _main(people, self.settings.identities)
             search.refine(kept, people)
             found = search.references(kept)
-        identities = [one for one in found if isinstance(one, Identity)]
-        if not identities:
-            failures = [one for one in found if isinstance(one, BadSample)]
-            raise max(failures, key=lambda failure: FUNNEL.index(failure.reason))
+            fit = {p: one for p, one in enumerate(found) if isinstance(one, Identity)}
+            if not fit:
+                failures = [one for one in found if isinstance(one, BadSample)]
+                raise max(failures, key=lambda failure: FUNNEL.index(failure.reason))
+            places = [people.index(kept[place]) for place in fit]
+            followed = self._follower(path, info).follow(
+                [person.vector for person in people],
+                places,
+                self.settings.same_person,
+                search.seen(),
+            )
+        identities = [
+            replace(identity, windows=where.windows, track=where.stored)
+            for identity, where in zip(fit.values(), followed, strict=True)
+        ]
         others = sum(1 for p in people if len(p.sightings) >= MIN_SEEN) - len(identities)
         return replace(sample, source=source, identities=tuple(identities), others=max(0, others))
+
+    def _follower(self, path: Path, info: VideoInfo) -> Follower:
+        settings = self.settings
+        return Follower(
+            self._decoder, self.faces, settings.windows, path, info, settings.probe_side
+        )
 
 
 def _main(people: Sequence[Person], count: int) -> list[Person]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from datapipe.errors import BadSample, Reason
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.pictures import encode_jpeg
+from datapipe.prepare.follow import Seen
 from datapipe.prepare.frontal import (
     FrontalBound,
     Measured,
@@ -29,6 +30,7 @@ from datapipe.prepare.frontal import (
     portrait_square,
 )
 from datapipe.prepare.people import Person, Sighting, attach, distinct, found_again, group
+from datapipe.prepare.windows import WindowSettings
 from datapipe.record import Identity, Image, Reference
 from datapipe.video.decoder import Decoder, Frame, VideoInfo, VideoLimits
 
@@ -158,6 +160,7 @@ class PrepareSettings:
     request_seconds: float = 60.0
     """Wall-clock limit of one decoding request; a clip takes some five to fifteen."""
     frontal: FrontalBound = field(default_factory=FrontalBound)
+    windows: WindowSettings = field(default_factory=WindowSettings)
     limits: VideoLimits = field(default_factory=VideoLimits)
 
     def __post_init__(self) -> None:
@@ -236,6 +239,10 @@ class Search:
             self._best(person, left, len(some))
             for person, some, left in zip(kept, ranked, finalists, strict=True)
         ]
+
+    def seen(self) -> dict[int, Seen]:
+        """The probed frames."""
+        return {index: Seen(image, self._found[index]) for index, image in self._images.items()}
 
     def _ranked(self, person: Person) -> list[tuple[Sighting, Measured]]:
         """Where the person looks straight; the best first, by what is seen in the probes."""

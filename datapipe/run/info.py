@@ -15,7 +15,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 
 FORMAT = 3
-"""Format 1 had no `captions` in its ledger, format 2 no `source` in its views."""
+"""Format 1 had no `captions` in its ledger, format 2 no windows and no `source` in its views."""
 FILE = "run.json"
 _LIBRARIES = ("decord", "insightface", "numpy", "onnxruntime", "opencv-python", "pyarrow", "ray")
 

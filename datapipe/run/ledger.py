@@ -1,7 +1,7 @@
-"""The tables of a run: a row per video, per reference and per view, in Parquet segments.
+"""The tables of a run: a row per video, reference, view and window, in Parquet segments.
 
-A segment of views and references is written before the ledger segment of the same number, so that
-a ledger row means "everything about this key is stored". One driver writes at a time (see
+A segment of windows, views and references is written before the ledger segment of the same number,
+so that a ledger row means "everything about this key is stored". One driver writes at a time (see
 `datapipe.run.lock`); a segment appears whole or not at all.
 
 Segments are numbered without gaps. A store's listing may miss the latest objects for a while, but
@@ -110,6 +110,35 @@ REFERENCES = pa.schema(
     ]
 )
 
+WINDOWS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("identity", pa.int32()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+        ("shot", pa.int32()),
+        ("frames_seen", pa.int32()),
+        ("face_size", pa.float64()),
+        ("face_min", pa.float64()),
+        ("left", pa.float64()),
+        ("top", pa.float64()),
+        ("right", pa.float64()),
+        ("bottom", pa.float64()),
+        ("yaw_low", pa.float64()),
+        ("yaw_median", pa.float64()),
+        ("yaw_high", pa.float64()),
+        ("motion", pa.float64()),
+        ("others", pa.int32()),
+        ("together", pa.float64()),
+        ("sharpness", pa.float64()),
+    ]
+)
+"""A row for each `datapipe.record.Window`. They are written anew with each scoring, though it does
+not change them, so that they are always those of the candidates that have scores."""
+
+SCORED = ("windows", "views", "references")
+"""The tables that a scoring writes, in this order: whoever finds the last has them all."""
+
 
 class Ledger:
     """Appends finished samples to a run's tables, and knows which keys are recorded."""
@@ -122,7 +151,7 @@ class Ledger:
     def recover(self, generation: int) -> None:
         """Delete what a killed driver left half-done: scores whose ledger segment is missing."""
         finished = {_segment(name) for name in ledger_segments(self.run)}
-        for table in ("views", "references"):
+        for table in SCORED:
             for name in self.run.names(f"{table}/g{generation:04d}-*.parquet"):
                 if (number := _segment(name)).isdigit() and number not in finished:
                     self.run.delete(name)
@@ -206,13 +235,13 @@ def put_table(run: Folder, name: str, table: pa.Table) -> None:
 def put_scores(
     run: Folder, samples: Sequence[Sample], labels: dict[str, str], segment: str
 ) -> None:
-    """Write the views and references of scored samples as `views/<segment>` and the like."""
+    """Write what belongs to scored samples as `views/<segment>` and the like, see `SCORED`."""
     for table, data in _score_tables(samples, labels).items():
         run.put(f"{table}/{segment}", data)
 
 
 def _score_tables(samples: Sequence[Sample], labels: dict[str, str]) -> dict[str, bytes]:
-    """`views` and `references`, in the order in which they are written."""
+    """The tables of `SCORED`, in the order in which they are written."""
     scored = [
         (sample.key, index, identity)
         for sample in samples
@@ -238,7 +267,13 @@ def _score_tables(samples: Sequence[Sample], labels: dict[str, str]) -> dict[str
         {"key": key, "identity": index, **_reference_row(identity), **labels}
         for key, index, identity in scored
     ]
+    windows = [
+        {"key": key, "identity": index, **asdict(window)}
+        for key, index, identity in scored
+        for window in identity.windows
+    ]
     return {
+        "windows": _parquet(pa.Table.from_pylist(windows, schema=WINDOWS)),
         "views": _parquet(pa.Table.from_pylist(views, schema=VIEWS)),
         "references": _parquet(pa.Table.from_pylist(references, schema=REFERENCES)),
     }
@@ -305,7 +340,7 @@ def ledger_segments(run: Folder) -> list[str]:
 
 
 def score_segments(run: Folder, table: str, generation: int) -> list[str]:
-    """Segments of `table` (views, references) in a scoring generation: those that `harmoview score`
+    """Segments of `table`, one of `SCORED`, in a scoring generation: those that `harmoview score`
     wrote, and those that belong to ledger segments.
     """
     prefix = f"{table}/g{generation:04d}-"

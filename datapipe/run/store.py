@@ -11,10 +11,19 @@ from typing import Any
 
 from datapipe import tar
 from datapipe.files import Folder
-from datapipe.pictures import parse_name, reference_name, view_name
-from datapipe.record import Identity, Sample, Source, View, reference_from_json, reference_to_json
+from datapipe.pictures import parse_name, reference_name, track_name, view_name
+from datapipe.record import (
+    Identity,
+    Sample,
+    Source,
+    View,
+    Window,
+    reference_from_json,
+    reference_to_json,
+)
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had no windows."""
 
 
 class DamagedCandidate(Exception):
@@ -28,6 +37,9 @@ class Pictures:
     reference: bytes
     views: Mapping[int, bytes]
     """By yaw."""
+    track: bytes = b""
+    """What was seen of the identity at each moment, for `datapipe.prepare.windows.read_track`; no
+    bytes where it was not followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +100,11 @@ class CandidateStore:
         for index, (identity, made) in enumerate(zip(sample.identities, views, strict=True)):
             parts[reference_name(index)] = identity.portrait
             parts |= {view_name(index, yaw): made[yaw] for yaw in sorted(made)}
+            if identity.track:
+                parts[track_name(index)] = identity.track
         whole = tar.tar_of({f"{sample.key}.{part}": data for part, data in parts.items()})
         self.run.put_new(name, whole)  # an earlier writer's stays, were it to differ
-        lean = tuple(replace(identity, portrait=b"") for identity in sample.identities)
+        lean = tuple(replace(identity, portrait=b"", track=b"") for identity in sample.identities)
         return replace(sample, identities=lean, candidate=name)
 
     def _describe(self, sample: Sample, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,6 +112,7 @@ class CandidateStore:
             {
                 "reference": reference_to_json(identity.reference),
                 "views": [_describe_view(view) for view in identity.views],
+                "windows": [asdict(window) for window in identity.windows],
             }
             for identity in sample.identities
         ]
@@ -137,9 +152,12 @@ def _parse(name: str, members: Mapping[str, bytes]) -> tuple[Candidate, str]:
     identities = []
     for index, entry in enumerate(meta["identities"]):
         views = tuple(map(_view, entry["views"]))
-        identities.append(Identity(reference_from_json(entry["reference"]), views))
+        windows = tuple(Window(**window) for window in entry["windows"])
+        reference = reference_from_json(entry["reference"])
+        identities.append(Identity(reference, views, windows=windows))
         made = {view.yaw: named[index, view.yaw] for view in views}
-        pictures.append(Pictures(named[index, None], made))
+        track = members.get(f"{meta['key']}.{track_name(index)}", b"")
+        pictures.append(Pictures(named[index, None], made, track))
     sample = Sample(
         key=meta["key"],
         source=Source(**meta["source"]),

@@ -1,4 +1,4 @@
-"""A run's tables in duckdb: its ledger, and the references and views of the current scoring."""
+"""A run's tables in duckdb: its ledger, and what else belongs to the current scoring."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from datapipe.concurrent import cores
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo
-from datapipe.run.ledger import LEDGER, REFERENCES, VIEWS, ledger_segments, score_segments
+from datapipe.run.ledger import (
+    LEDGER,
+    REFERENCES,
+    VIEWS,
+    WINDOWS,
+    ledger_segments,
+    score_segments,
+)
 
 MEMORY = "1GB"
 """Memory that duckdb may hold; a larger sort spills to the temporary folder."""
@@ -24,7 +31,8 @@ THREADS = 8
 
 @contextmanager
 def tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A duckdb connection with the run's tables `ledger`, `refs` and `views` (current scoring).
+    """A duckdb connection with the run's tables `ledger`, and `refs`, `views` and `windows` of the
+    current scoring.
 
     Raises UserError when they cannot be read, also inside the block.
     """
@@ -33,6 +41,7 @@ def tables(run: Folder, info: RunInfo) -> Iterator[duckdb.DuckDBPyConnection]:
         "ledger": (LEDGER, ledger_segments(run)),
         "refs": (REFERENCES, score_segments(run, "references", generation)),
         "views": (VIEWS, score_segments(run, "views", generation)),
+        "windows": (WINDOWS, score_segments(run, "windows", generation)),
     }
     with ExitStack() as stack:
         stack.enter_context(_readable(run))

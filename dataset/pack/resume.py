@@ -12,6 +12,7 @@ from typing import Any
 from datapipe.claim import check_not_foreign
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo
+from datapipe.run.ledger import SCORED
 from datapipe.shards import Shard
 from dataset.pack.manifest import (
     CARD,
@@ -43,7 +44,7 @@ def plan_of(run: Folder, info: RunInfo, **chosen: Any) -> str:
     The tables count by their files' names and sizes: they are only ever appended to.
     """
     generation = f"g{info.scoring.generation:04d}-*.parquet"
-    patterns = ("ledger/*.parquet", f"views/{generation}", f"references/{generation}")
+    patterns = ("ledger/*.parquet", *(f"{table}/{generation}" for table in SCORED))
     plan = {
         "settings": info.settings_hash,
         "seed": info.seed,

@@ -1,0 +1,274 @@
+"""Following people through a video: shots, tracks and windows in one pass of decoding."""
+
+from __future__ import annotations
+
+import bisect
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from datapipe.faces.base import Face, FaceAnalyzer
+from datapipe.faces.quality import sharpness
+from datapipe.prepare.people import distinct
+from datapipe.prepare.shots import SIDE, TINY, Change, Shot, ShotFinder, shots, steady
+from datapipe.prepare.tracks import Box, Look, Track, Tracker, Vector, closeness, recognise
+from datapipe.prepare.windows import (
+    Span,
+    WindowSettings,
+    company,
+    seen_runs,
+    track_bytes,
+    window,
+)
+from datapipe.record import Image, Window
+from datapipe.video.decoder import Decoder, Frame, Pass, VideoInfo
+
+TOGETHER = 8
+"""Frames in which faces are sought at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A frame that was looked at already, and its faces in its own pixels."""
+
+    image: Image
+    faces: Sequence[Face]
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Where one person is seen."""
+
+    tracks: tuple[Track, ...]
+    windows: tuple[Window, ...]
+
+    @property
+    def stored(self) -> bytes:
+        """The tracks as `datapipe.prepare.windows.read_track` reads them."""
+        return track_bytes(self.tracks)
+
+
+class Follower:
+    """Follows the people of one video."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        faces: FaceAnalyzer,
+        settings: WindowSettings,
+        path: Path,
+        info: VideoInfo,
+        side: int,
+    ) -> None:
+        """`side` is the long side of the pictures in which faces are sought, pixels."""
+        self._decoder, self._faces, self._settings = decoder, faces, settings
+        self._path, self._info, self._side = path, info, side
+        self._scale = min(1.0, side / max(info.width, info.height))
+        self._tracker = Tracker()
+        self._times: list[float] = []  # of the frames that were sampled, ascending
+        self._frames: list[int] = []
+        self._boxes: dict[int, list[Box]] = {}
+        self._changes: list[Change] = []
+
+    def follow(
+        self, people: Sequence[Vector], kept: Sequence[int], same_person: float,
+        seen: Mapping[int, Seen],
+    ) -> list[Followed]:  # fmt: skip
+        """Where the people are that are kept, out of all people with these embeddings.
+
+        `seen` are frames that need not be decoded again.
+        """
+        if self._info.seconds > self._settings.short or not self._one_shot(seen):
+            self._sweep()
+        tracks = self._tracker.tracks
+        mine = recognise(tracks, people, same_person)
+        identities = [track for place in kept for track in mine[place]]
+        whole = shots(self._changes, self._info)
+        found = []
+        spans = [self._spans(mine[place]) for place in kept]
+        for place, own in zip(kept, self._with_ends(spans, whole), strict=True):
+            around = company(tracks, mine[place], identities)
+            windows = tuple(window(span, around) for span in own)
+            found.append(Followed(tuple(mine[place]), windows))
+        return found
+
+    def _spans(self, tracks: Sequence[Track]) -> list[Span]:
+        return [
+            Span(shot, tuple(looks), looks[0].time, looks[-1].time)
+            for shot, looks in seen_runs(tracks, self._times, self._settings)
+        ]
+
+    def _one_shot(self, seen: Mapping[int, Seen]) -> bool:
+        """Whether a short video's samples look alike; then its people are followed in them."""
+        info, settings = self._info, self._settings
+        wanted = Pass(settings.rate).frames(info, 0.0, info.seconds) or [0]
+        half = 0.5 / settings.rate
+        known = [index for index in sorted(seen) if index < info.frames]
+        chosen = {_nearest(info, known, index, half) for index in wanted}
+        missing = sorted(chosen - set(known))
+        frames = {f.index: f for f in self._decoder.frames(self._path, missing, self._side)}
+        some = {i: seen[i].image if i in seen else frames[i].image for i in sorted(chosen)
+                if i in seen or i in frames}  # fmt: skip
+        if not steady(list(some.values())):
+            return False
+        found = dict(zip(frames, self.find([f.image for f in frames.values()]), strict=True))
+        for index, image in some.items():
+            faces = seen[index].faces if index in seen else found[index]
+            self._take(index, round(float(info.times[index]), 4), image, faces, 0)
+        return True
+
+    def _sweep(self) -> None:
+        """Find shots and follow faces while the video is decoded once, a few frames in memory."""
+        finder, waiting = ShotFinder(), deque[Frame]()
+        passes = [Pass(None, SIDE), Pass(self._settings.rate, self._side)]
+        for number, frame in self._decoder.sweep(self._path, passes):
+            if number == 0:
+                finder.add(frame.timestamp, frame.image)
+            else:
+                waiting.append(frame)
+            if len(waiting) >= TOGETHER and waiting[TOGETHER - 1].timestamp < finder.settled:
+                self._look([waiting.popleft() for _ in range(TOGETHER)], finder.changes)
+        self._changes = finder.end()
+        while waiting:
+            some = [waiting.popleft() for _ in range(min(TOGETHER, len(waiting)))]
+            self._look(some, self._changes)
+
+    def _look(self, frames: Sequence[Frame], changes: Sequence[Change]) -> None:
+        firsts = [change.first for change in changes]
+        for frame, faces in zip(frames, self.find([f.image for f in frames]), strict=True):
+            shot = bisect.bisect_right(firsts, frame.timestamp)
+            between = shot < len(changes) and frame.timestamp > changes[shot].last
+            if not between:
+                self._take(frame.index, frame.timestamp, frame.image, faces, shot)
+
+    def _with_ends(
+        self, spans: Sequence[Sequence[Span]], whole: Sequence[Shot]
+    ) -> list[list[Span]]:
+        """Each person's spans to the frame in which the person comes or goes.
+
+        Between the last sample without and the first with the person it is found by bisection, for
+        all ends at once, since frames share their decoding.
+        """
+        ends = [
+            [(self._end(span, whole[span.shot], -1), self._end(span, whole[span.shot], 1))
+             for span in own]
+            for own in spans
+        ]  # fmt: skip
+        open_ = [end for own in ends for pair in own for end in pair]
+        while asked := sorted({end.asks for end in open_ if not end.done}):
+            for begin in range(0, len(asked), TOGETHER):
+                some = asked[begin : begin + TOGETHER]
+                frames = self._decoder.frames(self._path, some, self._side)
+                found = self.find([frame.image for frame in frames])
+                faces = {f.index: some for f, some in zip(frames, found, strict=True)}
+                for end in open_:
+                    if not end.done and end.asks in some:
+                        large = map(self.enlarged, faces.get(end.asks, ()))
+                        end.answer(list(large), self._settings.min_face)
+        return [
+            [self._bounded(span, *pair, whole[span.shot]) for span, pair in zip(*both, strict=True)]
+            for both in zip(spans, ends, strict=True)
+        ]
+
+    def _end(self, span: Span, shot: Shot, way: int) -> _End:
+        """What is to be found out about one end: -1 the start, 1 the end."""
+        info, look = self._info, span.looks[0 if way < 0 else -1]
+        edge = info.at(shot.start + TINY) if way < 0 else info.at(shot.end - TINY)
+        place = bisect.bisect_left(self._frames, look.frame) + way
+        beyond = self._frames[place] if 0 <= place < len(self._frames) else None
+        if beyond is None or (edge - beyond) * way < 0:
+            return _End(look.face, look.frame, edge + way, at_edge=True)
+        if any(closeness(look.face.box, box) for box in self._boxes[beyond]):
+            return _End(look.face, look.frame, look.frame + way)  # somebody is there
+        return _End(look.face, look.frame, beyond)
+
+    def _bounded(self, span: Span, start: _End, end: _End, shot: Shot) -> Span:
+        times = self._info.times
+        after = end.seen + 1
+        until = float(times[after]) if after < len(times) else self._info.seconds
+        return replace(
+            span,
+            start=float(times[start.seen]),
+            end=min(until, shot.end),
+            more=tuple(start.faces + end.faces),
+        )
+
+    def find(self, images: Sequence[Image]) -> list[list[Face]]:
+        """The faces of sampled pictures, each with one box, in their own pixels."""
+        return [distinct(faces) for faces in self._faces.find(images)] if images else []
+
+    def _take(
+        self, index: int, time: float, image: Image, faces: Sequence[Face], shot: int
+    ) -> None:
+        """Add a sampled frame's faces to the tracks."""
+        full = [self.enlarged(face) for face in faces]
+        own = {id(large): face for large, face in zip(full, faces, strict=True)}
+        looks = [
+            Look(index, time, large, sharpness(image, face))
+            for large, face in zip(full, faces, strict=True)
+        ]
+
+        def embed(large: Face) -> Vector:
+            return np.asarray(self._faces.embed(image, [own[id(large)]])[0], np.float32)
+
+        self._times.append(time)
+        self._frames.append(index)
+        self._boxes[index] = [face.box for face in full]
+        self._tracker.add(shot, looks, embed)
+
+    def enlarged(self, face: Face) -> Face:
+        """The face in pixels of the full-size frame."""
+        if self._scale == 1.0:
+            return face
+        left, top, right, bottom = (edge / self._scale for edge in face.box)
+        return replace(face, box=(left, top, right, bottom), points=face.points / self._scale)
+
+
+@dataclass(slots=True, eq=False)
+class _End:
+    """One end of a span, while it is sought."""
+
+    face: Face
+    """As it was last seen."""
+    seen: int
+    """The outermost frame in which the person was seen."""
+    unseen: int
+    """The innermost frame in which the person was not, or the first one of another shot."""
+    at_edge: bool = False
+    """Whether the frame before `unseen` is asked for first: mostly the person is in it."""
+    faces: list[Face] = field(default_factory=list)
+    """The sightings since."""
+
+    @property
+    def done(self) -> bool:
+        return abs(self.seen - self.unseen) <= 1
+
+    @property
+    def asks(self) -> int:
+        """The frame that is to be looked at next."""
+        if self.at_edge:
+            return self.unseen + (1 if self.seen > self.unseen else -1)
+        return (self.seen + self.unseen) // 2
+
+    def answer(self, faces: Sequence[Face], min_face: float) -> None:
+        """Take the faces of the frame asked for."""
+        asked, self.at_edge = self.asks, False
+        near = [(closeness(self.face.box, face.box), place) for place, face in enumerate(faces)]
+        close, place = max(near, default=(0.0, 0))
+        if close > 0 and faces[place].size >= min_face:
+            self.face, self.seen = faces[place], asked
+            self.faces.append(faces[place])
+        else:
+            self.unseen = asked
+
+
+def _nearest(info: VideoInfo, known: Sequence[int], index: int, reach: float) -> int:
+    """Of the known frames the one nearest in time to a frame, within a reach; else itself."""
+    place = bisect.bisect_left(known, index)
+    near = [known[k] for k in (place - 1, place) if 0 <= k < len(known)]
+    time = info.times[index]
+    best = min(near, key=lambda frame: (abs(info.times[frame] - time), frame), default=index)
+    return best if abs(info.times[best] - time) <= reach else index
