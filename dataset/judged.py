@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -17,6 +17,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import Source
 from datapipe.run.info import RunInfo, load_info
+from datapipe.run.ledger import WINDOWS
 from datapipe.run.tables import next_rows, one_scoring, tables
 from filters.judge_sql import TableJudge
 from filters.rules import Rules
@@ -37,7 +38,8 @@ class JudgedRun:
     info: RunInfo
     rules: Rules
     connection: duckdb.DuckDBPyConnection
-    """Holds what `candidate_tables` has, and `identities` and `judged` of `TableJudge.judge`."""
+    """Holds what `candidate_tables` has, `identities` and `judged` of `TableJudge.judge`,
+    and `judged_windows`."""
 
 
 @contextmanager
@@ -48,7 +50,9 @@ def judged_run(run: Folder, rules: Rules) -> Iterator[JudgedRun]:
     """
     info = load_info(run)
     with candidate_tables(run, info) as connection:
-        TableJudge(rules).judge(connection)
+        judge = TableJudge(rules)
+        judge.judge(connection)
+        judge.judge_windows(connection)
         check_scores(connection)
         yield JudgedRun(run, info, rules, connection)
 
@@ -114,12 +118,17 @@ class CandidateRows:
     """By key and identity."""
     views: pa.Table
     """By key, identity and yaw."""
+    windows: pa.Table = field(default_factory=WINDOWS.empty_table)
+    """By key, identity and start; empty where nobody asks for them."""
 
     def of(self, chosen: npt.NDArray[np.bool_]) -> CandidateRows:
         """Some of the candidates (one boolean each), with their rows."""
         candidates = self.candidates.filter(pa.array(chosen))
         return CandidateRows(
-            candidates, _of(candidates, self.references), _of(candidates, self.views)
+            candidates,
+            _of(candidates, self.references),
+            _of(candidates, self.views),
+            _of(candidates, self.windows),
         )
 
 
@@ -130,6 +139,8 @@ class RowColumns:
     ledger: str = "*"
     references: str = "* EXCLUDE (embedding)"
     views: str = "*"
+    windows: str | None = None
+    """None: no windows."""
 
 
 def candidate_rows(
@@ -149,11 +160,16 @@ def candidate_rows(
     in_views = f"SELECT {columns.views} FROM views WHERE {above} ORDER BY key, identity, yaw"
     references = _SortedRows(connection, in_references, samples)
     views = _SortedRows(connection, in_views, samples)
+    in_windows = f"SELECT {columns.windows or '*'} FROM windows WHERE {above} AND "
+    in_windows += f"{columns.windows is not None} ORDER BY key, identity, start"
+    windows = _SortedRows(connection, in_windows, samples)
     reader = connection.cursor().sql(f"{candidates} ORDER BY key").to_arrow_reader(samples)
     while (part := next_rows(reader)) is not None:
         rows = pa.Table.from_batches([part])
         last = rows["key"][-1].as_py()
-        yield CandidateRows(rows, _of(rows, references.up_to(last)), _of(rows, views.up_to(last)))
+        yield CandidateRows(
+            rows, *(_of(rows, table.up_to(last)) for table in (references, views, windows))
+        )
 
 
 class _SortedRows:
@@ -190,8 +206,8 @@ def sample_index(candidates: pa.Table, rows: pa.Table) -> npt.NDArray[np.int64]:
 
 def judge_rows(rows: CandidateRows, judge: TableJudge) -> CandidateRows:
     """The same rows with what the rules say, as more columns: of references the `reason` why the
-    identity is left out, of views the `reason` they fail for and whether they are `kept`; no
-    reason is null.
+    identity is left out, of views the `reason` they fail for and whether they are `kept`, of
+    windows the `reason` that training does not use them; no reason is null.
 
     Raises UserError when a candidate's scores are incomplete or there twice, or a view is at a yaw
     that the rules are not for.
@@ -200,6 +216,8 @@ def judge_rows(rows: CandidateRows, judge: TableJudge) -> CandidateRows:
         connection.register("candidates", rows.candidates.select(["key", "identities"]))
         connection.register("refs", rows.references)
         connection.register("views", rows.views)
+        connection.register("windows", rows.windows)
+        judge.judge_windows(connection)
         try:
             judge.judge(connection)
         except duckdb.InvalidInputException as wrong:
@@ -213,7 +231,15 @@ def judge_rows(rows: CandidateRows, judge: TableJudge) -> CandidateRows:
             "SELECT views.*, reason, kept FROM views JOIN judged USING (key, identity, yaw) "
             "ORDER BY key, identity, yaw"
         )
-        return replace(rows, references=references.to_arrow_table(), views=views.to_arrow_table())
+        windows = connection.sql(
+            "SELECT * EXCLUDE (seconds, yaw_span) FROM judged_windows ORDER BY key, identity, start"
+        )
+        return replace(
+            rows,
+            references=references.to_arrow_table(),
+            views=views.to_arrow_table(),
+            windows=windows.to_arrow_table(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +248,8 @@ class KeptIdentity:
 
     reference: Row
     views: Mapping[int, Row]
+    windows: tuple[Row, ...] = ()
+    """Those that pass, in order of time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,9 +285,15 @@ def kept_samples(judged: CandidateRows) -> Iterator[KeptSample]:
     views_of: dict[tuple[str, int], dict[int, Row]] = {}
     for view in views.to_pylist():
         views_of.setdefault((view["key"], view["identity"]), {})[view["yaw"]] = view
+    windows = judged.windows.filter(pc.is_null(judged.windows["reason"]))
+    windows_of: dict[tuple[str, int], list[Row]] = {}
+    for window in windows.to_pylist():
+        windows_of.setdefault((window["key"], window["identity"]), []).append(window)
     passing: dict[str, dict[int, KeptIdentity]] = {}
     for reference in references.to_pylist():
         key, index = reference["key"], reference["identity"]
-        passing.setdefault(key, {})[index] = KeptIdentity(reference, views_of[key, index])
+        passing.setdefault(key, {})[index] = KeptIdentity(
+            reference, views_of[key, index], tuple(windows_of.get((key, index), ()))
+        )
     for row in rows:
         yield KeptSample(row, passing[row["key"]])

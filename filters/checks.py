@@ -33,6 +33,8 @@ IdentityReason = Literal[
     "reference_expression",  # the face is not calm enough
     "too_few_views",
 ]
+WindowReason = Literal["short", "small", "crowded", "blurred", "still"]
+"""Why training does not use a span in which a person is seen."""
 SampleReason = Literal["no_identity_left"]
 Floats = npt.NDArray[np.float64]
 VIEW_REASONS: tuple[ViewReason, ...] = get_args(ViewReason)
@@ -111,9 +113,9 @@ class Threshold:
 class Check:
     """One test of one score of a picture."""
 
-    reason: ViewReason | ReferenceReason
+    reason: ViewReason | ReferenceReason | WindowReason
     column: str
-    """The score, a field of `datapipe.record.Scores`."""
+    """The score, a field of `datapipe.record.Scores`; of a window, of `filters.judge`'s scores."""
     name: str
     """What a sentence calls the score."""
     threshold: Threshold | None = None
@@ -152,10 +154,13 @@ class RuleChecks:
     """Least passing views of an identity that is kept."""
     reference_must_pass: bool
     """Whether an identity whose reference fails is left out, whatever its views."""
+    windows: tuple[Check, ...]
+    """Of the spans in which an identity is seen."""
 
     @property
     def thresholds(self) -> tuple[Threshold, ...]:
-        """Every number that some check compares with, once: from the frontal views outwards."""
+        """Every number that some check of a picture compares with, once: from the frontal views
+        outwards."""
         outwards = sorted(self.views, key=abs)
         checks = [check for yaw in outwards for check in self.views[yaw].own]
         found = [check.threshold for check in (*checks, *self.reference)]
@@ -175,6 +180,7 @@ def compile_rules(rules: Rules) -> RuleChecks:
         },
         minimum_views=rules.minimum_views,
         reference_must_pass=rules.reference_must_pass,
+        windows=tuple(_window_checks(rules)),
     )
 
 
@@ -290,3 +296,24 @@ def _identity_check(rules: Rules, yaw: int) -> Check:
     )
     name = f"{rule.recogniser} cosine to the reference"
     return Check("identity", "identity_cosine", name, least, yaw)
+
+
+def _window_checks(rules: Rules) -> Iterator[Check]:
+    rule = rules.windows
+    least: tuple[tuple[WindowReason, str, str, str, float], ...] = (
+        ("short", "seconds", "length", "s", rule.seconds),
+        ("small", "face_size", "median face", "pixels", rule.face_size),
+        ("small", "face_min", "smallest face", "pixels", rule.face_min),
+        ("blurred", "sharpness", "sharpness", "", rule.sharpness),
+        ("still", "yaw_span", "yaw span", "°", rule.yaw_span),
+    )
+    for reason, column, name, unit, value in least:
+        if value:
+            minimum = Threshold(
+                f"windows.{column}", value, "at_least", "Windows", name.capitalize(), unit, least=0
+            )
+            yield Check(reason, column, name, minimum)
+    most = Threshold(
+        "windows.others", rule.others, "at_most", "Windows", "Other people", least=0
+    )
+    yield Check("crowded", "others", "other people", most)

@@ -21,7 +21,7 @@ class Verdict:
     """Passed (no reason), or a reason code and the sentence with number and threshold."""
 
     reason: str | None = None
-    """A ViewReason, IdentityReason or SampleReason."""
+    """A ViewReason, WindowReason, IdentityReason or SampleReason."""
     detail: str = ""
 
     @property
@@ -40,6 +40,30 @@ class IdentityVerdict:
     reference: Verdict
     views: Mapping[int, Verdict]
     """By yaw; judged also when the identity is left out for its reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowScores:
+    """What the rules look at in a `datapipe.record.Window`."""
+
+    seconds: float
+    face_size: float
+    face_min: float
+    others: int
+    sharpness: float | None
+    yaw_span: float
+
+
+def window_scores(row: Mapping[str, Any]) -> WindowScores:
+    """Of a row of the windows table."""
+    return WindowScores(
+        seconds=round(row["end"] - row["start"], 4),
+        face_size=row["face_size"],
+        face_min=row["face_min"],
+        others=row["others"],
+        sharpness=row["sharpness"],
+        yaw_span=round(row["yaw_high"] - row["yaw_low"], 2),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +91,10 @@ class Judge:
                 raise ValueError(f"{sample.key}, identity {index}: not scored")
             identities.append(self.identity(identity.scores, scored))
         return combine(identities)
+
+    def window(self, row: Mapping[str, Any]) -> Verdict:
+        """Judge a span in which an identity is seen, from its row of the windows table."""
+        return first_failure(self.checks.windows, window_scores(row))
 
     def rows(
         self, references: Iterable[Mapping[str, Any]], views: Iterable[Mapping[str, Any]]
@@ -122,7 +150,7 @@ class Judge:
         return f"{self._recogniser} {power} identity at {yaw:+d}°"
 
 
-def first_failure(checks: Sequence[Check], scores: Scores) -> Verdict:
+def first_failure(checks: Sequence[Check], scores: Scores | WindowScores) -> Verdict:
     """What the first check that one picture fails says; passed where it fails none."""
     for check in checks:
         if complaint := _complaint(check, scores):
@@ -153,7 +181,7 @@ def scores_of(row: Mapping[str, Any]) -> Scores:
 _THERE = ", and there: "
 
 
-def _complaint(check: Check, scores: Scores) -> str:
+def _complaint(check: Check, scores: Scores | WindowScores) -> str:
     """Why a picture fails a check, with the number and the threshold; empty where it passes."""
     score, (low, high) = getattr(scores, check.column), check.bounds
     if score is not None and low <= score <= high:

@@ -52,6 +52,23 @@ class TableJudge:
         connection.execute(f"CREATE TEMP TABLE identities AS {self._identities()}")
         connection.execute(f"CREATE TEMP VIEW judged AS {_JUDGED}")
 
+    def judge_windows(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make of the table `windows` a view `judged_windows`.
+
+        It has its columns, the length as `seconds`, `yaw_span`, and as `reason` the first check
+        that the window fails, null where it passes.
+        """
+        failing = " ".join(
+            f"WHEN NOT {_passes(check.column, *map(_number, check.bounds))} THEN '{check.reason}'"
+            for check in self.checks.windows
+        )
+        connection.execute(
+            f"""CREATE TEMP VIEW judged_windows AS
+            SELECT *, CASE {failing} END AS reason
+            FROM (SELECT *, round("end" - start, 4) AS seconds,
+                round(yaw_high - yaw_low, 2) AS yaw_span FROM windows)"""
+        )
+
     def compare(self, connection: duckdb.DuckDBPyConnection, other: Self) -> None:
         """Judge by these rules, A, and by others, B; leaves what B's `judge` leaves, and two more.
 

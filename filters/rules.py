@@ -139,6 +139,29 @@ class IdentityRule:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowRule:
+    """What a span must be in which a person is seen, for training to use it."""
+
+    seconds: float
+    """Least length."""
+    face_size: float
+    """Least median size of the face, pixels of the video."""
+    face_min: float
+    """Least size of the face at its smallest."""
+    others: int
+    """Most people seen at once who are no identity of the sample."""
+    sharpness: float
+    """Least median sharpness of the face; 0 asks for none, also where it was not measured."""
+    yaw_span: float
+    """Least degrees between the 5th and the 95th percentile of the measured yaw."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "seconds", "face_size", "face_min", "others", "sharpness", least=0,
+                    option="")  # fmt: skip
+        check_range(self, "yaw_span", least=0, most=180, option="")
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """Everything that decides what is kept of a run; `filters.rules_file.load_rules` makes it."""
 
@@ -153,6 +176,7 @@ class Rules:
     aesthetic: AestheticRule
     pose: PoseRule
     identity: IdentityRule
+    windows: WindowRule
 
     def __post_init__(self) -> None:
         check_range(self, "minimum_views", least=1, most=len(self.yaws), option="")
@@ -181,6 +205,7 @@ class Rules:
             aesthetic=AestheticRule(**table["aesthetic"]),
             pose=PoseRule(**table["pose"]),
             identity=IdentityRule(**{**identity, "curve": curve}),
+            windows=WindowRule(**table["windows"]),
         )
 
 

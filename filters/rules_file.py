@@ -24,6 +24,7 @@ from filters.rules import (
     PoseRule,
     Rules,
     SharpnessRule,
+    WindowRule,
     half_spacing,
 )
 
@@ -48,6 +49,12 @@ _KEYS: Mapping[str, type] = {
     "identity.*.curve": list,
     "identity.*.verified_to": float,
     "identity.*.judged_to": float,
+    "windows.seconds": float,
+    "windows.face_size": float,
+    "windows.face_min": float,
+    "windows.others": int,
+    "windows.sharpness": float,
+    "windows.yaw_span": float,
 }
 """Every key of a rules file, dotted; `*` is the name of a recogniser or scorer."""
 _EXPECTED = {
@@ -89,6 +96,7 @@ def settings(rules: Rules) -> Table:
         (f"aesthetic.{rules.aesthetic.scorer}", asdict(rules.aesthetic)),
         ("pose", asdict(rules.pose)),
         (f"identity.{rules.identity.recogniser}", asdict(rules.identity)),
+        ("windows", asdict(rules.windows)),
     )
     out: Table = {key: getattr(rules, key) for key in ("minimum_views", "reference_must_pass")}
     for section, values in sections:
@@ -160,6 +168,7 @@ class _Reader:
             aesthetic=self._aesthetic(scorer),
             pose=self._build(PoseRule, "pose", **self._section("pose")).within(half),
             identity=identity,
+            windows=self._build(WindowRule, "windows", **self._section("windows")),
         )
 
     def _minimum_views(self, made: int) -> int:

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 class SampleBounds:
     """What one sample may take of its worker."""
 
-    seconds: float = 900.0
+    seconds: float = 3600.0
     """Wall clock in all stages of the worker; longer by as many times as it has samples in hand."""
     gigabytes: float = 8.0
     """Memory of the whole worker while it has a sample in hand. Linux only."""

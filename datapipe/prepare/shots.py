@@ -146,9 +146,9 @@ class ShotFinder:
             return
         first, last = self._fading[0], self._fading[-1]
         self._fading = []
-        if last - first > LONGEST or any(
-            first - FADE <= c.first <= last + FADE for c in self.changes
-        ):
+        if not FADE / 2 <= last - first <= LONGEST:  # shorter: a flash
+            return
+        if any(first - FADE <= change.first <= last + FADE for change in self.changes):
             return
         middles = sorted((first, max(0.0, last - FADE)))
         self._add(Change(max(0.0, middles[0] - BLURRED), middles[1] + BLURRED))

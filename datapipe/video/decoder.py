@@ -50,9 +50,9 @@ class VideoLimits:
     """Size of the file."""
     pixels: int = 4096 * 2304
     """Of one frame; the default admits 4K and refuses 8K."""
-    seconds: float = 900.0
+    seconds: float = 3 * 3600.0
     """Duration."""
-    frames: int = 60_000
+    frames: int = 700_000
     """In the whole file."""
 
     def __post_init__(self) -> None:

@@ -204,7 +204,7 @@ class _Packing:
             query = f"{count} WHERE outcome = 'candidate'"
             whole, place = connection.execute(query, [self._after]).fetchone() or (0, 0)
             self._total = self._selection.candidates(whole)
-            for rows in candidate_rows(connection, BATCH, RowColumns(), self._after):
+            for rows in candidate_rows(connection, BATCH, RowColumns(windows="*"), self._after):
                 end = place + len(rows.candidates)
                 part = self._selection.part(rows, place, end)
                 place, passing = end, 0

@@ -7,13 +7,13 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import IO, Any
 
 from datapipe.corpus import open_source
 from datapipe.errors import BadSample
 from datapipe.pictures import reference_name, view_name
-from datapipe.record import Scores, Source
+from datapipe.record import Scores, Source, Window
 from datapipe.run.store import Candidate, CandidateStore, DamagedCandidate
 from datapipe.shards import Member
 from dataset.judged import KeptIdentity, KeptSample, Row
@@ -23,6 +23,7 @@ IN_MEMORY = 16 << 20
 
 _LABELS = ("aesthetic_scorer", "recogniser", "pose_estimator")
 _MADE = ("source", "seed", "attempt", "timestamp")
+_OF_WINDOWS = tuple(field.name for field in fields(Window))
 _SCORES = tuple(Scores.__dataclass_fields__)
 
 
@@ -120,6 +121,7 @@ def _identity(index: int, identity: KeptIdentity) -> dict[str, Any]:
             str(yaw): {**{name: view[name] for name in _MADE}, "scores": _scores(view)}
             for yaw, view in identity.views.items()
         },
+        "windows": [{name: row[name] for name in _OF_WINDOWS} for row in identity.windows],
     }
 
 

@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from datapipe.errors import UserError, check_range
 from harmoview.curriculum import Data, uniform
 from harmoview.data.encoded import EncodedShards
-from harmoview.encode.manifest import SCORES
+from harmoview.encode.manifest import SCORES, clip_of
 
 
 def held_out(keys: Sequence[str], share: float, most: int) -> frozenset[int]:
-    """Choose the numbers of the samples that are kept for validation, by a hash of their keys.
+    """Choose the numbers of the samples that are kept for validation, by a hash of their clips.
 
-    They are the same whatever the seed, so that runs can be compared. A `share` above 0 gives at
-    least one and at most `most`, but one sample is always left to train on. A key that is in
-    several folders is held out in all of them.
+    They are the same whatever the seed, so that runs can be compared. All windows of a clip are on
+    one side. A `share` above 0 gives at least one and at most `most` clips, but one is always left
+    to train on. A clip that is in several folders is held out in all of them.
     """
-    each = set(keys)
-    wanted = min(most, math.ceil(len(each) * share), len(each) - 1)
-    out = set(sorted(each, key=lambda key: uniform("held out", key))[: max(0, wanted)])
-    return frozenset(number for number, key in enumerate(keys) if key in out)
+    clips = sorted({clip_of(key) for key in keys}, key=lambda clip: uniform("held out", clip))
+    wanted = min(most, math.ceil(len(clips) * share), len(clips) - 1)
+    chosen = set(clips[: max(0, wanted)])
+    return frozenset(number for number, key in enumerate(keys) if clip_of(key) in chosen)
 
 
 def chosen(data: EncodedShards, which: Data, curated: float, folders: Sequence[int]) -> list[int]:

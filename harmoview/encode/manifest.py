@@ -20,7 +20,8 @@ from harmoview.encode.settings import EncodeSettings
 NAME = "manifest.json"
 KIND = "harmoview-encoded"
 """What tells the manifest of encoded shards from that of packed ones."""
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had one sample a clip, without windows."""
 SKIPPED = "skipped.jsonl"
 """Holds a line for each sample that was left out: key, reason, detail."""
 READERS = 16
@@ -36,6 +37,10 @@ SCHEMA = pa.schema(
         ("offset", pa.int64()),
         ("size", pa.int64()),
         ("crc32", pa.uint32()),
+        ("clip", pa.string()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+        ("crop", pa.list_(pa.int32(), 4)),
         ("caption", pa.string()),
         ("frames", pa.int32()),
         ("height", pa.int32()),
@@ -46,13 +51,26 @@ SCHEMA = pa.schema(
     ]
 )
 """One row a sample. The tar members of a sample are `size` bytes of its shard from `offset` on, and
-`crc32` is their checksum; `caption` names its text embedding; `views` is the smallest number of
-views of an identity, counting the frontal reference; a score is the lowest mean of an identity."""
+`crc32` is their checksum; `clip` is the key of the packed sample, `start` and `end` (seconds) the
+span in which its people are seen, out of whose middle the frames are, and `crop` (left, top, right,
+bottom in pixels) what is shown of them; `caption` names its text embedding; `views` is the smallest
+number of views of an identity, counting the frontal reference; a score is the lowest mean of an
+identity."""
+
+
+def window_key(clip: str, start: float) -> str:
+    """Return the key of an encoded sample: no packed one has an @ in its key."""
+    return f"{clip}@{round(start * 1000):07d}"
+
+
+def clip_of(key: str) -> str:
+    """Return the key of the packed sample that an encoded one is part of."""
+    return key.partition("@")[0]
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A sample that was left out."""
+    """A packed sample that was left out."""
 
     key: str
     reason: str

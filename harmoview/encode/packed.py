@@ -25,31 +25,45 @@ from datapipe.shards import Shard
 from datapipe.tar import TarReader
 from datapipe.video.decoder import Decoder, VideoInfo
 from harmoview.encode.manifest import SCORES
-from harmoview.encode.settings import Bucket, choose_bucket
+from harmoview.encode.settings import Bucket
+from harmoview.encode.windows import SLACK, Crop, TrainWindow, best_bucket, train_windows
 from harmoview.model.layout import ReferenceLayout
 from harmoview.model.references import Views, check_identities
 
 CHUNK = 4 << 20
 """Bytes that are hashed at a time."""
-SLACK = 1e-6
-"""Seconds by which sums of times may be off."""
 Members = Mapping[str, bytes]
 """The members of a sample, by their names without the key."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A decoded sample: all that the models need, made without them."""
+class Packed:
+    """A packed sample, taken apart: all but its clip's frames."""
 
     caption: str
-    description: Mapping[str, Any]
-    """The sample's JSON, as pack wrote it."""
+    clip: bytes
+    suffix: str
+    identities: Sequence[Views]
+    scores: Sequence[Mapping[str, float | None]]
+    """For each identity the mean of each of `SCORES`; None where no view was measured."""
+    windows: Sequence[TrainWindow]
+    """The best first."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A span of a decoded sample: all that the models need, made without them."""
+
+    caption: str
+    window: TrainWindow
     bucket: Bucket
+    crop: Crop
     frames: NDArray[np.uint8]
     """[F, H, W, 3] RGB, of the bucket's size."""
     identities: Sequence[Views]
+    """Those that are seen in the span."""
     scores: Mapping[str, float | None]
-    """For each of `SCORES`, the lowest mean of an identity; None where one was not measured."""
+    """For each of `SCORES`, the lowest of the identities; None where one was not measured."""
 
 
 @contextmanager
@@ -96,31 +110,47 @@ def samples(path: Path) -> Iterator[tuple[str, Members]]:
             raise UserError(f"{path} is no WebDataset shard: {broken}") from broken
 
 
-def prepare(
-    key: str, members: Members, decoder: Decoder, frames: ClipReader, layout: ReferenceLayout
-) -> Prepared:
-    """Decode a sample for the models.
-
-    Raises BadSample where it is not what pack writes or its clip does not do, and DecoderDied or
-    DecodeTimeout where its clip cannot be decoded without harm.
-    """
+def unpack(key: str, members: Members, layout: ReferenceLayout) -> Packed:
+    """Take a sample apart. Raises BadSample where it is not what pack writes."""
     if not key or "/" in key or key.startswith(".") or not key.isprintable():
         raise BadSample("unreadable", "its key is not one that pack gives")
     try:
-        description = json.loads(members["json"])
-        identities = description["identities"]
-        caption = members["txt"].decode()
+        identities = json.loads(members["json"])["identities"]
         pictures = [_views(members, identity) for identity in identities]
         check_identities(pictures, layout)
-        scores = {name: _lowest(identities, name) for name in SCORES}
         suffix, clip = next((n, d) for n, d in members.items() if "." not in n and n not in _TEXTS)
+        return Packed(
+            members["txt"].decode(),
+            clip,
+            suffix,
+            pictures,
+            [{name: _mean(identity, name) for name in SCORES} for identity in identities],
+            train_windows(identities),
+        )
     except (KeyError, ValueError, TypeError, AttributeError, StopIteration) as wrong:
         raise BadSample("unreadable", f"not a packed sample: {wrong!r}") from wrong
+
+
+def prepare(packed: Packed, window: TrainWindow, decoder: Decoder, frames: ClipReader) -> Prepared:
+    """Decode a span of a sample for the models.
+
+    Raises BadSample where its clip does not do, and DecoderDied or DecodeTimeout where it cannot be
+    decoded without harm.
+    """
     with tempfile.TemporaryDirectory(prefix="harmoview-") as folder:
-        path = Path(folder) / f"clip.{suffix}"
-        path.write_bytes(clip)
-        bucket, found = frames.read(decoder, path)
-    return Prepared(caption, description, bucket, found, pictures, scores)
+        path = Path(folder) / f"clip.{packed.suffix}"
+        path.write_bytes(packed.clip)
+        bucket, crop, found = frames.read(decoder, path, window)
+    scores = [packed.scores[place] for place in window.identities]
+    return Prepared(
+        packed.caption,
+        window,
+        bucket,
+        crop,
+        found,
+        [packed.identities[place] for place in window.identities],
+        {name: _lowest([one[name] for one in scores]) for name in SCORES},
+    )
 
 
 _TEXTS = ("txt", "json")
@@ -135,69 +165,76 @@ def _views(members: Members, identity: Mapping[str, Any]) -> dict[int, Image]:
     return {yaw: decode_jpeg(members[name]) for yaw, name in sorted(names.items())}
 
 
-def _lowest(identities: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    """Return the lowest of the identities' means; None where one has no measured view."""
-    means = []
-    for identity in identities:
-        values = [view["scores"][name] for view in identity["views"].values()]
-        measured = [float(value) for value in values if value is not None]
-        if measured:
-            means.append(sum(measured) / len(measured))
-    return min(means) if len(means) == len(identities) else None
+def _mean(identity: Mapping[str, Any], name: str) -> float | None:
+    """Return an identity's mean score; None where no view was measured."""
+    values = [view["scores"][name] for view in identity["views"].values()]
+    measured = [float(value) for value in values if value is not None]
+    return sum(measured) / len(measured) if measured else None
+
+
+def _lowest(means: Sequence[float | None]) -> float | None:
+    measured = [mean for mean in means if mean is not None]
+    return min(measured) if len(measured) == len(means) else None
 
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Reads the middle of a clip at the recipe's rate, cropped to a bucket."""
+    """Reads the middle of a span of a clip at the recipe's rate, cropped to a bucket."""
 
     buckets: Sequence[Bucket]
     fps: float
     enlarged: float
     """How many times a clip may be enlarged to fill its bucket."""
 
-    def read(self, decoder: Decoder, path: Path) -> tuple[Bucket, NDArray[np.uint8]]:
-        """Return the bucket of a video, and its middle as RGB frames [F, H, W, 3].
+    def read(
+        self, decoder: Decoder, path: Path, window: TrainWindow
+    ) -> tuple[Bucket, Crop, NDArray[np.uint8]]:
+        """Return the bucket of a span, its crop, and its middle as RGB frames [F, H, W, 3].
 
-        Raises BadSample where the video cannot be decoded, lacks frames, is shorter than every
-        bucket or much smaller than its own; DecoderDied and DecodeTimeout as `Decoder` does.
+        Raises BadSample where the video cannot be decoded, lacks frames, or the span is shorter
+        than every bucket that would not cut a head, or much smaller than its own; DecoderDied and
+        DecodeTimeout as `Decoder` does.
         """
         info = decoder.probe(path)
-        # from the first frame to the last; how long the last one is shown does not matter
-        span = float(info.times[-1]) + SLACK
-        bucket = choose_bucket(self.buckets, info.height, info.width, span, self.fps)
-        if bucket is None:
+        found = best_bucket(self.buckets, window, info, self.fps)
+        if found is None:
             shortest = min(b.frames for b in self.buckets)
             raise BadSample(
                 "too_short",
-                f"{info.frames} frames at {info.fps:g} a second; the shortest bucket has "
-                f"{shortest} at {self.fps:g}",
+                f"seen from {window.start:g} to {window.end:g} s; the shortest bucket has "
+                f"{shortest} frames at {self.fps:g} a second, or it would cut a head",
             )
-        if cover(info.height, info.width, bucket) > self.enlarged:
+        bucket, crop = found
+        if cover(crop[3] - crop[1], crop[2] - crop[0], bucket) > self.enlarged:
             raise BadSample(
                 "too_small",
-                f"{info.width}x{info.height} would be enlarged more than {self.enlarged:g} times",
+                f"{crop[2] - crop[0]}x{crop[3] - crop[1]} of {info.width}x{info.height} would be "
+                f"enlarged more than {self.enlarged:g} times",
             )
-        wanted = frame_indices(info, bucket.frames, self.fps)
-        found = {frame.index: frame.image for frame in decoder.frames(path, wanted)}
-        if missing := sorted(set(wanted) - found.keys()):
+        wanted = frame_indices(info, bucket.frames, self.fps, window.frames(info))
+        frames = {frame.index: frame.image for frame in decoder.frames(path, wanted)}
+        if missing := sorted(set(wanted) - frames.keys()):
             detail = f"{len(missing)} of {len(set(wanted))} frames are damaged: {missing[:5]} …"
             raise BadSample("damaged", detail)
-        fitted = {index: fit(image, bucket) for index, image in found.items()}
-        return bucket, np.stack([fitted[index] for index in wanted])
+        fitted = {index: fit(image, bucket, crop) for index, image in frames.items()}
+        return bucket, crop, np.stack([fitted[index] for index in wanted])
 
 
-def frame_indices(info: VideoInfo, frames: int, fps: float) -> list[int]:
-    """Return the source frames shown at `frames` moments at `fps`, around the video's middle.
+def frame_indices(info: VideoInfo, frames: int, fps: float, within: tuple[int, int]) -> list[int]:
+    """Return the source frames shown at `frames` moments at `fps`, around the middle of a span.
 
-    The first moment is that of a source frame. Were it between two, a clip at the model's own rate
-    would give some frames twice and miss others. Files round their times, so a frame counts as
-    shown from half a usual step before its own time on.
+    `within` are the first and the last frame of the span; no other is taken. The first moment is
+    that of a source frame. Were it between two, a clip at the model's own rate would give some
+    frames twice and miss others. Files round their times, so a frame counts as shown from half a
+    usual step before its own time on.
     """
     moments = np.arange(frames) / fps
-    first = info.at(max(0.0, (float(info.times[-1]) - float(moments[-1])) / 2) + SLACK)
+    begin, end = (float(info.times[frame]) for frame in within)
+    first = info.at(max(begin, (begin + end - float(moments[-1])) / 2) + SLACK)
     usual = float(np.median(np.diff(info.times))) if info.frames > 1 else 0.0
     early = min(usual, 1 / fps) / 2 + SLACK
-    return [info.at(float(info.times[first] + moment) + early) for moment in moments]
+    shown = (info.at(float(info.times[first] + moment) + early) for moment in moments)
+    return [min(frame, within[1]) for frame in shown]
 
 
 def cover(height: int, width: int, bucket: Bucket) -> float:
@@ -205,14 +242,17 @@ def cover(height: int, width: int, bucket: Bucket) -> float:
     return max(bucket.height / height, bucket.width / width)
 
 
-def fit(picture: Image, bucket: Bucket) -> Image:
-    """Scale a picture to cover the bucket, and cut the middle: nothing is distorted or invented."""
-    own_height, own_width = picture.shape[:2]
-    scale = cover(own_height, own_width, bucket)
-    height = max(bucket.height, round(own_height * scale))
-    width = max(bucket.width, round(own_width * scale))
+def fit(picture: Image, bucket: Bucket, crop: Crop) -> Image:
+    """Cut a crop of the bucket's shape out of a picture and scale it to the bucket's size.
+
+    Nothing is invented; what rounding has left over the shape is cut off.
+    """
+    left, top, right, bottom = crop
+    scale = cover(bottom - top, right - left, bucket)
+    height = max(bucket.height, round((bottom - top) * scale))
+    width = max(bucket.width, round((right - left) * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    resized = cv2.resize(picture, (width, height), interpolation=how)
-    top, left = (height - bucket.height) // 2, (width - bucket.width) // 2
-    middle = resized[top : top + bucket.height, left : left + bucket.width]
+    resized = cv2.resize(picture[top:bottom, left:right], (width, height), interpolation=how)
+    y, x = (height - bucket.height) // 2, (width - bucket.width) // 2
+    middle = resized[y : y + bucket.height, x : x + bucket.width]
     return np.ascontiguousarray(middle, dtype=np.uint8)

@@ -108,11 +108,14 @@ class EncodeSettings:
     enlarged: float = 2.0
     """How many times a clip may be enlarged to fill its bucket; a smaller clip is skipped."""
 
+    windows_per_clip: int = 4
+    """Spans of a clip that become samples, at most: the best ones."""
+
     def __post_init__(self) -> None:
         for text in self.buckets:
             Bucket.parse(text)
         positive = ("reference_size", "vit_size", "text_length", "fps", "enlarged")
-        check_range(self, *positive, least=1)
+        check_range(self, *positive, "windows_per_clip", least=1)
         check_range(self, "vit_layer", least=0)
 
     @property

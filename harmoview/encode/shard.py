@@ -8,6 +8,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import IO, Any
 
 from safetensors.torch import save
@@ -20,8 +21,9 @@ from datapipe.files import Folder
 from datapipe.shards import Shard
 from datapipe.video.decoder import Decoder, DecoderDied, DecodeTimeout
 from harmoview.encode.encoder import Encoder
-from harmoview.encode.manifest import Skipped, write_index
-from harmoview.encode.packed import Members, Prepared, checked, prepare, samples
+from harmoview.encode.manifest import Skipped, window_key, write_index
+from harmoview.encode.packed import Members, Packed, Prepared, checked, prepare, samples, unpack
+from harmoview.encode.windows import TrainWindow
 
 AHEAD = 2
 """Samples that are decoded while the models work on another one; each keeps a clip in memory."""
@@ -57,53 +59,76 @@ def encode_shard(source: Folder, shard: Shard, models: Models) -> Iterator[str |
     """
     rows: list[dict[str, Any]] = []
     skipped: list[Skipped] = []
-    reason: str | None = None
-    first = True
+    reasons: list[str | None] = []
     with checked(source, shard) as path, models.out.create(shard.name) as file:
         writer = FragmentWriter(file)
         for key, sample in _prepared(samples(path), models.encoder):
-            if not first:
-                yield reason
-            first = False
-            if isinstance(sample, Prepared):
-                reason = None
-                rows.append(
-                    {"key": key, "shard": shard.name, **_write(writer, key, sample, models)}
-                )
-            else:
-                reason = sample.reason
-                skipped.append(sample)
+            yield from reasons  # of the one before
+            encoded, failure = False, Skipped(key, "no_window", NO_WINDOW)
+            for made in sample:
+                if isinstance(made, Prepared):
+                    encoded = True
+                    rows.append({"shard": shard.name, **_write(writer, key, made, models)})
+                elif failure.reason == "no_window":
+                    failure = made
+            if not encoded:
+                skipped.append(failure)
+            reasons = [None if encoded else failure.reason]
         done = Shard(shard.name, *writer.finish(), len(rows))
     encoder = models.encoder
     about = {
         "source": shard.sha256, "settings": encoder.settings.hash(), "tower": encoder.tower,
     }  # fmt: skip
     write_index(models.out, done, rows, about, skipped)
-    if not first:
-        yield reason
+    yield from reasons
+
+
+NO_WINDOW = "none of its identities is seen in a window that passes the rules of the pack"
 
 
 def _prepared(
     found: Iterable[tuple[str, Members]], encoder: Encoder
-) -> Iterator[tuple[str, Prepared | Skipped]]:
-    """Decode samples in their order, a few ahead, so that the models need not wait for them."""
+) -> Iterator[tuple[str, Iterator[Prepared | Skipped]]]:
+    """Decode the windows of samples in their order, a few ahead, so that models need not wait.
 
-    def one(sample: tuple[str, Members]) -> Prepared | Skipped:
-        key, members = sample
+    A sample without windows has none; each must be taken before the next sample.
+    """
+
+    def one(job: tuple[str, Packed | Skipped, TrainWindow | None]) -> Prepared | Skipped | None:
+        key, sample, window = job
+        if isinstance(sample, Skipped):
+            return sample
         try:
-            return prepare(key, members, decoder, encoder.frames, encoder.layout)
+            return window and prepare(sample, window, decoder, encoder.frames)
         except BadSample as bad:
             return Skipped(key, bad.reason, bad.detail)
         except (DecoderDied, DecodeTimeout) as bad:
             return Skipped(key, "decoder_died", str(bad))
 
     with Decoder() as decoder:
-        for (key, _), sample in read_ahead(one, found, threads=1, ahead=AHEAD):
-            yield key, sample.result()
+        jobs = read_ahead(one, _jobs(found, encoder), threads=1, ahead=AHEAD)
+        for key, some in groupby(jobs, lambda pair: pair[0][0]):
+            results = (made.result() for _, made in some)
+            yield key, (made for made in results if made is not None)
+
+
+def _jobs(
+    found: Iterable[tuple[str, Members]], encoder: Encoder
+) -> Iterator[tuple[str, Packed | Skipped, TrainWindow | None]]:
+    """What is to be decoded: the best windows of each sample; None for one without any."""
+    for key, members in found:
+        try:
+            sample = unpack(key, members, encoder.layout)
+        except BadSample as bad:
+            yield key, Skipped(key, bad.reason, bad.detail), None
+            continue
+        windows = sample.windows[: encoder.settings.windows_per_clip]
+        for window in windows or [None]:
+            yield key, sample, window
 
 
 def _write(writer: FragmentWriter, key: str, sample: Prepared, models: Models) -> dict[str, Any]:
-    """Encode a sample, append it, and return its row of the index, without key and shard."""
+    """Encode a span of a clip, append it, and return its row of the index, without the shard."""
     pictures = models.encoder.pictures(sample.identities)
     tensors: dict[str, Tensor] = {
         "video": models.encoder.video(sample.frames),
@@ -112,7 +137,12 @@ def _write(writer: FragmentWriter, key: str, sample: Prepared, models: Models) -
     }
     if pictures.features is not None:
         tensors["features"] = pictures.features.contiguous()
+    window = sample.window
     row = {
+        "clip": key,
+        "start": window.start,
+        "end": window.end,
+        "crop": list(sample.crop),
         "caption": models.text(sample.caption),
         "frames": sample.bucket.frames,
         "height": sample.bucket.height,
@@ -121,14 +151,18 @@ def _write(writer: FragmentWriter, key: str, sample: Prepared, models: Models) -
         "views": int(pictures.present.sum(dim=1).min()),
         **sample.scores,
     }
-    described = {**row, "caption_text": sample.caption}
+    key = window_key(key, window.start)
+    described = {
+        **row, "window": {"start": window.start, "end": window.end},
+        "named": list(window.identities), "caption_text": sample.caption,
+    }  # fmt: skip
     offset, size, crc32 = writer.add(
         {
             f"{key}.safetensors": save(tensors),
             f"{key}.json": json.dumps(described, ensure_ascii=False).encode(),
         }
     )
-    return {**row, "offset": offset, "size": size, "crc32": crc32}
+    return {**row, "key": key, "offset": offset, "size": size, "crc32": crc32}
 
 
 def text_file(caption: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -25,7 +25,7 @@ def print_stats(stats: Stats) -> None:
     if not stats.videos:
         console.print("The run has recorded no video yet.")
         return
-    tables = (_funnel, _yaws, _reasons, _outcomes, _captions, _seconds, _sources)
+    tables = (_funnel, _yaws, _reasons, _outcomes, _windows, _captions, _seconds, _sources)
     for table in (make(stats) for make in tables):
         if table.row_count:
             console.print(table)
@@ -96,6 +96,37 @@ def _outcomes(stats: Stats) -> Table:
         reason = text(found.reason or "")
         table.add_row(found.outcome, reason, number(found.videos), _keys(found.examples))
     return table
+
+
+def _windows(stats: Stats) -> Table:
+    """No rows where nobody was followed."""
+    found = stats.windows
+    title = "Windows in which people are seen"
+    table = new_table(title, "", "windows", "by length", "by yaw span",
+                      words=["by length", "by yaw span"])  # fmt: skip
+    if not found.windows:
+        return table
+    table.add_row("found", number(found.windows), "", "")
+    lengths, spans = _bins(found.lengths, " s"), _bins(found.spans, "°")
+    table.add_row("pass the rules", number(found.passed), lengths, spans)
+    if found.together:
+        table.add_row("… with two identities", number(found.together), "", "")
+    for reason, count in found.reasons.most_common():
+        table.add_row(f"rejected: {reason}", number(count), "", "")
+    if found.without:
+        table.add_row("identities without one", number(found.without), "", "")
+    return table
+
+
+def _bins(counts: Mapping[int, int], unit: str) -> str:
+    """Bins that are not empty: from where they begin to where the next one does."""
+    starts = list(counts)
+    ends = [f"–{end}{unit}" for end in starts[1:]] + [f"{unit} and more"]
+    return ", ".join(
+        f"{start}{end}: {number(counts[start])}"
+        for start, end in zip(starts, ends, strict=True)
+        if counts[start]
+    )
 
 
 def _captions(stats: Stats) -> Table:

@@ -89,11 +89,14 @@ class LineSettings:
     reference itself, a seventh of the work less."""
     attempts: int = 1
     """How often a view is made that the rules reject, each time with another seed."""
+    max_minutes: float | None = None
+    """Longer videos are rejected as too large; the default is --prepare.limits.seconds."""
     caption_field: str | None = None
     """Where captions stand in JSON files and in the columns of tables; the default is the first
     that holds any of caption, text, prompt and description."""
 
     def __post_init__(self) -> None:
+        check_range(self, "max_minutes", above=0)
         if self.caption_field == "":
             raise ValueError("--caption-field must not be empty")
         check_range(self, "attempts", least=1)
@@ -121,8 +124,8 @@ class ClusterSettings:
     wait_for_nodes: float = 45.0
     """Seconds that a cluster may lack what a stage needs, a GPU say. Nodes that an autoscaler is
     already starting are waited for in any case."""
-    sample_seconds: float = 900.0
-    """Seconds that one sample may take at a worker, however it hangs; then the worker is ended and
+    sample_seconds: float = 3600.0
+    """Seconds that one sample may take at a worker, a film of two hours say, however it hangs; then the worker is ended and
     the sample tried again, three times in all. Not with --local."""
     worker_gigabytes: float = 8.0
     """Memory that a CPU worker may hold; then it is ended likewise. Not with --local."""
@@ -179,6 +182,11 @@ def build(
     faces, without = settings.faces.load("cpu"), settings.engine.name == "none"
     engine = None if without else settings.engine.load(yaws)
     judge, judged_by = _judge(settings, run, rules)
+    prepared = settings.prepare
+    if settings.max_minutes is not None:
+        limits = replace(prepared.limits, seconds=60 * settings.max_minutes)
+        prepared = replace(prepared, limits=limits)
+    faces, engine = settings.faces.load("cpu"), settings.engine.load(yaws)
     info = RunInfo(
         corpus=corpus,
         seed=seed,
@@ -186,7 +194,7 @@ def build(
             "engine": {"engine": "none"} if engine is None else engine.provenance(),
             "yaws": list(yaws),
             "faces": faces.provenance(),
-            "prepare": _shaping(settings.prepare),
+            "prepare": _shaping(prepared),
             **({"caption_field": settings.caption_field} if settings.caption_field else {}),
             **({"frontal": "reference"} if settings.real_frontal else {}),
             **({"attempts": judged_by} if judge else {}),
@@ -196,7 +204,7 @@ def build(
     )
     store = CandidateStore(run, info.settings_hash)
     score = build_score(settings.faces, settings.score, store)
-    prepare = Prepare(settings.prepare, faces, resources=CPU)
+    prepare = Prepare(prepared, faces, resources=CPU)
     synthesize = Synthesize(
         engine,
         store,

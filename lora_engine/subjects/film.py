@@ -134,11 +134,9 @@ class Cast:
             left = round(actor.x * size[0] - side / 2)
             left += round(sign * away * (abs(edge - actor.x * size[0]) + side / 2))
             top = size[1] - side
-            shown = [
-                cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA)
-                for part in (drawn, alpha)
-            ]
-            _paste(picture, *shown, left, top)
+            parts = np.dstack([drawn, alpha])
+            parts = cv2.resize(parts, (side, side), interpolation=cv2.INTER_AREA)
+            _paste(picture, parts, left, top)
             box = tuple(float(edge * scale + (left, top)[i % 2]) for i, edge in enumerate(face))
             wide = min(box[2], size[0]) - max(box[0], 0)
             if wide >= VISIBLE * (box[2] - box[0]):
@@ -156,16 +154,17 @@ def _away(actor: Actor, time: float) -> float:
     return float(np.clip(away, 0, 1))
 
 
-def _paste(picture: Array, drawn: Array, alpha: Array, left: int, top: int) -> None:
+def _paste(picture: Array, parts: Array, left: int, top: int) -> None:
+    """Set colours with their cover, (side, side, 4), into a picture."""
     height, width = picture.shape[:2]
-    side = drawn.shape[0]
+    side = parts.shape[0]
     x0, x1 = max(0, left), min(width, left + side)
     y0, y1 = max(0, top), min(height, top + side)
     if x0 >= x1 or y0 >= y1:
         return
-    part = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
-    cover = alpha[part][..., None]
-    picture[y0:y1, x0:x1] = cover * drawn[part] + (1 - cover) * picture[y0:y1, x0:x1]
+    part = parts[y0 - top : y1 - top, x0 - left : x1 - left]
+    cover = part[..., 3:]
+    picture[y0:y1, x0:x1] = cover * part[..., :3] + (1 - cover) * picture[y0:y1, x0:x1]
 
 
 class Sprite:

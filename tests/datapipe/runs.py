@@ -6,7 +6,8 @@ import numpy as np
 
 from datapipe.files import Folder
 from datapipe.pictures import encode_jpeg
-from datapipe.record import YAWS, Identity, Pose, Reference, Sample, Scores, Source, View
+from datapipe.prepare.windows import track_bytes
+from datapipe.record import YAWS, Identity, Pose, Reference, Sample, Scores, Source, View, Window
 from datapipe.run.info import RunInfo, Scoring, save_info
 from datapipe.run.ledger import Ledger
 from datapipe.run.store import CandidateStore
@@ -36,9 +37,15 @@ def good(yaw, **changes):
     return replace(scores, **changes)
 
 
+TRACK = track_bytes([])
 REFERENCE = Reference(
     1.5, 37, (1.0, 2.0, 3.5, 4.5), (0, 0, 9, 9), Pose(-3.0, 2.0, 0.5), 0.9, 88.0, 4
 )
+WINDOW = Window(
+    start=0.0, end=600.0, shot=0, frames_seen=1800, face_size=64.0, face_min=50.0,
+    left=30.0, top=22.0, right=34.0, bottom=26.0, yaw_low=-20.0, yaw_median=0.5, yaw_high=30.0,
+    motion=0.1, others=0, together=0.0, sharpness=0.25,
+)  # fmt: skip
 REFERENCE_SCORES = good(0, identity_cosine=None, sharpness_ratio=None, expression=0.1)
 
 
@@ -71,7 +78,9 @@ class TinyRun:
             Identity(
                 REFERENCE,
                 tuple(View(yaw, 1000 + yaw) for yaw in YAWS),
+                windows=(WINDOW,),
                 portrait=picture(index + 7 * len(self.samples)),
+                track=TRACK,
             )
             for index in range(len(people))
         )

@@ -1,12 +1,17 @@
 """The rules as checks: complete, in one order, and movable without surprises."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+import duckdb
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datapipe.record import Scores
+from datapipe.record import YAWS, Scores, Window
+from datapipe.run.ledger import WINDOWS
 from filters.checks import VIEW_REASONS, Threshold, compile_rules
+from filters.judge import Judge
+from filters.judge_sql import TableJudge
 from filters.rules import (
     AestheticRule,
     ExpressionRule,
@@ -14,10 +19,38 @@ from filters.rules import (
     PoseRule,
     Rules,
     SharpnessRule,
+    WindowRule,
 )
-from filters.rules_file import settings
+from filters.rules_file import load_rules, settings
 
 some_yaws = st.sets(st.integers(-90, 90), max_size=8).map(lambda yaws: {0} | yaws)
+
+
+DEFAULTS = load_rules(None, yaws=YAWS, recogniser="sface", aesthetic_scorer="brisque")
+
+
+@st.composite
+def any_window_rule(draw):
+    few = st.sampled_from([0.0, 1.0, 2.5, 60.0])
+    return WindowRule(
+        draw(few), draw(few), draw(few), draw(st.integers(0, 3)),
+        draw(st.sampled_from([0.0, 0.2])), draw(few),
+    )  # fmt: skip
+
+
+@st.composite
+def any_window(draw):
+    """A row of the windows table, at the thresholds and beside them."""
+    few = st.sampled_from([0.0, 1.0, 2.5, 60.0, 61.0])
+    start = draw(few)
+    window = Window(
+        start=start, end=start + draw(few), shot=0, frames_seen=1,
+        face_size=draw(few), face_min=draw(few), left=0.0, top=0.0, right=9.0, bottom=9.0,
+        yaw_low=-draw(few), yaw_median=0.0, yaw_high=draw(few), motion=0.0,
+        others=draw(st.integers(0, 4)), together=0.0,
+        sharpness=draw(st.sampled_from([None, 0.1, 0.2, 0.3])),
+    )  # fmt: skip
+    return {"key": "a", "identity": 0, **asdict(window)}
 
 
 @st.composite
@@ -48,7 +81,23 @@ def any_rules(draw, yaws=None):
             level_to=draw(st.floats(0, 89)),
         ),
         identity=identity,
+        windows=draw(any_window_rule()),
     )
+
+
+@given(st.lists(any_window(), max_size=8), any_window_rule())
+def test_tables_of_windows_are_judged_as_single_ones(rows, rule):
+    """In SQL and in Python alike; what is not asked for is not looked at."""
+    rules = replace(DEFAULTS, windows=rule)
+    with duckdb.connect() as connection:
+        connection.register("windows", pa.Table.from_pylist(rows, schema=WINDOWS))
+        TableJudge(rules).judge_windows(connection)
+        found = connection.sql("SELECT reason FROM judged_windows").fetchall()
+    verdicts = [Judge(rules).window(row) for row in rows]
+    assert [reason for (reason,) in found] == [verdict.reason for verdict in verdicts]
+    assert all(bool(verdict.detail) is not verdict.passed for verdict in verdicts)
+    easy = replace(rules, windows=WindowRule(0, 0, 0, 99, 0, 0))
+    assert all(Judge(easy).window(row).passed for row in rows)
 
 
 @given(any_rules())

@@ -18,6 +18,7 @@ from filters.rules import (
     PoseRule,
     Rules,
     SharpnessRule,
+    WindowRule,
     half_spacing,
 )
 from filters.rules_file import default_rules_text, load_rules, settings, to_toml
@@ -99,6 +100,12 @@ def any_rules(draw):
         aesthetic=AestheticRule("brisque", draw(beauty), draw(beauty)),
         pose=pose,
         identity=identity,
+        windows=WindowRule(
+            *draw(st.tuples(*[numbers(0, 1e4)] * 3)),
+            draw(st.integers(0, 99)),
+            draw(numbers(0, 1)),
+            draw(numbers(0, 180)),
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from harmoview.data.encoded import EncodedShards
 from harmoview.data.plan import BatchPlan, best, chosen, held_out, plan_of
+from harmoview.encode.manifest import clip_of
 
 
 @pytest.fixture
@@ -48,6 +49,9 @@ def test_held_out_samples_are_chosen_by_their_keys(data):
     assert len(held_out(keys, 0.001, 10)) == 1
     assert len(held_out(keys, 0.9, 4)) == 4
     assert not held_out(keys, 0.0, 10)
+    windows = [f"{key}@{start:07d}" for key in keys for start in (0, 4000)]
+    clips = [clip_of(windows[n]) for n in held_out(windows, 0.25, 10)]
+    assert sorted(clips) == sorted(2 * list(out))
     assert not held_out(["only"], 0.5, 10)
     assert held_out(["a", "b", "a"], 0.5, 10) in ({0, 2}, {1})  # of two folders
 

@@ -17,9 +17,18 @@ from datapipe.files import Folder
 from datapipe.video.decoder import Decoder, VideoInfo
 from dataset.pack.manifest import load_manifest
 from dataset.pack.pack import ShardLimits, pack
-from harmoview.encode.packed import ClipReader, checked, fit, frame_indices, prepare, samples
+from harmoview.encode.packed import (
+    ClipReader,
+    checked,
+    fit,
+    frame_indices,
+    prepare,
+    samples,
+    unpack,
+)
 from harmoview.encode.run import packed_manifest
 from harmoview.encode.settings import Bucket
+from harmoview.encode.windows import TrainWindow, crop_for
 from harmoview.model.layout import ReferenceLayout
 from lora_engine.subjects.clip import encode as mp4
 from tests.datapipe.runs import RULES, TinyRun
@@ -50,8 +59,16 @@ def good(packed):
 
 
 def ready(key, members):
+    packed = unpack(key, members, ReferenceLayout())
+    (window,) = packed.windows
     with Decoder() as decoder:
-        return prepare(key, members, decoder, FRAMES, ReferenceLayout())
+        return prepare(packed, window, decoder, FRAMES)
+
+
+def whole(size=(64, 48)):
+    """A span of any clip with a small face in its middle."""
+    x, y = size[0] / 2, size[1] / 2
+    return TrainWindow(0.0, 1e3, (0,), (x - 2, y - 2, x + 2, y + 2), 4.0)
 
 
 def test_a_packed_sample_is_decoded_whole(good):
@@ -143,7 +160,7 @@ def about(frames, fps):
 def test_frames_are_where_the_models_rate_has_them(frames, own, fps, quarter):
     """In order, inside the clip, around its middle, evenly to half a frame of the faster rate."""
     count = 4 * quarter + 1
-    indices = frame_indices(about(frames, own), count, fps)
+    indices = frame_indices(about(frames, own), count, fps, (0, frames - 1))
     assert len(indices) == count
     assert 0 <= indices[0] <= indices[-1] <= frames - 1
     if (count - 1) / fps <= (frames - 1) / own - 0.5 / own:
@@ -160,7 +177,7 @@ def test_each_frame_is_the_one_shown_at_its_moment(gaps, fps, quarter):
     """However unevenly the frames of a clip follow each other."""
     times = np.cumsum([0.0, *gaps])
     info = VideoInfo(64, 48, times, float(times[-1]) + 0.04, "h264", (0,))
-    indices = frame_indices(info, 4 * quarter + 1, fps)
+    indices = frame_indices(info, 4 * quarter + 1, fps, (0, len(gaps)))
     early = 0.51 * min(1 / fps, float(np.median(gaps)))
     for k, index in enumerate(indices):
         moment = times[indices[0]] + k / fps
@@ -173,7 +190,8 @@ def test_a_clip_at_the_models_rate_or_above_gives_no_frame_twice(frames, fps, qu
     """Also where the spare ones cannot be shared evenly: at its own rate they are neighbours."""
     count = 4 * quarter + 1
     for own in (float(fps), fps * faster):
-        indices = frame_indices(about(max(frames, int(count * faster) + 2), own), count, fps)
+        most = max(frames, int(count * faster) + 2)
+        indices = frame_indices(about(most, own), count, fps, (0, most - 1))
         assert len(set(indices)) == count
         assert own != fps or indices[-1] - indices[0] == count - 1
 
@@ -183,12 +201,14 @@ def test_a_clip_at_the_models_rate_or_above_gives_no_frame_twice(frames, fps, qu
 def test_any_size_is_brought_to_the_bucket_without_distortion(height, width, bucket):
     """Odd sides too: a constant picture stays constant, and the middle stays in the middle."""
     picture = np.full((height, width, 3), (10, 90, 200), np.uint8)
-    fitted = fit(picture, bucket)
+    info = VideoInfo(width, height, np.zeros(1), 1.0, "h264", (0,))
+    crop = crop_for(whole((width, height)), bucket, info)
+    fitted = fit(picture, bucket, crop)
     assert fitted.shape == (bucket.height, bucket.width, 3)
     assert (fitted == (10, 90, 200)).all()
     left = picture.copy()
     left[:, : width // 2] = 0
-    share = (fit(left, bucket)[..., 2] < 100).mean()
+    share = (fit(left, bucket, crop)[..., 2] < 100).mean()
     assert abs(share - width // 2 / width) < 0.1
 
 
@@ -206,7 +226,9 @@ def written(tmp_path, frames, size=(64, 48), fps=8):
 def test_a_clip_gives_the_middle_of_its_longest_bucket(tmp_path, frames, expected, first, last):
     """Exactly long enough, longer, one frame short of the long bucket, and the shortest."""
     with Decoder() as decoder:
-        bucket, found = ClipReader(BUCKETS, 8, 2.0).read(decoder, written(tmp_path, frames))
+        bucket, _, found = ClipReader(BUCKETS, 8, 2.0).read(
+            decoder, written(tmp_path, frames), whole()
+        )
     assert (bucket.frames, len(found)) == (expected, expected)
     levels = found.mean(axis=(1, 2, 3)) / 5
     assert abs(levels[0] - first) < 1
@@ -219,5 +241,5 @@ def test_a_clip_gives_the_middle_of_its_longest_bucket(tmp_path, frames, expecte
 def test_what_would_have_to_be_invented_is_refused(tmp_path, frames, size, reason):
     """Too few frames for the shortest bucket; pixels enlarged more than twice."""
     with Decoder() as decoder, pytest.raises(BadSample) as refused:
-        ClipReader(BUCKETS, 8, 2.0).read(decoder, written(tmp_path, frames, size))
+        ClipReader(BUCKETS, 8, 2.0).read(decoder, written(tmp_path, frames, size), whole(size))
     assert refused.value.reason == reason

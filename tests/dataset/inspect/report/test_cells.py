@@ -73,6 +73,7 @@ def moved(rules, cells, positions):
         ),
         pose=replace(rules.pose, **pose),
         identity=replace(rules.identity, curve=tuple(curve)),
+        windows=rules.windows,
     )
 
 
