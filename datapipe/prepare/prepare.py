@@ -42,6 +42,11 @@ class Prepare:
         """End the decoding process; otherwise it ends with this one."""
         self._decoder.close()
 
+    @property
+    def decoder_pid(self) -> int | None:
+        """Of the decoding process, once it runs."""
+        return self._decoder.pid
+
     def __call__(self, sample: Sample) -> Sample:
         """The sample with its identities, and with its video's size: pack tells by it whether the
         video is still the same.

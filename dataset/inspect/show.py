@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from datapipe.corpus import open_source
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
-from datapipe.record import Scores, Source
+from datapipe.record import Scores, Source, Window
 from datapipe.run.info import RunInfo, load_info
 from datapipe.run.ledger import REFERENCES, VIEWS, ledger_segments
 from datapipe.run.store import Candidate, CandidateStore, DamagedCandidate
@@ -30,6 +30,7 @@ NEAREST = 5
 THREADS = 16
 """Most of the time goes into opening files, also on a disk."""
 _SCORES = tuple(Scores.__dataclass_fields__)
+_WINDOW = tuple(Window.__dataclass_fields__)
 _SOURCE = {
     "path": "source_path",
     "suffix": "suffix",
@@ -62,7 +63,9 @@ def find_rows(run: Folder, info: RunInfo, key: str) -> CandidateRows:
         if segment is None:
             return CandidateRows(ledger, REFERENCES.empty_table(), VIEWS.empty_table())
         references = rows(f"references/{segment}", "* EXCLUDE (embedding)", "identity")
-        return CandidateRows(ledger, references, rows(f"views/{segment}", "*", "identity, yaw"))
+        views = rows(f"views/{segment}", "*", "identity, yaw")
+        windows = rows(f"windows/{segment}", "*", "identity, start")
+        return CandidateRows(ledger, references, views, windows)
 
 
 def _scored(
@@ -144,13 +147,22 @@ class Story:
     views: list[Row]
     """By identity and yaw."""
     clip: ClipNow
+    windows: Sequence[Row] = ()
+    """By identity and start."""
     candidate: Candidate | None = None
     problem: str | None = None
     """What is wrong with the candidate or its scores."""
     verdicts: tuple[IdentityVerdict, ...] = ()
     """What the rules say; empty where there are no complete scores."""
+    windows_judged: tuple[Verdict, ...] = ()
+    """Of each window."""
     packed: Packed | None = None
     """None where there is no finished pack."""
+
+    def windows_of(self, identity: int) -> list[tuple[Row, Verdict]]:
+        """Where it is seen, with what the rules say, in order of time."""
+        judged = zip(self.windows, self.windows_judged, strict=False)
+        return [pair for pair in judged if pair[0]["identity"] == identity]
 
     def views_of(self, identity: int) -> dict[int, Row]:
         return {row["yaw"]: row for row in self.views if row["identity"] == identity}
@@ -231,6 +243,10 @@ class Story:
                 }
                 for yaw, view in sorted(self.views_of(index).items())
             ],
+            "windows": [
+                {**{name: row[name] for name in _WINDOW}, "decision": _decision(judged)}
+                for row, judged in self.windows_of(index)
+            ],
         }
 
 
@@ -243,7 +259,8 @@ def tell(run: Folder, key: str, rules: Rules, packed: tuple[Manifest, Rules] | N
     found = find_rows(run, info, key)
     (row,) = found.candidates.to_pylist()
     references, views = found.references.to_pylist(), found.views.to_pylist()
-    story = Story(info, row, references, views, _clip(run, row))
+    windows = found.windows.to_pylist()
+    story = Story(info, row, references, views, _clip(run, row), windows)
     if row["outcome"] != "candidate":
         return story
     candidate, problem = _candidate(run, info, row)
@@ -252,8 +269,13 @@ def tell(run: Folder, key: str, rules: Rules, packed: tuple[Manifest, Rules] | N
         judge_rows(found, TableJudge(rules))  # raises where pack would not take these scores
     except UserError as incomplete:
         return replace(story, problem=problem or str(incomplete))
-    verdicts = Judge(rules).rows(references, views).identities
-    return replace(story, verdicts=verdicts, packed=_packed(run, story, packed))
+    judge = Judge(rules)
+    return replace(
+        story,
+        verdicts=judge.rows(references, views).identities,
+        windows_judged=tuple(map(judge.window, windows)),
+        packed=_packed(run, story, packed),
+    )
 
 
 def _candidate(run: Folder, info: RunInfo, row: Row) -> tuple[Candidate | None, str | None]:

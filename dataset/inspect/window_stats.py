@@ -27,7 +27,7 @@ class WindowStats:
     without: int = 0
     """Identities that are kept and have none: `encode` leaves them out."""
     together: int = 0
-    """Windows that pass in which another identity of the sample is seen half of the time or more."""
+    """Windows that pass in which another identity of the sample is seen half the time or more."""
     reasons: Counter[str] = field(default_factory=Counter)
     """Of those that fail, the first rule that each fails."""
     lengths: dict[int, int] = field(default_factory=dict)

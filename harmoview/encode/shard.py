@@ -98,8 +98,10 @@ def _prepared(
         key, sample, window = job
         if isinstance(sample, Skipped):
             return sample
+        if window is None:
+            return None
         try:
-            return window and prepare(sample, window, decoder, encoder.frames)
+            return prepare(sample, window, decoder, encoder.frames)
         except BadSample as bad:
             return Skipped(key, bad.reason, bad.detail)
         except (DecoderDied, DecodeTimeout) as bad:
@@ -123,7 +125,9 @@ def _jobs(
             yield key, Skipped(key, bad.reason, bad.detail), None
             continue
         windows = sample.windows[: encoder.settings.windows_per_clip]
-        for window in windows or [None]:
+        if not windows:
+            yield key, sample, None
+        for window in windows:
             yield key, sample, window
 
 

@@ -17,6 +17,8 @@ from jobs.console.output import degrees, plain, screen
 
 INDENT = 13
 """Columns before what is told of the sample."""
+HALF = 0.5
+"""Share of a window from which somebody else is said to be in it."""
 HASH = 12
 """Letters of a SHA-256 that are shown; JSON has all."""
 _STYLES = {"candidate": "green", "rejected": "yellow", "error": "red"}
@@ -126,6 +128,8 @@ def _print_identity(console: Console, story: Story, index: int) -> None:
     for yaw, view in views:
         _print_picture(console, degrees(yaw), view, judged.views[yaw], kept)
     console.print(Text(f"  seeds    {', '.join(_made(view) for _, view in views)}", "dim"))
+    for window, judged_window in story.windows_of(index):
+        _print_window(console, window, judged_window)
 
 
 def _made(view: Mapping[str, Any]) -> str:
@@ -133,6 +137,21 @@ def _made(view: Mapping[str, Any]) -> str:
     if view["source"] == "real":
         return f"frame at {view['timestamp']:.3f} s"
     return f"{view['seed']}" + (f" (attempt {view['attempt']})" if view["attempt"] > 1 else "")
+
+
+def _print_window(console: Console, window: Mapping[str, Any], verdict: Verdict) -> None:
+    """One span in which the person is seen."""
+    turns = f"yaw {window['yaw_low']:+z.0f}° to {window['yaw_high']:+z.0f}°"
+    with_ = f", {window['others']} others" if window["others"] else ""
+    together = ", with the other identity" if window["together"] >= HALF else ""
+    said = (
+        f"  seen     {window['start']:.2f} to {window['end']:.2f} s, shot {window['shot']}: face "
+        f"{window['face_size']:.0f} pixels, {turns}{with_}{together}"
+    )
+    decision = f"  {_why(verdict)}" if verdict.reason else "  passes"
+    console.print(
+        Text.assemble(said, (decision, "red" if verdict.reason else "green")), soft_wrap=True
+    )
 
 
 def _cut(story: Story, index: int) -> Iterator[str]:

@@ -125,8 +125,8 @@ class ClusterSettings:
     """Seconds that a cluster may lack what a stage needs, a GPU say. Nodes that an autoscaler is
     already starting are waited for in any case."""
     sample_seconds: float = 3600.0
-    """Seconds that one sample may take at a worker, a film of two hours say, however it hangs; then the worker is ended and
-    the sample tried again, three times in all. Not with --local."""
+    """Seconds that one sample may take at a worker, a film of two hours say, however it hangs; then
+    the worker is ended and the sample tried again, three times in all. Not with --local."""
     worker_gigabytes: float = 8.0
     """Memory that a CPU worker may hold; then it is ended likewise. Not with --local."""
 

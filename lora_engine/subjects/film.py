@@ -29,7 +29,7 @@ SLIDE = 1.0
 """Seconds in which people come into the picture or leave it, at its nearer side."""
 GRAIN = 32
 """Pixels by which a film's grain is shifted from frame to frame, at most."""
-VISIBLE = 0.5
+VISIBLE = 0.4
 """Share of the face inside the picture from which its person is visible."""
 
 
@@ -66,6 +66,8 @@ class Film:
     video: bytes
     """H.264 in MP4."""
     fps: int
+    size: tuple[int, int]
+    """Width and height, pixels."""
     visible: tuple[frozenset[int], ...]
     """For each frame, who is visible; in a dissolve nobody is."""
     boxes: tuple[dict[int, tuple[float, float, float, float]], ...]
@@ -114,7 +116,7 @@ class Cast:
                 before = last
 
         video = encode(frames(), size, fps)
-        return Film(video, fps, tuple(visible), tuple(boxes))
+        return Film(video, fps, size, tuple(visible), tuple(boxes))
 
     def _draw(
         self, shot: FilmShot, background: Array, time: float, fps: int, size: tuple[int, int]
