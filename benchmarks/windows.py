@@ -15,12 +15,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import tyro
 
 from datapipe.faces.light import LightFaces
+from datapipe.pictures import encode_jpeg
 from datapipe.prepare.people import iou
 from datapipe.prepare.prepare import Prepare, PrepareSettings
+from datapipe.prepare.windows import TRACK, read_track
 from datapipe.record import Sample, Source
 from datapipe.stage import Resources
 from datapipe.video.decoder import Decoder, VideoInfo
@@ -57,6 +60,9 @@ FILMS: Mapping[str, tuple[FilmShot, ...]] = {
                           strict=True)
     ),
 }  # fmt: skip
+DRAWN = "shots with others"
+COLOURS = ((70, 160, 70), (60, 110, 200))
+"""Of identities in a drawn film."""
 BUCKETS = default_buckets(A14B, 16)
 FPS = float(A14B.fps)
 
@@ -69,6 +75,8 @@ class WindowsBenchmark:
     """Where the films are kept; there already, they are not made again."""
     height: int = 540
     """Of the films, pixels."""
+    picture: Path | None = None
+    """Where to draw a film with what was found in it, as JPEG."""
 
 
 @dataclass
@@ -103,6 +111,8 @@ def main(settings: WindowsBenchmark) -> None:
             spent = _cpu(prepare) - before
             counts = compare(path, film, sample)
             minutes = len(film.visible) / film.fps / 60
+            if settings.picture is not None and name == DRAWN:
+                settings.picture.write_bytes(draw(path, film, sample))
             print(f"{name:18} {_line(counts)}  {spent / minutes:5.1f} CPU s a minute")
             for key, value in asdict(counts).items():
                 setattr(total, key, getattr(total, key) + value)
@@ -192,6 +202,35 @@ def _inside(film: Film, face: Box, crop: Box) -> bool:
         and min(face[2], film.size[0]) <= crop[2] + 1
         and face[3] <= crop[3] + 1
     )
+
+
+def draw(path: Path, film: Film, sample: Sample, count: int = 12, wide: int = 180) -> bytes:
+    """Frames of a film, and under them for each identity its windows with the measured yaw."""
+    high, band = round(wide * film.size[1] / film.size[0]), 60
+    seconds, people = len(film.visible) / film.fps, sample.identities
+    sheet = np.full((high + band * len(people), wide * count, 3), 245, np.uint8)
+    with Decoder() as decoder:
+        info = decoder.probe(path)
+        wanted = [info.at((k + 0.5) * seconds / count) for k in range(count)]
+        for place, frame in enumerate(decoder.frames(path, wanted, wide)):
+            picture = np.array(frame.image)[:high, :wide]
+            for identity, colour in zip(people, COLOURS, strict=False):
+                for w in identity.windows:
+                    if w.start <= frame.timestamp < w.end:
+                        edges = [round(edge * wide / info.width) for edge in w.box]
+                        cv2.rectangle(picture, edges[:2], edges[2:], colour, 2)
+            sheet[: picture.shape[0], place * wide : place * wide + picture.shape[1]] = picture
+    for row, (identity, colour) in enumerate(zip(people, COLOURS, strict=False)):
+        top = high + row * band
+        for w in identity.windows:
+            left, right = (round(t / seconds * sheet.shape[1]) for t in (w.start, w.end))
+            sheet[top + 4 : top + band - 4, left:right] = 255 - (255 - np.array(colour)) // 3
+        track = read_track(identity.track)
+        x = track[:, TRACK.index("time")] / seconds * sheet.shape[1]
+        y = top + band / 2 - track[:, TRACK.index("yaw")] / 90 * (band / 2 - 4)
+        for point in np.stack([x, y], axis=1).round().astype(int):
+            cv2.circle(sheet, point.tolist(), 2, colour, -1)
+    return encode_jpeg(sheet)
 
 
 def _who(film: Film, frame: int, box: Box) -> int:

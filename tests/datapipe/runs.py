@@ -66,7 +66,17 @@ class TinyRun:
         self.ledger = Ledger(self.folder)
         self.samples = []
 
-    def add(self, key, people=({},), caption="a person", clip=None, size=None, faces=None, **more):
+    def add(
+        self,
+        key,
+        people=({},),
+        caption="a person",
+        clip=None,
+        size=None,
+        faces=None,
+        windows=(WINDOW,),
+        **more,
+    ):
         """A candidate; each of `people` maps a yaw to the scores it has instead of good ones.
 
         `faces` are the embeddings of their references, `more` is said of the sample.
@@ -78,7 +88,7 @@ class TinyRun:
             Identity(
                 REFERENCE,
                 tuple(View(yaw, 1000 + yaw) for yaw in YAWS),
-                windows=(WINDOW,),
+                windows=windows,
                 portrait=picture(index + 7 * len(self.samples)),
                 track=TRACK,
             )

@@ -262,5 +262,6 @@ def test_the_shipped_file_is_complete_and_commented():
     assert set(tomllib.loads(text)) == {
         *("minimum_views", "reference_must_pass", "sharpness", "expression", "aesthetic"),
         *("pose", "identity"),
+        "windows",
     }
     assert sum(line.startswith("#") for line in text.splitlines()) > 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from harmoview.encode.settings import EncodeSettings
 from harmoview.load import load_frontal_encoder
 from harmoview.tiny import save_base, tower
 from lora_engine.subjects.clip import encode as mp4
-from tests.datapipe.runs import RULES, TinyRun
+from tests.datapipe.runs import RULES, WINDOW, TinyRun
 
 
 def clip(seed, frames=9):
@@ -68,7 +69,7 @@ def test_a_sample_holds_latents_of_clip_and_views_text_and_features(packed, tmp_
     manifest = encoded(packed, Folder(tmp_path / "out"), models)
     assert manifest.skipped == {"too_short": 1, "unreadable": 1}
     data = EncodedShards(str(tmp_path / "out"))
-    assert data.keys == ["a", "b", "d"]
+    assert data.keys == [f"{clip}@0000000" for clip in "abd"]
     two = data.read(1)
     assert two.video.shape == (16, 3, 4, 4)
     assert two.references.shape == (2, 7, 16, 4, 4)
@@ -156,12 +157,39 @@ def test_a_damaged_packed_shard_is_an_error(packed, tmp_path, models):
     assert not out.exists("000001.tar")
 
 
-def test_members_are_named_by_key(packed, tmp_path, models):
-    """A tensor file and a description."""
+def test_members_are_named_by_clip_and_window(packed, tmp_path, models):
+    """A tensor file and a description, which names the window and what is shown of it."""
     out = Folder(tmp_path / "out")
     encoded(packed, out, models)
     with tarfile.open(fileobj=io.BytesIO(out.read("000000.tar"))) as tar:
-        assert tar.getnames() == ["a.safetensors", "a.json", "b.safetensors", "b.json"]
+        assert tar.getnames() == [
+            f"{clip}@0000000.{part}" for clip in "ab" for part in ("safetensors", "json")
+        ]
+        about = json.loads(tar.extractfile("b@0000000.json").read())
+    assert about["window"] == {"start": WINDOW.start, "end": WINDOW.end}
+    assert about["named"] == [0, 1]
+    left, top, right, bottom = about["crop"]
+    assert (right - left, bottom - top) == (48, 48)
+    row = EncodedShards(out.url).index.to_pylist()[1]
+    assert (row["clip"], row["start"], row["crop"]) == ("b", 0.0, about["crop"])
+
+
+def test_a_clip_without_a_window_is_left_out_with_a_reason(tmp_path, models):
+    """Its people are seen nowhere long and large enough; others of the shard are encoded."""
+    run = TinyRun(tmp_path)
+    run.add("a", clip=clip(0), windows=())
+    run.add("b", clip=clip(1), windows=(replace(WINDOW, end=0.3, start=0.1),))
+    two = (replace(WINDOW, end=2.0), replace(WINDOW, start=2.0, shot=1))
+    run.add("c", clip=clip(2, frames=40), windows=two)
+    folder = run.save()
+    source = folder.folder("shards")
+    pack(folder, source, RULES, ShardLimits(), lambda *_: None)
+    found = encoded(source, Folder(tmp_path / "out"), models)
+    assert found.skipped == {"no_window": 2}
+    data = EncodedShards(str(tmp_path / "out"))
+    assert sorted(data.keys) == ["c@0000000", "c@0002000"]
+    one = encoded(source, Folder(tmp_path / "one"), replace(models, windows_per_clip=1))
+    assert one.samples == 1
 
 
 def test_sizes_that_do_not_divide_are_refused(models):
