@@ -8,16 +8,19 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+from PIL import Image
 
 from datapipe.corpus import open_source
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
+from datapipe.prepare.windows import read_track, track_bytes
 from datapipe.record import Scores, Source, Window
 from datapipe.run.info import RunInfo, load_info
 from datapipe.run.ledger import REFERENCES, VIEWS, ledger_segments
 from datapipe.run.store import Candidate, CandidateStore, DamagedCandidate
 from datapipe.run.tables import parquet, tables
 from dataset.inspect.sheet import SheetLine, draw_sheet, jpeg
+from dataset.inspect.strip import draw_strip, under
 from dataset.judged import CandidateRows, Row, judge_rows
 from dataset.pack.manifest import Manifest, shard_of
 from filters.judge import IdentityVerdict, Judge, Verdict
@@ -186,7 +189,14 @@ class Story:
         lines, row = self.lines(), self.row
         if self.problem is not None:
             row = {**row, "reason": "problem", "detail": self.problem}
-        return jpeg(draw_sheet(row["key"], lines, [] if lines else [row]))
+        sheet = draw_sheet(row["key"], lines, [] if lines else [row])
+        return jpeg(under(sheet, [self._strip(line, sheet.width) for line in lines]))
+
+    def _strip(self, line: SheetLine, width: int) -> Image.Image:
+        stored = line.pictures.track if line.pictures else b""
+        track = read_track(stored or track_bytes([]))
+        title = f"identity {line.index}: where it is seen, and its yaw"
+        return draw_strip(title, self.windows_of(line.index), track, width)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON types; `docs/inspect.md` describes them."""
