@@ -26,6 +26,10 @@ from datapipe.prepare.windows import (
 from datapipe.record import Image, Window
 from datapipe.video.decoder import Decoder, Frame, Pass, VideoInfo
 
+SMALL = 480
+"""Long side of a sampled picture, pixels, that is not gone below."""
+FOUND = 16
+"""Pixels at which every detector finds a face."""
 TOGETHER = 8
 """Frames in which faces are sought at once."""
 
@@ -63,10 +67,12 @@ class Follower:
         info: VideoInfo,
         side: int,
     ) -> None:
-        """`side` is the long side of the pictures in which faces are sought, pixels."""
+        """`side` is the long side of the pictures in which faces are sought, pixels, at most."""
         self._decoder, self._faces, self._settings = decoder, faces, settings
-        self._path, self._info, self._side = path, info, side
-        self._scale = min(1.0, side / max(info.width, info.height))
+        self._path, self._info = path, info
+        # the detector's time goes with the picture; the smallest face still has `FOUND` pixels
+        least = FOUND / max(settings.min_face, 1.0) * max(info.width, info.height)
+        self._side = min(side, max(SMALL, round(least)))
         self._tracker = Tracker()
         self._times: list[float] = []  # of the frames that were sampled, ascending
         self._frames: list[int] = []
@@ -163,11 +169,13 @@ class Follower:
                 some = asked[begin : begin + TOGETHER]
                 frames = self._decoder.frames(self._path, some, self._side)
                 found = self.find([frame.image for frame in frames])
-                faces = {f.index: some for f, some in zip(frames, found, strict=True)}
+                faces = {
+                    frame.index: [self._enlarged(frame.image, face) for face in own]
+                    for frame, own in zip(frames, found, strict=True)
+                }
                 for end in open_:
                     if not end.done and end.asks in some:
-                        large = map(self.enlarged, faces.get(end.asks, ()))
-                        end.answer(list(large), self._settings.min_face)
+                        end.answer(faces.get(end.asks, []), self._settings.min_face)
         return [
             [self._bounded(span, *pair, whole[span.shot]) for span, pair in zip(*both, strict=True)]
             for both in zip(spans, ends, strict=True)
@@ -204,7 +212,7 @@ class Follower:
         self, index: int, time: float, image: Image, faces: Sequence[Face], shot: int
     ) -> None:
         """Add a sampled frame's faces to the tracks."""
-        full = [self.enlarged(face) for face in faces]
+        full = [self._enlarged(image, face) for face in faces]
         own = {id(large): face for large, face in zip(full, faces, strict=True)}
         looks = [
             Look(index, time, large, sharpness(image, face))
@@ -219,12 +227,13 @@ class Follower:
         self._boxes[index] = [face.box for face in full]
         self._tracker.add(shot, looks, embed)
 
-    def enlarged(self, face: Face) -> Face:
-        """The face in pixels of the full-size frame."""
-        if self._scale == 1.0:
+    def _enlarged(self, image: Image, face: Face) -> Face:
+        """A face of a picture in pixels of the full-size frame."""
+        scale = max(image.shape[:2]) / max(self._info.width, self._info.height)
+        if scale == 1.0:
             return face
-        left, top, right, bottom = (edge / self._scale for edge in face.box)
-        return replace(face, box=(left, top, right, bottom), points=face.points / self._scale)
+        left, top, right, bottom = (edge / scale for edge in face.box)
+        return replace(face, box=(left, top, right, bottom), points=face.points / scale)
 
 
 @dataclass(slots=True, eq=False)

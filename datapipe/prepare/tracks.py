@@ -21,7 +21,7 @@ ALIKE = 1.7
 """How many times larger one of them may then be."""
 AGAIN = 4.0
 """Seconds after which a track's face is embedded again."""
-STRAIGHTER = 15.0
+STRAIGHTER = 25.0
 """Degrees by which a face must look straighter than all before to be embedded at once."""
 BEST = 4
 """Embeddings that count of a track: those of its straightest faces."""
