@@ -313,7 +313,5 @@ def _window_checks(rules: Rules) -> Iterator[Check]:
                 f"windows.{column}", value, "at_least", "Windows", name.capitalize(), unit, least=0
             )
             yield Check(reason, column, name, minimum)
-    most = Threshold(
-        "windows.others", rule.others, "at_most", "Windows", "Other people", least=0
-    )
+    most = Threshold("windows.others", rule.others, "at_most", "Windows", "Other people", least=0)
     yield Check("crowded", "others", "other people", most)
