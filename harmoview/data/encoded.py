@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
+import tarfile
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
@@ -22,7 +24,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.shards import Shard
 from datapipe.stores import with_retries
-from harmoview.data.sample_bytes import description_of, tensors_of
+from datapipe.tar import TarReader
 from harmoview.encode.manifest import EncodedManifest, load_encoded, read_index
 from harmoview.encode.shard import NO_TEXT, text_file
 
@@ -55,19 +57,6 @@ class EncodedSample:
     """[I, N, D], of the frontal references; None where they were not encoded."""
     text: Tensor
     """[tokens, D]."""
-
-
-class Memory:
-    """Memory into which sample after sample is read: fresh memory takes longer than reading."""
-
-    def __init__(self) -> None:
-        self._whole = torch.empty(0, dtype=torch.uint8)
-
-    def take(self, size: int) -> Tensor:
-        """Return `size` bytes, not cleared."""
-        if len(self._whole) < size:
-            self._whole = torch.empty(size, dtype=torch.uint8)
-        return self._whole[:size]
 
 
 class EncodedShards:
@@ -154,17 +143,13 @@ class EncodedShards:
         with ThreadPoolExecutor(HASHERS, "hash") as pool:
             list(pool.map(check, shards))
 
-    def read(self, number: int, memory: Memory | None = None) -> EncodedSample:
-        """Read a sample by its number. Raises DamagedSample where its bytes have changed.
-
-        The video and the features lie in `memory` until that is used again, or in memory of their
-        own where none is given.
-        """
+    def read(self, number: int) -> EncodedSample:
+        """Read a sample by its number. Raises DamagedSample where its bytes have changed."""
         row = self.index.slice(number, 1).to_pylist()[0]
         try:
-            tensors = tensors_of(self._sample_bytes(row, memory or Memory()))
+            tensors = load(self._member(row, ".safetensors"))
             present, packed, video = (tensors[n] for n in ("present", "references", "video"))
-        except (ValueError, KeyError) as wrong:
+        except (tarfile.TarError, SafetensorError, KeyError) as wrong:
             raise DamagedSample(f"{row['key']} in {row['shard']}: {wrong}") from wrong
         references = packed.new_zeros(*present.shape, *packed.shape[1:])
         references[present] = packed
@@ -187,25 +172,33 @@ class EncodedShards:
         """Return a sample's caption in words. Raises DamagedSample as `read` does."""
         row = self.index.slice(number, 1).to_pylist()[0]
         try:
-            return description_of(self._sample_bytes(row, Memory()))["caption_text"]
-        except (ValueError, KeyError) as wrong:
+            return str(json.loads(self._member(row, ".json"))["caption_text"])
+        except (tarfile.TarError, ValueError, KeyError) as wrong:
             raise DamagedSample(f"{row['key']} in {row['shard']}: {wrong}") from wrong
 
     def no_text(self) -> Tensor:
         """Return the embedding [tokens, D] of the empty caption."""
         return self._text(0, NO_TEXT)
 
-    def _sample_bytes(self, row: dict[str, Any], memory: Memory) -> Tensor:
-        """Read the bytes of a sample, uint8. Raises DamagedSample where they have changed."""
+    def _member(self, row: dict[str, Any], ending: str) -> bytes:
+        """Read a member of a sample. Raises DamagedSample where the sample's bytes have changed.
+
+        Raises tarfile.TarError or KeyError where they are no sample.
+        """
         folder = self.folders[row["folder"]]
-        path, found = folder.path(row["shard"]), memory.take(row["size"])
+        path, start = folder.path(row["shard"]), row["offset"]
+        end = start + row["size"]
         try:
-            _fill(found.numpy(), folder, path, row["offset"])
+            data = with_retries(folder.url, folder.fs.cat_file, path, start=start, end=end)
         except FileNotFoundError as missing:
             raise UserError(f"{path} is gone: encode into a new folder") from missing
-        if zlib.crc32(found.numpy().data) != row["crc32"]:
+        if zlib.crc32(data) != row["crc32"]:
             raise DamagedSample(f"{row['key']} in {row['shard']} has changed since it was encoded")
-        return found
+        reader = TarReader(io.BytesIO(data))
+        for member in reader:
+            if member.name.endswith(ending):
+                return reader.read()
+        raise KeyError(ending)
 
     def _load_text(self, number: int, caption: str) -> Tensor:
         folder = self.folders[number]
@@ -246,17 +239,3 @@ def padded(texts: Sequence[Tensor], length: int) -> Tensor:
     for row, text in zip(whole, texts, strict=True):
         row[: len(text)] = text
     return whole
-
-
-def _fill(buffer: NDArray[np.uint8], folder: Folder, path: str, start: int) -> None:
-    """Read from `start` on until `buffer` is full or the file ends."""
-    if folder.local is None:
-        end = start + len(buffer)
-        data = with_retries(folder.url, folder.fs.cat_file, path, start=start, end=end)
-        buffer[: len(data)] = np.frombuffer(data, np.uint8)
-        return
-    view = buffer.data
-    with Path(path).open("rb", buffering=0) as file:
-        file.seek(start)
-        while view and (count := file.readinto(view)):  # one call may read less
-            view = view[count:]

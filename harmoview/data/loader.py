@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,7 +19,6 @@ from harmoview.data.encoded import (
     DamagedSample,
     EncodedSample,
     EncodedShards,
-    Memory,
     padded,
 )
 from harmoview.data.plan import BatchPlan, MicroBatch
@@ -79,17 +77,6 @@ class EncodedBatch:
         return replace(on_device, text=on_device.whole_text())
 
 
-class _OfThread(threading.local):
-    """The memory of one thread: for each place in a micro-batch, that of a sample."""
-
-    def __init__(self) -> None:
-        self._places: list[Memory] = []
-
-    def take(self, count: int) -> list[Memory]:
-        self._places += [Memory() for _ in range(count - len(self._places))]
-        return self._places[:count]
-
-
 class BatchReader:
     """Reads micro-batches; it can be pickled for worker processes."""
 
@@ -100,18 +87,15 @@ class BatchReader:
     def __call__(self, batches: Iterable[MicroBatch]) -> Iterator[EncodedBatch]:
         """Read ahead in order, as a stage of a `wds.DataPipeline`."""
         ahead = AHEAD_FAR if self._data.folder.local is None else AHEAD
-        own = _OfThread()
-        for _, batch in read_ahead(lambda batch: self.read(batch, own), batches, ahead):
+        for _, batch in read_ahead(self.read, batches, ahead):
             yield batch.result()
 
-    def read(self, batch: MicroBatch, own: _OfThread | None = None) -> EncodedBatch:
+    def read(self, batch: MicroBatch) -> EncodedBatch:
         """Read a micro-batch. Raises UserError where nothing near a damaged sample can be read."""
         samples, weights, damaged = [], [], []
-        for number, memory in zip(
-            batch.samples, (own or _OfThread()).take(len(batch.samples)), strict=True
-        ):
+        for number in batch.samples:
             try:
-                samples.append(self._data.read(number, memory))
+                samples.append(self._data.read(number))
                 weights.append(1.0)
             except DamagedSample as bad:
                 damaged.append(str(bad))
