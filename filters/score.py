@@ -122,14 +122,16 @@ def measure(
 ) -> list[MeasuredPicture]:
     """What each picture gives by itself; the models are set up already."""
 
+    found = [subject(*pair) for pair in zip(images, faces.find(images), strict=True)]
+    seen = [(image, face) for image, face in zip(images, found, strict=True) if face is not None]
+    vectors = iter(faces.embed_each([image for image, _ in seen], [face for _, face in seen]))
+
     def one(image: Image, face: Face | None, beauty: float | None) -> MeasuredPicture:
         if face is None:
             return MeasuredPicture(None, None, beauty, None, None)
         angles = face.pose if pose is None else pose(image, face)
-        (embedding,) = faces.embed(image, [face])
-        return MeasuredPicture(face, sharpness(image, face), beauty, angles, embedding)
+        return MeasuredPicture(face, sharpness(image, face), beauty, angles, next(vectors))
 
-    found = [subject(*pair) for pair in zip(images, faces.find(images), strict=True)]
     return [one(*parts) for parts in zip(images, found, aesthetic(images), strict=True)]
 
 

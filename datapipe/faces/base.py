@@ -75,6 +75,9 @@ class FaceAnalyzer(Protocol):
     def embed(self, image: Image, faces: Sequence[Face]) -> Floats:
         """(faces, dimensions), unit rows: their dot product is the identity cosine."""
 
+    def embed_each(self, images: Sequence[Image], faces: Sequence[Face]) -> Floats:
+        """The same for one face of each picture, in one batch."""
+
     def features(self, image: Image, face: Face) -> Features | None:
         """What `datapipe.faces.expression` compares, of a face about frontal; None if unseen."""
 

@@ -76,9 +76,14 @@ class InsightFaces:
 
     def embed(self, image: Image, faces: Sequence[Face]) -> Floats:
         """(faces, 512), unit rows."""
+        return self.embed_each([image] * len(faces), faces)
+
+    def embed_each(self, images: Sequence[Image], faces: Sequence[Face]) -> Floats:
+        """(faces, 512), unit rows, of one face of each picture."""
         if not faces:
             return np.zeros((0, 512), np.float32)
-        crops = [_bgr(align(image, face.points)) for face in faces]
+        pairs = zip(images, faces, strict=True)
+        crops = [_bgr(align(image, face.points)) for image, face in pairs]
         most = BATCH if isinstance(self._recogniser.input_shape[0], str | None) else 1
         batches = [crops[i : i + most] for i in range(0, len(crops), most)]
         vectors = np.concatenate([self._recogniser.get_feat(batch) for batch in batches])

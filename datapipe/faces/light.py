@@ -80,10 +80,15 @@ class LightFaces:
 
     def embed(self, image: Image, faces: Sequence[Face]) -> Floats:
         """(faces, 128), unit rows."""
+        return self.embed_each([image] * len(faces), faces)
+
+    def embed_each(self, images: Sequence[Image], faces: Sequence[Face]) -> Floats:
+        """(faces, 128), unit rows, of one face of each picture."""
         if not faces:
             return np.zeros((0, 128), np.float32)
         # SFace takes raw RGB 0..255.
-        crops = np.stack([align(image, face.points) for face in faces])
+        pairs = zip(images, faces, strict=True)
+        crops = np.stack([align(image, face.points) for image, face in pairs])
         vectors = _run(self._recogniser, crops.astype(np.float32))
         unit: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit

@@ -87,6 +87,10 @@ class PaintedFaces:
             row[np.argmin(np.abs(np.array(COLOURS) - colour).sum(1))] = 1
         return rows
 
+    def embed_each(self, images: Sequence[Image], faces: Sequence[Face]) -> Floats:
+        rows = [self.embed(*pair) for pair in zip(images, ([face] for face in faces), strict=True)]
+        return np.concatenate(rows) if rows else np.zeros((0, len(COLOURS)), np.float32)
+
     def features(self, image: Image, face: Face) -> None:
         """Painted faces do nothing with their mouths."""
 

@@ -111,6 +111,16 @@ def test_roll_is_positive_where_the_head_tilts_to_image_right(light, portraits, 
 
 
 @weights
+def test_a_batch_of_pictures_embeds_as_one_by_one(light, portraits, found):
+    """One face of each picture, in order; what else is in the batch moves no stored decimal."""
+    keys = list(portraits)[:6]
+    each = light.embed_each([portraits[key] for key in keys], [found[key] for key in keys])
+    alone = [light.embed(portraits[key], [found[key]])[0] for key in keys]
+    np.testing.assert_allclose(each, alone, atol=1e-5)
+    assert light.embed_each([], []).shape == (0, 128)
+
+
+@weights
 def test_one_person_is_nearer_than_two(light, portraits, found):
     """Studio portrait and selfie of one person agree more than most pairs of two people."""
     vectors = {key: light.embed(image, [found[key]])[0] for key, image in portraits.items()}
