@@ -175,15 +175,15 @@ def outcome_table(cases: Sequence[Case], rules: Rules) -> None:
         whys = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         print(f"{name:17}{shares}  {kept:>9}   {whys}")
 
-    row("clean", [(c.reference.alone(), {y: c.scores(y) for y in YAWS}) for c in cases])
+    row("clean", [(c.reference.alone(0.0), {y: c.scores(y) for y in YAWS}) for c in cases])
     others = [
-        (d.reference.alone(), {y: c.views[y].against(d.reference) for y in YAWS})
+        (d.reference.alone(0.0), {y: c.views[y].against(d.reference) for y in YAWS})
         for c, d in other_pairs(cases)
     ]
     row("another person", others)
     for name in FAULTS:
         sets = [
-            (c.reference.alone(), {y: c.faulty[name][y].against(c.reference) for y in YAWS})
+            (c.reference.alone(0.0), {y: c.faulty[name][y].against(c.reference) for y in YAWS})
             for c in cases
         ]
         row(name, sets)
@@ -191,7 +191,7 @@ def outcome_table(cases: Sequence[Case], rules: Rules) -> None:
 
 def _reason(judge: Judge, case: Case, asked: int, scores: Scores) -> str | None:
     views = {yaw: case.scores(yaw) for yaw in YAWS} | {asked: scores}
-    return judge.identity(case.reference.alone(), views).views[asked].reason
+    return judge.identity(case.reference.alone(0.0), views).views[asked].reason
 
 
 def share(passed: Any) -> str:

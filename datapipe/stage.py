@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from datapipe.errors import BadSample, SampleError, UserError
-from datapipe.record import Image, Sample
+from datapipe.record import Image, Reference, Sample
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,9 @@ class ViewJudge(Protocol):
     def setup(self) -> None:
         """Load on the worker. Raises UserError when a file is missing."""
 
-    def __call__(self, reference: Image, views: Mapping[int, Image]) -> dict[int, float]:
+    def __call__(
+        self, reference: Reference, portrait: Image, views: Mapping[int, Image]
+    ) -> dict[int, float]:
         """The merit of each view, by yaw: 1 or more where it passes; a better view has more."""
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 
 from datapipe.faces.base import FaceAnalyzer
-from datapipe.record import Image, Scores
+from datapipe.record import Image, Reference, Scores
 from filters.aesthetic import AestheticScorer
 from filters.checks import compile_rules
 from filters.head_pose import PoseEstimator
@@ -45,13 +45,15 @@ class RulesJudge:
         if self.pose is not None:
             self.pose.setup()
 
-    def __call__(self, reference: Image, views: Mapping[int, Image]) -> dict[int, float]:
+    def __call__(
+        self, reference: Reference, portrait: Image, views: Mapping[int, Image]
+    ) -> dict[int, float]:
         """As the protocol has it; among views alike in that, a larger cosine has more merit."""
         with self._turns:
             own, *measured = measure(
-                [reference, *views.values()], self.faces, self.aesthetic, self.pose
+                [portrait, *views.values()], self.faces, self.aesthetic, self.pose
             )
-        verdict = first_failure(self._checks.reference, own.alone())
+        verdict = first_failure(self._checks.reference, own.alone(reference.expression))
         if self._checks.reference_must_pass and not verdict.passed:
             return dict.fromkeys(views, PASSED)
         scores = {yaw: one.against(own) for yaw, one in zip(views, measured, strict=True)}

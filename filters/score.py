@@ -106,10 +106,7 @@ class Score:
         return replace(
             identity,
             views=tuple(scored),
-            scores=replace(
-                reference.alone(),
-                expression=rounded({"expression": identity.reference.expression})["expression"],
-            ),
+            scores=reference.alone(identity.reference.expression),
             embedding=tuple(round(x, _EMBEDDING_DECIMALS) for x in embedding),
         )
 
@@ -161,9 +158,10 @@ class MeasuredPicture:
     pose: Pose | None
     embedding: Floats | None
 
-    def alone(self) -> Scores:
-        """The scores of a reference."""
-        return self._scores(ratio=None, cosine=None)
+    def alone(self, expression: float | None) -> Scores:
+        """The scores of a reference, whose expression Prepare has measured."""
+        own = self._scores(ratio=None, cosine=None)
+        return replace(own, expression=rounded({"expression": expression})["expression"])
 
     def against(self, reference: MeasuredPicture) -> Scores:
         """The scores of a view of that reference."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from datapipe.errors import BadSample
 from datapipe.pictures import decode_jpeg, encode_jpeg
-from datapipe.record import Identity, Image, Sample, View
+from datapipe.record import Identity, Image, Reference, Sample, View
 from datapipe.run.store import CandidateStore
 from datapipe.stage import Resources, Stage, ViewJudge, ViewSynthesizer
 
@@ -126,7 +126,7 @@ class Synthesize:
         side = reference.shape[0]
         if self.engine is not None:
             yaws = [yaw for yaw in self.yaws if yaw or not self.real_frontal]
-            found = self._synthesised(self.engine, reference, key, index, yaws)
+            found = self._synthesised(self.engine, identity.reference, reference, key, index, yaws)
             side = decode_jpeg(next(iter(found.values()))[1]).shape[0] if found else side
         if self.real_frontal and 0 in self.yaws:
             at = identity.reference.timestamp
@@ -135,7 +135,13 @@ class Synthesize:
         return found
 
     def _synthesised(
-        self, engine: ViewSynthesizer, reference: Image, key: str, index: int, yaws: Sequence[int]
+        self,
+        engine: ViewSynthesizer,
+        reference: Reference,
+        portrait: Image,
+        key: str,
+        index: int,
+        yaws: Sequence[int],
     ) -> dict[int, tuple[View, bytes]]:
         """The best attempt at each yaw."""
         best: dict[int, tuple[View, bytes]] = {}
@@ -143,7 +149,7 @@ class Synthesize:
         most = 1 if self.attempts is None else self.attempts.most
         for attempt in range(1, most + 1):
             seeds = [view_seed(self.run_seed, key, index, yaw, attempt) for yaw in yaws]
-            pictures = engine(reference, yaws, seeds)
+            pictures = engine(portrait, yaws, seeds)
             made = {
                 yaw: (View(yaw, seed, attempt=attempt), encode_jpeg(picture))
                 for yaw, seed, picture in zip(yaws, seeds, pictures, strict=True)
@@ -151,7 +157,7 @@ class Synthesize:
             if self.attempts is None:
                 return made
             stored = {yaw: decode_jpeg(data) for yaw, (_, data) in made.items()}
-            for yaw, merit in self.attempts.judge(reference, stored).items():
+            for yaw, merit in self.attempts.judge(reference, portrait, stored).items():
                 if yaw not in merits or merit > merits[yaw]:
                     best[yaw], merits[yaw] = made[yaw], merit
             yaws = [yaw for yaw in yaws if merits[yaw] < 1]

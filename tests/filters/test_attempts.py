@@ -12,8 +12,10 @@ from datapipe.pictures import decode_jpeg
 from filters.attempts import RulesJudge
 from filters.brisque import Brisque
 from filters.rules_file import load_rules
+from tests.datapipe.runs import REFERENCE
 
 pytestmark = pytest.mark.weights
+CALM = replace(REFERENCE, expression=0.0)
 RULES = load_rules(None, yaws=(0, 30), recogniser="sface", aesthetic_scorer="brisque")
 
 
@@ -35,15 +37,16 @@ def test_a_view_has_the_more_merit_the_better_it_is():
     own, other, blank = portrait("P002"), portrait("P005"), np.full((512, 512, 3), 90, np.uint8)
     blurred = cv2.GaussianBlur(own, (0, 0), 6)
     by = judge()
-    verdicts = [by(own, {0: view})[0] for view in (own, blurred, other, blank)]
+    verdicts = [by(CALM, own, {0: view})[0] for view in (own, blurred, other, blank)]
     assert verdicts[0] >= 1 > verdicts[1] > verdicts[2] > verdicts[3]
-    assert by(own, {30: own})[30] < 1  # who was asked to turn has not
+    assert by(CALM, own, {30: own})[30] < 1  # who was asked to turn has not
 
 
 def test_where_the_reference_fails_nothing_is_made_again():
     """Its views would not be kept anyhow, unless the rules say so."""
     own = portrait("P002")
     blank = np.full((512, 512, 3), 90, np.uint8)
-    assert judge()(blank, {0: own})[0] >= 1
+    assert judge()(CALM, blank, {0: own})[0] >= 1
+    assert judge()(replace(CALM, expression=None), own, {0: blank})[0] >= 1
     lenient = replace(RULES, reference_must_pass=False)
-    assert judge(lenient)(blank, {0: own})[0] < 1
+    assert judge(lenient)(CALM, blank, {0: own})[0] < 1

@@ -39,7 +39,7 @@ class Light:
     def setup(self):
         """Nothing to load."""
 
-    def __call__(self, reference, views):
+    def __call__(self, reference, portrait, views):
         return {yaw: view.mean() / self.least for yaw, view in views.items()}
 
 
