@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import functools
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.progress import Progress
 
 from datapipe.claim import Claim
 from datapipe.errors import UserError
@@ -21,11 +16,10 @@ from datapipe.line.cluster import connect
 from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
 from jobs.cli import command, need_train
-from jobs.options.launch import Launch, on_ray
+from jobs.console.progress import steps
+from jobs.options.launch import Launch, on_ray, told_to_stop
 from jobs.settings_file import options_of
 
-STOPPED = 143
-"""Exit status of a run that was told to stop by SIGTERM: 128 + 15, as shells count."""
 STOP_FILE = "stop"
 
 
@@ -35,8 +29,8 @@ class TrainJobSettings:
 
     Packed shards are encoded first, into OUT/encoded, with the default sizes of the base. Run it
     again with --resume to continue a run that was stopped; it goes on as if it had not been. On
-    SIGTERM it writes a checkpoint and ends with exit status 143. Several --workers run on Ray;
-    `torchrun -m jobs.train` runs it too, in the processes that it starts.
+    Ctrl-C or SIGTERM it writes a checkpoint and ends with exit status 130 or 143. Several
+    --workers run on Ray; `torchrun -m jobs.train` runs it too, in the processes that it starts.
     """
 
     shards: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SHARDS")]
@@ -76,16 +70,16 @@ def execute(settings: TrainJobSettings) -> int:
         if workers > 1 and processes > workers:
             raise UserError("torchrun starts the workers: leave --workers out")
         run = _in_this_process if workers == 1 else _on_ray
-        done, of = run(settings, shards, claim)
+        done, of, status = run(settings, shards, claim)
     if not first:
-        return STOPPED if done < of else 0
+        return status if done < of else 0
     if done < of:
         print(
             f"stopped after step {done} of {of}; its checkpoint is in {settings.train.out}: "
             "run the same command with --resume to go on",
             file=sys.stderr,
         )
-        return STOPPED
+        return status
     if not settings.quiet:
         print(f"the model is in {settings.train.out}/model, metrics in metrics.jsonl beside it")
     return 0
@@ -122,25 +116,22 @@ def encoded(settings: TrainJobSettings) -> str:
     return out
 
 
-def _in_this_process(settings: TrainJobSettings, shards: str, claim: Claim) -> tuple[int, int]:
+def _in_this_process(settings: TrainJobSettings, shards: str, claim: Claim) -> tuple[int, int, int]:
     from harmoview.train.checks import total_steps
     from harmoview.train.train import train
     from training import parallel
 
     quiet = settings.quiet or not parallel.is_first()
-    bar = Progress(console=Console(stderr=True), disable=quiet)
-    with _told_to_stop() as stop, bar:
-        task = bar.add_task("train", total=total_steps(settings.train))
+    with told_to_stop() as stop, steps("train", quiet=quiet) as told:
 
         def show(done: int, total: int, record: dict[str, Any]) -> None:
-            text = f"phase {record['phase']}, loss {record['loss']:.4f}"
-            bar.update(task, completed=done, total=total, description=text)
+            told(done, total, f"phase {record['phase']}, loss {record['loss']:.4f}")
 
         done = train(settings.train, shards, claim, stop.is_set, show)
-    return done, total_steps(settings.train)
+    return done, total_steps(settings.train), stop.status
 
 
-def _on_ray(settings: TrainJobSettings, shards: str, claim: Claim) -> tuple[int, int]:
+def _on_ray(settings: TrainJobSettings, shards: str, claim: Claim) -> tuple[int, int, int]:
     from datapipe.files import Folder
     from harmoview.train.checks import total_steps
     from harmoview.train.settings import CHECKPOINTS
@@ -151,10 +142,11 @@ def _on_ray(settings: TrainJobSettings, shards: str, claim: Claim) -> tuple[int,
     (out / STOP_FILE).unlink(missing_ok=True)
     # before the handler of SIGTERM is set: Ray replaces it
     connect(settings.launch.address, log_to_driver=not settings.quiet)
-    with _told_to_stop((out / STOP_FILE).touch):
+    with told_to_stop((out / STOP_FILE).touch) as stop:
         on_ray(settings.launch, work, out, settings.train.device, quiet=settings.quiet)
     (out / STOP_FILE).unlink(missing_ok=True)
-    return max(checkpoints(out / CHECKPOINTS), default=0), total_steps(settings.train)
+    done = max(checkpoints(out / CHECKPOINTS), default=0)
+    return done, total_steps(settings.train), stop.status
 
 
 def _worker(settings: TrainJobSettings, shards: str, claim: Claim) -> None:
@@ -169,22 +161,6 @@ def _worker(settings: TrainJobSettings, shards: str, claim: Claim) -> None:
             print(f"step {done} of {total}, phase {record['phase']}, loss {record['loss']:.4f}")
 
     train(settings.train, shards, claim, stop_file.exists, show)
-
-
-@contextmanager
-def _told_to_stop(also: Callable[[], object] = lambda: None) -> Iterator[threading.Event]:
-    """Within the block SIGTERM sets the event instead of ending the process."""
-    event = threading.Event()
-
-    def told(*_: object) -> None:
-        event.set()
-        also()
-
-    before = signal.signal(signal.SIGTERM, told)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 main = command(__name__, TrainJobSettings, execute, first=("vit", "phases", "steps", "workers"))

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
-from rich.console import Console
-from rich.progress import Progress
 
 from datapipe.claim import Claim
 from datapipe.files import Folder
 from datapipe.run.lock import locked
 from jobs.cli import command, need_train
+from jobs.console.progress import steps
 from jobs.options.engine import FaceSettings
-from jobs.options.launch import Launch, on_ray
+from jobs.options.launch import Launch, on_ray, told_to_stop
 from jobs.settings_file import options_of
 from jobs.views import measure_views
 from lora_engine.flux.settings import TrainLoraSettings
@@ -30,6 +30,7 @@ class TrainLoraJobSettings:
     """Train the LoRA that turns a frontal portrait to a given yaw.
 
     Run it again with --resume to continue a run that was stopped; it goes on as if it had not been.
+    On Ctrl-C or SIGTERM it writes a checkpoint and ends with exit status 130 or 143.
     """
 
     train: tyro.conf.OmitArgPrefixes[TrainLoraSettings]
@@ -41,7 +42,7 @@ class TrainLoraJobSettings:
     """Show no progress."""
 
 
-def execute(settings: TrainLoraJobSettings) -> None:
+def execute(settings: TrainLoraJobSettings) -> int:
     """Check and claim the output folder, then train in this process or in several."""
     need_train("train-lora")
     from training.device import silence_libraries
@@ -53,28 +54,37 @@ def execute(settings: TrainLoraJobSettings) -> None:
     with locked(Folder(how.out)):
         claim = check_and_claim(how, workers, resume=settings.resume)
         claim = replace(claim, options=options_of(settings))
+        done, status = how.steps, 0
         if workers == 1:
-            _in_this_process(settings, claim)
+            done, status = _in_this_process(settings, claim)
         else:
             work = functools.partial(_worker, settings, claim)
             on_ray(settings.launch, work, Path(how.out), how.device, quiet=settings.quiet)
+    if done < how.steps:
+        print(
+            f"stopped after step {done} of {how.steps}; its checkpoint is in {how.out}: run the "
+            "same command with --resume to go on",
+            file=sys.stderr,
+        )
+        return status
     if not settings.quiet:
         print(f"adapter, prompts and metrics are in {settings.train.out}")
+    return 0
 
 
-def _in_this_process(settings: TrainLoraJobSettings, claim: Claim) -> None:
+def _in_this_process(settings: TrainLoraJobSettings, claim: Claim) -> tuple[int, int]:
+    """The steps done, and the exit status where they are not all."""
     from lora_engine.flux.train import train
 
-    with Progress(console=Console(stderr=True), disable=settings.quiet) as bar:
-        task = bar.add_task("train-lora", total=settings.train.steps)
-        train(
+    with told_to_stop() as stop, steps("train-lora", quiet=settings.quiet) as told:
+        done = train(
             settings.train,
             claim,
             _measure(settings),
-            lambda done, loss: bar.update(
-                task, completed=done, description=f"train-lora, loss {loss:.4f}"
-            ),
+            lambda done, loss: told(done, settings.train.steps, f"loss {loss:.4f}"),
+            stop.is_set,
         )
+    return done, stop.status
 
 
 def _worker(settings: TrainLoraJobSettings, claim: Claim) -> None:

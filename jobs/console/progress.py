@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -25,6 +26,8 @@ Show = Callable[[Counter[str], int | None], None]
 LOG_SECONDS = 10.0
 """Seconds between two lines of progress where there is no terminal: a log is read, not watched."""
 
+STEP_SECONDS = 30.0
+"""Seconds between two lines of a training."""
 _STYLES = {
     **{"candidate": "green", "rejected": "yellow", "error": "red"},
     **{"packed": "green", "left out": "yellow", "skipped": "red"},
@@ -50,6 +53,36 @@ def progress(title: str, *, quiet: bool) -> Iterator[Show]:
     else:
         with _lines(title) as show:
             yield show
+
+
+@contextmanager
+def steps(title: str, *, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """Yields what shows steps done, of how many, and words about the last one, on stderr.
+
+    On a terminal it is a bar; else a line each half minute, with the seconds a step took on the
+    mean and what is left by it.
+    """
+    begin = told = time.monotonic()
+    first: int | None = None
+    bar = Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty())
+    with bar:
+        task = bar.add_task(title, total=None)
+
+        def show(done: int, total: int, words: str) -> None:
+            nonlocal told, first
+            first = done - 1 if first is None else first
+            bar.update(task, completed=done, total=total, description=f"{title}, {words}")
+            now = time.monotonic()
+            if bar.disable and not quiet and (now - told >= STEP_SECONDS or done == total):
+                told = now
+                each = (now - begin) / (done - first)
+                left = timedelta(seconds=round(each * (total - done)))
+                line = (
+                    f"[{title}] step {done} of {total}, {words}, {each:.2f} s a step, {left} left"
+                )
+                print(line, file=sys.stderr, flush=True)
+
+        yield show
 
 
 @contextmanager

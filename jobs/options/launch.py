@@ -73,6 +73,47 @@ def on_ray(
         raise
 
 
+class Stop:
+    """Whether a training was told to stop, and by which signal."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def is_set(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def status(self) -> int:
+        """The exit status of the stopped command, as shells count."""
+        return 128 + (self.signal or signal.SIGTERM)
+
+
+@contextmanager
+def told_to_stop(also: Callable[[], object] = lambda: None) -> Iterator[Stop]:
+    """Within the block SIGTERM and Ctrl-C only note that the training is to stop, and call `also`.
+
+    A second Ctrl-C leaves at once.
+    """
+    stop = Stop()
+
+    def told(number: int, _: object) -> None:
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            print(
+                "stopping after this step, with a checkpoint; Ctrl-C again leaves at once",
+                file=sys.stderr,
+            )
+        stop.signal = number
+        also()
+
+    before = {each: signal.signal(each, told) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
 @contextmanager
 def _own_interrupts() -> Iterator[None]:
     """Put the handler of Ctrl-C back at the end.

@@ -50,9 +50,11 @@ def train(
     claim: Claim,
     measure: Measure | None = None,
     progress: Progress | None = None,
-) -> None:
-    """Train to `settings.steps`, from the latest checkpoint in the claimed folder.
+    stop: Callable[[], bool] = lambda: False,
+) -> int:
+    """Train to `settings.steps`, from the latest checkpoint in the claimed folder; the steps done.
 
+    It ends sooner, with a checkpoint, after the step at which `stop` says so in any process.
     Run it in one process, or in several with torch.distributed set up. Raises UserError.
     """
     device = device_named(settings.device)
@@ -69,16 +71,22 @@ def train(
         done = latest_checkpoint(Path(settings.out) / CHECKPOINTS)
         if done:
             learner.weights.load(Path(settings.out) / CHECKPOINTS, done)
+        first = done
         with _metrics(settings, done) as metrics:
-            for step in range(done, settings.steps):
+            for step in range(first, settings.steps):
                 start = time.perf_counter()
                 record = learner.step(_groups(settings, inputs, cache, step))
                 record["seconds"] = time.perf_counter() - start
-                if step == done and parallel.rank() == 0:
+                if step == first and parallel.rank() == 0:
                     claim.record()
-                _after(settings, inputs, learner, validation, metrics, step + 1, record)
+                done = step + 1
+                stopped = parallel.sum_over_all(float(stop()), device) > 0
+                _after(settings, inputs, learner, validation, metrics, done, record, stopped)
                 if progress is not None:
-                    progress(step + 1, record["loss"])
+                    progress(done, record["loss"])
+                if stopped:
+                    break
+    return done
 
 
 def _metrics(settings: TrainLoraSettings, done: int) -> Metrics:
@@ -96,13 +104,14 @@ def _after(
     metrics: Metrics,
     done: int,
     record: dict[str, Any],
+    stopped: bool,
 ) -> None:
     """Do what is due after `done` steps: validation, metrics, adapter and checkpoint."""
     last = done == settings.steps
     if validation is not None and (last or done % settings.validate_every == 0):
         record = {**record, "validation": validation.run(done)}
     metrics.write({"step": done, **record})
-    if last or done % settings.checkpoint_every == 0:
+    if last or stopped or done % settings.checkpoint_every == 0:
         if parallel.rank() == 0:
             learner.export(Folder(settings.out), _header(settings, inputs, done))
         learner.weights.save(Path(settings.out) / CHECKPOINTS, done)

@@ -37,8 +37,9 @@ SHORT = ["--phases", "1", "--batch", "2", "--micro-batch", "2", "--device", "cpu
          "--loader-workers", "0", "--holdout", "0", "--quiet"]  # fmt: skip
 
 
-def test_sigterm_ends_a_run_with_a_checkpoint_that_goes_on(inputs, tmp_path, capsys):
-    """Exit status 143, the step in the message, and --resume finishes the run."""
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_with_a_checkpoint_that_goes_on(inputs, tmp_path, capsys, told):
+    """Exit status 143 or 130, the step in the message, and --resume finishes the run."""
     out = tmp_path / "out"
     command = [*inputs, *SHORT, "--out", str(out), "--steps", "40"]
 
@@ -46,11 +47,11 @@ def test_sigterm_ends_a_run_with_a_checkpoint_that_goes_on(inputs, tmp_path, cap
         metrics = out / "metrics.jsonl"
         while not (metrics.is_file() and metrics.read_text().count("\n") >= 2):
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), told)
 
     teller = threading.Thread(target=tell)
     teller.start()
-    assert train.main(command) == 143
+    assert train.main(command) == 128 + told
     teller.join()
     assert "--resume" in capsys.readouterr().err
     stopped = len((out / "metrics.jsonl").read_text().splitlines())

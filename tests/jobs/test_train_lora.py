@@ -3,8 +3,11 @@
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,27 @@ def test_pairs_become_an_adapter_and_a_second_call_resumes(place, tmp_path):
     assert (tmp_path / "prompt_embeddings.safetensors").exists()
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
     assert steps == [1, 2, 3, 4, 5]
+
+
+def test_ctrl_c_ends_a_training_with_a_checkpoint(place, tmp_path, capsys):
+    """Exit status 130, and --resume goes on after the step that the message names."""
+
+    def tell():
+        metrics = tmp_path / "metrics.jsonl"
+        while not (metrics.is_file() and metrics.read_text().count("\n") >= 2):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    assert train_lora.main(arguments(place, tmp_path, "--steps", "200")) == 130
+    teller.join()
+    done = len((tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert 2 <= done < 200
+    assert f"step {done} of 200" in capsys.readouterr().err
+    assert train_lora.main(arguments(place, tmp_path, "--resume", "--steps", f"{done + 1}")) == 0
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert steps == list(range(1, done + 2))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from contextlib import redirect_stdout
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.console import progress
 from jobs.console.progress import describe, parse
 from jobs.submit import JobLog
 
@@ -40,3 +41,16 @@ def test_a_log_told_again_is_written_once(text, breaks, size):
                 log.write(part[start : start + size])
         log.close()
     assert written.getvalue() == text
+
+
+def test_a_log_is_told_of_a_training_each_half_minute(capsys, monkeypatch):
+    """Without a terminal, a line says the step, the words about it, its seconds and what is left;
+    not at every step, but at the last; none where it is to be quiet."""
+    for quiet, seconds, steps in [(False, 0.0, [5, 6, 7]), (False, 30.0, [7]), (True, 0.0, [])]:
+        monkeypatch.setattr(progress, "STEP_SECONDS", seconds)
+        with progress.steps("train", quiet=quiet) as told:
+            for done in (5, 6, 7):
+                told(done, 7, "loss 0.5")
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.split(", ")[0] for line in lines] == [f"[train] step {n} of 7" for n in steps]
+        assert all("loss 0.5" in line and "s a step" in line for line in lines)
