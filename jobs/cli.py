@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from datapipe.errors import UserError, install
+from training.options import hush_imports
 
+hush_imports()  # here, since processes that a command spawns import this too
 Settings = TypeVar("Settings")
 
 LEVELS = ("debug", "info", "warning", "error")

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import gc
-import logging
 from typing import Any
 
 import torch
 
 from datapipe.errors import UserError
-from training.options import Precision
+from training.options import Precision, hush_imports
 
 
 def silence_libraries() -> None:
     """Let the model libraries show no bars and no advice; to be called before their import."""
-    for noisy in ("torchao", "torch.utils._pytree", "bitsandbytes", "diffusers.quantizers"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)  # they speak as they are imported
+    hush_imports()
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 

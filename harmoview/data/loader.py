@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -141,6 +142,11 @@ class RankShare:
         return islice(self._plan.stream(self._start), self._rank, None, self._ranks)
 
 
+def _leave_interrupts_to_the_trainer(_worker: int) -> None:
+    """A terminal sends Ctrl-C to every process; the trainer still needs batches to end its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def batches(
     data: EncodedShards,
     plan: BatchPlan,
@@ -162,6 +168,10 @@ def batches(
     )
     context = "spawn" if workers else None  # a fork of a process with threads and CUDA may hang
     loader = wds.WebLoader(
-        pipeline, batch_size=None, num_workers=workers, multiprocessing_context=context
+        pipeline,
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context=context,
+        worker_init_fn=_leave_interrupts_to_the_trainer if workers else None,
     )
     return iter(loader)
