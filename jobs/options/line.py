@@ -186,7 +186,6 @@ def build(
     if settings.max_minutes is not None:
         limits = replace(prepared.limits, seconds=60 * settings.max_minutes)
         prepared = replace(prepared, limits=limits)
-    faces, engine = settings.faces.load("cpu"), settings.engine.load(yaws)
     info = RunInfo(
         corpus=corpus,
         seed=seed,
