@@ -27,6 +27,14 @@ UNDOABLE = {14, 15}
 """FFmpeg's numbers of colour matrices that it cannot undo: ICtCp and a relative."""
 DOLBY_VISION = {"dvh1", "dvhe", "dva1", "dvav"}
 """Tags of streams that may hold no ordinary picture, only one for Dolby Vision's decoder."""
+COLUMNS = 4
+"""Of so many columns one is looked at for lines that alternate between two moments."""
+STEP = 8
+"""Levels of 255 by which a line must differ from both its neighbours to stand out."""
+COMBED = 0.001
+"""The share of pixels in lines that stand out below which nothing is called combed."""
+OFTENER = 2.0
+"""How many times more often lines of a frame stand out than lines of a field where it is combed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,30 @@ class Painter:
         return self.geometry.upright(to_sdr(deep, self.transfer, colours.primaries))
 
 
+def is_combed(frame: Any) -> bool:
+    """Whether lines of two moments alternate in a frame, as its luma shows.
+
+    Every other line then stands out from both its neighbours, by the same sign, more often than
+    lines of one field do from theirs. In noise and in texture both are equally frequent.
+    """
+    if not frame.format.name.startswith(("yuv", "nv12", "gray", "p010")):
+        return False
+    plane, depth = frame.planes[0], frame.format.components[0].bits
+    kind = np.uint8 if depth == 8 else np.uint16
+    lines = np.frombuffer(plane, kind).reshape(plane.height, -1)[:, : plane.width : COLUMNS]
+    luma = (lines >> max(depth - 8, 0)).astype(np.int16)
+    return _standing_out(luma, 1) > COMBED + OFTENER * _standing_out(luma, 2)
+
+
+def _standing_out(luma: npt.NDArray[np.int16], apart: int) -> float:
+    """The share of pixels that differ from both the one above and the one below, by one sign."""
+    middle = luma[apart:-apart]
+    above, below = middle - luma[: -2 * apart], middle - luma[2 * apart :]
+    high = (above > STEP) & (below > STEP)
+    low = (above < -STEP) & (below < -STEP)
+    return float(np.mean(high | low)) if middle.size else 0.0
+
+
 def deinterlaced(frames: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any, bool]]:
     """The same frames, and whether each was made whole from two fields of different moments.
 
@@ -138,7 +170,7 @@ def deinterlaced(frames: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any, 
     """
     graph: Graph | None = None
     last: tuple[int, Any] | None = None
-    waiting = deque[int]()
+    waiting = deque[tuple[int, bool]]()
     for index, frame in frames:
         shape = frame.width, frame.height, frame.format.name
         if graph is not None and last != (index - 1, shape):
@@ -148,7 +180,7 @@ def deinterlaced(frames: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any, 
         if graph is None:
             graph = _graph(frame)
         last = index, shape
-        waiting.append(index)
+        waiting.append((index, frame.interlaced_frame))
         frame.pts, frame.time_base = index, Fraction(1)
         graph.vpush(frame)
         yield from _pulled(graph, waiting)
@@ -168,11 +200,12 @@ def _graph(frame: Any) -> Graph:
     return graph
 
 
-def _pulled(graph: Graph, waiting: deque[int]) -> Iterator[tuple[int, Any, bool]]:
+def _pulled(graph: Graph, waiting: deque[tuple[int, bool]]) -> Iterator[tuple[int, Any, bool]]:
     while True:
         try:
             frame = graph.vpull()
         except (av.BlockingIOError, av.EOFError):
             return
-        is_whole = frame.metadata.get("lavfi.idet.multiple.current_frame") == "progressive"
-        yield waiting.popleft(), frame, not is_whole
+        index, marked = waiting.popleft()
+        found = frame.metadata.get("lavfi.idet.multiple.current_frame")
+        yield index, frame, found in ("tff", "bff") or (marked and found != "progressive")

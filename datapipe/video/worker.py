@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 
 from datapipe.errors import BadSample
-from datapipe.video.picture import Painter, deinterlaced
+from datapipe.video.picture import Painter, deinterlaced, is_combed
 from datapipe.video.reader import Reader
 from datapipe.video.table import Limits
 
@@ -41,7 +41,7 @@ class Clip:
         self.table = self.reader.table
         self.codec = str(self.reader.stream.codec_context.codec.canonical_name)
         self._painter = Painter(self._first_clean(), self.reader.stream, self.reader.declared)
-        self._fields = False  # whether a frame was seen that the file calls interlaced
+        self._fields = False  # whether a frame was seen that is called interlaced or looks so
 
     def _first_clean(self) -> Any:
         count = len(self.table.times)
@@ -95,7 +95,7 @@ class Clip:
         """Clean frames, each one moment; with whether it was made of two."""
         if not self._fields:
             for index, frame in self._plain(wanted, span, proven):
-                if frame.interlaced_frame:
+                if frame.interlaced_frame or is_combed(frame):
                     self._fields = True
                     break
                 yield index, frame, False

@@ -215,21 +215,34 @@ def combed(image: np.ndarray) -> float:
     return float(np.abs(grey[1:-1] - (grey[:-2] + grey[2:]) / 2).mean())
 
 
-def test_interlaced_frames_are_made_whole(decoder, tmp_path):
-    """A bar that moves between two fields has straight edges again."""
+@pytest.mark.parametrize("mark", ["tff=1", "bff=1", ""])
+@pytest.mark.parametrize("first", [0, 1])
+def test_interlaced_frames_are_made_whole(decoder, tmp_path, mark, first):
+    """A bar that moves between two fields has straight edges again, whatever the file says."""
     moments = numbered(40)
     for index, image in enumerate(moments):
         image[40:200, 40 + 5 * index : 60 + 5 * index] = 250
     woven = [one.copy() for one in moments[::2]]
     for image, later in zip(woven, moments[1::2], strict=True):
-        image[1::2] = later[1::2]
+        image[1 - first :: 2] = later[1 - first :: 2]
     path = write_video(
-        tmp_path / "a.mp4", woven, options={"x264-params": "tff=1", "crf": "12"}, bframes=0
+        tmp_path / "a.mp4", woven, options={"x264-params": mark, "crf": "12"}, bframes=0
     )
     frames = decoder.frames(path, [5, 9, 14])
     assert [frame.deinterlaced for frame in frames] == [True] * 3
     for frame in frames:
         assert combed(frame.image) < combed(woven[frame.index]) / 2
+
+
+def test_progressive_frames_are_left_as_they_are(decoder, tmp_path):
+    """Also where a shirt has stripes of one line, all is noise, or a bar moves."""
+    draw = np.random.default_rng(0)
+    moments = numbered(20)
+    for index, image in enumerate(moments):
+        image[40:200:2, 40 + 5 * index : 60 + 5 * index] = 250
+        image[100:] = np.clip(image[100:] + draw.normal(0, 20, image[100:].shape), 0, 255)
+    frames = decoder.frames(write_video(tmp_path / "a.mp4", moments), [5, 9, 14])
+    assert [frame.deinterlaced for frame in frames] == [False] * 3
 
 
 @pytest.mark.parametrize(
