@@ -77,11 +77,12 @@ class CorpusManifest:
             source = Source(part.url, suffix_of(part.name))
             detail = f"{part.url}: {problem}"
             return Sample(key, source).stop("rejected", "unreadable", detail)
-        suffix = _suffix(path)
+        place = _resolve(self.base, path)
+        suffix = _suffix(place)
         found = captions.from_fields(row.values, self.field)
         if found.problem:
             found = Captions(problem=f"{part.url}: {row.where}: {found.problem}")
-        sample = found.on(Sample(key, Source(_resolve(self.base, path), suffix)))
+        sample = found.on(Sample(key, Source(place, suffix)))
         if suffix in VIDEOS:
             return sample
         wanted = ", ".join(VIDEOS)
