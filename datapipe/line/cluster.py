@@ -31,7 +31,8 @@ def connect(address: str | None, **options: Any) -> str:
     # "local" by name: without it Ray tries the address file of a cluster long dead first
     where = address or os.environ.get("RAY_ADDRESS", LOCAL)
     if where != LOCAL:
-        use_token()
+        if address:  # RAY_ADDRESS comes with its own RAY_AUTH_MODE
+            use_token()
         _check_answers(where)
     import ray
 
