@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from datapipe.errors import UserError
@@ -51,8 +53,7 @@ def in_processes(
         work = start()
         yield from map(work, items)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _begin, (start,))
+    pool = process_pool(workers, _begin, start)
     try:
         for _, future in _in_order(pool, _work, items, ahead or 2 * workers):
             yield future.result()
@@ -63,6 +64,27 @@ def in_processes(
         ) from died
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def process_pool(workers: int, begin: Callable[[T], object], argument: T) -> ProcessPoolExecutor:
+    """Fresh processes, each of which calls `begin` first, and ends with this one.
+
+    A process that is killed cannot end its pool's, which would wait for work for ever.
+    """
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, _begin_watched, (begin, argument))
+
+
+def _begin_watched(begin: Callable[[T], object], argument: T) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # in a process of a pool
+
+    def watch(sentinel: int = parent.sentinel) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="ends with its parent", daemon=True).start()
+    begin(argument)
 
 
 def _in_order(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
+from datapipe.concurrent import process_pool
 from datapipe.errors import BadSample, SampleError
 from datapipe.models import digest
 from datapipe.run.info import library_versions
@@ -134,7 +134,7 @@ def _pooled(run: BenchRun, tasks: Sequence[Task], workers: int) -> Iterator[tupl
     left = list(tasks)
     while left:
         done: set[int] = set()
-        with _pool(run, min(workers, len(left))) as pool:
+        with process_pool(min(workers, len(left)), _begin, run) as pool:
             jobs: dict[Future[Status], int] = {pool.submit(_work, t): k for k, t in enumerate(left)}
             try:
                 for job in as_completed(jobs):
@@ -150,18 +150,13 @@ def _pooled(run: BenchRun, tasks: Sequence[Task], workers: int) -> Iterator[tupl
 
 
 def _alone(run: BenchRun, task: Task) -> Status:
-    with _pool(run, 1) as pool:
+    with process_pool(1, _begin, run) as pool:
         try:
             return pool.submit(_work, task).result()
         except BrokenProcessPool:
             why = "worker_died: the process that measured this video ended"
             _put(run, task.key, task.made_by, _without(task.scorer, "failed", why), 0.0, {})
             return "failed"
-
-
-def _pool(run: BenchRun, workers: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(run,))
 
 
 def _without(scorer: Scorer, status: Status, reason: str) -> list[Score]:

@@ -2,9 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from functools import partial
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,3 +88,22 @@ def test_a_process_that_dies_or_cannot_start_is_a_users_error(fault, said):
     """And not a hang."""
     with pytest.raises(UserError, match=said):
         list(in_processes(partial(doubler, fault), range(6), 2))
+
+
+def test_the_processes_end_with_the_one_that_started_them():
+    """Also where that one is killed, and can end nothing."""
+    program = (
+        "import os; from datapipe.concurrent import process_pool\n"
+        "if __name__ == '__main__':\n"
+        "    print(process_pool(1, print, '').submit(os.getpid).result(), flush=True)\n"
+        "    input()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], text=True, **pipes) as caller:
+        lines = iter(caller.stdout.readline, "")
+        child = next(int(line) for line in lines if line.strip().isdigit())
+        caller.kill()
+    deadline = time.monotonic() + 60
+    while psutil.pid_exists(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(child)
