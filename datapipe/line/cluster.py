@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any, TypeVar
 
 from datapipe.errors import UserError
@@ -31,8 +30,6 @@ def connect(address: str | None, **options: Any) -> str:
     # "local" by name: without it Ray tries the address file of a cluster long dead first
     where = address or os.environ.get("RAY_ADDRESS", LOCAL)
     if where != LOCAL:
-        if address:  # RAY_ADDRESS comes with its own RAY_AUTH_MODE
-            use_token()
         _check_answers(where)
     import ray
 
@@ -42,16 +39,6 @@ def connect(address: str | None, **options: Any) -> str:
         except ConnectionError as wrong:
             raise UserError(f"no Ray cluster answers at {where}: {wrong}") from wrong
     return where
-
-
-def use_token() -> None:
-    """Send the token of this user's clusters, to be called before Ray is imported.
-
-    Ray's client sends one only when told to; `ray start` uses one wherever there is one.
-    """
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if named or (Path.home() / ".ray" / "auth_token").exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _check_answers(where: str) -> None:
