@@ -177,8 +177,10 @@ def from_pairs(
     from lora_engine.pairs import SPLITS
 
     keys = [key for split in SPLITS for key, yaws in pairs.coverage(split).items() if 0 in yaws]
-    by_hash = sorted(keys, key=lambda key: md5(key.encode()).digest())
-    chosen = set(by_hash[:count])
+    takes: dict[str, str] = {}  # one of a person, who would be compared with themselves
+    for key in sorted(keys, key=lambda key: md5(key.encode()).digest()):
+        takes.setdefault(pairs.people[key], key)
+    chosen = set(list(takes.values())[:count])
     rendered = True
 
     def pictures() -> Iterator[PicturesByYaw]:

@@ -29,14 +29,14 @@ class PairsSettings:
 
     corpus: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CORPUS")]
     """A folder of clips, each of one person turning the head. `subject` in a .json beside a clip
-    names the person; clips of one name are one subject."""
+    names the person, whose clips are then all in one split; every clip gives pairs of its own."""
     out: str
     """The folder for the pairs; local or on an object store."""
     acquire: tyro.conf.OmitArgPrefixes[AcquireSettings] = field(default_factory=AcquireSettings)
     validation: float = 0.1
-    """Share of the subjects that is held out; 0: none."""
+    """Share of the people who are held out; 0: none."""
     same_person: float = 0.6
-    """Cosine of frontal faces from which two subjects, whatever their names, stay in one split.
+    """Cosine of frontal faces from which two people, whatever their names, stay in one split.
     Virtual subjects are not compared: their names are exact."""
     seed: int = 0
     """Seed of the split."""
@@ -53,17 +53,17 @@ class PairsSettings:
 
 
 def execute(settings: PairsSettings) -> None:
-    """Look at the clips, put the subjects together, write the shards, report. Raises UserError."""
+    """Look at the clips, split the people, write the shards, report. Raises UserError."""
     from datapipe.corpus import corpus
     from datapipe.files import Folder
     from jobs.console.pairs import report, rows
     from lora_engine.acquire.clips import Acquire
-    from lora_engine.acquire.people import splits, subjects, write
+    from lora_engine.acquire.people import people_of, splits, write
 
     samples = list(corpus(settings.corpus))
     stage = Acquire(settings.acquire, settings.faces.load(), f"{settings.out}/clips")
     clips = _look(settings, stage, samples)
-    people = subjects(clips)
+    people = people_of(clips)
     if not people:
         report(clips, {}, {}, settings.acquire.yaws)
         raise UserError(f"{settings.corpus}: no clip gave a subject, for the reasons above")
@@ -76,8 +76,9 @@ def execute(settings: PairsSettings) -> None:
     if not settings.quiet:
         report(clips, people, where, settings.acquire.yaws)
         if settings.validation and "validation" not in where.values():
-            print("nobody is held out: one subject, or all look like one person (--same-person)")
-        print(f"{len(people)} subjects of {len(clips)} clips: {settings.out}")
+            print("nobody is held out: one person, or all look like one (--same-person)")
+        takes = sum(map(len, people.values()))
+        print(f"{takes} subjects, {len(people)} people, of {len(clips)} clips: {settings.out}")
 
 
 def _look(settings: PairsSettings, stage: Acquire, samples: Sequence[Sample]) -> list[ClipResult]:

@@ -1,4 +1,4 @@
-"""Training pairs: people photographed at the canonical yaws, as WebDataset shards with a manifest.
+"""Training pairs: takes of people at the canonical yaws, as WebDataset shards with a manifest.
 
 PAIRS/manifest.json          written last: splits, shards by SHA-256, coverage per yaw
 PAIRS/train/000000.tar       <subject>.json, <subject>.yaw-90.jpg … <subject>.yaw+90.jpg
@@ -24,7 +24,7 @@ Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 MANIFEST = "manifest.json"
 
-_VERSION = 1
+_VERSION = 2
 """Version of the manifest and of the shards' members."""
 _SHARD_SUBJECTS = 256
 _SHARD_BYTES = 1 << 28
@@ -47,8 +47,6 @@ class SubjectFrame:
     """Degrees, where the clip was rendered and the truth is known."""
     sharpness: float | None = None
     """Sharpness of the face at full size, as in `datapipe.faces.quality`."""
-    clip: str | None = None
-    """Key of the clip that the frame is from; None for the subject's own clip."""
 
     def image(self) -> Image:
         """Decode the picture. Raises ValueError where the bytes are no picture."""
@@ -57,9 +55,10 @@ class SubjectFrame:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One person, with at most one frame for each canonical yaw.
+    """One person in one take, with at most one frame for each canonical yaw.
 
-    Raises ValueError for a key that is no file name, or two frames of one yaw.
+    All frames are of one shot of one clip, because the prompts promise the same clothes, light and
+    background. Raises ValueError for a key that is no file name, or two frames of one yaw.
     """
 
     key: str
@@ -67,6 +66,8 @@ class Subject:
     clip: str
     """Key of the clip that the frames are from; a file's name would not be unique."""
     frames: tuple[SubjectFrame, ...]
+    person: str | None = None
+    """Key of the person, whose takes are all in one split; None: nobody else is this person."""
 
     def __post_init__(self) -> None:
         if "." in self.key or "/" in self.key:
@@ -99,26 +100,33 @@ def write_pairs(
     yaws: Iterable[int],
     settings: Mapping[str, object],
 ) -> PairsFolder:
-    """Write the shards, then the manifest. Raises ValueError for a subject that comes twice.
+    """Write the shards, then the manifest.
 
+    Raises ValueError for a subject that comes twice, or a person who is in both splits.
     `settings`, in JSON's types, say how the frames were picked and go into the manifest. The same
     subjects in the same order give the same bytes.
     """
     folder.delete(MANIFEST)
     coverage: dict[Split, dict[str, list[int]]] = {split: {} for split in SPLITS}
+    people: dict[str, str] = {}
+    splits: dict[str, Split] = {}
     writers = {
         split: ShardWriter(folder.folder(split), _SHARD_SUBJECTS, _SHARD_BYTES) for split in SPLITS
     }
     with writers["train"], writers["validation"]:
         for split, subject in subjects:
-            if any(subject.key in people for people in coverage.values()):
+            if subject.key in people:
                 raise ValueError(f"the subject {subject.key!r} comes twice")
+            people[subject.key] = person = subject.person or subject.key
+            if splits.setdefault(person, split) != split:
+                raise ValueError(f"the person {person!r} is in both splits")
             coverage[split][subject.key] = list(subject.yaws)
             writers[split].write(_members(split, subject))
     manifest = {
         "version": _VERSION,
         "yaws": sorted(yaws),
         "settings": settings,
+        "people": people,
         "splits": {
             split: {
                 "shards": [asdict(shard) for shard in writers[split].shards],
@@ -137,6 +145,7 @@ def _members(split: Split, subject: Subject) -> list[Member]:
         "subject": subject.key,
         "split": split,
         "clip": subject.clip,
+        "person": subject.person,
         "frames": [{k: v for k, v in asdict(frame).items() if k != "picture"} for frame in frames],
     }
     text = json.dumps(facts, sort_keys=True).encode()
@@ -181,8 +190,13 @@ class PairsFolder:
         subjects = self._manifest["splits"][split]["subjects"]
         return {key: tuple(yaws) for key, yaws in sorted(subjects.items())}
 
+    @property
+    def people(self) -> dict[str, str]:
+        """The key of the person that each subject is, by the subject's key."""
+        return dict(self._manifest["people"])
+
     def subjects(self, split: Split) -> Iterator[Subject]:
-        """Read the people of a split, one by one. Raises UserError for a shard not as listed."""
+        """Read the subjects of a split, one by one. Raises UserError for a shard not as listed."""
         for shard in self._manifest["splits"][split]["shards"]:
             name = f"{split}/{shard['name']}"
             if not self.folder.exists(name):
@@ -204,4 +218,4 @@ def _subject(facts: dict[str, Any], members: Mapping[str, bytes]) -> Subject:
         SubjectFrame(picture=members[_name(key, frame["yaw"])], **frame)
         for frame in facts["frames"]
     ]
-    return Subject(key, facts["clip"], tuple(frames))
+    return Subject(key, facts["clip"], tuple(frames), facts["person"])

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from jobs.console.output import new_table, screen, text
 from lora_engine.acquire.clips import ClipResult
-from lora_engine.acquire.people import merge
+from lora_engine.acquire.people import subjects as subjects_of
 from lora_engine.pairs import SPLITS, Split, Subject, SubjectFrame
 
 
@@ -44,7 +44,7 @@ def report(
 ) -> None:
     """Print what was left out, what there is at each yaw, and how far its yaw is off."""
     console = screen()
-    subjects = [(where[key], merge(key, some)) for key, some in people.items()]
+    subjects = [(where[one.person or one.key], one) for one in subjects_of(people)]
     if any(clip.picked is None for clip in clips):
         console.print(_left_out(clips))
     if subjects:

@@ -23,7 +23,7 @@ from lora_engine.acquire.pick import PickedFrames, pick
 from lora_engine.acquire.settings import AcquireSettings
 from lora_engine.pairs import SubjectFrame
 
-_VERSION = 1
+_VERSION = 2
 """Version of what is kept of a clip; another one makes every clip be searched again."""
 
 

@@ -1,9 +1,9 @@
-"""From clips to subjects: whose clips they are, their frames, and the split of each subject."""
+"""From clips to subjects: whose clips they are, and the split of each person."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,39 +17,33 @@ from lora_engine.pairs import (
     PairsFolder,
     Split,
     Subject,
-    SubjectFrame,
     split_of,
     write_pairs,
 )
 
 
-def subjects(clips: Iterable[ClipResult]) -> dict[str, list[ClipResult]]:
-    """Gather the candidates of each subject, by key; the one with the most yaws is first.
+def people_of(clips: Iterable[ClipResult]) -> dict[str, list[ClipResult]]:
+    """Gather the candidates of each person, by the person's key.
 
-    A clip that names nobody is a subject of its own, under the clip's key.
+    A clip that names nobody is of a person of its own, under the clip's key.
     """
     found: dict[str, list[ClipResult]] = defaultdict(list)
     for clip in clips:
         if clip.picked is not None:
             key = clip.key if clip.subject is None else row_key(clip.subject, clip.subject)
             found[key].append(clip)
-    return {key: sorted(some, key=_rank) for key, some in sorted(found.items())}
+    return {key: sorted(some, key=lambda clip: clip.key) for key, some in sorted(found.items())}
 
 
-def _rank(clip: ClipResult) -> tuple[int, str]:
-    assert clip.picked is not None
-    return -len(clip.picked.frames), clip.key
+def subjects(people: Mapping[str, Sequence[ClipResult]]) -> Iterator[Subject]:
+    """Make a subject of every clip, without pictures; the name serves the split only.
 
-
-def merge(key: str, clips: Sequence[ClipResult]) -> Subject:
-    """Make one subject of clips: the first gives its frames, the others give yaws it lacks."""
-    frames: dict[int, SubjectFrame] = {}
-    for clip in clips:
-        assert clip.picked is not None
-        for frame in clip.picked.frames:
-            other = None if clip is clips[0] else clip.key
-            frames.setdefault(frame.yaw, replace(frame, clip=other))
-    return Subject(key, clips[0].key, tuple(frames[yaw] for yaw in sorted(frames)))
+    Takes of a person are never mixed: clothes, hair and light change between them.
+    """
+    for person, clips in people.items():
+        for clip in clips:
+            if clip.picked is not None:
+                yield Subject(clip.key, clip.key, clip.picked.frames, person)
 
 
 def write(
@@ -60,7 +54,7 @@ def write(
     settings: Mapping[str, object],
     yaws: Sequence[int],
 ) -> PairsFolder:
-    """Write subjects into the split that `where` gives for each.
+    """Write every person's subjects into the split that `where` gives for the person.
 
     `pictures` reads the pictures of a clip by its key. Raises ValueError as `write_pairs` does.
     """
@@ -70,31 +64,26 @@ def write(
             folder.delete(name)
     return write_pairs(
         folder,
-        (
-            (where[key], _filled(merge(key, clips), clips, pictures))
-            for key, clips in people.items()
-        ),
+        ((where[one.person or one.key], _filled(one, pictures)) for one in subjects(people)),
         yaws,
         settings,
     )
 
 
-def _filled(
-    subject: Subject, clips: Sequence[ClipResult], pictures: Callable[[str], Mapping[int, bytes]]
-) -> Subject:
+def _filled(subject: Subject, pictures: Callable[[str], Mapping[int, bytes]]) -> Subject:
     """Fill in the pictures of a subject's frames."""
-    of = {None if clip is clips[0] else clip.key: pictures(clip.key) for clip in clips}
-    frames = tuple(replace(f, picture=of[f.clip][f.yaw]) for f in subject.frames)
+    of = pictures(subject.clip)
+    frames = tuple(replace(frame, picture=of[frame.yaw]) for frame in subject.frames)
     return replace(subject, frames=frames)
 
 
 def splits(
     people: Mapping[str, Sequence[ClipResult]], validation: float, same_person: float, seed: int
 ) -> dict[str, Split]:
-    """Assign each subject to a split, so that nobody, under whatever names, is in both.
+    """Assign each person to a split, so that nobody, under whatever names, is in both.
 
-    Two subjects are taken for one person if any of their frontal frames have a cosine of at least
-    `same_person`, and subjects that are linked in this way, directly or through others, form a
+    Two names are taken for one person if any of their frontal frames have a cosine of at least
+    `same_person`, and names that are linked in this way, directly or through others, form a
     group. Rendered people are trusted to be who their names say, because to a recogniser they look
     alike. A group goes where the hash of its first key sends it, but to train if it is larger than
     the validation share; if the hash sends none to validation, the smallest goes there, unless it
@@ -114,7 +103,7 @@ def splits(
 
 
 def _groups(people: Mapping[str, Sequence[ClipResult]], same_person: float) -> list[list[str]]:
-    """Group the keys of subjects who may be one person; both levels are sorted."""
+    """Group the keys of those who may be one person; both levels are sorted."""
     known = [
         (key, clip.picked.embedding)
         for key in sorted(people)

@@ -100,9 +100,7 @@ def pick(
             )
         )
     vector = faces.embed(frontal.image, [frontal.face])[0]
-    return PickedFrames(
-        tuple(frames), tuple(float(x) for x in vector), len(search.times), info.frames
-    )
+    return PickedFrames(tuple(frames), tuple(float(x) for x in vector), search.looked, info.frames)
 
 
 def _frontal(search: SubjectSearch, subject: Person, settings: AcquireSettings) -> _Choice:

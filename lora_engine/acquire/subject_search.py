@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.prepare import search
 from datapipe.prepare.people import Person, Sighting, distinct, found_again, group
+from datapipe.prepare.shots import FLASH, SIDE, TINY, Change, find_changes, shots, steady
 from datapipe.record import Image
 from datapipe.video.decoder import Decoder, VideoInfo
 from lora_engine.acquire import yaw_geometry
@@ -48,12 +50,15 @@ class SubjectSearch:
         self._images: dict[int, Image] = {}
         self._same_shot = functools.partial(search.same_shot, info, self._images)
         self.times: dict[int, float] = {}
+        """Seconds, of the frames that were looked at and are in the subject's shot."""
+        self.looked = 0
+        """Frames that were looked at."""
         self._found: dict[int, list[Sighting]] = {}
         self._vectors: dict[Sighting, NDArray[np.float32]] = {}
         self.scale = min(1.0, PREPARE.probe_side / max(info.width, info.height))
 
     def subject(self) -> Person:
-        """Find the person who is seen most, in every frame that was worth a look.
+        """Find the person who is seen most, in every frame of a shot that was worth a look.
 
         Raises BadSample `unreadable` or `no_face`.
         """
@@ -63,6 +68,7 @@ class SubjectSearch:
         wanted = [int((part + 0.5) * self._info.frames / count) for part in range(count)]
         probes = self._probe(wanted)
         search.check_seen(probes, len(wanted))
+        self._keep_one_shot()
         return self._refined()
 
     def hits(self, subject: Person, yaw: int) -> list[Sighting]:
@@ -120,6 +126,47 @@ class SubjectSearch:
                 result.append((Sighting(sighting.frame, face), image, others))
         return result
 
+    def _keep_one_shot(self) -> None:
+        """Forget all frames but those of the most promising shot, if the clip has cuts."""
+        frames, changes = sorted(self._images), self._changes()
+        if not changes:
+            return
+        parts = [
+            [f for f in frames if shot.start - TINY <= self.times[f] < shot.end - TINY]
+            for shot in shots(changes, self._info)
+        ]
+        kept = max(parts, key=self._promise)
+        for frame in set(frames) - set(kept):
+            del self._images[frame], self.times[frame], self._found[frame]
+
+    def _changes(self) -> list[Change]:
+        """Find cuts: every frame between two probes is looked at where these look different.
+
+        A head that turns fast changes a picture as much from probe to probe as a cut does, but
+        little from frame to frame.
+        """
+        found: set[Change] = set()
+        for one, other in pairwise(sorted(self._images)):
+            if not steady([self._images[one], self._images[other]]):
+                near = range(max(0, one - FLASH), min(self._info.frames, other + FLASH + 1))
+                frames = self._decoder.frames(self._path, near, SIDE)
+                found.update(find_changes([(frame.timestamp, frame.image) for frame in frames]))
+        return sorted(found, key=lambda change: change.first)
+
+    def _promise(self, frames: Sequence[int]) -> tuple[int, float, int]:
+        """Rate a shot: by the yaws that its head passes, then by how much it is alone, by length.
+
+        The head is the largest face of each frame.
+        """
+        faces = [self._found[frame] for frame in frames]
+        largest = [max(some, key=lambda s: s.face.size) for some in faces if some]
+        turn = [self.yaw(s.frame, s.face) for s in largest if s.face.pose is not None]
+        low = min(turn, default=math.inf) - yaw_geometry.REACH
+        high = max(turn, default=-math.inf) + yaw_geometry.REACH
+        passed = sum(low <= yaw <= high for yaw in self._settings.yaws)
+        alone = sum(len(some) == 1 for some in faces) / max(1, len(faces))
+        return passed, alone, len(frames)
+
     def _refined(self) -> Person:
         """Look where yaws that are still wanted may be, and return the subject."""
         settings, tried = self._settings, set(self._images)
@@ -127,7 +174,7 @@ class SubjectSearch:
             subject = self._main_person()
             short = [y for y in settings.yaws if len(self.hits(subject, y)) < settings.choices]
             wanted = yaw_geometry.next_frames(self._seen(subject), short, tried)
-            wanted = wanted[: settings.looks - len(tried)]
+            wanted = wanted[: settings.looks - self.looked]
             if not wanted:
                 return subject
             tried.update(wanted)
@@ -152,6 +199,7 @@ class SubjectSearch:
             self._images[frame.index] = frame.image
             self.times[frame.index] = frame.timestamp
             self._found[frame.index] = [Sighting(frame.index, face) for face in faces]
+        self.looked += len(frames)
         return [self._found[frame.index] for frame in frames]
 
     def _embed(self, sightings: Sequence[Sighting]) -> NDArray[np.float32]:

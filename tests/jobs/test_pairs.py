@@ -44,7 +44,8 @@ def test_pairs_of_virtual_subjects_can_be_trained_on(clips, tmp_path, capsys):
 
     made = PairsFolder(Folder(out))
     people = {s.key: s for split in ("train", "validation") for s in made.subjects(split)}
-    assert sorted(people) == ["subject-000000", "subject-000001"]
+    assert sorted(people) == ["again", "subject-000000", "subject-000001"]
+    assert people["again"].person == people["subject-000001"].person
     for subject in people.values():
         assert 0 in subject.yaws
         for frame in subject.frames:
@@ -63,7 +64,7 @@ def test_pairs_of_virtual_subjects_can_be_trained_on(clips, tmp_path, capsys):
     settings = TrainLoraSettings(
         str(out), str(tmp_path / "lora"), str(base), yaws=(-30, 0, 30), resolution=64
     )
-    assert len(training_inputs(settings, processes=1).coverage) == 1
+    assert training_inputs(settings, processes=1).coverage == made.coverage("train")
 
 
 @pytest.mark.weights

@@ -13,18 +13,18 @@ from datapipe.pictures import encode_jpeg
 from lora_engine.pairs import PairsFolder, Subject, SubjectFrame, split_of, write_pairs
 
 
-def subject(key, yaws=(-30, 0, 30)):
+def subject(key, yaws=(-30, 0, 30), person=None):
     def frame(i, yaw):
         picture = np.full((32, 32, 3), 40 * i + 10, np.uint8)
         return SubjectFrame(yaw, encode_jpeg(picture), yaw + 0.25, i / 10, float(yaw))
 
-    return Subject(key, f"{key}.mp4", tuple(frame(i, yaw) for i, yaw in enumerate(yaws)))
+    return Subject(key, f"{key}.mp4", tuple(frame(i, yaw) for i, yaw in enumerate(yaws)), person)
 
 
 PEOPLE = [
     ("train", subject("anna")),
     ("validation", subject("bo", (0, 30))),
-    ("train", subject("cy")),
+    ("train", subject("cy", person="anna")),
 ]
 
 
@@ -41,6 +41,7 @@ def test_what_was_written_is_read(written):
     assert list(pairs.subjects("train")) == [PEOPLE[0][1], PEOPLE[2][1]]
     assert list(pairs.subjects("validation")) == [PEOPLE[1][1]]
     assert pairs.coverage("validation") == {"bo": (0, 30)}
+    assert pairs.people == {"anna": "anna", "bo": "bo", "cy": "anna"}
 
 
 def test_same_subjects_give_the_same_bytes(written, tmp_path):
@@ -75,10 +76,13 @@ def test_manifest_is_bound_to_the_shards(written):
 
 
 def test_no_person_is_in_both_splits(tmp_path):
-    """The same subject twice is refused, and then there is no manifest."""
+    """The same subject twice, or two takes of a person apart, is refused: there is no manifest."""
     twice = [("train", subject("anna")), ("validation", subject("anna"))]
     with pytest.raises(ValueError, match="twice"):
         write_pairs(Folder(tmp_path), twice, (0,), {})
+    apart = [("train", subject("anna")), ("validation", subject("other", person="anna"))]
+    with pytest.raises(ValueError, match="both splits"):
+        write_pairs(Folder(tmp_path), apart, (0,), {})
     with pytest.raises(UserError, match="no manifest"):
         PairsFolder(Folder(tmp_path))
 

@@ -73,6 +73,19 @@ def test_frames_with_a_second_face_are_avoided(tmp_path, decoder):
     assert all(at(frame) < 200 for frame in picked.frames)
 
 
+def test_all_frames_are_of_one_shot(tmp_path, decoder):
+    """Of a clip with a cut, the shot in which the head turns farther; the yaws of the other are
+    not taken, though it shows more of the person's frontal face."""
+    light = lambda f: ([], {"background": 90 if f < 150 else 200})  # noqa: E731
+    path = clip(
+        tmp_path / "a.mp4", 350, look=light, gop=50,
+        yaw=lambda f: -62 * math.sin(math.pi * f / 150) if f < 150 else turning(f - 150, 200, 45),
+    )  # fmt: skip
+    picked = pick(decoder, PaintedFaces(), AcquireSettings(), path, {})
+    assert [frame.yaw for frame in picked.frames] == [-30, 0, 30]
+    assert all(at(frame) >= 150 for frame in picked.frames)
+
+
 def test_a_turn_that_is_not_complete_gives_the_yaws_it_has(tmp_path, decoder):
     """No frame stands for a yaw that the head does not reach."""
     path = clip(tmp_path / "a.mp4", yaw=lambda f: turning(f, amplitude=45))
