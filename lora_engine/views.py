@@ -16,6 +16,10 @@ _GAP = 4
 """Pixels between the cells of a sheet."""
 
 
+SPACING = 30
+"""Degrees between neighbouring yaws."""
+
+
 @dataclass(frozen=True, slots=True)
 class SheetCell:
     """One picture of a contact sheet, with a line of text under it."""
@@ -63,7 +67,7 @@ class PersonViews:
 
 
 def summary(people: Sequence[PersonViews]) -> dict[str, object]:
-    """Average yaw error, identity cosine and the share of views with a face: overall, per yaw.
+    """Average yaw error, identity cosine, share of views with a face, score: overall, per yaw.
 
     A figure is None where nothing was measured.
     """
@@ -76,11 +80,23 @@ def _figures(people: Sequence[PersonViews], yaws: Sequence[int]) -> dict[str, fl
     found = [(yaw, person.measured[yaw]) for person in people for yaw in yaws]
     errors = [abs(m.yaw - yaw) for yaw, m in found if m.yaw is not None]
     cosines = [m.cosine for _, m in found if m.cosine is not None]
+    scores = [_score(yaw, m) for yaw, m in found]
     return {
         "yaw_mae": fmean(errors) if errors else None,
         "identity_cosine": fmean(cosines) if cosines else None,
         "measured": len(errors) / len(found) if found else None,
+        "score": fmean(scores) if scores else None,
     }
+
+
+def _score(yaw: int, measured: MeasuredView) -> float:
+    """Rate a view, 0..1: its identity cosine, less the further it is from the yaw asked for.
+
+    A view without a face has 0, and so has one that shows a neighbour's yaw.
+    """
+    if measured.yaw is None or measured.cosine is None:
+        return 0.0
+    return max(0.0, 1 - abs(measured.yaw - yaw) / SPACING) * max(0.0, measured.cosine)
 
 
 def grid(people: Sequence[PersonViews]) -> Image:

@@ -12,9 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from datapipe.errors import UserError
-from datapipe.files import Folder
 from lora_engine.flux.prompts import prompt
-from lora_engine.flux.settings import ReferenceMode
+from lora_engine.flux.settings import ReferenceMode, TrainLoraSettings
 from lora_engine.flux.tensors import tensor_bytes
 
 FILE = "pytorch_lora_weights.safetensors"
@@ -28,6 +27,7 @@ class AdapterHeader:
     base: str
     rank: int
     alpha: float
+    """The LoRA's scale was alpha / rank in training; in the file it is folded into the weights."""
     targets: tuple[str, ...]
     yaws: tuple[int, ...]
     prompts: tuple[str, ...]
@@ -59,22 +59,22 @@ def adapter_file(lora: str, option: str = "--lora") -> Path:
     return path
 
 
-def read_header(path: Path) -> AdapterHeader:
+def read_header(path: Path, option: str = "--lora") -> AdapterHeader:
     """Read the header without the weights. Raises UserError where it is none of ours."""
     try:
         with safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get(_HEADER)
     except (SafetensorError, OSError) as wrong:
-        raise UserError(f"--lora {path}: not a readable safetensors file ({wrong})") from wrong
+        raise UserError(f"{option} {path}: not a readable safetensors file ({wrong})") from wrong
     if text is None:
         raise UserError(
-            f"--lora {path}: not written by `harmoview train-lora`, so its prompts and yaws "
+            f"{option} {path}: not written by `harmoview train-lora`, so its prompts and yaws "
             "are not known"
         )
     try:
         return AdapterHeader.from_json(json.loads(text))
     except TypeError as wrong:
-        raise UserError(f"--lora {path}: header of another version ({wrong})") from wrong
+        raise UserError(f"{option} {path}: header of another version ({wrong})") from wrong
 
 
 def check_adapter(
@@ -102,6 +102,19 @@ def check_adapter(
         )
 
 
+def check_init(path: Path, settings: TrainLoraSettings) -> None:
+    """Check that a training can begin with an adapter. Raises UserError, naming what differs."""
+    header = read_header(path, "--init")
+    ours = {
+        "--rank": (header.rank, settings.rank),
+        "--targets": (sorted(header.targets), sorted(settings.targets)),
+        "--reference-kv": (header.reference_mode, settings.reference_mode),
+    }
+    for option, (theirs, wanted) in ours.items():
+        if theirs != wanted:
+            raise UserError(f"--init {path}: {option} differs: the adapter's is {theirs}")
+
+
 def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str]) -> None:
     """Put a fresh LoRA on the transformer, whose output does not change, since B is zero."""
     from peft import LoraConfig
@@ -113,26 +126,42 @@ def add_lora(transformer: Any, rank: int, alpha: float, targets: Sequence[str]) 
     )
 
 
-def save_adapter(
-    folder: Folder, transformer: Any, header: AdapterHeader, dtype: torch.dtype = torch.float32
-) -> None:
-    """Write the LoRA that is on the transformer to `pytorch_lora_weights.safetensors`."""
+def keep_input_dtype(transformer: Any) -> None:
+    """Let the LoRA take its inputs as they are, under autocast.
+
+    peft casts them to the LoRA's float32 and autocast casts them back: twice a copy of the widest
+    activations, and the same bits without.
+    """
+    for module in transformer.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = False
+
+
+def adapter_bytes(
+    transformer: Any, header: AdapterHeader, dtype: torch.dtype = torch.float32
+) -> bytes:
+    """Return the file of the LoRA that is on the transformer.
+
+    Alpha is folded into B: programs that look for `.alpha` tensors, those that read peft's settings
+    and those that do neither then agree. Of these settings only what is not peft's default is
+    written, so that other versions of peft can read them.
+    """
     from peft import get_peft_model_state_dict
 
-    weights = get_peft_model_state_dict(transformer)
-    tensors = {f"transformer.{name}": weight.to(dtype) for name, weight in weights.items()}
+    config = transformer.peft_config["default"]
+    scale = config.lora_alpha / config.r
+    tensors = {}
+    for name, weight in get_peft_model_state_dict(transformer).items():
+        folded = weight * scale if ".lora_B." in name and scale != 1 else weight
+        tensors[f"transformer.{name}"] = folded.to(dtype)
+    peft = {"r": config.r, "lora_alpha": config.r, "target_modules": sorted(config.target_modules)}
     metadata = {
-        "lora_adapter_metadata": json.dumps(_peft_settings(transformer), sort_keys=True),
+        "lora_adapter_metadata": json.dumps(
+            {f"transformer.{name}": value for name, value in peft.items()}, sort_keys=True
+        ),
         _HEADER: json.dumps(asdict(header), sort_keys=True),
     }
-    folder.put(FILE, tensor_bytes(tensors, metadata))
-
-
-def _peft_settings(transformer: Any) -> dict[str, Any]:
-    """Return the LoraConfig as the loader of diffusers expects it, which keeps alpha."""
-    settings = transformer.peft_config["default"].to_dict()
-    plain = {k: sorted(v) if isinstance(v, set) else v for k, v in settings.items()}
-    return {f"transformer.{name}": value for name, value in plain.items()}
+    return tensor_bytes(tensors, metadata)
 
 
 def load_adapter(transformer: Any, path: Path) -> None:

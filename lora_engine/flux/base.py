@@ -254,7 +254,7 @@ def check_targets(targets: Sequence[str], weights: Shapes) -> None:
         raise UserError(f"--targets {' '.join(unknown)}: no layer of the base is called so")
 
 
-def check_adapter_fits(path: Path, base: Base, weights: Shapes) -> None:
+def check_adapter_fits(path: Path, base: Base, weights: Shapes, option: str = "--lora") -> None:
     """Check an adapter's shapes. Raises UserError where it was trained on another base."""
     for name, shape in shapes(path).items():
         layer, _, part = name.removeprefix("transformer.").rpartition(".lora_")
@@ -262,6 +262,6 @@ def check_adapter_fits(path: Path, base: Base, weights: Shapes) -> None:
         side = {"A.weight": 1, "B.weight": 0}.get(part)
         if whole is None or side is None or whole[side] != shape[side]:
             raise UserError(
-                f"--lora {path}: made for another base than {base.name}: {name} of shape "
+                f"{option} {path}: made for another base than {base.name}: {name} of shape "
                 f"{shape} does not fit; give the base it was trained on"
             )

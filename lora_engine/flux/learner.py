@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import math
 from typing import Any
 
 import torch
 from diffusers import FluxTransformer2DModel
 from diffusers.training_utils import cast_training_params
 
-from datapipe.files import Folder
-from lora_engine.flux.adapter import AdapterHeader, add_lora, save_adapter
+from lora_engine.flux.adapter import (
+    AdapterHeader,
+    adapter_bytes,
+    adapter_file,
+    add_lora,
+    keep_input_dtype,
+    load_adapter,
+)
 from lora_engine.flux.base import Base
 from lora_engine.flux.flow import Objective
 from lora_engine.flux.groups import Group
@@ -33,11 +41,15 @@ class LoraLearner:
         embeddings: PromptEmbeddings,
         dtype: torch.dtype,
     ) -> None:
-        """Puts a fresh LoRA on a frozen transformer of a dtype; see `load_transformer`."""
+        """Puts a LoRA on a frozen transformer of a dtype; see `load_transformer`."""
         self._settings, self._dtype = settings, dtype
         self.transformer = transformer
         torch.manual_seed(settings.seed)  # the LoRA's A must be the same in every process
-        add_lora(self.transformer, settings.rank, settings.lora_alpha, settings.targets)
+        if settings.init is None:
+            add_lora(self.transformer, settings.rank, settings.lora_alpha, settings.targets)
+        else:
+            load_adapter(self.transformer, adapter_file(settings.init, "--init"))
+        keep_input_dtype(self.transformer)
         cast_training_params(self.transformer, dtype=torch.float32)
         if settings.gradient_checkpointing:
             self.transformer.enable_gradient_checkpointing()
@@ -48,9 +60,7 @@ class LoraLearner:
         kernel = best_attention(self.transformer.device, dtype, learns=True)
         use_attention(self.transformer, kernel)
         optimizer = _optimizer(settings, list(lora.values()))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min(1.0, (step + 1) / max(1, settings.warmup))
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, functools.partial(rate, settings))
         self.weights = LearnedWeights(
             lora, optimizer, schedule, ema=settings.ema, clip=settings.clip
         )
@@ -68,10 +78,10 @@ class LoraLearner:
         mean = parallel.sum_over_all(float(total), device) / parallel.processes()
         return {"loss": mean, **self.weights.step()}
 
-    def export(self, folder: Folder, header: AdapterHeader) -> None:
-        """Write the adapter: the averaged weights, in the base's precision."""
+    def export(self, header: AdapterHeader) -> bytes:
+        """Return the adapter's file: the averaged weights, in the base's precision."""
         with self.weights.averaged():
-            save_adapter(folder, self.transformer, header, self._dtype)
+            return adapter_bytes(self.transformer, header, self._dtype)
 
 
 def load_transformer(
@@ -99,14 +109,24 @@ def share_out(transformer: Any, device: torch.device) -> None:
     parallel.share_out(transformer, blocks, device, learning(transformer).values())
 
 
+def rate(settings: TrainLoraSettings, step: int) -> float:
+    """Return the learning rate of a step, from 0, as a share of `--learning-rate`."""
+    if step < settings.warmup:
+        return (step + 1) / settings.warmup
+    if settings.schedule == "constant":
+        return 1.0
+    left = 1 - (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return max(0.0, left if settings.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2)
+
+
 def _optimizer(
     settings: TrainLoraSettings, parameters: list[torch.nn.Parameter]
 ) -> torch.optim.Optimizer:
-    rate, decay = settings.learning_rate, settings.weight_decay
+    peak, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "adamw8bit":
         library = importlib.import_module("bitsandbytes")  # optional; `training_inputs` has looked
         made: torch.optim.Optimizer = library.optim.AdamW8bit(
-            parameters, lr=rate, weight_decay=decay
+            parameters, lr=peak, weight_decay=decay
         )
         return made
-    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.AdamW(parameters, lr=peak, weight_decay=decay)

@@ -139,7 +139,9 @@ class TrainLoraSettings:
     rank: int = 32
     """Rank of the LoRA; a higher one can hold more and takes more memory."""
     alpha: float | None = None
-    """Scale of the LoRA; the default is the rank."""
+    """The LoRA's scale is alpha / rank; the default is the rank. It is folded into the adapter."""
+    init: str | None = None
+    """An adapter to begin with, or the folder it is in; rank and targets must be its own."""
     targets: tuple[str, ...] = TARGETS
     """Modules that get a LoRA, by the end of their names."""
     reference_kv: bool = False
@@ -153,7 +155,10 @@ class TrainLoraSettings:
     learning_rate: float = 1e-4
     """Learning rate of AdamW after the warm-up."""
     warmup: int = 100
-    """Steps over which the learning rate rises; after them it is constant."""
+    """Steps over which the learning rate rises."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """What the learning rate does after the warm-up: stay, or fall to 0 at --steps, in a straight
+    line or in half a cosine."""
     weight_decay: float = 0.01
     """Weight decay of AdamW."""
     clip: float = 1.0
@@ -168,8 +173,9 @@ class TrainLoraSettings:
     """Share the base out over the workers' GPUs (FSDP2), for one that does not fit on each."""
     gradient_checkpointing: tyro.conf.FlagConversionOff[bool] = True
     """Compute each block twice instead of keeping its activations."""
-    text_length: int = 512
-    """T5 tokens of a prompt, which synthesis then uses too."""
+    text_length: int = 64
+    """T5 tokens of a prompt, which synthesis then uses too. The prompts have 23 words; at 512² the
+    512 tokens of stock Kontext are a fifth of all work."""
     precision: Precision | None = None
     """Precision of the base; the default is bfloat16 on a GPU and float32 on a CPU. The LoRA is
     float32."""
@@ -179,6 +185,8 @@ class TrainLoraSettings:
     """Seed of the LoRA's start, the order of people, noise and timesteps."""
     checkpoint_every: int = 250
     """Steps between checkpoints, with which the adapter is written too."""
+    keep: int = 3
+    """Adapters that stay in OUT/adapters, the latest, besides the best by validation."""
     validate_every: int = 500
     """Steps between validations; 0 for none."""
     validation_people: int = 4
@@ -193,12 +201,17 @@ class TrainLoraSettings:
     def __post_init__(self) -> None:
         check_range(self, "steps", "resolution", "rank", "groups", "yaws_per_group", least=1)
         check_range(self, "checkpoint_every", "validation_people", "validation_steps", least=1)
+        check_range(self, "keep", least=1)
+        check_range(self, "warmup", "validate_every", "weight_decay", least=0)
+        check_range(self, "learning_rate", "alpha", "clip", above=0)
         check_range(self, "text_length", least=1, most=MAX_TEXT)
         check_range(self, "ema", least=0, under=1)
         if self.shard and self.quantize != "none":
             raise ValueError(
                 "--shard and --quantize exclude each other: quantised weights cannot be shared out"
             )
+        if self.init is not None and self.alpha not in (None, self.rank):
+            raise ValueError("--alpha and --init exclude each other: the adapter's is folded in")
         if 0 not in self.yaws:
             raise ValueError("--yaws must include 0: the frontal frame is the reference")
         if self.flip and {-yaw for yaw in self.yaws} != set(self.yaws):
@@ -214,8 +227,14 @@ class TrainLoraSettings:
         """How the adapter will see references."""
         return "two-pass" if self.reference_kv else "concatenated"
 
+    @property
+    def may_change(self) -> tuple[str, ...]:
+        """Settings that may change when a training is resumed: no weight depends on them."""
+        return MAY_CHANGE if self.schedule != "constant" else (*MAY_CHANGE, "steps")
 
-MAY_CHANGE = ("out", "pairs", "base", "steps", "device", "shard", "checkpoint_every",
+
+MAY_CHANGE = ("out", "pairs", "base", "init", "device", "shard", "checkpoint_every", "keep",
               "validate_every", "validation_people", "validation_steps", "tensorboard",
               "wandb")  # fmt: skip
-"""Settings that may change when a training is resumed: the weights do not depend on them."""
+"""Of pairs, base and adapter the content counts, not the place. Where the learning rate stays, a
+run may also be made longer or shorter."""

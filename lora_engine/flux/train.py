@@ -15,12 +15,14 @@ from diffusers import AutoencoderKL
 from datapipe.claim import Claim
 from datapipe.files import Folder
 from lora_engine.flux import prompts
-from lora_engine.flux.adapter import AdapterHeader
+from lora_engine.flux.adapter import AdapterHeader, adapter_file
+from lora_engine.flux.adapters import Adapters
+from lora_engine.flux.base import file_hash
 from lora_engine.flux.groups import Group, GroupSettings, draw, load_group, shift_of
 from lora_engine.flux.latents import LatentCache
 from lora_engine.flux.learner import LoraLearner, load_transformer
 from lora_engine.flux.prompts import PromptEmbeddings
-from lora_engine.flux.settings import MAY_CHANGE, TrainLoraSettings
+from lora_engine.flux.settings import TrainLoraSettings
 from lora_engine.flux.training_inputs import TrainingInputs, training_inputs
 from lora_engine.flux.validation import Measure, Validation
 from training import parallel
@@ -41,8 +43,9 @@ def check_and_claim(settings: TrainLoraSettings, processes: int, *, resume: bool
     data = {
         "pairs": inputs.pairs.sha256,
         "base": inputs.base.hashes(("transformer", "vae")),
+        "init": settings.init and file_hash(adapter_file(settings.init, "--init")),
     }
-    return claim_run(settings.out, asdict(settings), data, MAY_CHANGE, resume=resume)
+    return claim_run(settings.out, asdict(settings), data, settings.may_change, resume=resume)
 
 
 def train(
@@ -108,12 +111,14 @@ def _after(
 ) -> None:
     """Do what is due after `done` steps: validation, metrics, adapter and checkpoint."""
     last = done == settings.steps
-    if validation is not None and (last or done % settings.validate_every == 0):
+    save = last or stopped or done % settings.checkpoint_every == 0
+    if validated := validation is not None and (last or done % settings.validate_every == 0):
         record = {**record, "validation": validation.run(done)}
     metrics.write({"step": done, **record})
-    if last or stopped or done % settings.checkpoint_every == 0:
-        if parallel.rank() == 0:
-            learner.export(Folder(settings.out), _header(settings, inputs, done))
+    if (save or validated) and parallel.rank() == 0:
+        header = _header(settings, inputs, done)
+        Adapters(Path(settings.out), settings.keep).add(header, learner.export(header))
+    if save:
         learner.weights.save(Path(settings.out) / CHECKPOINTS, done)
 
 

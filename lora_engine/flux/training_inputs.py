@@ -9,7 +9,15 @@ import torch
 
 from datapipe.errors import UserError, install
 from datapipe.files import Folder
-from lora_engine.flux.base import WEIGHTS, Base, base_shapes, check_targets, find_base
+from lora_engine.flux.adapter import adapter_file, check_init
+from lora_engine.flux.base import (
+    WEIGHTS,
+    Base,
+    base_shapes,
+    check_adapter_fits,
+    check_targets,
+    find_base,
+)
 from lora_engine.flux.quantize import check_quantize
 from lora_engine.flux.settings import TrainLoraSettings
 from lora_engine.pairs import PairsFolder
@@ -35,7 +43,12 @@ def training_inputs(settings: TrainLoraSettings, processes: int) -> TrainingInpu
     if settings.shard and processes == 1:
         raise UserError("--shard: a single worker has nobody to share the base with; leave it out")
     base = find_base(settings.base)
-    check_targets(settings.targets, base_shapes(base, tuple(WEIGHTS)))
+    weights = base_shapes(base, tuple(WEIGHTS))
+    check_targets(settings.targets, weights)
+    if settings.init is not None:
+        init = adapter_file(settings.init, "--init")
+        check_init(init, settings)
+        check_adapter_fits(init, base, weights, "--init")
     base.check_resolution(settings.resolution)
     if settings.groups % processes:
         raise UserError(

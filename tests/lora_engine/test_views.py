@@ -19,7 +19,9 @@ def test_figures_are_means_over_what_was_measured():
     assert figures["yaw_mae"] == pytest.approx((10 + 5 + 6) / 3)
     assert figures["identity_cosine"] == pytest.approx(0.6)
     assert figures["measured"] == 0.75
-    assert figures["per_yaw"]["+30"] == {"yaw_mae": 6.0, "identity_cosine": 0.6, "measured": 0.5}
+    assert figures["per_yaw"]["+30"] == {
+        "yaw_mae": 6.0, "identity_cosine": 0.6, "measured": 0.5, "score": pytest.approx(0.24),
+    }  # fmt: skip
 
 
 def test_nothing_measured_is_none_and_not_zero():
@@ -28,6 +30,7 @@ def test_nothing_measured_is_none_and_not_zero():
     assert figures["yaw_mae"] is None
     assert figures["identity_cosine"] is None
     assert figures["measured"] == 0.0
+    assert figures["score"] == 0.0
 
 
 def test_the_grid_has_a_row_a_person_and_a_column_a_yaw():

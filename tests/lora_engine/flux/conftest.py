@@ -12,7 +12,7 @@ import transformers
 from datapipe.files import Folder
 from datapipe.record import YAWS
 from lora_engine.flux import prompts
-from lora_engine.flux.adapter import AdapterHeader, add_lora, save_adapter
+from lora_engine.flux.adapter import FILE, AdapterHeader, adapter_bytes, add_lora
 from lora_engine.flux.base import find_base
 from lora_engine.flux.prompts import encode_prompts, save_prompts
 from lora_engine.flux.settings import TARGETS, TrainLoraSettings
@@ -80,7 +80,7 @@ def make_adapter(tiny_base, tmp_path):
             seed=0,
         )
         folder = Folder(tmp_path / name)
-        save_adapter(folder, transformer, header, dtype)
+        folder.put(FILE, adapter_bytes(transformer, header, dtype))
         if sidecar:
             base = find_base(str(tiny_base))
             save_prompts(folder, encode_prompts(base, yaws, 512, "cpu", dtype))

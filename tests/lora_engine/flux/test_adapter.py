@@ -4,13 +4,14 @@ import pytest
 import torch
 from diffusers import FluxKontextPipeline, FluxTransformer2DModel
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from datapipe.errors import UserError
 from datapipe.record import YAWS
 from lora_engine.flux.adapter import (
     adapter_file,
     add_lora,
+    keep_input_dtype,
     load_adapter,
     read_header,
 )
@@ -23,19 +24,18 @@ def transformer(tiny_base):
     return FluxTransformer2DModel.from_pretrained(tiny_base / "transformer")
 
 
-def predict(transformer):
+def predict(transformer, dtype=torch.float32):
     draw = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        return transformer(
-            hidden_states=torch.randn(1, 4, 16, generator=draw),
-            encoder_hidden_states=torch.randn(1, 3, 32, generator=draw),
-            pooled_projections=torch.randn(1, 32, generator=draw),
-            timestep=torch.tensor([0.5]),
-            guidance=torch.ones(1),
-            txt_ids=torch.zeros(3, 3),
-            img_ids=torch.zeros(4, 3),
-            return_dict=False,
-        )[0]
+    return transformer(
+        hidden_states=torch.randn(1, 4, 16, generator=draw).to(dtype),
+        encoder_hidden_states=torch.randn(1, 3, 32, generator=draw).to(dtype),
+        pooled_projections=torch.randn(1, 32, generator=draw).to(dtype),
+        timestep=torch.tensor([0.5], dtype=dtype),
+        guidance=torch.ones(1, dtype=dtype),
+        txt_ids=torch.zeros(3, 3),
+        img_ids=torch.zeros(4, 3),
+        return_dict=False,
+    )[0]
 
 
 def test_fresh_lora_leaves_the_base_unchanged(transformer):
@@ -50,7 +50,7 @@ def test_fresh_lora_leaves_the_base_unchanged(transformer):
 
 
 def test_stock_pipeline_loads_it_bit_equal_to_us(tiny_base, transformer, make_adapter):
-    """load_lora_weights and our loading give the same function; alpha is not lost."""
+    """load_lora_weights and our loading give the same function."""
     lora = make_adapter(alpha=7.0)
     pipe = FluxKontextPipeline.from_pretrained(tiny_base)
     before = predict(pipe.transformer)
@@ -58,7 +58,55 @@ def test_stock_pipeline_loads_it_bit_equal_to_us(tiny_base, transformer, make_ad
     load_adapter(transformer, adapter_file(lora))
     assert torch.equal(predict(pipe.transformer), predict(transformer))
     assert not torch.equal(predict(transformer), before)
-    assert transformer.peft_config["default"].lora_alpha == 7.0
+
+
+def test_every_program_scales_it_alike(tiny_base, transformer, make_adapter):
+    """Folded into B, alpha is seen by diffusers, and by programs that know `.alpha` tensors only,
+    which find none and add B A as it is; both give the weights that were trained."""
+    scaled = load_file(adapter_file(make_adapter(alpha=7.0, name="scaled")))
+    plain = load_file(adapter_file(make_adapter(alpha=2.0, name="plain")))  # alpha is the rank
+    pipe = FluxKontextPipeline.from_pretrained(tiny_base)
+    pipe.load_lora_weights(str(adapter_file(make_adapter(alpha=7.0, name="scaled")).parent))
+    pipe.fuse_lora()
+    before, fused = transformer.state_dict(), pipe.transformer.state_dict()
+    layers = [name.removesuffix(".lora_A.weight") for name in scaled if ".lora_A." in name]
+    assert layers
+    for layer in layers:
+        change = scaled[f"{layer}.lora_B.weight"] @ scaled[f"{layer}.lora_A.weight"]
+        trained = plain[f"{layer}.lora_B.weight"] @ plain[f"{layer}.lora_A.weight"] * 7 / 2
+        own = layer.removeprefix("transformer.")
+        by_diffusers = fused[f"{own}.base_layer.weight"] - before[f"{own}.weight"]
+        assert torch.allclose(change, trained, atol=1e-5)
+        assert torch.allclose(change, by_diffusers, atol=1e-5)
+
+
+def test_only_settings_that_are_not_the_default_are_in_the_header(make_adapter):
+    """So another version of peft, with more fields or fewer, can read them."""
+    with safe_open(adapter_file(make_adapter()), framework="pt") as file:
+        settings = json.loads(file.metadata()["lora_adapter_metadata"])
+    assert sorted(settings) == [
+        "transformer.lora_alpha", "transformer.r", "transformer.target_modules",
+    ]  # fmt: skip
+
+
+def test_inputs_need_no_cast_to_the_precision_of_the_lora(transformer):
+    """Under autocast outputs and gradients are the same bits without."""
+    transformer.to(torch.bfloat16).requires_grad_(False)
+    torch.manual_seed(0)
+    add_lora(transformer, 2, 2.0, TARGETS)
+    for parameter in learning(transformer).values():
+        parameter.data = torch.randn(parameter.shape) / 8
+
+    def run():
+        transformer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16), torch.enable_grad():
+            out = predict(transformer, torch.bfloat16)
+        torch.autograd.backward(out.float().square().sum())
+        return [out, *(p.grad.clone() for p in learning(transformer).values())]
+
+    cast = run()
+    keep_input_dtype(transformer)
+    assert all(torch.equal(a, b) for a, b in zip(cast, run(), strict=True))
 
 
 def test_saved_weights_are_those_that_were_trained(transformer, make_adapter):
