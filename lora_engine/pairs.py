@@ -1,7 +1,9 @@
 """Training pairs: takes of people at the canonical yaws, as WebDataset shards with a manifest.
 
 PAIRS/manifest.json          written last: splits, shards by SHA-256, coverage per yaw
-PAIRS/train/000000.tar       <subject>.json, <subject>.yaw-90.jpg … <subject>.yaw+90.jpg
+PAIRS/train/000000.tar       <subject>.json, <subject>.yaw-90.jpg … <subject>.yaw+90.jpg,
+                             <subject>.yaw+30.1.jpg … where there are more of a yaw,
+                             <subject>.reference.jpg, <subject>.reference.1.jpg …
 PAIRS/validation/000000.tar  people of whom none is in train
 """
 
@@ -10,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from datapipe import tar
@@ -26,6 +28,8 @@ MANIFEST = "manifest.json"
 
 _VERSION = 2
 """Version of the manifest and of the shards' members."""
+_KINDS = ("frames", "more", "references")
+"""The fields of a subject that hold frames."""
 _SHARD_SUBJECTS = 256
 _SHARD_BYTES = 1 << 28
 """Limits of a shard."""
@@ -47,6 +51,16 @@ class SubjectFrame:
     """Degrees, where the clip was rendered and the truth is known."""
     sharpness: float | None = None
     """Sharpness of the face at full size, as in `datapipe.faces.quality`."""
+    number: int = 0
+    """Place among the subject's frames of this yaw, or among its references; 0 is the best."""
+    reference: bool = False
+    """Whether it is a reference, which need not show its yaw, 0, as nearly as a target does."""
+
+    @property
+    def name(self) -> str:
+        """Name of the picture among the subject's: "yaw+30", "yaw+30.1", "reference", …"""
+        kind = "reference" if self.reference else f"yaw{self.yaw:+03d}"
+        return f"{kind}.{self.number}" if self.number else kind
 
     def image(self) -> Image:
         """Decode the picture. Raises ValueError where the bytes are no picture."""
@@ -55,10 +69,10 @@ class SubjectFrame:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One person in one take, with at most one frame for each canonical yaw.
+    """One person in one take: frames at canonical yaws, and references.
 
     All frames are of one shot of one clip, because the prompts promise the same clothes, light and
-    background. Raises ValueError for a key that is no file name, or two frames of one yaw.
+    background. Raises ValueError for a key that is no file name, or two frames of one name.
     """
 
     key: str
@@ -66,23 +80,38 @@ class Subject:
     clip: str
     """Key of the clip that the frames are from; a file's name would not be unique."""
     frames: tuple[SubjectFrame, ...]
+    """The best for each yaw."""
     person: str | None = None
     """Key of the person, whose takes are all in one split; None: nobody else is this person."""
+    more: tuple[SubjectFrame, ...] = ()
+    """Further frames of these yaws."""
+    references: tuple[SubjectFrame, ...] = ()
+    """Frontal frames as the main job takes them for references, the best first; where there are
+    none, the frame of yaw 0 is the reference."""
 
     def __post_init__(self) -> None:
         if "." in self.key or "/" in self.key:
             raise ValueError(f"the key {self.key!r} must be free of dots and slashes")
-        yaws = [frame.yaw for frame in self.frames]
-        if len(set(yaws)) < len(yaws):
-            raise ValueError(f"{self.key}: more than one frame for one yaw in {yaws}")
+        names = [frame.name for frame in self.all]
+        if len(set(names)) < len(names) or len(set(self.yaws)) < len(self.frames):
+            raise ValueError(f"{self.key}: more than one frame of one name in {names}")
+
+    @property
+    def all(self) -> tuple[SubjectFrame, ...]:
+        """Every frame, the references last."""
+        return (*self.frames, *self.more, *self.references)
 
     @property
     def yaws(self) -> tuple[int, ...]:
         return tuple(sorted(frame.yaw for frame in self.frames))
 
     def frame(self, yaw: int) -> SubjectFrame:
-        """Return the frame for a yaw. Raises KeyError where the subject has none."""
+        """Return the best frame for a yaw. Raises KeyError where the subject has none."""
         return {frame.yaw: frame for frame in self.frames}[yaw]
+
+    def choice(self, yaw: int) -> tuple[SubjectFrame, ...]:
+        """Return all frames for a yaw, the best first."""
+        return tuple(frame for frame in (*self.frames, *self.more) if frame.yaw == yaw)
 
 
 def split_of(key: str, validation: float, seed: int) -> Split:
@@ -140,21 +169,28 @@ def write_pairs(
 
 
 def _members(split: Split, subject: Subject) -> list[Member]:
-    frames = sorted(subject.frames, key=lambda frame: frame.yaw)
     facts = {
         "subject": subject.key,
         "split": split,
         "clip": subject.clip,
         "person": subject.person,
-        "frames": [{k: v for k, v in asdict(frame).items() if k != "picture"} for frame in frames],
+        **{kind: [_facts(f) for f in _sorted(getattr(subject, kind))] for kind in _KINDS},
     }
     text = json.dumps(facts, sort_keys=True).encode()
-    pictures = [Member.of(_name(subject.key, f.yaw), f.picture) for f in frames]
+    pictures = [Member.of(_name(subject.key, f.name), f.picture) for f in _sorted(subject.all)]
     return [Member.of(f"{subject.key}.json", text), *pictures]
 
 
-def _name(key: str, yaw: int) -> str:
-    return f"{key}.yaw{yaw:+03d}.jpg"
+def _facts(frame: SubjectFrame) -> dict[str, Any]:
+    return {name: value for name, value in asdict(frame).items() if name != "picture"}
+
+
+def _sorted(frames: Iterable[SubjectFrame]) -> list[SubjectFrame]:
+    return sorted(frames, key=lambda frame: (frame.reference, frame.yaw, frame.number))
+
+
+def _name(key: str, frame: str) -> str:
+    return f"{key}.{frame}.jpg"
 
 
 class PairsFolder:
@@ -214,8 +250,8 @@ class PairsFolder:
 
 def _subject(facts: dict[str, Any], members: Mapping[str, bytes]) -> Subject:
     key = facts["subject"]
-    frames = [
-        SubjectFrame(picture=members[_name(key, frame["yaw"])], **frame)
-        for frame in facts["frames"]
-    ]
-    return Subject(key, facts["clip"], tuple(frames), facts["person"])
+    kinds = {}
+    for kind in _KINDS:
+        bare = [SubjectFrame(picture=b"", **frame) for frame in facts[kind]]
+        kinds[kind] = tuple(replace(f, picture=members[_name(key, f.name)]) for f in bare)
+    return Subject(key, facts["clip"], person=facts["person"], **kinds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from lora_engine.acquire.pick import PickedFrames, pick
 from lora_engine.acquire.settings import AcquireSettings
 from lora_engine.pairs import SubjectFrame
 
-_VERSION = 2
+_VERSION = 3
 """Version of what is kept of a clip; another one makes every clip be searched again."""
 
 
@@ -146,11 +146,11 @@ class Acquire:
         picked = _from_tar(self._folder.read(f"{sample.key}.tar"))
         return ClipResult(sample.key, name, facts_of(sample).subject, "candidate", picked=picked)
 
-    def pictures(self, key: str) -> dict[int, bytes]:
-        """Read the pictures of a clip: JPEG by yaw."""
+    def pictures(self, key: str) -> dict[str, bytes]:
+        """Read the pictures of a clip: JPEG by the frame's name."""
         members = tar.read_members(self._folder.read(f"{key}.tar"))
         return {
-            int(name.removesuffix(".jpg")): data
+            name.removesuffix(".jpg"): data
             for name, data in members.items()
             if name.endswith(".jpg")
         }
@@ -201,16 +201,21 @@ def _started(stage: Acquire) -> Callable[[Sample], Sample]:
 
 
 def _to_tar(picked: PickedFrames, mark: str) -> bytes:
-    frames = [{k: v for k, v in asdict(f).items() if k != "picture"} for f in picked.frames]
-    facts = {**asdict(replace(picked, frames=())), "frames": frames, "mark": mark}
-    pictures = {f"{frame.yaw:+03d}.jpg": frame.picture for frame in picked.frames}
+    bare = picked.with_pictures(dict.fromkeys(picked.pictures, b""))
+    facts = asdict(bare, dict_factory=lambda some: {k: v for k, v in some if k != "picture"})
+    facts["mark"] = mark
+    pictures = {f"{name}.jpg": data for name, data in picked.pictures.items()}
     return tar.tar_of({"clip.json": _json(facts), **pictures})
 
 
 def _from_tar(data: bytes) -> PickedFrames:
     facts: dict[str, Any] = json.loads(tar.read_members(data)["clip.json"])
-    frames = [SubjectFrame(picture=b"", **f) for f in facts["frames"]]
-    return PickedFrames(tuple(frames), tuple(facts["embedding"]), facts["looked"], facts["total"])
+    kinds = {
+        kind: tuple(SubjectFrame(picture=b"", **frame) for frame in facts[kind])
+        for kind in ("frames", "more", "references")
+    }
+    embedding = tuple(facts["embedding"])
+    return PickedFrames(embedding=embedding, looked=facts["looked"], total=facts["total"], **kinds)
 
 
 def _json(data: object) -> bytes:

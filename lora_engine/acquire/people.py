@@ -43,20 +43,22 @@ def subjects(people: Mapping[str, Sequence[ClipResult]]) -> Iterator[Subject]:
     for person, clips in people.items():
         for clip in clips:
             if clip.picked is not None:
-                yield Subject(clip.key, clip.key, clip.picked.frames, person)
+                of = clip.picked
+                yield Subject(clip.key, clip.key, of.frames, person, of.more, of.references)
 
 
 def write(
     folder: Folder,
     people: Mapping[str, Sequence[ClipResult]],
     where: Mapping[str, Split],
-    pictures: Callable[[str], Mapping[int, bytes]],
+    pictures: Callable[[str], Mapping[str, bytes]],
     settings: Mapping[str, object],
     yaws: Sequence[int],
 ) -> PairsFolder:
     """Write every person's subjects into the split that `where` gives for the person.
 
-    `pictures` reads the pictures of a clip by its key. Raises ValueError as `write_pairs` does.
+    `pictures` reads the pictures of a clip by its key, each by its frame's name. Raises ValueError
+    as `write_pairs` does.
     """
     folder.delete(MANIFEST)
     for split in SPLITS:  # an earlier run may have had more shards
@@ -70,11 +72,14 @@ def write(
     )
 
 
-def _filled(subject: Subject, pictures: Callable[[str], Mapping[int, bytes]]) -> Subject:
+def _filled(subject: Subject, pictures: Callable[[str], Mapping[str, bytes]]) -> Subject:
     """Fill in the pictures of a subject's frames."""
     of = pictures(subject.clip)
-    frames = tuple(replace(frame, picture=of[frame.yaw]) for frame in subject.frames)
-    return replace(subject, frames=frames)
+    kinds = (subject.frames, subject.more, subject.references)
+    frames, more, references = (
+        tuple(replace(frame, picture=of[frame.name]) for frame in some) for some in kinds
+    )
+    return replace(subject, frames=frames, more=more, references=references)
 
 
 def splits(

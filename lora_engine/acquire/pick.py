@@ -1,19 +1,20 @@
-"""From a searched clip to pictures: the sharpest frame at each yaw, cut to squares of one size."""
+"""From a searched clip to pictures: the sharpest frames at each yaw, cut to squares of one size."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from datapipe.errors import BadSample
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.faces.quality import FACE_SIZE, eye_visibility, sharpness
 from datapipe.pictures import encode_jpeg
 from datapipe.prepare.frontal import cut
-from datapipe.prepare.people import Person
+from datapipe.prepare.people import Person, Sighting
 from datapipe.record import Image
 from datapipe.video.decoder import Decoder
 from lora_engine.acquire import yaw_geometry
@@ -38,17 +39,40 @@ class PickedFrames:
     """The frames of one clip."""
 
     frames: tuple[SubjectFrame, ...]
+    """The best for each yaw."""
     embedding: tuple[float, ...]
     """The face's, in the frontal frame; of unit length."""
     looked: int
     """How many frames were looked at."""
     total: int
     """How many frames the clip has."""
+    more: tuple[SubjectFrame, ...] = ()
+    """The next best for each yaw."""
+    references: tuple[SubjectFrame, ...] = ()
+    """Frontal frames, the best first."""
 
     @property
     def rendered(self) -> bool:
         """Whether the clip came with true yaws, and so with a name that is beyond doubt."""
         return any(frame.true_yaw is not None for frame in self.frames)
+
+    @property
+    def pictures(self) -> dict[str, bytes]:
+        """The JPEG of every frame by its name."""
+        return {f.name: f.picture for f in (*self.frames, *self.more, *self.references)}
+
+    def with_pictures(self, pictures: Mapping[str, bytes]) -> PickedFrames:
+        """Return the same frames with the pictures that have their names."""
+
+        def filled(frames: Sequence[SubjectFrame]) -> tuple[SubjectFrame, ...]:
+            return tuple(replace(frame, picture=pictures[frame.name]) for frame in frames)
+
+        return replace(
+            self,
+            frames=filled(self.frames),
+            more=filled(self.more),
+            references=filled(self.references),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +92,7 @@ def pick(
     path: Path,
     truth: Mapping[int, float],
 ) -> PickedFrames:
-    """Pick the best frame of a clip for each yaw that it shows.
+    """Pick the best frames of a clip for each yaw that it shows, and references.
 
     `truth` is the true yaw by frame, where it is known. Raises BadSample (`unreadable`, `no_video`,
     `too_large`, `too_short`, `no_face`, `no_frontal`, `too_small`, `too_blurred`), and DecoderDied
@@ -79,32 +103,46 @@ def pick(
         raise BadSample("too_short", f"{info.frames} frames, at least {MIN_FRAMES} are needed")
     search = SubjectSearch(decoder, faces, settings, path, info, truth if settings.truth else {})
     subject = search.subject()
-    frontal = _frontal(search, subject, settings)
+    straight = _frontal(search, subject, settings)
+    frontal = straight[0]
     side = yaw_geometry.square_side(frontal.face.size, info.width, info.height)
-    frames = []
-    for yaw in sorted(settings.yaws):
-        best = frontal if yaw == 0 else _best(search, subject, settings, yaw, frontal)
-        if best is None:
-            continue
-        square = _square(best, frontal, side)
-        frames.append(
-            SubjectFrame(
-                yaw=yaw,
-                picture=encode_jpeg(_sized(cut(best.image, square, settings.side), settings.side)),
-                measured_yaw=None
-                if best.face.pose is None
-                else yaw_geometry.yaw_of(best.face.pose),
-                timestamp=search.times[best.frame],
-                true_yaw=truth.get(best.frame),
-                sharpness=best.sharp,
-            )
+
+    def frame(
+        choice: _Choice, yaw: int, number: int = 0, *, reference: bool = False
+    ) -> SubjectFrame:
+        pose, square = choice.face.pose, _square(choice, frontal, side)
+        return SubjectFrame(
+            yaw=yaw,
+            picture=encode_jpeg(_sized(cut(choice.image, square, settings.side), settings.side)),
+            measured_yaw=None if pose is None else yaw_geometry.yaw_of(pose),
+            timestamp=search.times[choice.frame],
+            true_yaw=truth.get(choice.frame),
+            sharpness=choice.sharp,
+            number=number,
+            reference=reference,
         )
+
+    kept = {
+        yaw: (_best(search, subject, settings, yaw) if yaw else straight)[: settings.frames]
+        for yaw in sorted(settings.yaws)
+    }
+    references = [frontal, *_references(search, subject, frontal, settings.references - 1)]
     vector = faces.embed(frontal.image, [frontal.face])[0]
-    return PickedFrames(tuple(frames), tuple(float(x) for x in vector), search.looked, info.frames)
+    return PickedFrames(
+        tuple(frame(some[0], yaw) for yaw, some in kept.items() if some),
+        tuple(float(x) for x in vector),
+        search.looked,
+        info.frames,
+        tuple(frame(c, yaw, n) for yaw, some in kept.items() for n, c in enumerate(some) if n),
+        tuple(frame(c, 0, n, reference=True) for n, c in enumerate(references)),
+    )
 
 
-def _frontal(search: SubjectSearch, subject: Person, settings: AcquireSettings) -> _Choice:
-    """Pick the frontal frame, by which all others are cut. Raises BadSample where there is none."""
+def _frontal(search: SubjectSearch, subject: Person, settings: AcquireSettings) -> list[_Choice]:
+    """Return the frames for yaw 0, the one by which all others are cut first.
+
+    Raises BadSample where there is none.
+    """
     hits = search.hits(subject, 0)
     if not hits:
         nearest = min(abs(search.yaw(s.frame, s.face)) for s in subject.sightings)
@@ -113,8 +151,7 @@ def _frontal(search: SubjectSearch, subject: Person, settings: AcquireSettings) 
             f"{settings.tolerance:g}° and a pitch of {BOUND.max_pitch:g}° are allowed"
         )
         raise BadSample("no_frontal", detail)
-    best = _best(search, subject, settings, 0, None)
-    if best is not None:
+    if best := _best(search, subject, settings, 0):
         return best
     size = max(s.face.size for s in hits) / search.scale
     if size < FACE_SIZE:
@@ -126,27 +163,58 @@ def _frontal(search: SubjectSearch, subject: Person, settings: AcquireSettings) 
 
 
 def _best(
-    search: SubjectSearch,
-    subject: Person,
-    settings: AcquireSettings,
-    yaw: int,
-    frontal: _Choice | None,
-) -> _Choice | None:
-    """Pick the frame of greatest merit for a yaw, measured at full size; None where none does."""
+    search: SubjectSearch, subject: Person, settings: AcquireSettings, yaw: int
+) -> list[_Choice]:
+    """Return the frames for a yaw, measured at full size, those of greatest merit first."""
     hits = search.hits(subject, yaw)
     rough = {s.frame: _merit(search.image(s.frame), s.face, search.others(s), yaw)[1] for s in hits}
     ranked = sorted(hits, key=lambda s: (-rough[s.frame], s.frame))[: settings.choices]
+    choices = _choices(search, ranked, yaw, lambda s: search.shows(s.frame, s.face, yaw))
+    return sorted(choices, key=lambda c: (-c.merit, c.frame))
+
+
+def _references(
+    search: SubjectSearch, subject: Person, frontal: _Choice, count: int
+) -> list[_Choice]:
+    """Return up to `count` more frontal frames, of yaws as different as the main job admits.
+
+    None has closed eyes or another face in the picture: the main job avoids these too.
+    """
+
+    def fits(sighting: Sighting) -> bool:
+        pose = sighting.face.pose
+        level = pose is not None and abs(pose.pitch) <= BOUND.max_pitch
+        return level and abs(search.yaw(sighting.frame, sighting.face)) <= BOUND.max_yaw
+
+    hits = [s for s in subject.sightings if fits(s) and s.frame != frontal.frame]
+    spread: list[Sighting] = []
+    for yaw in np.linspace(-BOUND.max_yaw, BOUND.max_yaw, count):
+        left = [s for s in hits if s not in spread]
+        if left:
+            spread.append(
+                min(left, key=lambda s: (abs(search.yaw(s.frame, s.face) - yaw), s.frame))
+            )
+    return [c for c in _choices(search, spread, 0, fits) if c.merit == c.sharp]
+
+
+def _choices(
+    search: SubjectSearch,
+    sightings: Sequence[Sighting],
+    yaw: int,
+    fits: Callable[[Sighting], bool],
+) -> list[_Choice]:
+    """Measure sightings at full size, and keep those that are whole, sharp enough and still fit."""
     choices = []
-    for sighting, image, others in search.full(ranked):
+    for sighting, image, others in search.full(sightings):
         face = sighting.face
         sharp, merit = _merit(image, face, others, yaw)
-        whole = _whole(face, image) and search.shows(sighting.frame, face, yaw)
         if yaw == 0 and sharp is None:
             continue  # too small for a reference; at other yaws the face is smaller anyway
-        if whole and (sharp is None or sharp >= BOUND.min_sharpness):
+        sharp_enough = sharp is None or sharp >= BOUND.min_sharpness
+        if sharp_enough and _whole(face, image) and fits(sighting):
             at = search.yaw(sighting.frame, face)
             choices.append(_Choice(sighting.frame, image, face, at, sharp, merit))
-    return max(choices, key=lambda c: (c.merit, -c.frame), default=None)
+    return choices
 
 
 def _merit(image: Image, face: Face, others: list[Face], yaw: int) -> tuple[float | None, float]:

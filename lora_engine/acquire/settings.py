@@ -27,7 +27,12 @@ class AcquireSettings:
     looks: int = 160
     """Frames of a clip that are looked at, at most."""
     choices: int = 3
-    """Frames for each yaw of which the sharpest is taken, if the clip has that many."""
+    """Frames for each yaw of which the sharpest are taken, if the clip has that many."""
+    frames: int = 2
+    """Frames kept for each yaw, at most."""
+    references: int = 4
+    """Frontal frames kept as references, at most; their yaw and pitch may be off by as much as the
+    references' of the main job."""
     truth: bool = False
     """Pick by the yaw in a clip's .json (as `harmoview subjects` writes it) where there is one,
     and not by the measured yaw."""
@@ -40,5 +45,7 @@ class AcquireSettings:
         check_range(self, "tolerance", above=0, most=15)
         check_range(self, "side", least=64)
         check_range(self, "every", above=0)
-        check_range(self, "choices", least=1)
+        check_range(self, "choices", "frames", "references", least=1)
+        if self.frames > self.choices:
+            raise ValueError(f"--frames {self.frames}: at most --choices ({self.choices}) are kept")
         check_range(self, "looks", least=8 * len(self.yaws))

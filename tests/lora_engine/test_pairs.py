@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,10 @@ def subject(key, yaws=(-30, 0, 30), person=None):
         picture = np.full((32, 32, 3), 40 * i + 10, np.uint8)
         return SubjectFrame(yaw, encode_jpeg(picture), yaw + 0.25, i / 10, float(yaw))
 
-    return Subject(key, f"{key}.mp4", tuple(frame(i, yaw) for i, yaw in enumerate(yaws)), person)
+    frames = tuple(frame(i, yaw) for i, yaw in enumerate(yaws))
+    more = tuple(replace(one, number=1) for one in frames if one.yaw > 0)
+    references = tuple(replace(frames[0], yaw=0, number=n, reference=True) for n in range(2))
+    return Subject(key, f"{key}.mp4", frames, person, more, references)
 
 
 PEOPLE = [
@@ -59,6 +63,7 @@ def test_stock_webdataset_reads_the_shards(written):
     samples = list(wds.WebDataset(url, shardshuffle=False).decode("rgb8"))
     assert [sample["__key__"] for sample in samples] == ["anna", "cy"]
     assert samples[0]["yaw+00.jpg"].shape == (32, 32, 3)
+    assert samples[0]["reference.1.jpg"].shape == samples[0]["yaw+30.1.jpg"].shape == (32, 32, 3)
     assert samples[0]["json"]["frames"][0]["measured_yaw"] == -29.75
 
 

@@ -85,7 +85,7 @@ def test_every_take_is_a_subject_of_its_own_and_names_serve_the_split(tmp_path):
 
     def pictures(key):
         of = next(some for some in subjects(people) if some.key == key)
-        return {frame.yaw: f"{key} {frame.yaw}".encode() for frame in of.frames}
+        return {frame.name: f"{key} {frame.yaw}".encode() for frame in of.frames}
 
     for ann, other in (("train", "validation"), ("validation", "train")):
         where = {"Ann": ann, "d": other}
@@ -112,7 +112,8 @@ def test_shards_of_an_earlier_run_are_gone(tmp_path):
     folder.put("train/000007.tar", b"old")
     people = people_of(strangers(3))
     where = splits(people, 0.1, 0.6, 0)
-    write(folder, people, where, lambda key: dict.fromkeys((-30, 0, 30), b"jpeg"), {}, (-30, 0, 30))
+    pictures = dict.fromkeys(("yaw-30", "yaw+00", "yaw+30"), b"jpeg")
+    write(folder, people, where, lambda key: pictures, {}, (-30, 0, 30))
     assert folder.names("train/*.tar") == ["train/000000.tar"]
     everyone = [s for split in ("train", "validation") for s in PairsFolder(folder).subjects(split)]
     assert sorted(s.key for s in everyone) == sorted(people)

@@ -55,6 +55,30 @@ def test_every_yaw_is_found_without_looking_at_all_frames(tmp_path, decoder, fra
     assert faces.looked == picked.looked <= min(0.75 * frames, 160)
 
 
+def test_more_frames_and_references_are_kept(tmp_path, decoder):
+    """Of a yaw the next best, at another moment; as references, frames that the main job would
+    take, of different yaws, the frontal frame first, none with somebody beside."""
+    beside = lambda f: ([Painted(1, 0, 130, 300, 90)] if f >= 300 else [], {})  # noqa: E731
+    path = clip(tmp_path / "a.mp4", 400, look=beside)
+    picked = pick(decoder, PaintedFaces(), AcquireSettings(), path, {})
+    best = {frame.yaw: frame for frame in picked.frames}
+    assert {frame.yaw for frame in picked.more} >= {-30, 0, 30}
+    for frame in picked.more:
+        assert frame.number == 1
+        assert abs(turning(at(frame)) - frame.yaw) <= 3 + 1.5
+        assert frame.timestamp != best[frame.yaw].timestamp
+    references = picked.references
+    assert references[0].picture == best[0].picture
+    assert len({frame.timestamp for frame in references}) == len(references) >= 3
+    yaws = [turning(at(frame)) for frame in references]
+    assert all(abs(yaw) <= 15 + 1.5 for yaw in yaws)
+    assert max(yaws) - min(yaws) > 10
+    assert all(at(frame) < 300 for frame in references)
+    alone = pick(decoder, PaintedFaces(), AcquireSettings(frames=1, references=1), path, {})
+    assert not alone.more
+    assert len(alone.references) == 1
+
+
 def test_the_sharper_of_two_passes_is_taken(tmp_path, decoder):
     """The head turns twice, the first time out of focus."""
     blurred = lambda f: ([], {"blur": 2.5 if f < 200 else 0})  # noqa: E731
