@@ -17,6 +17,8 @@ from diffusers.pipelines.flux.pipeline_flux_kontext import calculate_shift
 from datapipe.errors import check_range
 from lora_engine.flux import vae
 from lora_engine.flux.latents import LatentCache, sample_id
+from lora_engine.flux.prompts import tag
+from lora_engine.flux.variants import REFERENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,11 @@ class GroupSettings:
     flip: bool
     """Whether half of the groups are mirrored."""
     seed: int
+    variants: int = 1
+    """Variants of each subject's pictures."""
 
     def __post_init__(self) -> None:
-        check_range(self, "groups", "yaws", least=1, option="")
+        check_range(self, "groups", "yaws", "variants", least=1, option="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Draw:
     """Yaws of the target frames as they are stored."""
     seed: int
     """Seed of noise and timesteps."""
+    variant: int = 0
+    """Number of the variant that all pictures of the group are of."""
 
     @property
     def yaws(self) -> tuple[int, ...]:
@@ -55,12 +61,15 @@ class Draw:
     @property
     def targets(self) -> tuple[str, ...]:
         """Ids of the targets' latents."""
-        return tuple(sample_id(self.subject, yaw, self.mirrored) for yaw in self.frames)
+        return tuple(self._id(tag(yaw)) for yaw in self.frames)
 
     @property
     def reference(self) -> str:
         """Id of the reference's latents."""
-        return sample_id(self.subject, 0, self.mirrored)
+        return self._id(REFERENCE)
+
+    def _id(self, name: str) -> str:
+        return sample_id(self.subject, self.variant, name, self.mirrored)
 
 
 def draw(
@@ -74,7 +83,9 @@ def draw(
     mirrored = bool(settings.flip and rng.random() < 0.5)
     count = min(settings.yaws, len(coverage[subject]))
     frames = rng.choice(coverage[subject], count, replace=False)
-    return Draw(subject, mirrored, tuple(map(int, frames)), int(rng.integers(2**63)))
+    seed = int(rng.integers(2**63))
+    variant = int(rng.integers(settings.variants))
+    return Draw(subject, mirrored, tuple(map(int, frames)), seed, variant)
 
 
 @functools.lru_cache(4)
@@ -99,7 +110,8 @@ class Group:
 
 def load_group(cache: LatentCache, drawn: Draw, mu: float) -> Group:
     """Read the latents of a group, and draw its noise and timesteps."""
-    latents = cache.get(drawn.subject, (drawn.reference, *drawn.targets)).float()
+    ids = (drawn.reference, *drawn.targets)
+    latents = cache.get(drawn.subject, drawn.variant, ids).float()
     tokens = vae.pack(latents)
     generator = torch.Generator().manual_seed(drawn.seed)
     noise = torch.randn(tokens[1:].shape, generator=generator)

@@ -152,6 +152,19 @@ class TrainLoraSettings:
     """Targets of one person in one step; they share the reference."""
     flip: tyro.conf.FlagConversionOff[bool] = True
     """Mirror half of the groups, and negate their yaws."""
+    variants: int = 4
+    """Sets of latents of each subject. The first has the best frames as they are; in each of the
+    others other frames, cut otherwise, with a reference of less quality."""
+    crop_zoom: float = 1.25
+    """Largest enlargement of a variant's pictures, reference and targets alike."""
+    crop_shift: float = 0.05
+    """Largest shift of a variant's pictures along each side, as a share of it."""
+    reference_blur: float = 1.0
+    """Largest blur of a variant's reference: sigma in pixels of the pairs' pictures."""
+    reference_noise: float = 4.0
+    """Largest noise of a variant's reference: standard deviation in grey levels, 0..255."""
+    reference_jpeg: int = 60
+    """Lowest JPEG quality of a variant's reference; 100 leaves it as it is."""
     learning_rate: float = 1e-4
     """Learning rate of AdamW after the warm-up."""
     warmup: int = 100
@@ -201,7 +214,10 @@ class TrainLoraSettings:
     def __post_init__(self) -> None:
         check_range(self, "steps", "resolution", "rank", "groups", "yaws_per_group", least=1)
         check_range(self, "checkpoint_every", "validation_people", "validation_steps", least=1)
-        check_range(self, "keep", least=1)
+        check_range(self, "keep", "variants", "crop_zoom", least=1)
+        check_range(self, "crop_shift", least=0, under=1)
+        check_range(self, "reference_blur", "reference_noise", least=0)
+        check_range(self, "reference_jpeg", least=1, most=100)
         check_range(self, "warmup", "validate_every", "weight_decay", least=0)
         check_range(self, "learning_rate", "alpha", "clip", above=0)
         check_range(self, "text_length", least=1, most=MAX_TEXT)

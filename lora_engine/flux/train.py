@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.settings import TrainLoraSettings
 from lora_engine.flux.training_inputs import TrainingInputs, training_inputs
 from lora_engine.flux.validation import Measure, Validation
+from lora_engine.flux.variants import Variety
 from training import parallel
 from training.claim import claim_run
 from training.device import device_named, free_memory, precision_named
@@ -126,7 +127,9 @@ def _groups(
     settings: TrainLoraSettings, inputs: TrainingInputs, cache: LatentCache, step: int
 ) -> list[Group]:
     """Load this process's share of a step."""
-    how = GroupSettings(settings.groups, settings.yaws_per_group, settings.flip, settings.seed)
+    how = GroupSettings(
+        settings.groups, settings.yaws_per_group, settings.flip, settings.seed, settings.variants
+    )
     side = settings.resolution // inputs.base.multiple
     scheduler = json.loads((inputs.base.path / "scheduler/scheduler_config.json").read_text())
     mu = shift_of(side * side, scheduler)
@@ -164,8 +167,9 @@ def _latents(
     """Encode the pictures, each process its share; the VAE is in memory only meanwhile."""
     folder = Folder(settings.out).folder("latents")
     cache = LatentCache(
-        folder, inputs.base, inputs.pairs.sha256, settings.resolution, settings.flip
-    )
+        folder, inputs.base, inputs.pairs.sha256, settings.resolution, settings.flip,
+        Variety(**{f.name: getattr(settings, f.name) for f in fields(Variety)}),
+    )  # fmt: skip
     share = set(parallel.own_share(cache.missing(inputs.coverage)))
     parallel.wait_for_all()  # nobody encodes while others still list what is missing
     if share:

@@ -31,7 +31,8 @@ def arguments(place, out, *more):
     return [
         str(place / "pairs"), "--base", str(place / "base"), "--out", str(out), "--steps", "3",
         "--resolution", "32", "--rank", "2", "--text-length", "64", "--groups", "2",
-        "--yaws-per-group", "2", "--validate-every", "0", "--device", "cpu", "--quiet", *more,
+        "--yaws-per-group", "2", "--variants", "2", "--validate-every", "0", "--device", "cpu",
+        "--quiet", *more,
     ]  # fmt: skip
 
 

@@ -111,7 +111,7 @@ def run(tiny_base, pairs, tmp_path):
                 "pairs": str(pairs), "out": str(tmp_path / name), "base": str(tiny_base),
                 "resolution": 32, "rank": 2, "steps": 3, "yaws_per_group": 2, "warmup": 2,
                 "text_length": 64, "validation_steps": 2, "validate_every": 0,
-                "learning_rate": 1e-2, **changes,
+                "learning_rate": 1e-2, "variants": 1, **changes,
             }
         )  # fmt: skip
         train(settings, check_and_claim(settings, 1, resume=resume), measure, progress)

@@ -20,12 +20,14 @@ SCHEDULER = {
 @given(st.integers(0, 200), st.integers(0, 3), st.integers(0, 5), st.booleans())
 def test_prompt_reference_and_targets_of_a_group_agree(step, slot, seed, flip):
     """Whatever is drawn, after any shuffle: one person, one mirror, and the yaw that is shown."""
-    drawn = draw(GroupSettings(4, 3, flip, seed), COVERAGE, step, slot)
+    drawn = draw(GroupSettings(4, 3, flip, seed, 3), COVERAGE, step, slot)
     ends = "/mirrored" if drawn.mirrored else ""
-    assert drawn.reference == f"{drawn.subject}/yaw+00{ends}"
+    of = f"{drawn.subject}/{drawn.variant}"
+    assert drawn.reference == f"{of}/reference{ends}"
+    assert drawn.variant in range(3)
     for asked, target in zip(drawn.yaws, drawn.targets, strict=True):
         on_disk = -asked if drawn.mirrored else asked
-        assert target == f"{drawn.subject}/{tag(on_disk)}{ends}"
+        assert target == f"{of}/{tag(on_disk)}{ends}"
         assert on_disk in COVERAGE[drawn.subject]
     assert len(set(drawn.frames)) == len(drawn.frames) == 3
     assert flip or not drawn.mirrored
@@ -53,12 +55,14 @@ def test_a_draw_is_a_function_of_its_position():
 
 
 def test_flip_is_even_and_yaws_are_covered():
-    """Half of the groups are mirrored, and every yaw is asked for about equally."""
-    settings = GroupSettings(1, 4, True, 0)
+    """Half of the groups are mirrored; every yaw and every variant comes about equally often."""
+    settings = GroupSettings(1, 4, True, 0, 4)
     drawn = [draw(settings, {f"p{i}": YAWS for i in range(10)}, i, 0) for i in range(2000)]
     assert 900 < sum(one.mirrored for one in drawn) < 1100
     counts = [sum(yaw in one.yaws for one in drawn) for yaw in YAWS]
     assert min(counts) > 0.9 * max(counts)
+    variants = [sum(one.variant == number for one in drawn) for number in range(4)]
+    assert min(variants) > 0.8 * max(variants)
 
 
 @pytest.fixture
@@ -108,7 +112,7 @@ def test_noise_levels_follow_the_shifted_logit_normal():
     assert np.allclose(sigmas, np.exp(mu) * u / (1 + (np.exp(mu) - 1) * u), atol=1e-6)
 
 
-@pytest.mark.parametrize("empty", ["groups", "yaws"])
+@pytest.mark.parametrize("empty", ["groups", "yaws", "variants"])
 def test_empty_steps_are_refused(empty):
     """A step has groups, and a group has targets."""
     with pytest.raises(ValueError, match=empty):
