@@ -17,7 +17,7 @@ from datapipe.faces.base import FaceAnalyzer
 from datapipe.files import Folder
 from datapipe.line.stages import view_seed
 from datapipe.pictures import decode_jpeg, encode_jpeg
-from datapipe.prepare.frontal import cut, portrait_square
+from datapipe.prepare.frontal import FrontalBound, cut, portrait_square
 from datapipe.record import Image
 from filters.score import subject
 from jobs.cli import command
@@ -52,9 +52,10 @@ class ViewsSettings:
 
 
 def execute(settings: ViewsSettings) -> int:
-    """Cut the portraits, make their views, write them; 1 where a picture shows no face.
+    """Cut the portraits, make their views, write them; 1 where a picture gives none.
 
-    Raises UserError for what is not a picture, and where a model is missing.
+    Raises UserError for a file that is not there, where none is a picture, and where a model is
+    missing.
     """
     pictures = _named(settings.images)
     faces = settings.faces.load()
@@ -84,34 +85,51 @@ def execute(settings: ViewsSettings) -> int:
             print(f"{name}: {len(views)} views in {settings.out / name}")
     if people:
         out.put("contact-sheet.jpg", encode_jpeg(grid(people)))
-    return 0 if len(people) == len(pictures) else 1
+    return 0 if len(people) == len(settings.images) else 1
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Image]:
-    """The pictures by a name of their own. Raises UserError for what is not a picture."""
+    """The pictures by a name of their own; what is not a picture is told and left out.
+
+    Raises UserError for a file that is not there, and where no picture is left.
+    """
     pictures: dict[str, Image] = {}
+    told: list[str] = []
     for path in paths:
         try:
             picture = decode_jpeg(path.read_bytes())
         except OSError as wrong:
             raise UserError(f"{path}: {wrong.strerror}; give a picture") from wrong
-        except (ValueError, cv2.error) as wrong:
-            raise UserError(
-                f"{path}: not a picture that can be read; give a JPEG or PNG"
-            ) from wrong
+        except (ValueError, cv2.error):
+            told.append(f"{path}: not a picture that can be read; give a JPEG or PNG")
+            continue
         name, number = path.stem, 1
         while name in pictures:
             number += 1
             name = f"{path.stem}-{number}"
         pictures[name] = picture
+    if told and not pictures:
+        raise UserError("\n".join(told))
+    for one in told:
+        print(f"harmoview views: {one}", file=sys.stderr)
     return pictures
 
 
 def _portrait(faces: FaceAnalyzer, picture: Image) -> Image:
-    """The square around the largest face. Raises BadSample."""
+    """The square around the largest face, if it is as frontal as references are.
+
+    Raises BadSample.
+    """
     found = faces.find([picture])[0]
     if not found:
         raise BadSample("no_face", "no face in the picture")
+    pose, bound = found[0].pose, FrontalBound()
+    if pose is None or abs(pose.yaw) > bound.max_yaw or abs(pose.pitch) > bound.max_pitch:
+        turned = (
+            "an unknown pose" if pose is None else f"yaw {pose.yaw:+.0f}°, pitch {pose.pitch:+.0f}°"
+        )
+        detail = f"the face has {turned}; ±{bound.max_yaw:g}° and ±{bound.max_pitch:g}° are allowed"
+        raise BadSample("no_frontal", detail)
     height, width = picture.shape[:2]
     neighbours = [face.box for face in found[1:]]
     return cut(picture, portrait_square(found[0].box, width, height, neighbours), PORTRAIT_SIDE)

@@ -58,6 +58,11 @@ def synthesis_inputs(
         check_adapter(adapter, header, yaws, settings.reference_kv)
         beside = adapter.with_name(prompts.FILE)
         embeddings = beside if beside.is_file() else None
+        if resolution not in (None, header.resolution):
+            raise UserError(
+                f"--resolution {resolution}: --lora {adapter} was trained at {header.resolution}; "
+                "leave --resolution out, or train an adapter for it"
+            )
     base = find_base(settings.base, SYNTHESIS if embeddings else (*SYNTHESIS, *TEXT))
     weights = base_shapes(base)
     if adapter is not None:

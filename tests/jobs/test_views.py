@@ -23,14 +23,18 @@ def portrait():
 
 @pytest.mark.weights
 @pytest.mark.slow
-def test_mesh_views_show_the_yaws_asked_for(portrait, tmp_path):
-    """Measured on the pictures: within 15 degrees, on the side that was asked for."""
+def test_mesh_views_show_the_yaws_asked_for(portrait, tmp_path, capsys):
+    """Measured on the pictures: within 15 degrees, on the side that was asked for. A profile is no
+    reference."""
     assert views.main([str(portrait), "--out", str(tmp_path), "--quiet"]) == 0
     folder = tmp_path / portrait.stem
     assert sorted(path.name for path in folder.glob("yaw*.jpg")) == sorted(NAMES)
     rows = json.loads((folder / "views.json").read_text())["views"]
     assert all(abs(row["measured_yaw"] - row["yaw"]) < 15 for row in rows)
     assert (tmp_path / "contact-sheet.jpg").exists()
+    profile = folder / "yaw-90.jpg"
+    assert views.main([str(profile), "--out", str(tmp_path / "again"), "--quiet"]) == 1
+    assert "yaw-90: the face has yaw -" in capsys.readouterr().err
 
 
 @pytest.mark.weights
@@ -56,11 +60,16 @@ def test_flux_views_are_written_with_what_made_them(portrait, tmp_path):
 
 @pytest.mark.weights
 def test_a_picture_without_a_face_does_not_stop_the_others(portrait, tmp_path, capsys):
-    """It is named, the status is 1, and the other person's views are there."""
+    """Nor does one that cannot be read: both are named, the status is 1, and the other person's
+    views are there."""
     cv2.imwrite(str(tmp_path / "wall.png"), np.full((300, 300, 3), 200, np.uint8))
+    (tmp_path / "half.jpg").write_bytes(portrait.read_bytes()[:100])
     more = ["--out", str(tmp_path / "out"), "--yaws", "0", "--quiet"]
-    assert views.main([str(tmp_path / "wall.png"), str(portrait), *more]) == 1
-    assert "wall: no face" in capsys.readouterr().err
+    some = [str(tmp_path / "wall.png"), str(tmp_path / "half.jpg"), str(portrait)]
+    assert views.main([*some, *more]) == 1
+    told = capsys.readouterr().err
+    assert "wall: no face" in told
+    assert "half.jpg: not a picture" in told
     assert (tmp_path / "out" / portrait.stem / "yaw+00.jpg").exists()
 
 

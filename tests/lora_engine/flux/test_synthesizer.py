@@ -231,6 +231,14 @@ def test_reference_mode_of_the_adapter_is_not_overridden(tiny_base, make_adapter
         FluxSynthesizer(settings).inputs()
 
 
+def test_another_resolution_than_the_adapters_is_refused(tiny_base, make_adapter):
+    """Noise levels were shifted for one resolution; the adapter's own may be given."""
+    settings = FluxSettings(str(tiny_base), make_adapter())
+    assert FluxSynthesizer(settings, resolution=64).inputs().resolution == 64
+    with pytest.raises(UserError, match=r"--resolution 32: --lora .* was trained at 64"):
+        FluxSynthesizer(settings, resolution=32).inputs()
+
+
 def test_resolution_that_does_not_pack_is_refused(tiny_base):
     """Sides are multiples of twice the VAE's factor."""
     with pytest.raises(UserError, match="multiple of 16"):
