@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from datapipe.errors import check_range
+from datapipe.record import YAWS
 
 PROFILE = 90
 """The end of every estimator's yaw range in degrees, where only one side can be tested."""
@@ -163,7 +165,7 @@ class WindowRule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Everything that decides what is kept of a run; `filters.rules_file.load_rules` makes it."""
+    """Everything that decides what is kept of a run, resolved for its yaws and its scorers."""
 
     yaws: tuple[int, ...]
     """The yaws of the run's views."""
@@ -180,6 +182,24 @@ class Rules:
 
     def __post_init__(self) -> None:
         check_range(self, "minimum_views", least=1, most=len(self.yaws), option="")
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | None = None,
+        *,
+        yaws: Sequence[int] = YAWS,
+        recogniser: str = "sface",
+        aesthetic_scorer: str = "brisque",
+    ) -> Rules:
+        """A rules file over the package's defaults; None: the defaults alone.
+
+        The yaws and scorers are by default those of a run without a GPU; `Run.rules(path)` takes
+        them from a run. Raises UserError naming the file and the key that is wrong.
+        """
+        from filters.rules_file import load_rules
+
+        return load_rules(path, yaws=yaws, recogniser=recogniser, aesthetic_scorer=aesthetic_scorer)
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest: JSON types only."""

@@ -20,15 +20,15 @@ _MEMBER = re.compile(r"(?P<key>[^.]+)(?:\.id(?P<identity>\d))?")
 NAMES = "reference.jpg (or frontal.jpg) and yaw-90.jpg … yaw+90.jpg"
 
 
-def read_identity(source: str) -> dict[int, bytes]:
+def read_identity(source: str | Path) -> dict[int, bytes]:
     """Read the picture files of one identity by yaw; a real reference takes the place of yaw 0.
 
     `source` is a folder with reference.jpg, yaw+30.jpg and the like, a picture, which is taken for
     frontal, or SHARDS::KEY or SHARDS::KEY.id1, where SHARDS is a tar or a folder of tars, local or
     on an object store. Raises UserError where it is none of these, or has no picture.
     """
-    if "::" in source:
-        return _from_shards(source)
+    if "::" in str(source):
+        return _from_shards(str(source))
     path = Path(source)
     if path.is_file():
         return {0: path.read_bytes()}
@@ -39,7 +39,7 @@ def read_identity(source: str) -> dict[int, bytes]:
     return _from_folder(path)
 
 
-def decode(pictures: Mapping[int, bytes], source: str) -> dict[int, Image]:
+def decode(pictures: Mapping[int, bytes], source: str | Path) -> dict[int, Image]:
     """Decode RGB pictures by yaw. Raises UserError, naming the one that is not a picture."""
     views = {}
     for yaw, data in pictures.items():

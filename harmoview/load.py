@@ -42,14 +42,17 @@ class Loaded:
 
 
 def load_pipeline(
-    base: str, checkpoint: Path, vit: str | None, dtype: torch.dtype = torch.bfloat16
+    base: str | Path,
+    checkpoint: str | Path,
+    vit: str | Path | None = None,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> Loaded:
     """Load a pipeline onto the CPU. The VAE stays in float32, which its decoder needs.
 
     `base` and `vit` are folders or hub names; `vit` None is the one that a model with MFI names.
-    Raises
-    UserError, naming what was looked for, where something is missing or does not fit.
+    Raises UserError, naming what was looked for, where something is missing or does not fit.
     """
+    base, checkpoint = str(base), Path(checkpoint)
     check_base(base)
     experts = ["transformer"] if boundary_of(base) is None else ["transformer", "transformer_2"]
     trained = [name for name in experts if is_trained(checkpoint, name)] or experts[:1]
@@ -59,7 +62,7 @@ def load_pipeline(
     models = {**own, **{name: stock(base, name, dtype) for name in untrained}}
     encoder = None
     if config.vit_dim is not None:
-        vit, encoder = _load_tower(config, vit, dtype)
+        vit, encoder = _load_tower(config, None if vit is None else str(vit), dtype)
         if encoder.dim != config.vit_dim:
             raise UserError(
                 f"--vit {vit} gives {encoder.dim} numbers a token, the checkpoint was trained "

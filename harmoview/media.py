@@ -27,9 +27,9 @@ def square(picture: Image, size: int) -> Image:
     return np.asarray(resized, dtype=np.uint8)
 
 
-def write_mp4(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
+def write_mp4(path: str | Path, frames: NDArray[np.uint8], fps: int) -> None:
     """Encode RGB frames [F, H, W, 3], of even sides, with H.264; the file appears whole or not."""
-    Folder(path.parent).put(path.name, encode_mp4(frames, fps))
+    Folder(Path(path).parent).put(Path(path).name, encode_mp4(frames, fps))
 
 
 def encode_mp4(frames: NDArray[np.uint8], fps: int) -> bytes:

@@ -25,16 +25,22 @@ def read(path: str, known: Mapping[str, Argument]) -> Given:
 
     `path` may also name a run folder or a training's, or their run.json. Raises ValueError.
     """
+    options = _content(path)
+    try:
+        return words_of(options, known)
+    except ValueError as wrong:
+        raise ValueError(f"--settings {path}: {wrong}") from wrong
+
+
+def words_of(options: Mapping[str, Any], known: Mapping[str, Argument]) -> Given:
+    """The words that a command line would give for some options. Raises ValueError."""
     given: Given = {}
-    for key, value in leaves(_content(path)).items():
+    for key, value in leaves(options).items():
         name = key.replace("_", "-")
         if name not in known:
-            raise ValueError(f"--settings {path}: {unknown(name, known)}")
-        try:
-            given[name] = _words(value, known[name])
-            known[name].value(given[name])
-        except ValueError as wrong:
-            raise ValueError(f"--settings {path}: {wrong}") from wrong
+            raise ValueError(unknown(name, known))
+        given[name] = _words(value, known[name])
+        known[name].value(given[name])
     return given
 
 
@@ -65,7 +71,7 @@ def _words(value: object, argument: Argument) -> list[str]:
     """
     if argument.switch and not isinstance(value, bool):
         raise ValueError(f"{argument.name} must be true or false, not {value!r}")
-    values = value if isinstance(value, list) else [value]
+    values = value if isinstance(value, (list, tuple)) else [value]
     return [json.dumps(each) if isinstance(each, dict) else str(each) for each in values]
 
 

@@ -34,22 +34,11 @@ class ShowSettings:
 
 def execute(settings: ShowSettings) -> None:
     """Look the sample up, print, draw."""
-    from datapipe.errors import UserError
-    from datapipe.files import Folder
-    from dataset.inspect.show import tell
-    from dataset.run_rules import packed, run_rules
+    from dataset.run import Run
     from jobs.console.output import write
     from jobs.console.show import print_story
 
-    run = Folder(settings.run)
-    try:
-        pack = packed(run)
-    except UserError:
-        if settings.rules is None:
-            raise
-        pack = None
-    rules = pack[1] if pack and settings.rules is None else run_rules(run, settings.rules)
-    story = tell(run, settings.key, rules, pack)
+    story = Run(settings.run).show(settings.key, settings.rules)
     if settings.json:
         print(json.dumps(story.as_dict(), indent=1))
     else:

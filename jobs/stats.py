@@ -41,6 +41,8 @@ class StatsSettings:
     """Also write a contact sheet (JPEG): every view with what the rules say of it."""
     sheet_samples: int = 24
     """Candidates on the sheet, at most."""
+    export: Path | None = None
+    """Also write every view with its scores and what the rules say of it, as a Parquet file."""
     quiet: bool = False
     """Show no progress."""
 
@@ -74,6 +76,13 @@ def execute(settings: StatsSettings) -> None:
                 write_report(judged, stats, settings.html)
             if not settings.json:
                 print(f"report: {settings.html}")
+        if settings.export:
+            from dataset.inspect.verdicts import export_views
+
+            with busy("writing the views", quiet=settings.quiet):
+                count = export_views(judged, settings.export)
+            if not settings.json:
+                print(f"{count:,} views: {settings.export}")
     if settings.sheet:
         with busy("drawing the contact sheet", quiet=settings.quiet):
             write_sheet(run, rules, settings.sheet, settings.sheet_samples)
@@ -97,4 +106,4 @@ def write_sheet(run: Folder, rules: Rules, path: Path, samples: int) -> None:
     write(path, contact_sheet(run, rules, samples))
 
 
-main = command(__name__, StatsSettings, execute, first=("rules", "html", "sheet", "json"))
+main = command(__name__, StatsSettings, execute, first=("rules", "html", "sheet", "export", "json"))

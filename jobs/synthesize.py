@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
@@ -14,8 +15,11 @@ from datapipe.run.info import check_run, open_run
 from datapipe.run.lock import locked
 from dataset.inspect.stats import run_stats
 from dataset.pack.pack import ShardLimits, pack
+from dataset.run import Run
 from dataset.run_rules import rules_for
 from filters.rules import Rules
+from jobs.arguments import arguments, values
+from jobs.arguments import build as settings_of
 from jobs.cli import command
 from jobs.console.progress import busy, progress
 from jobs.console.stats import print_packed, print_stats
@@ -29,7 +33,7 @@ from jobs.options.line import (
     run_folder,
     start,
 )
-from jobs.settings_file import options_of
+from jobs.settings_file import options_of, words_of
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,20 @@ def execute(settings: SynthesizeSettings) -> None:
     _pack(run, rules, quiet=settings.quiet)
     if not settings.quiet and (share := line.gpu_share()) is not None:
         print(f"GPUs were at work in {share:.0%} of the time that workers held them.")
+
+
+def synthesize(corpus: str | Path, out: str | Path, **options: Any) -> Run:
+    """What `harmoview synthesize` does, from Python; the finished run.
+
+    `options` are the command's by their long names with _ for -, such as `limit=100`, `local=True`,
+    `yaws=(-30, 0, 30)`; options with dots go in nested mappings: `prepare={"min_frames": 12}`.
+    Nothing is printed unless `quiet=False` is given. Raises ValueError for options that there are
+    not or that do not fit, and UserError as the command tells it.
+    """
+    known = arguments(SynthesizeSettings)
+    given = words_of({"quiet": True, **options, "corpus": str(corpus), "out": str(out)}, known)
+    execute(settings_of(SynthesizeSettings, values(given, known), known))
+    return Run(out)
 
 
 def _pack(run: Folder, rules: Rules, *, quiet: bool) -> None:
