@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from operator import call
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import braceexpand
@@ -114,11 +115,12 @@ class Corpus:
         return f"{looked_for}; compressed tars are not read{there}"
 
 
-def corpus(url: str, caption_field: str | None = None) -> Corpus:
+def corpus(url: str | Path, caption_field: str | None = None) -> Corpus:
     """The corpus at a path or fsspec URL; `caption_field` is where JSON and tables have captions.
 
     Raises UserError when it is none.
     """
+    url = str(url)
     place = user_place(url)
     kind = _kind(url, place)
     if kind == "folder":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -142,6 +143,20 @@ def test_snippets_run(section, tmp_path, monkeypatch):
     made = given(section)
     names = (made[0](tmp_path) if made else None) or {}
     exec(compile(section.code, str(section), "exec"), {"__name__": "snippet", **names})
+
+
+@pytest.mark.proof
+@pytest.mark.weights
+def test_the_tour_runs(tmp_path, monkeypatch):
+    """Every cell of the notebook, in order, from an empty folder; it is kept without outputs."""
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((ROOT / "docs/tour.ipynb").read_text())["cells"]
+    names = {"__name__": "tour"}
+    for number, cell in enumerate(cells):
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"]
+            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+    assert names["stats"].samples_kept == 2
 
 
 def test_no_promise_is_stale():
