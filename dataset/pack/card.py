@@ -152,7 +152,8 @@ for sample in load_dataset(folder, split="{split or "train"}", streaming=True):
 
 `datasets` takes the members from the head of this file, so give it the folder: from bare tars it
 would take the first samples for the shape of all. A member that a sample lacks is None. A clip
-comes as `{{"path", "bytes"}}`, or decoded by torchcodec after `.cast_column("{clips[0] if clips else "mp4"}", Video())`.
+comes as `{{"path", "bytes"}}`, or decoded by torchcodec after
+`.cast_column("{clips[0] if clips else "mp4"}", Video())`.
 Samples lie in the order of their keys: shuffle.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,3 +28,10 @@ def test_a_gpu_machine_keeps_its_onnxruntime_when_set_up_again(tmp_path, gpu):
     for module in ("onnxruntime", "opencv-python"):  # and so does opencv-python-headless, pyiqa's
         assert (module in removed.split()) is gpu
         assert (module in again) is gpu
+
+
+def test_torch_by_hand_is_the_torch_of_set_up():
+    """Otherwise `make setup` would put its own in place of the one without CUDA."""
+    wanted = re.findall(r"torch==[\d.]+\d", (MAKEFILE.parent / "README.md").read_text())
+    assert wanted
+    assert set(wanted) <= set(re.findall(r"\btorch==[\d.]+", MAKEFILE.read_text()))

@@ -6,7 +6,8 @@ import json
 import re
 import shutil
 import sys
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,10 @@ def tiny_run(folder):
     tiny = TinyRun(folder, "my-run")
     tiny.add("a-key", [{-90: good(-90, sharpness=0.0)}])
     tiny.add("b", [{yaw: good(yaw, detected=False) for yaw in (-90, -60, -30, 0)}, {}])
-    tiny.add("c")
+    clip = tiny.add("c")
+    moved = clip.rename(clip.with_suffix(".mov"))
+    source = replace(tiny.samples[-1].source, path=str(moved), suffix=".mov")
+    tiny.samples[-1] = replace(tiny.samples[-1], source=source)
     tiny.reject("noface")
     scored = tiny.samples[0]
     tiny.save()
@@ -129,6 +133,45 @@ GIVEN = {
 names too, and marks."""
 
 
+def the_run_is_told(names):
+    assert names["blurred"] == ["a-key"]
+    assert names["story"].row["outcome"] == "candidate"
+    assert Path("a-key.jpg").read_bytes() == names["story"].picture()
+
+
+def the_rules_are_applied(names):
+    assert names["strict"].minimum_views == 7
+    assert Path("strict-shards/manifest.json").is_file()
+
+
+def each_sample_comes_once(names):
+    """From two workers on one shard, whatever its clip is called, with the views that it has."""
+    from torch.utils.data import DataLoader
+
+    samples = list(DataLoader(names["dataset"], batch_size=None, num_workers=2))
+    assert Counter(key for key, *_ in samples) == Counter(["a-key", "b", "c"])
+    assert {key: int(mask.sum()) for key, *_, mask in samples} == {"a-key": 6, "b": 7, "c": 7}
+    assert all(clip > 0 for _, _, clip, *_ in samples)
+
+
+def seven_views_are_there(names):
+    assert len(list(Path().glob("yaw*.jpg"))) == 7
+
+
+def a_video_is_there(names):
+    assert Path("video.mp4").stat().st_size > 0
+
+
+LEAVES = {
+    ("python.md", "A run"): the_run_is_told,
+    ("python.md", "Rules"): the_rules_are_applied,
+    ("python.md", "One portrait, seven views"): seven_views_are_there,
+    ("python.md", "The video model"): a_video_is_there,
+    ("python.md", "Reading shards with several workers"): each_sample_comes_once,
+}
+"""What holds when the snippets of a section have run, told their names."""
+
+
 def given(section):
     return GIVEN.get((section.document, section.heading)) or GIVEN.get((section.document, "*"))
 
@@ -141,8 +184,10 @@ def test_snippets_run(section, tmp_path, monkeypatch):
     """In order, in a folder with the files that the text speaks of."""
     monkeypatch.chdir(tmp_path)
     made = given(section)
-    names = (made[0](tmp_path) if made else None) or {}
-    exec(compile(section.code, str(section), "exec"), {"__name__": "snippet", **names})
+    names = {"__name__": "snippet", **((made[0](tmp_path) if made else None) or {})}
+    exec(compile(section.code, str(section), "exec"), names)
+    if leaves := LEAVES.get((section.document, section.heading)):
+        leaves(names)
 
 
 @pytest.mark.proof
@@ -163,4 +208,4 @@ def test_no_promise_is_stale():
     """Each section that is given something is there."""
     there = {(one.document, one.heading) for one in sections()}
     there |= {(document, "*") for document, _ in there}
-    assert GIVEN.keys() <= there
+    assert GIVEN.keys() | LEAVES.keys() <= there
