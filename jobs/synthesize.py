@@ -98,8 +98,9 @@ def synthesize(corpus: str | Path, out: str | Path, **options: Any) -> Run:
 
     `options` are the command's by their long names with _ for -, such as `limit=100`, `local=True`,
     `yaws=(-30, 0, 30)`; options with dots go in nested mappings: `prepare={"min_frames": 12}`.
-    Nothing is printed unless `quiet=False` is given. Raises ValueError for options that there are
-    not or that do not fit, and UserError as the command tells it.
+    Progress and tables are shown only with `quiet=False`; what a user should know of the corpus is
+    told on stderr in any case. Raises ValueError for options that do not exist or do not fit, and
+    UserError as the command tells it.
     """
     known = arguments(SynthesizeSettings)
     given = words_of({"quiet": True, **options, "corpus": str(corpus), "out": str(out)}, known)

@@ -5,7 +5,6 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-import harmoview
 from datapipe.errors import UserError
 from harmoview import Rules, Run
 from jobs import pack, show, stats
@@ -100,11 +99,3 @@ def test_no_run_is_told_at_once(tmp_path):
     """Before anything is asked of it."""
     with pytest.raises(UserError, match="not a run folder"):
         Run(tmp_path)
-
-
-def test_every_public_name_is_there():
-    """Those that `dir` shows, and no others."""
-    assert set(dir(harmoview)) >= {"Run", "Rules", "synthesize", "__version__"}
-    assert all(getattr(harmoview, name) for name in dir(harmoview))
-    with pytest.raises(AttributeError):
-        harmoview.nothing  # noqa: B018
