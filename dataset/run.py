@@ -88,13 +88,13 @@ class Run:
         Raises UserError with the nearest keys where the run has not this one.
         """
         try:
-            pack = packed(self.folder)
+            found = packed(self.folder)
         except UserError:
             if rules is None:
                 raise
-            pack = None
-        by = pack[1] if pack and rules is None else self.rules(rules)
-        return tell(self.folder, key, by, pack)
+            found = None
+        by = found[1] if found and rules is None else self.rules(rules)
+        return tell(self.folder, key, by, found)
 
     def pack(
         self,
