@@ -62,19 +62,23 @@ def _heading(text: str, place: int) -> str:
 
 
 def _printed(command: str, folder: Path) -> str:
-    """What a command prints on both streams, as lines that fit; paths of this machine become …"""
+    """What a command prints, as lines that fit; paths of this machine become …
+
+    Standard error is shown where the command fails: otherwise it holds progress, which a terminal
+    shows as a bar.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
         env={**os.environ, "PATH": path},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
+        text=True,
         timeout=SECONDS,
         check=False,  # a session may show a mistake
     )
-    text = done.stdout.decode()
+    text = done.stdout + (done.stderr if done.returncode else "")
     for place in (folder, folder.resolve(), ROOT):
         text = text.replace(str(place), "…")
     return "".join(f"{_fitting(line.rstrip())}\n" for line in text.splitlines())
