@@ -17,6 +17,8 @@ from datapipe.record import Window
 
 MISSED = 2
 """Samples in a row in which a face may be missed while it is there."""
+TIE = 1e-6
+"""Seconds by which gaps of one length may differ."""
 PASSER = 2
 """Looks of a track from which it is a person and no mistake of the detector."""
 
@@ -89,17 +91,21 @@ def _part(
     looks: list[Look], sampled: npt.NDArray[np.float64], settings: WindowSettings
 ) -> list[list[Look]]:
     """Part looks at their longest gap until no gap is long and few samples are missed."""
-    gaps = [after.time - before.time for before, after in pairwise(looks)]
-    if not gaps:
-        return [looks]
-    longest = int(np.argmax(gaps))
-    start, end = looks[0].time, looks[-1].time
-    inside = int(((sampled >= start) & (sampled <= end)).sum())
     allowed = (MISSED + 1.5) / settings.rate
-    if gaps[longest] <= allowed and len(looks) >= settings.min_share * inside:
-        return [looks]
-    before, after = looks[: longest + 1], looks[longest + 1 :]
-    return [*_part(before, sampled, settings), *_part(after, sampled, settings)]
+    parts: list[list[Look]] = []
+    waiting = [looks]  # the last is next, in order of time
+    while waiting:
+        run = waiting.pop()
+        gaps = np.diff([look.time for look in run])
+        begin, end = np.searchsorted(sampled, (run[0].time, run[-1].time))
+        longest = float(gaps.max(initial=0.0))
+        if longest <= allowed and len(run) >= settings.min_share * (end - begin + 1):
+            parts.append(run)
+            continue
+        cut = gaps > allowed if longest > allowed else gaps >= longest - TIE
+        edges = [0, *(np.flatnonzero(cut) + 1).tolist(), len(run)]
+        waiting += [run[one:other] for one, other in reversed(list(pairwise(edges)))]
+    return parts
 
 
 @dataclass(frozen=True, slots=True)

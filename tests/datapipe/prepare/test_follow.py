@@ -187,6 +187,14 @@ def test_runs_keep_their_promise(frames):
         assert all(b.frame - a.frame <= 3 for a, b in pairwise(run))
 
 
+def test_a_face_that_flickers_for_an_hour_is_parted_all_the_same():
+    """Seen in every other sample, it makes no window longer than one look."""
+    looks = [look(frame, 10) for frame in range(0, 3 * 3600, 2)]
+    times = [k / 3 for k in range(3 * 3600)]
+    runs = seen_runs([Track(0, looks)], times, WindowSettings())
+    assert [run for _, run in runs] == [[one] for one in looks]
+
+
 def test_people_are_told_apart_by_their_tracks_means():
     """Tracks go to whom they are like; of two at once only one can be the same person."""
     e = np.eye(3, dtype=np.float32)
