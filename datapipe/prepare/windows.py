@@ -44,7 +44,7 @@ class WindowSettings:
     """Seconds up to which a video whose samples all look alike is taken for one shot."""
 
     def __post_init__(self) -> None:
-        check_range(self, "rate", least=1, most=60, option="")
+        check_range(self, "rate", least=2, most=60, option="")
         check_range(self, "min_face", "short", least=0, option="")
         check_range(self, "min_share", above=0, most=1, option="")
 
