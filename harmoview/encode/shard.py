@@ -63,7 +63,8 @@ def encode_shard(source: Folder, shard: Shard, models: Models) -> Iterator[str |
     with checked(source, shard) as path, models.out.create(shard.name) as file:
         writer = FragmentWriter(file)
         for key, sample in _prepared(samples(path), models.encoder):
-            yield from reasons  # of the one before
+            for reason in reasons:  # of the one before; Ray would send into a list
+                yield reason
             encoded, failure = False, Skipped(key, "no_window", NO_WINDOW)
             for made in sample:
                 if isinstance(made, Prepared):
@@ -80,7 +81,8 @@ def encode_shard(source: Folder, shard: Shard, models: Models) -> Iterator[str |
         "source": shard.sha256, "settings": encoder.settings.hash(), "tower": encoder.tower,
     }  # fmt: skip
     write_index(models.out, done, rows, about, skipped)
-    yield from reasons
+    for reason in reasons:
+        yield reason
 
 
 NO_WINDOW = "none of its identities is seen in a window that passes the rules of the pack"
