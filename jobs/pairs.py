@@ -29,7 +29,8 @@ class PairsSettings:
 
     corpus: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CORPUS")]
     """A folder of clips, each of one person turning the head. `subject` in a .json beside a clip
-    names the person, whose clips are then all in one split; every clip gives pairs of its own."""
+    names the person, whose clips are then all in one split; every clip gives pairs of its own. Or
+    a folder of folders of pictures named by yaw (-30.jpg, yaw+60.png), one for each take."""
     out: str
     """The folder for the pairs; local or on an object store."""
     acquire: tyro.conf.OmitArgPrefixes[AcquireSettings] = field(default_factory=AcquireSettings)
@@ -59,8 +60,9 @@ def execute(settings: PairsSettings) -> None:
     from jobs.console.pairs import report, rows
     from lora_engine.acquire.clips import Acquire
     from lora_engine.acquire.people import people_of, splits, write
+    from lora_engine.acquire.pictures import picture_takes
 
-    samples = list(corpus(settings.corpus))
+    samples = picture_takes(settings.corpus) or list(corpus(settings.corpus))
     stage = Acquire(settings.acquire, settings.faces.load(), f"{settings.out}/clips")
     clips = _look(settings, stage, samples)
     people = people_of(clips)

@@ -1,4 +1,7 @@
-"""The clips of a corpus, each searched once: its frames are kept in a file of its own."""
+"""The takes of a corpus, each searched once: its frames are kept in a file of its own.
+
+A take is a clip, or a folder of pictures that are named by their yaw.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from datapipe.record import Sample
 from datapipe.stage import Resources, apply
 from datapipe.video.decoder import Decoder
 from lora_engine.acquire.pick import PickedFrames, pick
+from lora_engine.acquire.pictures import FOLDER, pick_pictures, pictures_of
 from lora_engine.acquire.settings import AcquireSettings
 from lora_engine.pairs import SubjectFrame
 
@@ -109,10 +113,16 @@ class Acquire:
         self._decoder.close()
 
     def __call__(self, sample: Sample) -> Sample:
-        """Pick a clip's frames and keep them. Raises as `pick` and `facts_of` do."""
-        truth = facts_of(sample).truth
-        with local_copy(sample.source, self._decoder.limits.bytes) as path:
-            picked = pick(self._decoder, self.faces, self.settings, path, truth)
+        """Pick a take's frames and keep them.
+
+        Raises as `pick`, `pick_pictures` and `facts_of` do.
+        """
+        facts = facts_of(sample)
+        if sample.source.suffix == FOLDER:
+            picked = pick_pictures(self.faces, self.settings, Path(sample.source.path))
+        else:
+            with local_copy(sample.source, self._decoder.limits.bytes) as path:
+                picked = pick(self._decoder, self.faces, self.settings, path, facts.truth)
         self._folder.put(f"{sample.key}.tar", _to_tar(picked, self.mark(sample)))
         return sample
 
@@ -158,10 +168,11 @@ class Acquire:
     def mark(self, sample: Sample) -> str:
         """Return a hash of everything on which the frames of a clip depend."""
         source = sample.source
-        stat = None
+        files = list(pictures_of(Path(source.path))) if source.suffix == FOLDER else []
         if place(source.path).fs is None and Path(source.path).is_file():
-            status = Path(source.path).stat()
-            stat = [status.st_size, status.st_mtime_ns]
+            files = [Path(source.path)]
+        stats = [(file.name, file.stat()) for file in files]
+        stat = [[name, status.st_size, status.st_mtime_ns] for name, status in stats]
         beside = hashlib.sha256(_beside(sample) or b"").hexdigest()
         what = [_VERSION, asdict(self.settings), self.faces.provenance(), asdict(source)]
         return hashlib.sha256(_json([*what, stat, beside])).hexdigest()

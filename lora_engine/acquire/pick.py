@@ -6,32 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from datapipe.errors import BadSample
-from datapipe.faces.base import Face, FaceAnalyzer
-from datapipe.faces.quality import FACE_SIZE, eye_visibility, sharpness
-from datapipe.pictures import encode_jpeg
-from datapipe.prepare.frontal import cut
+from datapipe.faces.base import FaceAnalyzer
+from datapipe.faces.quality import FACE_SIZE
 from datapipe.prepare.people import Person, Sighting
-from datapipe.record import Image
 from datapipe.video.decoder import Decoder
 from lora_engine.acquire import yaw_geometry
+from lora_engine.acquire.choice import Choice, merit, whole
 from lora_engine.acquire.settings import AcquireSettings
 from lora_engine.acquire.subject_search import BOUND, SubjectSearch
 from lora_engine.pairs import SubjectFrame
 
 MIN_FRAMES = 8
 """A clip with fewer is too short."""
-EYES_OPEN = 0.2
-"""`eye_visibility` below which eyes are closed."""
-EYES_SEEN = 30
-"""Degrees of yaw up to which closed eyes can be told."""
-FLAW = 0.5
-"""Factor on a frame's merit for closed eyes, and again for a second face in the frame."""
-UNKNOWN = 0.1
-"""Merit of a face that is too small for its sharpness to be known; in focus is about 0.28."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +64,6 @@ class PickedFrames:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    frame: int
-    image: Image
-    face: Face
-    yaw: float
-    sharp: float | None
-    merit: float
-
-
 def pick(
     decoder: Decoder,
     faces: FaceAnalyzer,
@@ -107,20 +86,9 @@ def pick(
     frontal = straight[0]
     side = yaw_geometry.square_side(frontal.face.size, info.width, info.height)
 
-    def frame(
-        choice: _Choice, yaw: int, number: int = 0, *, reference: bool = False
-    ) -> SubjectFrame:
-        pose, square = choice.face.pose, _square(choice, frontal, side)
-        return SubjectFrame(
-            yaw=yaw,
-            picture=encode_jpeg(_sized(cut(choice.image, square, settings.side), settings.side)),
-            measured_yaw=None if pose is None else yaw_geometry.yaw_of(pose),
-            timestamp=search.times[choice.frame],
-            true_yaw=truth.get(choice.frame),
-            sharpness=choice.sharp,
-            number=number,
-            reference=reference,
-        )
+    def frame(choice: Choice, yaw: int) -> SubjectFrame:
+        shown = choice.cut_to(frontal, side, settings.side, yaw, search.times[choice.frame])
+        return replace(shown, true_yaw=truth.get(choice.frame))
 
     kept = {
         yaw: (_best(search, subject, settings, yaw) if yaw else straight)[: settings.frames]
@@ -128,17 +96,44 @@ def pick(
     }
     references = [frontal, *_references(search, subject, frontal, settings.references - 1)]
     vector = faces.embed(frontal.image, [frontal.face])[0]
-    return PickedFrames(
-        tuple(frame(some[0], yaw) for yaw, some in kept.items() if some),
-        tuple(float(x) for x in vector),
-        search.looked,
-        info.frames,
-        tuple(frame(c, yaw, n) for yaw, some in kept.items() for n, c in enumerate(some) if n),
-        tuple(frame(c, 0, n, reference=True) for n, c in enumerate(references)),
+    return numbered(
+        kept,
+        references,
+        frame,
+        embedding=tuple(float(x) for x in vector),
+        looked=search.looked,
+        total=info.frames,
     )
 
 
-def _frontal(search: SubjectSearch, subject: Person, settings: AcquireSettings) -> list[_Choice]:
+def numbered(
+    kept: Mapping[int, Sequence[Choice]],
+    references: Sequence[Choice],
+    frame: Callable[[Choice, int], SubjectFrame],
+    *,
+    embedding: tuple[float, ...],
+    looked: int,
+    total: int,
+) -> PickedFrames:
+    """Make frames of the choices for each yaw and of the references, the best of each first.
+
+    `frame` makes one of a choice and the yaw for which it stands.
+    """
+    placed = [
+        replace(frame(choice, yaw), number=number)
+        for yaw, some in kept.items()
+        for number, choice in enumerate(some)
+    ]
+    shown = [
+        replace(frame(choice, 0), number=number, reference=True)
+        for number, choice in enumerate(references)
+    ]
+    best = tuple(one for one in placed if one.number == 0)
+    more = tuple(one for one in placed if one.number > 0)
+    return PickedFrames(best, embedding, looked, total, more, tuple(shown))
+
+
+def _frontal(search: SubjectSearch, subject: Person, settings: AcquireSettings) -> list[Choice]:
     """Return the frames for yaw 0, the one by which all others are cut first.
 
     Raises BadSample where there is none.
@@ -164,18 +159,18 @@ def _frontal(search: SubjectSearch, subject: Person, settings: AcquireSettings) 
 
 def _best(
     search: SubjectSearch, subject: Person, settings: AcquireSettings, yaw: int
-) -> list[_Choice]:
+) -> list[Choice]:
     """Return the frames for a yaw, measured at full size, those of greatest merit first."""
     hits = search.hits(subject, yaw)
-    rough = {s.frame: _merit(search.image(s.frame), s.face, search.others(s), yaw)[1] for s in hits}
+    rough = {s.frame: merit(search.image(s.frame), s.face, search.others(s), yaw)[1] for s in hits}
     ranked = sorted(hits, key=lambda s: (-rough[s.frame], s.frame))[: settings.choices]
     choices = _choices(search, ranked, yaw, lambda s: search.shows(s.frame, s.face, yaw))
     return sorted(choices, key=lambda c: (-c.merit, c.frame))
 
 
 def _references(
-    search: SubjectSearch, subject: Person, frontal: _Choice, count: int
-) -> list[_Choice]:
+    search: SubjectSearch, subject: Person, frontal: Choice, count: int
+) -> list[Choice]:
     """Return up to `count` more frontal frames, of yaws as different as the main job admits.
 
     None has closed eyes or another face in the picture: the main job avoids these too.
@@ -202,50 +197,16 @@ def _choices(
     sightings: Sequence[Sighting],
     yaw: int,
     fits: Callable[[Sighting], bool],
-) -> list[_Choice]:
+) -> list[Choice]:
     """Measure sightings at full size, and keep those that are whole, sharp enough and still fit."""
     choices = []
     for sighting, image, others in search.full(sightings):
         face = sighting.face
-        sharp, merit = _merit(image, face, others, yaw)
+        sharp, worth = merit(image, face, others, yaw)
         if yaw == 0 and sharp is None:
             continue  # too small for a reference; at other yaws the face is smaller anyway
         sharp_enough = sharp is None or sharp >= BOUND.min_sharpness
-        if sharp_enough and _whole(face, image) and fits(sighting):
+        if sharp_enough and whole(face, image) and fits(sighting):
             at = search.yaw(sighting.frame, face)
-            choices.append(_Choice(sighting.frame, image, face, at, sharp, merit))
+            choices.append(Choice(sighting.frame, image, face, at, sharp, worth))
     return choices
-
-
-def _merit(image: Image, face: Face, others: list[Face], yaw: int) -> tuple[float | None, float]:
-    """Measure a frame: its sharpness, None where the face is too small for that, and its merit."""
-    sharp = sharpness(image, face)
-    merit = UNKNOWN if sharp is None else sharp
-    if abs(yaw) <= EYES_SEEN and eye_visibility(image, face) < EYES_OPEN:
-        merit *= FLAW
-    if others:
-        merit *= FLAW
-    return sharp, merit
-
-
-def _whole(face: Face, image: Image) -> bool:
-    """Whether the face is in the picture, but for up to a tenth on each side."""
-    left, top, right, bottom = face.box
-    height, width = image.shape[:2]
-    rim = face.size / 10
-    return left >= -rim and top >= -rim and right <= width + rim and bottom <= height + rim
-
-
-def _square(choice: _Choice, frontal: _Choice, side: int) -> yaw_geometry.Square:
-    height, width = choice.image.shape[:2]
-    return yaw_geometry.head_square(
-        choice.face.box, choice.yaw, frontal.face.size, side, (width, height)
-    )
-
-
-def _sized(image: Image, side: int) -> Image:
-    """Enlarge a picture to `side` pixels where the clip shows the head smaller."""
-    if image.shape[0] == side:
-        return image
-    larger: Image = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
-    return larger
