@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -42,6 +43,9 @@ class PairsSettings:
     seed: int = 0
     """Seed of the split."""
     faces: tyro.conf.OmitArgPrefixes[FaceSettings] = field(default_factory=FaceSettings)
+    pose_model: Path | None = None
+    """ONNX export of a 6DRepNet-style head pose network, by which frames are picked; the default is
+    the face models' own pose, which also judges views."""
     workers: int | None = None
     """Processes that look at clips; the default is one per CPU."""
     quiet: bool = False
@@ -57,13 +61,19 @@ def execute(settings: PairsSettings) -> None:
     """Look at the clips, split the people, write the shards, report. Raises UserError."""
     from datapipe.corpus import corpus
     from datapipe.files import Folder
+    from filters.head_pose import SixDRepNet
     from jobs.console.pairs import report, rows
     from lora_engine.acquire.clips import Acquire
     from lora_engine.acquire.people import people_of, splits, write
     from lora_engine.acquire.pictures import picture_takes
+    from lora_engine.acquire.posed import PosedFaces
 
     samples = picture_takes(settings.corpus) or list(corpus(settings.corpus))
-    stage = Acquire(settings.acquire, settings.faces.load(), f"{settings.out}/clips")
+    faces = settings.faces.load()
+    if settings.pose_model is not None:
+        faces = PosedFaces(faces, SixDRepNet(settings.pose_model))
+    faces.provenance()  # a model that is missing is named before any clip is read
+    stage = Acquire(settings.acquire, faces, f"{settings.out}/clips")
     clips = _look(settings, stage, samples)
     people = people_of(clips)
     if not people:
@@ -74,6 +84,7 @@ def execute(settings: PairsSettings) -> None:
     folder.put("clips.jsonl", rows(clips))
     choice = {name: getattr(settings, name) for name in ("validation", "same_person", "seed")}
     made_by = asdict(settings.acquire) | choice | {"faces": settings.faces.faces}
+    made_by["pose"] = "own" if settings.pose_model is None else SixDRepNet.name
     write(folder, people, where, stage.pictures, made_by, settings.acquire.yaws)
     if not settings.quiet:
         report(clips, people, where, settings.acquire.yaws)

@@ -80,6 +80,16 @@ def test_a_corpus_without_a_subject_is_refused(tmp_path, capsys):
     assert not (out / "manifest.json").exists()
 
 
+def test_a_pose_model_that_is_missing_is_named(tmp_path, capsys):
+    """Before any clip is read."""
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/broken.mp4").write_bytes(b"no video")
+    model = ["--pose-model", str(tmp_path / "nowhere.onnx")]
+    assert pairs.main([str(tmp_path / "clips"), "--out", str(tmp_path / "out"), *model]) == 1
+    assert "nowhere.onnx is not a file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [("--tolerance", "0"), ("--validation", "1"), ("--yaws", "30"), ("--side", "10")],

@@ -1,6 +1,7 @@
 """Laws of picking frames, on painted faces of exactly known yaw."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from datapipe.errors import BadSample
 from datapipe.video.decoder import Decoder
 from lora_engine.acquire.pick import pick
+from lora_engine.acquire.posed import PosedFaces
 from lora_engine.acquire.settings import AcquireSettings
 from tests.datapipe.media import cut, write_video
 from tests.datapipe.painted import Painted, PaintedFaces, paint
@@ -127,6 +129,31 @@ def test_pictures_are_of_one_size_and_the_head_keeps_its_scale(tmp_path, decoder
     shown = [count for frame, count in zip(picked.frames, vivid, strict=True)
              if abs(frame.yaw) < 60]  # fmt: skip  # at the side the square is at the clip's edge
     assert max(shown) < 1.05 * min(shown)
+
+
+class Leaning:
+    """A pose estimator that reads 8 degrees less than the painted faces do."""
+
+    def setup(self):
+        pass
+
+    def provenance(self):
+        return {"name": "leaning"}
+
+    def __call__(self, image, face):
+        return replace(face.pose, yaw=face.pose.yaw - 8)
+
+
+def test_another_pose_model_decides_where_it_is_given(tmp_path, decoder):
+    """Frames are picked, and their yaw is measured, by its readings; its files are in the mark."""
+    faces = PosedFaces(PaintedFaces(), Leaning())
+    path = clip(tmp_path / "a.mp4")
+    picked = pick(decoder, faces, AcquireSettings(yaws=(-60, 0, 60)), path, {})
+    assert [frame.yaw for frame in picked.frames] == [-60, 0, 60]
+    for frame in picked.frames:
+        assert abs(turning(at(frame)) - 8 - frame.yaw) <= 3 + 1.5
+        assert abs(frame.measured_yaw - frame.yaw) <= 3
+    assert faces.provenance()["pose"] == {"name": "leaning"}
 
 
 def test_the_truth_decides_where_that_is_asked_for(tmp_path, decoder):
