@@ -19,6 +19,7 @@ from lora_engine.flux.learner import LoraLearner
 from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.settings import FluxSettings, TrainLoraSettings
 from lora_engine.flux.training_inputs import TrainingInputs
+from lora_engine.flux.variants import PRODUCTION, REFERENCE, variant
 from lora_engine.views import MeasuredView, PersonViews, grid, summary
 from training import parallel
 
@@ -70,7 +71,7 @@ class Validation:
         embeddings: PromptEmbeddings,
         measure: Measure,
     ) -> None:
-        """Reads the portraits of the people who are held out."""
+        """Reads the references of the people who are held out, as production would have them."""
         self._settings = settings
         self._inputs = inputs
         self._learner = learner
@@ -83,7 +84,8 @@ class Validation:
         held = inputs.pairs.subjects("validation")
         frontal = (one for one in held if 0 in one.yaws)
         self._people = [
-            (one.key, one.frame(0).image()) for one in islice(frontal, settings.validation_people)
+            (one.key, variant(one, place, PRODUCTION)[REFERENCE])
+            for place, one in enumerate(islice(frontal, settings.validation_people), 1)
         ]
 
     def run(self, step: int) -> dict[str, object]:

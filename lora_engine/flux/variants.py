@@ -34,6 +34,18 @@ class Variety:
     reference_jpeg: int = 100
 
 
+PRODUCTION = Variety(
+    variants=4,
+    crop_zoom=1.25,
+    crop_shift=0.05,
+    reference_blur=1.0,
+    reference_noise=4.0,
+    reference_jpeg=60,
+)
+"""What references meet in production: the defaults of `TrainLoraSettings`. Validation draws by it
+whatever the training is, so that trainings can be compared."""
+
+
 def variant(subject: Subject, number: int, variety: Variety) -> dict[str, Image]:
     """Return the pictures of a variant: the reference and one for each yaw, by name.
 

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from datapipe.pictures import encode_jpeg
 from datapipe.prepare.frontal import FACE_CENTRE
 from datapipe.record import YAWS
-from lora_engine.flux.variants import REFERENCE, Variety, variant
+from lora_engine.flux.settings import TrainLoraSettings
+from lora_engine.flux.variants import PRODUCTION, REFERENCE, Variety, variant
 from lora_engine.pairs import Subject, SubjectFrame
 
 SIDE = 96
@@ -83,6 +84,12 @@ def test_each_strength_works_by_itself(strength):
     ann = subject()
     changed, plain = (variant(ann, 1, Variety(2, **some))[REFERENCE] for some in (strength, {}))
     assert not np.array_equal(changed, plain)
+
+
+def test_validation_meets_what_a_training_meets_by_default():
+    """The strengths are written down once more, where options have no names."""
+    settings = TrainLoraSettings("p", "o", "b")
+    assert asdict(PRODUCTION) == {name: getattr(settings, name) for name in asdict(PRODUCTION)}
 
 
 def test_pairs_without_references_have_the_frontal_frame():
