@@ -12,7 +12,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from datapipe.errors import UserError
-from lora_engine.flux.prompts import prompt
 from lora_engine.flux.settings import ReferenceMode, TrainLoraSettings
 from lora_engine.flux.tensors import tensor_bytes
 
@@ -72,9 +71,15 @@ def read_header(path: Path, option: str = "--lora") -> AdapterHeader:
             "are not known"
         )
     try:
-        return AdapterHeader.from_json(json.loads(text))
+        header = AdapterHeader.from_json(json.loads(text))
     except TypeError as wrong:
         raise UserError(f"{option} {path}: header of another version ({wrong})") from wrong
+    if len(header.prompts) != len(header.yaws):
+        raise UserError(
+            f"{option} {path}: has {len(header.prompts)} prompts for {len(header.yaws)} yaws; "
+            "train it again"
+        )
+    return header
 
 
 def check_adapter(
@@ -86,13 +91,6 @@ def check_adapter(
             f"--lora {path}: made for the yaws {list(header.yaws)}, not for {missing}; "
             "train one for these yaws"
         )
-    changed = [
-        yaw
-        for yaw, text in zip(header.yaws, header.prompts, strict=True)
-        if yaw in yaws and text != prompt(yaw)
-    ]
-    if changed:
-        raise UserError(f"--lora {path}: trained with other prompts for {changed}; train it again")
     trained = header.reference_mode == "two-pass"
     if reference_kv is not None and reference_kv != trained:
         was, want = ("with", "without") if trained else ("without", "with")

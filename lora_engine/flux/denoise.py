@@ -74,7 +74,7 @@ class Denoiser:
         dtype = precision_named(settings.precision, device)
         path, options = inputs.base.path, {"dtype": dtype, "use_safetensors": True}
         embeddings = find_prompts(
-            inputs.base, inputs.yaws, inputs.text_length, device, dtype, inputs.embeddings
+            inputs.base, inputs.prompts, inputs.text_length, device, dtype, inputs.embeddings
         )
         transformer = FluxTransformer2DModel.from_pretrained(path / "transformer", **options)
         if inputs.adapter is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from lora_engine.flux.base import (
     check_adapter_fits,
     find_base,
 )
+from lora_engine.flux.prompts import standard
 from lora_engine.flux.quantize import check_quantize
 from lora_engine.flux.settings import SPEEDS, FluxSettings
 from training.device import check_attention, device_named
@@ -35,7 +36,8 @@ class SynthesisInputs:
     """The prompts' embeddings that came with the adapter."""
     turbo: Path | None
     """The few-step LoRA."""
-    yaws: tuple[int, ...]
+    prompts: Mapping[int, str]
+    """By yaw: the adapter's own, or the standard ones."""
     resolution: int
     """Side of a view in pixels."""
     text_length: int
@@ -71,6 +73,7 @@ def synthesis_inputs(
     if settings.turbo is not None:
         turbo = adapter_file(settings.turbo, "--turbo")
         check_adapter_fits(turbo, base, weights)
+    texts = dict(zip(header.yaws, header.prompts, strict=True)) if header else standard(yaws)
     side = resolution or (header.resolution if header else BASE_RESOLUTION)
     base.check_resolution(side)
     return SynthesisInputs(
@@ -78,7 +81,7 @@ def synthesis_inputs(
         adapter=adapter,
         embeddings=embeddings,
         turbo=turbo,
-        yaws=tuple(yaws),
+        prompts={yaw: texts[yaw] for yaw in yaws},
         resolution=side,
         text_length=header.text_length if header else SPEEDS[settings.speed].text_length,
         reference_kv=header is not None and header.reference_mode == "two-pass",

@@ -1,10 +1,11 @@
-"""The fixed prompts, one for each yaw, and their embeddings in a file beside the adapter."""
+"""The prompts, one for each yaw, and their embeddings in a file beside the adapter."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,30 @@ def prompt(yaw: int) -> str:
             turned = f"in full profile, nose pointing at the {side} edge of the image"
     same = "Same identity, hair, clothes, expression, light and background."
     return f"The same person, {turned}. {same}"
+
+
+def standard(yaws: Sequence[int]) -> dict[int, str]:
+    """Return the prompts of some yaws, where nobody has own ones."""
+    return {yaw: prompt(yaw) for yaw in yaws}
+
+
+def read_prompts(path: Path, yaws: Sequence[int]) -> dict[int, str]:
+    """Read own prompts from TOML: a table of texts by yaw, such as "+30" = "…". Raises UserError.
+
+    Every yaw must have one, and no two the same: a prompt is all that tells the yaw.
+    """
+    try:
+        table = {int(yaw): text for yaw, text in tomllib.loads(path.read_text("utf-8")).items()}
+    except (OSError, ValueError) as wrong:
+        raise UserError(
+            f"--prompts {path}: not a TOML table of prompts by yaw ({wrong})"
+        ) from wrong
+    if missing := [yaw for yaw in yaws if not isinstance(table.get(yaw), str)]:
+        raise UserError(f"--prompts {path}: no text for the yaws {missing}")
+    texts = {yaw: str(table[yaw]) for yaw in yaws}
+    if len(set(texts.values())) < len(texts):
+        raise UserError(f"--prompts {path}: two yaws have the same text")
+    return texts
 
 
 def tag(yaw: int) -> str:
@@ -64,27 +89,41 @@ class PromptEmbeddings:
 
 
 def encode_prompts(
-    base: Base, yaws: Sequence[int], length: int, device: torch.device | str, dtype: torch.dtype
+    base: Base,
+    texts: Mapping[int, str],
+    length: int,
+    device: torch.device | str,
+    dtype: torch.dtype,
 ) -> PromptEmbeddings:
-    """Run the base's two text encoders for each yaw; they are dropped on return."""
+    """Run the base's two text encoders for each yaw's text; they are dropped on return.
+
+    Raises UserError for a text that has more than `length` T5 tokens.
+    """
     from diffusers import FluxKontextPipeline
 
     pipe = FluxKontextPipeline.from_pretrained(
         base.path, transformer=None, vae=None, dtype=dtype, use_safetensors=True
     ).to(device)
     tokens, pooled = {}, {}
+    for yaw, text in texts.items():
+        if (count := len(pipe.tokenizer_2(text).input_ids)) > length:
+            raise UserError(
+                f"the prompt for {yaw:+d}° has {count} T5 tokens, only {length} are used: shorten "
+                "it, or give a larger --text-length"
+            )
     with torch.no_grad():
-        for yaw in yaws:  # one at a time runs the stock pipeline's kernels, so the bits are equal
+        # one at a time runs the stock pipeline's kernels, so the bits are equal
+        for yaw, text in texts.items():
             embeds, pool, _ = pipe.encode_prompt(
-                prompt(yaw), None, device=device, max_sequence_length=length
+                text, None, device=device, max_sequence_length=length
             )
             tokens[yaw], pooled[yaw] = embeds[0].cpu(), pool[0].cpu()
-    return PromptEmbeddings({yaw: prompt(yaw) for yaw in yaws}, length, tokens, pooled)
+    return PromptEmbeddings(dict(texts), length, tokens, pooled)
 
 
 def find_prompts(
     base: Base,
-    yaws: Sequence[int],
+    texts: Mapping[int, str],
     length: int,
     device: torch.device,
     dtype: torch.dtype,
@@ -96,14 +135,13 @@ def find_prompts(
     """
     path = beside
     if path is None:
-        texts = [prompt(yaw) for yaw in yaws]
-        made_of = json.dumps([base.hashes(TEXT), texts, length, str(dtype)], sort_keys=True)
+        made_of = json.dumps([base.hashes(TEXT), list(texts.items()), length, str(dtype)])
         name = hashlib.sha256(made_of.encode()).hexdigest()[:16]
         folder = models_folder().parent / "prompts" / name
         path = folder / FILE
         if not path.is_file():
-            save_prompts(Folder(folder), encode_prompts(base, yaws, length, device, dtype))
-    return load_prompts(path, yaws, length).to(device, dtype)
+            save_prompts(Folder(folder), encode_prompts(base, texts, length, device, dtype))
+    return load_prompts(path, texts, length).to(device, dtype)
 
 
 def save_prompts(folder: Folder, embeddings: PromptEmbeddings) -> None:
@@ -116,26 +154,26 @@ def save_prompts(folder: Folder, embeddings: PromptEmbeddings) -> None:
     folder.put(FILE, tensor_bytes(tensors, {_HEADER: json.dumps(header)}))
 
 
-def load_prompts(path: Path, yaws: Sequence[int], length: int) -> PromptEmbeddings:
-    """Read the embeddings of some yaws. Raises UserError where they are of other prompts."""
+def load_prompts(path: Path, texts: Mapping[int, str], length: int) -> PromptEmbeddings:
+    """Read the embeddings of prompts by yaw. Raises UserError where they are of others."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
             prompts = {int(yaw): text for yaw, text in header.get("prompts", ())}
-            _check(path, prompts, header.get("length"), yaws, length)
-            tokens = {yaw: file.get_tensor(tag(yaw)) for yaw in yaws}
-            pooled = {yaw: file.get_tensor(f"{tag(yaw)}.pooled") for yaw in yaws}
+            _check(path, prompts, header.get("length"), texts, length)
+            tokens = {yaw: file.get_tensor(tag(yaw)) for yaw in texts}
+            pooled = {yaw: file.get_tensor(f"{tag(yaw)}.pooled") for yaw in texts}
     except (SafetensorError, OSError) as wrong:
         raise UserError(f"{path} cannot be read ({wrong}); copy or make it again") from wrong
-    return PromptEmbeddings({yaw: prompts[yaw] for yaw in yaws}, length, tokens, pooled)
+    return PromptEmbeddings(dict(texts), length, tokens, pooled)
 
 
 def _check(
-    path: Path, prompts: dict[int, str], found: object, yaws: Sequence[int], length: int
+    path: Path, prompts: dict[int, str], found: object, texts: Mapping[int, str], length: int
 ) -> None:
-    if missing := [yaw for yaw in yaws if yaw not in prompts]:
+    if missing := [yaw for yaw in texts if yaw not in prompts]:
         raise UserError(f"{path} has no embeddings for the yaws {missing}; it has {list(prompts)}")
-    if changed := [yaw for yaw in yaws if prompts[yaw] != prompt(yaw)]:
+    if changed := [yaw for yaw, text in texts.items() if prompts[yaw] != text]:
         raise UserError(f"{path} was made with other prompts for the yaws {changed}; make it again")
     if found != length:
         raise UserError(f"{path} holds {found} tokens a prompt, the adapter needs {length}")

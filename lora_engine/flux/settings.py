@@ -186,6 +186,8 @@ class TrainLoraSettings:
     """Share the base out over the workers' GPUs (FSDP2), for one that does not fit on each."""
     gradient_checkpointing: tyro.conf.FlagConversionOff[bool] = True
     """Compute each block twice instead of keeping its activations."""
+    prompts: str | None = None
+    """A TOML table of own prompts by yaw, "+30" = "…", which the adapter then carries."""
     text_length: int = 64
     """T5 tokens of a prompt, which synthesis then uses too. The prompts have 23 words; at 512² the
     512 tokens of stock Kontext are a fifth of all work."""
@@ -249,8 +251,8 @@ class TrainLoraSettings:
         return MAY_CHANGE if self.schedule != "constant" else (*MAY_CHANGE, "steps")
 
 
-MAY_CHANGE = ("out", "pairs", "base", "init", "device", "shard", "checkpoint_every", "keep",
-              "validate_every", "validation_people", "validation_steps", "tensorboard",
+MAY_CHANGE = ("out", "pairs", "base", "init", "prompts", "device", "shard", "checkpoint_every",
+              "keep", "validate_every", "validation_people", "validation_steps", "tensorboard",
               "wandb")  # fmt: skip
-"""Of pairs, base and adapter the content counts, not the place. Where the learning rate stays, a
-run may also be made longer or shorter."""
+"""Of pairs, base, adapter and prompts the content counts, not the place. Where the learning rate
+stays, a run may also be made longer or shorter."""

@@ -44,6 +44,7 @@ def check_and_claim(settings: TrainLoraSettings, processes: int, *, resume: bool
     data = {
         "pairs": inputs.pairs.sha256,
         "base": inputs.base.hashes(("transformer", "vae")),
+        "prompts": list(inputs.prompts.values()),
         "init": settings.init and file_hash(adapter_file(settings.init, "--init")),
     }
     return claim_run(settings.out, asdict(settings), data, settings.may_change, resume=resume)
@@ -152,13 +153,13 @@ def _embeddings(
     out = Folder(settings.out)
     if parallel.rank() == 0 and not (claim.is_recorded() and out.exists(prompts.FILE)):
         made = prompts.encode_prompts(
-            inputs.base, settings.yaws, settings.text_length, device, dtype
+            inputs.base, inputs.prompts, settings.text_length, device, dtype
         )
         prompts.save_prompts(out, made)
     free_memory(device)
     parallel.wait_for_all()
     path = Path(settings.out) / prompts.FILE
-    return prompts.load_prompts(path, settings.yaws, settings.text_length).to(device, dtype)
+    return prompts.load_prompts(path, inputs.prompts, settings.text_length).to(device, dtype)
 
 
 def _latents(
@@ -191,7 +192,7 @@ def _header(settings: TrainLoraSettings, inputs: TrainingInputs, done: int) -> A
         alpha=settings.lora_alpha,
         targets=settings.targets,
         yaws=settings.yaws,
-        prompts=tuple(prompts.prompt(yaw) for yaw in settings.yaws),
+        prompts=tuple(inputs.prompts[yaw] for yaw in settings.yaws),
         text_length=settings.text_length,
         resolution=settings.resolution,
         reference_mode=settings.reference_mode,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -18,6 +19,7 @@ from lora_engine.flux.base import (
     check_targets,
     find_base,
 )
+from lora_engine.flux.prompts import read_prompts, standard
 from lora_engine.flux.quantize import check_quantize
 from lora_engine.flux.settings import TrainLoraSettings
 from lora_engine.pairs import PairsFolder
@@ -33,6 +35,8 @@ class TrainingInputs:
     pairs: PairsFolder
     coverage: dict[str, tuple[int, ...]]
     """Subjects of the training split and the yaws they have."""
+    prompts: dict[int, str]
+    """By yaw."""
 
 
 def training_inputs(settings: TrainLoraSettings, processes: int) -> TrainingInputs:
@@ -62,7 +66,9 @@ def training_inputs(settings: TrainLoraSettings, processes: int) -> TrainingInpu
         )
     check_trackers(tensorboard=settings.tensorboard, wandb=settings.wandb)
     pairs = PairsFolder(Folder(settings.pairs))
-    return TrainingInputs(base, pairs, _check_pairs(settings, pairs))
+    own = settings.prompts
+    texts = standard(settings.yaws) if own is None else read_prompts(Path(own), settings.yaws)
+    return TrainingInputs(base, pairs, _check_pairs(settings, pairs), texts)
 
 
 def _check_pairs(settings: TrainLoraSettings, pairs: PairsFolder) -> dict[str, tuple[int, ...]]:

@@ -83,7 +83,7 @@ def make_adapter(tiny_base, tmp_path):
         folder.put(FILE, adapter_bytes(transformer, header, dtype))
         if sidecar:
             base = find_base(str(tiny_base))
-            save_prompts(folder, encode_prompts(base, yaws, 512, "cpu", dtype))
+            save_prompts(folder, encode_prompts(base, prompts.standard(yaws), 512, "cpu", dtype))
         return str(tmp_path / name)
 
     return make

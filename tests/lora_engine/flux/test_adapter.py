@@ -146,6 +146,19 @@ def test_header_of_another_version_is_refused(tmp_path):
         read_header(tmp_path / "a.safetensors")
 
 
+def test_an_adapter_without_its_prompts_is_refused(make_adapter, tmp_path):
+    """It would not be known what turns a head."""
+    file = adapter_file(make_adapter())
+    with safe_open(file, framework="pt") as stored:
+        about = stored.metadata()
+    header = json.loads(about["harmoview"]) | {"prompts": []}
+    save_file(
+        load_file(file), tmp_path / "a.safetensors", about | {"harmoview": json.dumps(header)}
+    )
+    with pytest.raises(UserError, match="has 0 prompts for 7 yaws"):
+        read_header(tmp_path / "a.safetensors")
+
+
 def test_only_safetensors_are_read(tmp_path):
     """A pickle is refused by its name, and a broken file by its content."""
     (tmp_path / "a.bin").write_bytes(b"x")

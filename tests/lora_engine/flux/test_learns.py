@@ -17,7 +17,7 @@ from lora_engine.flux import vae
 from lora_engine.flux.base import find_base
 from lora_engine.flux.flow import Objective
 from lora_engine.flux.groups import Draw, Group, shifted_sigmas
-from lora_engine.flux.prompts import PromptEmbeddings, encode_prompts
+from lora_engine.flux.prompts import PromptEmbeddings, encode_prompts, standard
 from lora_engine.flux.settings import FluxSettings, TrainLoraSettings
 from lora_engine.flux.synthesizer import FluxSynthesizer
 from lora_engine.flux.train import check_and_claim, train
@@ -76,7 +76,7 @@ def train_vae(folder, picture, colours):
 def train_base(folder, autoencoder, picture, colours):
     """Teach the tiny transformer to draw the reference's person at whatever yaw."""
     transformer = FluxTransformer2DModel.from_pretrained(folder / "transformer").train()
-    known = encode_prompts(find_base(str(folder)), YAWS, WORDS, "cpu", torch.float32)
+    known = encode_prompts(find_base(str(folder)), standard(YAWS), WORDS, "cpu", torch.float32)
     tokens, pooled = (torch.stack(list(each.values())).mean(0)
                       for each in (known.tokens, known.pooled))  # fmt: skip
     same = PromptEmbeddings(known.prompts, WORDS, dict.fromkeys(YAWS, tokens),
