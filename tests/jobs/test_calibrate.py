@@ -25,6 +25,7 @@ from lora_engine.pairs import Subject, SubjectFrame, write_pairs
 from lora_engine.subjects.clip import camera_for, scene
 from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import invent
+from tests.datapipe.painted import Painted, PaintedFaces, paint
 from tests.datapipe.runs import REFERENCE, TinyRun
 
 SIZE = 320
@@ -147,6 +148,21 @@ def test_a_run_scored_by_other_face_models_is_refused(tmp_path, capsys):
     run.save()
     assert calibrate.main([run.folder.url, "--out", str(tmp_path / "rules.toml")]) == 1
     assert "harmoview score" in capsys.readouterr().err
+
+
+def test_nobody_is_an_own_impostor(tmp_path):
+    """Of several takes of a person one is drawn."""
+    takes = [("a-1", 0, "a"), ("a-2", 0, "a"), ("b", 1, None), ("c-1", 2, "c"), ("c-2", 2, "c")]
+    subjects = [
+        Subject(key, key, tuple(
+            SubjectFrame(yaw, encode_jpeg(paint([Painted(colour, yaw, 150, 60, 80)])), 0.0, 0.0)
+            for yaw in (0, 30)
+        ), person)
+        for key, colour, person in takes
+    ]  # fmt: skip
+    pairs = write_pairs(Folder(tmp_path), [("train", one) for one in subjects], (0, 30), {})
+    drawn = calibrate.from_pairs(pairs, PaintedFaces(), 10, 1, lambda *_: None)
+    assert sorted(drawn.embedded.references.argmax(axis=1)) == [0, 1, 2]
 
 
 def test_a_folder_that_is_neither_run_nor_pairs_is_refused(tmp_path, capsys):
