@@ -153,10 +153,10 @@ class SubjectSearch:
                 found.update(find_changes([(frame.timestamp, frame.image) for frame in frames]))
         return sorted(found, key=lambda change: change.first)
 
-    def _promise(self, frames: Sequence[int]) -> tuple[int, float, int]:
+    def _promise(self, frames: Sequence[int]) -> tuple[bool, int, float, int]:
         """Rate a shot: by the yaws that its head passes, then by how much it is alone, by length.
 
-        The head is the largest face of each frame.
+        The head is the largest face of each frame; a shot without any comes last.
         """
         faces = [self._found[frame] for frame in frames]
         largest = [max(some, key=lambda s: s.face.size) for some in faces if some]
@@ -165,7 +165,7 @@ class SubjectSearch:
         high = max(turn, default=-math.inf) + yaw_geometry.REACH
         passed = sum(low <= yaw <= high for yaw in self._settings.yaws)
         alone = sum(len(some) == 1 for some in faces) / max(1, len(faces))
-        return passed, alone, len(frames)
+        return bool(largest), passed, alone, len(frames)
 
     def _refined(self) -> Person:
         """Look where yaws that are still wanted may be, and return the subject."""

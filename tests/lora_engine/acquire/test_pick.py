@@ -112,6 +112,20 @@ def test_all_frames_are_of_one_shot(tmp_path, decoder):
     assert all(at(frame) >= 150 for frame in picked.frames)
 
 
+def test_a_shot_without_anybody_is_never_the_one(tmp_path, decoder):
+    """Not even where the other shows no yaw that is wanted, and no head alone."""
+
+    def picture(frame):
+        if frame < 100:
+            return paint([], background=200)
+        return paint([Painted(0, 45, 150, 60, 80), Painted(1, 45, 130, 300, 90)])
+
+    path = write_video(tmp_path / "a.mp4", map(picture, range(160)), fps=FPS)
+    with pytest.raises(BadSample) as caught:
+        pick(decoder, PaintedFaces(), AcquireSettings(), path, {})
+    assert caught.value.reason == "no_frontal"
+
+
 def test_a_turn_that_is_not_complete_gives_the_yaws_it_has(tmp_path, decoder):
     """No frame stands for a yaw that the head does not reach."""
     path = clip(tmp_path / "a.mp4", yaw=lambda f: turning(f, amplitude=45))
