@@ -127,8 +127,10 @@ def test_a_listing_that_breaks_off_stops_the_run(line, fault):
 
 @pytest.mark.slow
 @on_ray
-def test_a_sample_that_kills_its_worker_is_tried_three_times(tmp_path):
-    """Twice in the run, once apart; every other sample comes through."""
+def test_a_sample_that_kills_its_worker_is_tried_three_times_at_most(tmp_path):
+    """Twice in the run, but for what waited where another killed, and once apart; every other
+    sample comes through.
+    """
     log = tmp_path / "calls"
     line = RayLine([Tag("one"), Tag("two", kill={"k4", "k9"}, log=log)])
     done = list(line.run(Numbers(20)))
@@ -136,7 +138,7 @@ def test_a_sample_that_kills_its_worker_is_tried_three_times(tmp_path):
     done += line.retry(Lost(lost))
     calls = Counter(log.read_text().split())
     assert {s.key for s in Numbers(20)()} - {s.key for s in done} == {"k4", "k9"}
-    assert (calls["k4"], calls["k9"]) == (3, 3)
+    assert all(2 <= calls[key] <= 3 for key in ("k4", "k9"))
 
 
 @on_ray
