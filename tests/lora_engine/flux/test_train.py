@@ -257,7 +257,8 @@ def test_two_processes_equal_one(run, tiny_base, pairs, tmp_path, two_pass, shar
     changes["shard"] = shard
     settings = TrainLoraSettings(
         str(pairs), str(tmp_path / "together"), str(tiny_base), resolution=32, rank=2, steps=3,
-        yaws_per_group=2, warmup=2, text_length=64, validation_steps=2, learning_rate=1e-2,
+        yaws_per_group=2, warmup=2,
+        text_length=64, variants=1, validation_steps=2, learning_rate=1e-2,
         **changes,
     )  # fmt: skip
     claim = check_and_claim(settings, 2, resume=False)
@@ -298,7 +299,8 @@ def test_killed_at_any_moment_it_continues_from_a_whole_checkpoint(run, tiny_bas
     nothing had happened."""
     settings = TrainLoraSettings(
         str(pairs), str(tmp_path / "killed"), str(tiny_base), resolution=32, rank=2, steps=10**6,
-        yaws_per_group=2, warmup=2, text_length=64, learning_rate=1e-2, validate_every=0,
+        yaws_per_group=2, warmup=2,
+        text_length=64, variants=1, learning_rate=1e-2, validate_every=0,
         checkpoint_every=1,
     )  # fmt: skip
     claim = check_and_claim(settings, 1, resume=False)
