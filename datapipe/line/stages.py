@@ -123,13 +123,13 @@ class Synthesize:
         """The views of an identity as JPEG, by yaw."""
         reference = decode_jpeg(identity.portrait)
         found: dict[int, tuple[View, bytes]] = {}
-        side = reference.shape[0]
         if self.engine is not None:
             yaws = [yaw for yaw in self.yaws if yaw or not self.real_frontal]
             found = self._synthesised(self.engine, identity.reference, reference, key, index, yaws)
-            side = decode_jpeg(next(iter(found.values()))[1]).shape[0] if found else side
         if self.real_frontal and 0 in self.yaws:
             at = identity.reference.timestamp
+            made = next(iter(found.values()), None)
+            side = reference.shape[0] if made is None else decode_jpeg(made[1]).shape[0]
             picture = _of_side(identity.portrait, reference, side)
             found[0] = View(0, None, source="real", timestamp=at), picture
         return found

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
@@ -131,16 +131,35 @@ def unpack(key: str, members: Members, layout: ReferenceLayout) -> Packed:
         raise BadSample("unreadable", f"not a packed sample: {wrong!r}") from wrong
 
 
-def prepare(packed: Packed, window: TrainWindow, decoder: Decoder, frames: ClipReader) -> Prepared:
-    """Decode a span of a sample for the models.
+class ClipFile:
+    """The clip of one sample after the other as a file, written once for all windows of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._of: Packed | None = None
+        self._path = folder
+        self._numbers = count()  # a decoder takes the same path for the same video
+
+    def path(self, packed: Packed) -> Path:
+        """Where the clip of a sample is; that of the sample before is gone."""
+        if packed is not self._of:
+            if self._of is not None:
+                self._path.unlink()
+            self._path = self._folder / f"{next(self._numbers)}.{packed.suffix}"
+            self._path.write_bytes(packed.clip)
+            self._of = packed
+        return self._path
+
+
+def prepare(
+    packed: Packed, window: TrainWindow, clip: Path, decoder: Decoder, frames: ClipReader
+) -> Prepared:
+    """Decode a span of a sample, whose clip is a file, for the models.
 
     Raises BadSample where its clip does not do, and DecoderDied or DecodeTimeout where it cannot be
     decoded without harm.
     """
-    with tempfile.TemporaryDirectory(prefix="harmoview-") as folder:
-        path = Path(folder) / f"clip.{packed.suffix}"
-        path.write_bytes(packed.clip)
-        bucket, crop, found = frames.read(decoder, path, window)
+    bucket, crop, found = frames.read(decoder, clip, window)
     scores = [packed.scores[place] for place in window.identities]
     return Prepared(
         packed.caption,

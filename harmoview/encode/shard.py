@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import IO, Any
 
 from safetensors.torch import save
@@ -20,9 +22,18 @@ from datapipe.errors import BadSample
 from datapipe.files import Folder
 from datapipe.shards import Shard
 from datapipe.video.decoder import Decoder, DecoderDied, DecodeTimeout
-from harmoview.encode.encoder import Encoder
+from harmoview.encode.encoder import EncodedPictures, Encoder
 from harmoview.encode.manifest import Skipped, window_key, write_index
-from harmoview.encode.packed import Members, Packed, Prepared, checked, prepare, samples, unpack
+from harmoview.encode.packed import (
+    ClipFile,
+    Members,
+    Packed,
+    Prepared,
+    checked,
+    prepare,
+    samples,
+    unpack,
+)
 from harmoview.encode.windows import TrainWindow
 
 AHEAD = 2
@@ -66,10 +77,12 @@ def encode_shard(source: Folder, shard: Shard, models: Models) -> Iterator[str |
             for reason in reasons:  # of the one before; Ray would send into a list
                 yield reason
             encoded, failure = False, Skipped(key, "no_window", NO_WINDOW)
+            pictures: dict[tuple[int, ...], EncodedPictures] = {}
             for made in sample:
                 if isinstance(made, Prepared):
                     encoded = True
-                    rows.append({"shard": shard.name, **_write(writer, key, made, models)})
+                    row = _write(writer, key, made, models, pictures)
+                    rows.append({"shard": shard.name, **row})
                 elif failure.reason == "no_window":
                     failure = made
             if not encoded:
@@ -103,13 +116,14 @@ def _prepared(
         if window is None:
             return None
         try:
-            return prepare(sample, window, decoder, encoder.frames)
+            return prepare(sample, window, clips.path(sample), decoder, encoder.frames)
         except BadSample as bad:
             return Skipped(key, bad.reason, bad.detail)
         except (DecoderDied, DecodeTimeout) as bad:
             return Skipped(key, "decoder_died", str(bad))
 
-    with Decoder() as decoder:
+    with Decoder() as decoder, tempfile.TemporaryDirectory(prefix="harmoview-") as folder:
+        clips = ClipFile(Path(folder))
         jobs = read_ahead(one, _jobs(found, encoder), threads=1, ahead=AHEAD)
         for key, some in groupby(jobs, lambda pair: pair[0][0]):
             results = (made.result() for _, made in some)
@@ -133,9 +147,21 @@ def _jobs(
             yield key, sample, window
 
 
-def _write(writer: FragmentWriter, key: str, sample: Prepared, models: Models) -> dict[str, Any]:
-    """Encode a span of a clip, append it, and return its row of the index, without the shard."""
-    pictures = models.encoder.pictures(sample.identities)
+def _write(
+    writer: FragmentWriter,
+    key: str,
+    sample: Prepared,
+    models: Models,
+    encoded: dict[tuple[int, ...], EncodedPictures],
+) -> dict[str, Any]:
+    """Encode a span of a clip, append it, and return its row of the index, without the shard.
+
+    `encoded` are the references and views of the clip's people, as far as earlier spans named them.
+    """
+    named = sample.window.identities
+    if named not in encoded:
+        encoded[named] = models.encoder.pictures(sample.identities)
+    pictures = encoded[named]
     tensors: dict[str, Tensor] = {
         "video": models.encoder.video(sample.frames),
         "references": pictures.latents[pictures.present].contiguous(),

@@ -38,7 +38,7 @@ class TrainWindow:
     faces: Box
     """Around their faces over the whole span."""
     size: float
-    """Of the smallest of them, as a median over the span, pixels."""
+    """Of the largest of them, as a median over the span, pixels: margins go by it."""
 
     def frames(self, info: VideoInfo) -> tuple[int, int]:
         """The first and the last frame that is shown within."""
@@ -93,7 +93,7 @@ def _joined(one: TrainWindow, other: TrainWindow) -> TrainWindow | None:
     a, b = one.faces, other.faces
     faces = min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
     people = (*one.identities, *other.identities)
-    return TrainWindow(start, end, people, faces, min(one.size, other.size))
+    return TrainWindow(start, end, people, faces, max(one.size, other.size))
 
 
 def _without(window: TrainWindow, taken: Sequence[TrainWindow]) -> list[TrainWindow]:

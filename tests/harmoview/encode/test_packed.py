@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from datapipe.video.decoder import Decoder, VideoInfo
 from dataset.pack.manifest import load_manifest
 from dataset.pack.pack import ShardLimits, pack
 from harmoview.encode.packed import (
+    ClipFile,
     ClipReader,
     checked,
     fit,
@@ -61,8 +64,9 @@ def good(packed):
 def ready(key, members):
     packed = unpack(key, members, ReferenceLayout())
     (window,) = packed.windows
-    with Decoder() as decoder:
-        return prepare(packed, window, decoder, FRAMES)
+    with Decoder() as decoder, tempfile.TemporaryDirectory() as folder:
+        clip = ClipFile(Path(folder)).path(packed)
+        return prepare(packed, window, clip, decoder, FRAMES)
 
 
 def whole(size=(64, 48)):

@@ -192,6 +192,20 @@ def test_a_clip_without_a_window_is_left_out_with_a_reason(tmp_path, models):
     assert one.samples == 1
 
 
+def test_windows_of_one_clip_share_its_pictures(tmp_path, models, monkeypatch):
+    """References and views are encoded once for all spans that name the same people."""
+    run = TinyRun(tmp_path)
+    two = (replace(WINDOW, end=2.0), replace(WINDOW, start=2.0, shot=1))
+    for seed, key in enumerate("ab"):
+        run.add(key, clip=clip(seed, frames=40), windows=two)
+    folder = run.save()
+    pack(folder, folder.folder("shards"), RULES, ShardLimits(), lambda *_: None)
+    calls, pictures = [], Encoder.pictures
+    monkeypatch.setattr(Encoder, "pictures", lambda *told: calls.append(0) or pictures(*told))
+    assert encoded(folder.folder("shards"), Folder(tmp_path / "out"), models).samples == 4
+    assert len(calls) == 2
+
+
 def test_sizes_that_do_not_divide_are_refused(models):
     """Sides of buckets and of references are whole patches."""
     for wrong in ({"buckets": ["5x20x32"]}, {"reference_size": 40}):

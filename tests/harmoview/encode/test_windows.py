@@ -110,3 +110,13 @@ def test_the_longest_bucket_that_cuts_no_head_is_taken():
     buckets = (Bucket(41, 720, 1280), Bucket(81, 624, 624))
     assert best_bucket(buckets, near, info, 16)[0] == buckets[1]
     assert best_bucket(buckets, apart, info, 16)[0] == buckets[0]
+
+
+def test_beside_a_child_the_adults_head_is_not_cut():
+    """Margins go by the larger of two faces."""
+    adult = row(0, 9, left=200.0, size=200.0)
+    child = row(0, 9, left=600.0, size=60.0)
+    window = train_windows([{"windows": [adult]}, {"windows": [child]}])[0]
+    assert window.identities == (0, 1)
+    (alone,) = train_windows([{"windows": [adult]}])
+    assert window.around(HEAD, about())[0] <= alone.around(HEAD, about())[0]
