@@ -206,7 +206,7 @@ def _drawn(connection: duckdb.DuckDBPyConnection, most: int) -> list[list[Change
         table = connection.sql(query).to_arrow_table()
         return list(table.to_pylist())
 
-    labels = "aesthetic_scorer, recogniser, pose_estimator"
+    labels = "recogniser, pose_estimator"
     same = "SEMI JOIN drawn USING (key, identity)"
     references = {
         (row["key"], row["identity"]): row

@@ -143,11 +143,11 @@ def _frame(verdict: Verdict, kept: bool) -> tuple[int, int, int]:
 
 def numbers_of(view: Row) -> str:
     """The measurements of a picture, as far as there are any."""
-    shown = (("yaw", "measured_yaw", "+.1f"), ("cosine", "identity_cosine", ".2f"))
     named = (
-        *shown,
+        ("yaw", "measured_yaw", "+.1f"),
+        ("cosine", "identity_cosine", ".2f"),
         ("sharpness", "sharpness", ".3g"),
-        ("aesthetic", "aesthetic", ".3g"),
+        (view["aesthetic_scorer"], "aesthetic", ".3g"),
         ("expression", "expression", ".2f"),
     )
     return ", ".join(
