@@ -67,16 +67,18 @@ class ViewSynthesizer(Protocol):
         """
 
 
+MeritOfViews = Callable[[Mapping[int, Image]], dict[int, float]]
+"""Views by yaw to the merit of each: 1 or more where it passes; a better view has more."""
+
+
 class ViewJudge(Protocol):
     """Says of fresh views which an engine had better try again; threads take turns."""
 
     def setup(self) -> None:
         """Load on the worker. Raises UserError when a file is missing."""
 
-    def __call__(
-        self, reference: Reference, portrait: Image, views: Mapping[int, Image]
-    ) -> dict[int, float]:
-        """The merit of each view, by yaw: 1 or more where it passes; a better view has more."""
+    def __call__(self, reference: Reference, portrait: Image) -> MeritOfViews:
+        """Look at a reference once; what it returns judges every attempt at its views."""
 
 
 def apply(stage: Stage, sample: Sample) -> Sample:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.record import Image, Reference, Scores
+from datapipe.stage import MeritOfViews
 from filters.aesthetic import AestheticScorer
 from filters.checks import compile_rules
 from filters.head_pose import PoseEstimator
 from filters.judge import first_failure
 from filters.rules import Rules
-from filters.score import measure
+from filters.score import MeasuredPicture, measure
 
 WORST = -1.0
 """The merit of a view without a face; others have half their cosine."""
@@ -45,19 +46,23 @@ class RulesJudge:
         if self.pose is not None:
             self.pose.setup()
 
-    def __call__(
-        self, reference: Reference, portrait: Image, views: Mapping[int, Image]
-    ) -> dict[int, float]:
+    def __call__(self, reference: Reference, portrait: Image) -> MeritOfViews:
         """As the protocol has it; among views alike in that, a larger cosine has more merit."""
-        with self._turns:
-            own, *measured = measure(
-                [portrait, *views.values()], self.faces, self.aesthetic, self.pose
-            )
+        (own,) = self._measured([portrait])
         verdict = first_failure(self._checks.reference, own.alone(reference.expression))
         if self._checks.reference_must_pass and not verdict.passed:
-            return dict.fromkeys(views, PASSED)
-        scores = {yaw: one.against(own) for yaw, one in zip(views, measured, strict=True)}
-        return {yaw: self._merit(yaw, found) for yaw, found in scores.items()}
+            return lambda views: dict.fromkeys(views, PASSED)
+
+        def merits(views: Mapping[int, Image]) -> dict[int, float]:
+            measured = self._measured(list(views.values()))
+            scores = {yaw: one.against(own) for yaw, one in zip(views, measured, strict=True)}
+            return {yaw: self._merit(yaw, found) for yaw, found in scores.items()}
+
+        return merits
+
+    def _measured(self, pictures: Sequence[Image]) -> list[MeasuredPicture]:
+        with self._turns:
+            return measure(pictures, self.faces, self.aesthetic, self.pose)
 
     def _merit(self, yaw: int, scores: Scores) -> float:
         cosine = scores.identity_cosine

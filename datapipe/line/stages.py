@@ -147,6 +147,7 @@ class Synthesize:
         best: dict[int, tuple[View, bytes]] = {}
         merits: dict[int, float] = {}
         most = 1 if self.attempts is None else self.attempts.most
+        judged = None if self.attempts is None else self.attempts.judge(reference, portrait)
         for attempt in range(1, most + 1):
             seeds = [view_seed(self.run_seed, key, index, yaw, attempt) for yaw in yaws]
             pictures = engine(portrait, yaws, seeds)
@@ -154,10 +155,10 @@ class Synthesize:
                 yaw: (View(yaw, seed, attempt=attempt), encode_jpeg(picture))
                 for yaw, seed, picture in zip(yaws, seeds, pictures, strict=True)
             }
-            if self.attempts is None:
+            if judged is None:
                 return made
             stored = {yaw: decode_jpeg(data) for yaw, (_, data) in made.items()}
-            for yaw, merit in self.attempts.judge(reference, portrait, stored).items():
+            for yaw, merit in judged(stored).items():
                 if yaw not in merits or merit > merits[yaw]:
                     best[yaw], merits[yaw] = made[yaw], merit
             yaws = [yaw for yaw in yaws if merits[yaw] < 1]

@@ -37,16 +37,27 @@ def test_a_view_has_the_more_merit_the_better_it_is():
     own, other, blank = portrait("P002"), portrait("P005"), np.full((512, 512, 3), 90, np.uint8)
     blurred = cv2.GaussianBlur(own, (0, 0), 6)
     by = judge()
-    verdicts = [by(CALM, own, {0: view})[0] for view in (own, blurred, other, blank)]
+    verdicts = [by(CALM, own)({0: view})[0] for view in (own, blurred, other, blank)]
     assert verdicts[0] >= 1 > verdicts[1] > verdicts[2] > verdicts[3]
-    assert by(CALM, own, {30: own})[30] < 1  # who was asked to turn has not
+    assert by(CALM, own)({30: own})[30] < 1  # who was asked to turn has not
 
 
 def test_where_the_reference_fails_nothing_is_made_again():
     """Its views would not be kept anyhow, unless the rules say so."""
     own = portrait("P002")
     blank = np.full((512, 512, 3), 90, np.uint8)
-    assert judge()(CALM, blank, {0: own})[0] >= 1
-    assert judge()(replace(CALM, expression=None), own, {0: blank})[0] >= 1
+    assert judge()(CALM, blank)({0: own})[0] >= 1
+    assert judge()(replace(CALM, expression=None), own)({0: blank})[0] >= 1
     lenient = replace(RULES, reference_must_pass=False)
-    assert judge(lenient)(CALM, blank, {0: own})[0] < 1
+    assert judge(lenient)(CALM, blank)({0: own})[0] < 1
+
+
+def test_a_reference_is_measured_once_for_all_attempts():
+    """However often its views are made again, only they are looked at again."""
+    own = portrait("P002")
+    by, looked = judge(), []
+    found = by.faces.find
+    by.faces.find = lambda images: looked.append(len(images)) or found(images)
+    merits = by(CALM, own)
+    assert merits({0: own}) == merits({0: own})
+    assert looked == [1, 1, 1]

@@ -39,8 +39,8 @@ class Light:
     def setup(self):
         """Nothing to load."""
 
-    def __call__(self, reference, portrait, views):
-        return {yaw: view.mean() / self.least for yaw, view in views.items()}
+    def __call__(self, reference, portrait):
+        return lambda views: {yaw: view.mean() / self.least for yaw, view in views.items()}
 
 
 def sample():
