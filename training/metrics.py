@@ -12,6 +12,7 @@ from typing import Any
 
 from datapipe.errors import UserError
 from datapipe.nested import leaves
+from datapipe.record import Image
 from training import parallel
 
 FILE = "metrics.jsonl"
@@ -86,3 +87,10 @@ class Metrics:
                 self._writer.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(numbers, step=step)
+
+    def show(self, name: str, picture: Image, step: int) -> None:
+        """Show a picture in the trackers; `metrics.jsonl` has none."""
+        if self._writer is not None:
+            self._writer.add_image(name, picture, step, dataformats="HWC")
+        if self._wandb is not None:
+            self._wandb.log({name: importlib.import_module("wandb").Image(picture)}, step=step)

@@ -115,7 +115,10 @@ def _after(
     last = done == settings.steps
     save = last or stopped or done % settings.checkpoint_every == 0
     if validated := validation is not None and (last or done % settings.validate_every == 0):
-        record = {**record, "validation": validation.run(done)}
+        found = validation.run(done)
+        record = {**record, "validation": found.figures}
+        for name, sheet in found.sheets.items():
+            metrics.show(name, sheet, done)
     metrics.write({"step": done, **record})
     if (save or validated) and parallel.rank() == 0:
         header = _header(settings, inputs, done)

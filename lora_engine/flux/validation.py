@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -60,6 +61,16 @@ BASE = "base"
 """Name of the files about the base without the adapter."""
 
 
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """What one validation found."""
+
+    figures: dict[str, object]
+    """Of views with the adapter ("on") and without it ("off")."""
+    sheets: Mapping[str, Image]
+    """The contact sheets that were made for it, by the name under which trackers show them."""
+
+
 class Validation:
     """Validates a learner: each process takes its share of the people, the first one writes."""
 
@@ -88,21 +99,24 @@ class Validation:
             for place, one in enumerate(islice(frontal, settings.validation_people), 1)
         ]
 
-    def run(self, step: int) -> dict[str, object]:
-        """Return figures with the averaged adapter and without one; the latter are made once."""
+    def run(self, step: int) -> Validated:
+        """Validate the averaged adapter, and the base without one, of which views are made once."""
         with self._learner.weights.averaged():
             on = self._measured(adapter=True)
-        self._write(f"{step:06d}", on)
+        sheets = {"validation/on": self._write(f"{step:06d}", on)}
         if self._off is None:
             base = self._measured(adapter=False)
-            self._write(BASE, base)
+            sheets["validation/off"] = self._write(BASE, base)
             self._off = summary(base)
-        return {"on": summary(on), "off": self._off}
+        return Validated({"on": summary(on), "off": self._off}, sheets)
 
-    def _write(self, name: str, people: list[PersonViews]) -> None:
+    def _write(self, name: str, people: list[PersonViews]) -> Image:
+        """Write the contact sheet and the figures; the sheet."""
+        sheet = grid(people)
         if parallel.rank() == 0:
-            self._folder.put(f"{name}.jpg", encode_jpeg(grid(people)))
+            self._folder.put(f"{name}.jpg", encode_jpeg(sheet))
             self._folder.put(f"{name}.json", json.dumps(summary(people)).encode())
+        return sheet
 
     def _measured(self, adapter: bool) -> list[PersonViews]:
         """Measure the people of all processes. Without adapter the base works as stock Kontext."""

@@ -1,6 +1,10 @@
 """metrics.jsonl has one line for each step, whatever befell the run."""
 
+import io
 import json
+
+import numpy as np
+import pytest
 
 from training.metrics import FILE, Metrics
 
@@ -31,3 +35,21 @@ def test_a_new_run_starts_empty(tmp_path):
     metrics(tmp_path, 0).write({"step": 1})
     metrics(tmp_path, 0)
     assert steps(tmp_path) == []
+
+
+def test_tensorboard_gets_figures_and_pictures(tmp_path):
+    """A sheet of validation is seen beside the curves, pixel for pixel."""
+    pytest.importorskip("tensorboard")
+    from PIL import Image as Pillow
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    sheet = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+    with Metrics(tmp_path, 0, tensorboard=True, wandb=False, project="test") as made:
+        made.show("validation/on", sheet, 3)
+        made.write({"step": 3, "loss": 0.5})
+    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    (shown,) = found.Images("validation/on")
+    decoded = Pillow.open(io.BytesIO(shown.encoded_image_string))
+    assert shown.step == 3
+    assert np.array_equal(np.asarray(decoded), sheet)
+    assert [one.value for one in found.Scalars("loss")] == [0.5]
