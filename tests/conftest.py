@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 pytest_plugins = ["tests.cpu_time"]
 BEGIN = time.monotonic()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch comes later: two workers, two cores
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
