@@ -25,7 +25,7 @@ def place(tmp_path_factory):
     logging.disable(logging.DEBUG)
     root = tmp_path_factory.mktemp("people")
     clips, run = str(root / "clips"), str(root / "run")
-    small = ["--seconds", "0.6", "--fps", "15", "--size", "352", "--quiet"]
+    small = ["--seconds", "1.2", "--fps", "15", "--size", "352", "--quiet"]
     assert subjects.main(["--out", clips, "--count", str(PEOPLE), *small]) == 0
     assert graded(root / "clips", root / "corpus", GRADINGS) == PEOPLE * GRADINGS
     corpus = str(root / "corpus")
