@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datapipe.errors import check_range
-from datapipe.faces.base import FACES
+from datapipe.faces.backends import FACES
 from jobs.cli import command
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def execute(settings: SubjectsSettings) -> None:
 
 
 def _told_apart(settings: SubjectsSettings, wanted: Sequence[ClipTask]) -> list[ClipTask]:
-    from datapipe.faces.base import face_analyzer
+    from datapipe.faces.backends import face_analyzer
     from jobs.console.progress import progress
     from lora_engine.subjects.write import apart
 

@@ -1,21 +1,17 @@
-"""What every face backend offers, and the choice of one by name."""
+"""What every face backend offers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.errors import UserError
 from datapipe.record import Image, Pose
 
 Floats = NDArray[np.float32]
-FACES = Literal["light", "buffalo_l"]
-"""The backends by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ class FaceAnalyzer(Protocol):
     """Boxes, five points, score, pose; apart from them what costs more: embeddings, features."""
 
     name: str
-    """The backend's, one of `FACES`."""
+    """The backend's, one of `datapipe.faces.backends.FACES`."""
     recogniser: str
     """Which network embeds, for the rules: thresholds belong to one recogniser."""
 
@@ -80,23 +76,3 @@ class FaceAnalyzer(Protocol):
 
     def features(self, image: Image, face: Face) -> Features | None:
         """What `datapipe.faces.expression` compares, of a face about frontal; None if unseen."""
-
-
-def face_analyzer(
-    name: FACES, *, device: Literal["cpu", "cuda"] = "cpu", folder: Path | None = None
-) -> FaceAnalyzer:
-    """A backend, not yet set up. `folder` is buffalo_l's model pack, by default insightface's.
-
-    Raises UserError when the backend does not run on the device or takes no folder.
-    """
-    match name:
-        case "light":
-            from datapipe.faces.light import LightFaces
-
-            if device != "cpu" or folder is not None:
-                raise UserError("the light face pack runs on the CPU, from harmoview's own files")
-            return LightFaces()
-        case "buffalo_l":
-            from datapipe.faces.insight import InsightFaces
-
-            return InsightFaces(device=device, folder=folder)

@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from datapipe.faces.base import FACES, FaceAnalyzer, face_analyzer
+from datapipe.faces.backends import FACES, face_analyzer
+from datapipe.faces.base import FaceAnalyzer
 from datapipe.files import Folder
 from filters.brisque import Brisque
 from harmoview.bench.faces import References, measure, references

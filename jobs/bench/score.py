@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from datapipe.errors import UserError
-from datapipe.faces.base import FACES
+from datapipe.faces.backends import FACES
 from datapipe.run.lock import locked
 from harmoview.bench.add import import_scores
 from harmoview.bench.columns import METRICS
