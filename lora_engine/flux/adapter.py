@@ -32,7 +32,8 @@ class AdapterHeader:
     prompts: tuple[str, ...]
     """One for each yaw."""
     text_length: int
-    resolution: int
+    resolution: tuple[int, ...]
+    """Sides in pixels at which it was trained; the first is that of views by default."""
     reference_mode: ReferenceMode
     data: str
     """SHA-256 of the training pairs' manifest."""

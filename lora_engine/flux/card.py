@@ -41,7 +41,7 @@ def _use(header: AdapterHeader) -> str:
             "It was trained with a two-pass reference and works with `harmoview views` only, not "
             "in the stock pipeline."
         )
-    side = header.resolution
+    side = header.resolution[0]
     return f"""```python
 pipe = FluxKontextPipeline.from_pretrained("{header.base}", torch_dtype=torch.bfloat16).to("cuda")
 pipe.load_lora_weights(FOLDER)
@@ -55,7 +55,7 @@ view = pipe(
 def _training(header: AdapterHeader) -> str:
     rows = {
         "steps": header.steps,
-        "resolution": header.resolution,
+        "resolution": ", ".join(map(str, header.resolution)),
         "rank": header.rank,
         "alpha (folded into the weights)": f"{header.alpha:g}",
         "T5 tokens": header.text_length,

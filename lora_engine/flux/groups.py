@@ -7,7 +7,7 @@ number of processes: data, noise and timesteps of a step depend on its number al
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +86,12 @@ def draw(
     seed = int(rng.integers(2**63))
     variant = int(rng.integers(settings.variants))
     return Draw(subject, mirrored, tuple(map(int, frames)), seed, variant)
+
+
+def draw_resolution(resolutions: Sequence[int], seed: int, step: int) -> int:
+    """Draw the side of a step's pictures; one for all of its groups, so that no process waits."""
+    rng = np.random.default_rng([seed, 2, step])
+    return resolutions[int(rng.integers(len(resolutions)))]
 
 
 @functools.lru_cache(4)

@@ -60,9 +60,10 @@ def synthesis_inputs(
         check_adapter(adapter, header, yaws, settings.reference_kv)
         beside = adapter.with_name(prompts.FILE)
         embeddings = beside if beside.is_file() else None
-        if resolution not in (None, header.resolution):
+        if resolution is not None and resolution not in header.resolution:
+            trained = " and ".join(map(str, header.resolution))
             raise UserError(
-                f"--resolution {resolution}: --lora {adapter} was trained at {header.resolution}; "
+                f"--resolution {resolution}: --lora {adapter} was trained at {trained}; "
                 "leave --resolution out, or train an adapter for it"
             )
     base = find_base(settings.base, SYNTHESIS if embeddings else (*SYNTHESIS, *TEXT))
@@ -74,7 +75,7 @@ def synthesis_inputs(
         turbo = adapter_file(settings.turbo, "--turbo")
         check_adapter_fits(turbo, base, weights)
     texts = dict(zip(header.yaws, header.prompts, strict=True)) if header else standard(yaws)
-    side = resolution or (header.resolution if header else BASE_RESOLUTION)
+    side = resolution or (header.resolution[0] if header else BASE_RESOLUTION)
     base.check_resolution(side)
     return SynthesisInputs(
         base=base,

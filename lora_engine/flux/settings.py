@@ -134,8 +134,9 @@ class TrainLoraSettings:
     """Degrees; the pairs must have them."""
     steps: int = 3000
     """Optimiser steps."""
-    resolution: int = 512
-    """Side of reference and target, pixels."""
+    resolution: tuple[int, ...] = (512,)
+    """Sides of reference and target, pixels. Of several each step draws one; validation has the
+    first, and so have views where synthesis is not told otherwise."""
     rank: int = 32
     """Rank of the LoRA; a higher one can hold more and takes more memory."""
     alpha: float | None = None
@@ -214,7 +215,7 @@ class TrainLoraSettings:
     """Send metrics to Weights & Biases too."""
 
     def __post_init__(self) -> None:
-        check_range(self, "steps", "resolution", "rank", "groups", "yaws_per_group", least=1)
+        check_range(self, "steps", "rank", "groups", "yaws_per_group", least=1)
         check_range(self, "checkpoint_every", "validation_people", "validation_steps", least=1)
         check_range(self, "keep", "variants", "crop_zoom", least=1)
         check_range(self, "crop_shift", least=0, under=1)
@@ -224,6 +225,8 @@ class TrainLoraSettings:
         check_range(self, "learning_rate", "alpha", "clip", above=0)
         check_range(self, "text_length", least=1, most=MAX_TEXT)
         check_range(self, "ema", least=0, under=1)
+        if not self.resolution or len(set(self.resolution)) < len(self.resolution):
+            raise ValueError(f"--resolution must be sides that differ, not {self.resolution}")
         if self.shard and self.quantize != "none":
             raise ValueError(
                 "--shard and --quantize exclude each other: quantised weights cannot be shared out"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,14 @@ from lora_engine.flux import prompts
 from lora_engine.flux.adapter import AdapterHeader, adapter_file
 from lora_engine.flux.adapters import Adapters
 from lora_engine.flux.base import file_hash
-from lora_engine.flux.groups import Group, GroupSettings, draw, load_group, shift_of
+from lora_engine.flux.groups import (
+    Group,
+    GroupSettings,
+    draw,
+    draw_resolution,
+    load_group,
+    shift_of,
+)
 from lora_engine.flux.latents import LatentCache
 from lora_engine.flux.learner import LoraLearner, load_transformer
 from lora_engine.flux.prompts import PromptEmbeddings
@@ -67,7 +74,7 @@ def train(
         inputs = training_inputs(settings, parallel.processes())
         dtype = precision_named(settings.precision, device)
         embeddings = _embeddings(settings, inputs, claim, device, dtype)
-        cache = _latents(settings, inputs, device, dtype)
+        caches = _latents(settings, inputs, device, dtype)
         transformer = load_transformer(settings, inputs.base, device, dtype)
         learner = LoraLearner(settings, transformer, embeddings, dtype)
         validation = None
@@ -80,7 +87,7 @@ def train(
         with _metrics(settings, done) as metrics:
             for step in range(first, settings.steps):
                 start = time.perf_counter()
-                record = learner.step(_groups(settings, inputs, cache, step))
+                record = learner.step(_groups(settings, inputs, caches, step))
                 record["seconds"] = time.perf_counter() - start
                 if step == first and parallel.rank() == 0:
                     claim.record()
@@ -128,17 +135,19 @@ def _after(
 
 
 def _groups(
-    settings: TrainLoraSettings, inputs: TrainingInputs, cache: LatentCache, step: int
-) -> list[Group]:
+    settings: TrainLoraSettings, inputs: TrainingInputs, caches: Mapping[int, LatentCache],
+    step: int,
+) -> list[Group]:  # fmt: skip
     """Load this process's share of a step."""
     how = GroupSettings(
         settings.groups, settings.yaws_per_group, settings.flip, settings.seed, settings.variants
     )
-    side = settings.resolution // inputs.base.multiple
+    resolution = draw_resolution(settings.resolution, settings.seed, step)
+    side = resolution // inputs.base.multiple
     scheduler = json.loads((inputs.base.path / "scheduler/scheduler_config.json").read_text())
     mu = shift_of(side * side, scheduler)
-    slots = parallel.own_share(range(settings.groups))
-    return [load_group(cache, draw(how, inputs.coverage, step, slot), mu) for slot in slots]
+    draws = [draw(how, inputs.coverage, step, s) for s in parallel.own_share(range(how.groups))]
+    return [load_group(caches[resolution], drawn, mu) for drawn in draws]
 
 
 def _embeddings(
@@ -167,25 +176,32 @@ def _embeddings(
 
 def _latents(
     settings: TrainLoraSettings, inputs: TrainingInputs, device: torch.device, dtype: torch.dtype
-) -> LatentCache:
-    """Encode the pictures, each process its share; the VAE is in memory only meanwhile."""
+) -> dict[int, LatentCache]:
+    """Encode the pictures, each process its share; the VAE is in memory only meanwhile.
+
+    There is a cache for each resolution.
+    """
     folder = Folder(settings.out).folder("latents")
-    cache = LatentCache(
-        folder, inputs.base, inputs.pairs.sha256, settings.resolution, settings.flip,
-        Variety(**{f.name: getattr(settings, f.name) for f in fields(Variety)}),
-    )  # fmt: skip
-    share = set(parallel.own_share(cache.missing(inputs.coverage)))
+    variety = Variety(**{f.name: getattr(settings, f.name) for f in fields(Variety)})
+    caches = {
+        side: LatentCache(folder, inputs.base, inputs.pairs.sha256, side, settings.flip, variety)
+        for side in settings.resolution
+    }
+    lacking = {key for cache in caches.values() for key in cache.missing(inputs.coverage)}
+    share = set(parallel.own_share(sorted(lacking)))
     parallel.wait_for_all()  # nobody encodes while others still list what is missing
     if share:
         autoencoder = AutoencoderKL.from_pretrained(
             inputs.base.path / "vae", dtype=dtype, use_safetensors=True
         ).to(device)
-        people = (one for one in inputs.pairs.subjects("train") if one.key in share)
-        cache.fill(autoencoder, people)
+        for subject in inputs.pairs.subjects("train"):
+            if subject.key in share:
+                for cache in caches.values():
+                    cache.fill(autoencoder, [subject])
         del autoencoder
     free_memory(device)
     parallel.wait_for_all()
-    return cache
+    return caches
 
 
 def _header(settings: TrainLoraSettings, inputs: TrainingInputs, done: int) -> AdapterHeader:

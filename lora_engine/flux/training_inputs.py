@@ -53,7 +53,8 @@ def training_inputs(settings: TrainLoraSettings, processes: int) -> TrainingInpu
         init = adapter_file(settings.init, "--init")
         check_init(init, settings)
         check_adapter_fits(init, base, weights, "--init")
-    base.check_resolution(settings.resolution)
+    for side in settings.resolution:
+        base.check_resolution(side)
     if settings.groups % processes:
         raise UserError(
             f"--groups {settings.groups}: cannot be shared by {processes} processes equally"
@@ -79,11 +80,12 @@ def _check_pairs(settings: TrainLoraSettings, pairs: PairsFolder) -> dict[str, t
     where = pairs.folder.url
     if not coverage:
         raise UserError(f"{where}: no subject in the training split; make the pairs again")
-    side = pairs.settings.get("side", settings.resolution)  # as `harmoview pairs` noted it
-    if settings.resolution > side:
+    largest = max(settings.resolution)
+    side = pairs.settings.get("side", largest)  # as `harmoview pairs` noted it
+    if largest > side:
         raise UserError(
-            f"--resolution {settings.resolution}: the pictures in {where} are {side} pixels wide "
-            f"and would be enlarged; make the pairs with --side {settings.resolution}, or train "
+            f"--resolution {largest}: the pictures in {where} are {side} pixels wide "
+            f"and would be enlarged; make the pairs with --side {largest}, or train "
             f"with --resolution {side} at most"
         )
     if faceless := [key for key, yaws in coverage.items() if 0 not in yaws]:

@@ -150,7 +150,7 @@ class Validation:
         try:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 yield Denoiser(
-                    settings, self._settings.resolution, transformer, autoencoder,
+                    settings, self._settings.resolution[0], transformer, autoencoder,
                     FlowMatchEulerDiscreteScheduler.from_pretrained(path / "scheduler"),
                     self._embeddings, self._learner.reference_kv if adapter else None,
                 )  # fmt: skip

@@ -62,7 +62,7 @@ def test_pairs_of_virtual_subjects_can_be_trained_on(clips, tmp_path, capsys):
     flux = Path(__file__).parents[1] / "lora_engine/flux/tiny.py"
     base = runpy.run_path(str(flux))["save_base"](tmp_path / "base")
     settings = TrainLoraSettings(
-        str(out), str(tmp_path / "lora"), str(base), yaws=(-30, 0, 30), resolution=64
+        str(out), str(tmp_path / "lora"), str(base), yaws=(-30, 0, 30), resolution=(64,)
     )
     assert training_inputs(settings, processes=1).coverage == made.coverage("train")
 

@@ -73,7 +73,7 @@ def make_adapter(tiny_base, tmp_path):
             yaws=tuple(yaws),
             prompts=tuple(prompts.prompt(yaw) for yaw in yaws),
             text_length=512,
-            resolution=64,
+            resolution=(64,),
             reference_mode=mode,
             data="0" * 64,
             steps=1,
@@ -109,7 +109,7 @@ def run(tiny_base, pairs, tmp_path):
         settings = TrainLoraSettings(
             **{
                 "pairs": str(pairs), "out": str(tmp_path / name), "base": str(tiny_base),
-                "resolution": 32, "rank": 2, "steps": 3, "yaws_per_group": 2, "warmup": 2,
+                "resolution": (32,), "rank": 2, "steps": 3, "yaws_per_group": 2, "warmup": 2,
                 "text_length": 64, "validation_steps": 2, "validate_every": 0,
                 "learning_rate": 1e-2, "variants": 1, **changes,
             }

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from datapipe.files import Folder
 from datapipe.record import YAWS
 from lora_engine.flux.base import find_base
-from lora_engine.flux.groups import GroupSettings, draw, load_group, shift_of, shifted_sigmas
+from lora_engine.flux.groups import (
+    GroupSettings,
+    draw,
+    draw_resolution,
+    load_group,
+    shift_of,
+    shifted_sigmas,
+)
 from lora_engine.flux.latents import LatentCache
 from lora_engine.flux.prompts import tag
 
@@ -52,6 +59,14 @@ def test_a_draw_is_a_function_of_its_position():
     assert forth == back[::-1]
     one = GroupSettings(1, 2, True, 1)
     assert [draw(one, COVERAGE, i, 0) for i in range(27)] == forth
+
+
+def test_of_several_resolutions_each_step_has_one():
+    """Each about equally often, whatever the step before had; a single one always."""
+    drawn = [draw_resolution((512, 768, 1024), 3, step) for step in range(900)]
+    assert all(240 <= drawn.count(side) <= 360 for side in (512, 768, 1024))
+    assert drawn[17] == draw_resolution((512, 768, 1024), 3, 17)
+    assert {draw_resolution((512,), 3, step) for step in range(9)} == {512}
 
 
 def test_flip_is_even_and_yaws_are_covered():

@@ -162,7 +162,7 @@ def test_the_yaw_asked_for_is_the_yaw_made_of_the_person_shown(tiny, heads, tmp_
     write_pairs(Folder(tmp_path / "pairs"), subjects, YAWS, {})
     settings = TrainLoraSettings(
         str(tmp_path / "pairs"), str(tmp_path / "lora"), str(base), steps=LORA_STEPS,
-        resolution=SIDE, rank=32, yaws_per_group=7, learning_rate=3e-3, warmup=20, flip=False,
+        resolution=(SIDE,), rank=32, yaws_per_group=7, learning_rate=3e-3, warmup=20, flip=False,
         text_length=WORDS, validate_every=0, ema=0.98, weight_decay=0.0,
         gradient_checkpointing=False, variants=1,
     )  # fmt: skip

@@ -36,10 +36,12 @@ def equal(one, other):
 
 @pytest.mark.parametrize("stop", [1, 2, 4])
 def test_resumed_equals_uninterrupted_bit_for_bit(run, stop):
-    """Weights, optimiser, averages and adapter are those of a run that never stopped."""
-    whole = run("whole", steps=5, groups=2)
-    run("parts", steps=stop, groups=2)
-    parts = run("parts", steps=5, groups=2, resume=True)
+    """Weights, optimiser, averages and adapter are those of a run that never stopped, though each
+    step draws its resolution."""
+    how = {"groups": 2, "resolution": (32, 48)}
+    whole = run("whole", steps=5, **how)
+    run("parts", steps=stop, **how)
+    parts = run("parts", steps=5, resume=True, **how)
     assert equal(state(whole, 5), state(parts, 5))
     one, other = (adapter_file(str(folder)).read_bytes() for folder in (whole, parts))
     assert one == other
@@ -57,15 +59,20 @@ def test_training_moves_every_lora_and_lowers_the_loss(run):
 
 @pytest.mark.parametrize("two_pass", [False, True])
 def test_trained_adapter_works_in_synthesis(run, tiny_base, portrait, two_pass):
-    """What training wrote, synthesis loads: header, prompts, reference mode, no text encoder."""
-    folder = run(reference_kv=two_pass)
+    """What training wrote, synthesis loads: header, prompts, reference mode, no text encoder; its
+    views have the first of its resolutions, or another that it was trained at."""
+    folder = run(reference_kv=two_pass, resolution=(32, 48))
     header = read_header(adapter_file(str(folder)))
     assert header.reference_mode == ("two-pass" if two_pass else "concatenated")
     assert (header.rank, header.yaws, header.steps) == (2, YAWS, 3)
-    synthesizer = FluxSynthesizer(FluxSettings(str(tiny_base), str(folder), denoising_steps=1))
-    synthesizer.setup()
-    views = synthesizer(portrait, YAWS, range(7))
-    assert [view.shape for view in views] == [(32, 32, 3)] * 7
+    for resolution, side in ((None, 32), (48, 48)):
+        settings = FluxSettings(str(tiny_base), str(folder), denoising_steps=1)
+        synthesizer = FluxSynthesizer(settings, resolution=resolution)
+        synthesizer.setup()
+        views = synthesizer(portrait, YAWS, range(7))
+        assert [view.shape for view in views] == [(side, side, 3)] * 7
+    with pytest.raises(UserError, match=r"--resolution 64: --lora .* was trained at 32 and 48"):
+        FluxSynthesizer(settings, resolution=64).inputs()
 
 
 def test_stock_pipeline_loads_the_output(run, tiny_base):
@@ -192,7 +199,7 @@ def test_a_run_that_never_came_to_a_step_does_not_bind_the_folder(run, monkeypat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"resolution": 40}, "multiple of 16"),
+        ({"resolution": (32, 40)}, "multiple of 16"),
         ({"base": "/nowhere"}, "no such folder"),
         ({"pairs": "/nowhere"}, "holds no manifest"),
         ({"device": "cuda"}, "no GPU"),
@@ -229,7 +236,7 @@ def test_pairs_that_cannot_serve_are_named(run, people, tmp_path, people_kept, m
 
 def test_groups_must_share_out_equally(run, tiny_base, pairs, tmp_path):
     """Three groups cannot be learned by two processes."""
-    settings = TrainLoraSettings(str(pairs), str(tmp_path / "x"), str(tiny_base), resolution=32,
+    settings = TrainLoraSettings(str(pairs), str(tmp_path / "x"), str(tiny_base), resolution=(32,),
                              groups=3)  # fmt: skip
     with pytest.raises(UserError, match="--groups 3"):
         check_and_claim(settings, 2, resume=False)
@@ -256,7 +263,7 @@ def test_two_processes_equal_one(run, tiny_base, pairs, tmp_path, two_pass, shar
     alone = run("alone", measure=measure, **changes)
     changes["shard"] = shard
     settings = TrainLoraSettings(
-        str(pairs), str(tmp_path / "together"), str(tiny_base), resolution=32, rank=2, steps=3,
+        str(pairs), str(tmp_path / "together"), str(tiny_base), resolution=(32,), rank=2, steps=3,
         yaws_per_group=2, warmup=2,
         text_length=64, variants=1, validation_steps=2, learning_rate=1e-2,
         **changes,
@@ -298,7 +305,7 @@ def test_killed_at_any_moment_it_continues_from_a_whole_checkpoint(run, tiny_bas
     """SIGKILL while checkpoints are written leaves a readable latest one; the rest is as if
     nothing had happened."""
     settings = TrainLoraSettings(
-        str(pairs), str(tmp_path / "killed"), str(tiny_base), resolution=32, rank=2, steps=10**6,
+        str(pairs), str(tmp_path / "killed"), str(tiny_base), resolution=(32,), rank=2, steps=10**6,
         yaws_per_group=2, warmup=2,
         text_length=64, variants=1, learning_rate=1e-2, validate_every=0,
         checkpoint_every=1,
