@@ -205,13 +205,16 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
             raise ValueError("with references, context parallelism takes one time a sample")
         inputs = (hidden_states, timestep, encoder_hidden_states, encoder_hidden_states_image,
                   reference_latents, reference_mask.bool())  # fmt: skip
-        if self.config.absent_views == "sequential":  # each sample has a length of its own
-            singles = [
-                self._forward(*(None if x is None else x[k : k + 1] for x in inputs),
+        if self.config.absent_views == "sequential":  # as many views make equal lengths
+            _, group = torch.unique(inputs[-1].sum(dim=2), dim=0, return_inverse=True)
+            groups = range(int(group.max()) + 1)
+            alike = [(group == number).nonzero().flatten() for number in groups]
+            parts = [
+                self._forward(*(None if x is None else x[rows] for x in inputs),
                               attention_kwargs=attention_kwargs)
-                for k in range(len(hidden_states))
+                for rows in alike
             ]  # fmt: skip
-            sample = torch.cat(singles)
+            sample = torch.cat(parts)[torch.cat(alike).argsort()]
         else:
             sample = self._forward(*inputs, attention_kwargs=attention_kwargs)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
@@ -274,7 +277,8 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
             tokens = fill_proxy(tokens, mask, self.proxy_token)
         elif self.config.absent_views == "sequential":
             views = mask[0].sum(dim=1).tolist()
-            tokens = tokens[mask][None, None]  # the present views in order, in a batch of one
+            # the present views of each sample in order; all have as many
+            tokens = tokens[mask].reshape(len(mask), 1, sum(views), *tokens.shape[3:])
         _, p_h, p_w = self.config.patch_size
         grid = ReferenceGrid(
             self.layout.positions(views), latents.shape[-2] // p_h, latents.shape[-1] // p_w
