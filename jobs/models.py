@@ -109,31 +109,31 @@ def _user_rows() -> list[dict[str, Any]]:
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("file\n[dim]purpose[/]", ratio=5)
-    table.add_column("licence\n[dim]source[/]", ratio=5)
-    table.add_column("state\n[dim]sha256[/]", no_wrap=True)
+    from jobs.console.output import new_table, screen
+
+    def cell(*lines: tuple[str, str]) -> Text:
+        return Text("\n").join(Text(words, style) for words, style in lines)
+
+    heads = ("file\npurpose", "licence\nsource", "state\nsha256")
+    table = new_table("Models and data", *heads, words=heads)
+    table.columns[0].no_wrap, table.columns[1].min_width = False, 34  # its longest word
     colours = {"present": "green", "missing": "yellow", "damaged": "red"}
     for row in rows:
-        colour = colours.get(row["state"], "default")
         table.add_row(
-            f"[bold]{row['name']}[/]\n[dim]{escape(row['purpose'])}[/]",
-            f"{escape(row['licence'])}\n[dim]{escape(row['source'])}[/]",
-            f"[{colour}]{row['state']}[/]\n[dim]{(row['sha256'] or '')[:12]}[/]",
+            cell((row["name"], "bold"), (row["purpose"], "dim")),
+            cell((row["licence"], ""), (row["source"], "dim")),
+            cell(
+                (row["state"], colours.get(row["state"], "")), ((row["sha256"] or "")[:12], "dim")
+            ),
         )
-    console = Console()
+    console = screen()
     console.print(table)
     print(f"Fetched files are kept in {models_folder()}")
     for row in rows:
         if row["state"] not in ("present", "found, not checked"):
-            console.print(
-                f"[bold]{row['name']}[/]: {escape(row['how'])}", soft_wrap=True, highlight=False
-            )
+            console.print(Text.assemble((row["name"], "bold"), f": {row['how']}"), soft_wrap=True)
 
 
 main = command(__name__, ModelsSettings, execute)

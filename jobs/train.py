@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -123,11 +124,7 @@ def _in_this_process(settings: TrainJobSettings, shards: str, claim: Claim) -> t
 
     quiet = settings.quiet or not parallel.is_first()
     with told_to_stop() as stop, steps("train", quiet=quiet) as told:
-
-        def show(done: int, total: int, record: dict[str, Any]) -> None:
-            told(done, total, f"phase {record['phase']}, loss {record['loss']:.4f}")
-
-        done = train(settings.train, shards, claim, stop.is_set, show)
+        done = train(settings.train, shards, claim, stop.is_set, _shown(told))
     return done, total_steps(settings.train), stop.status
 
 
@@ -156,11 +153,15 @@ def _worker(settings: TrainJobSettings, shards: str, claim: Claim) -> None:
 
     stop_file = settings.train.out.resolve() / STOP_FILE
 
-    def show(done: int, total: int, record: dict[str, Any]) -> None:
-        if rank() == 0 and done % 10 == 0:
-            print(f"step {done} of {total}, phase {record['phase']}, loss {record['loss']:.4f}")
+    with steps("train", quiet=settings.quiet or rank() > 0) as told:
+        train(settings.train, shards, claim, stop_file.exists, _shown(told))
 
-    train(settings.train, shards, claim, stop_file.exists, show)
+
+def _shown(told: Callable[[int, int, str], None]) -> Callable[[int, int, dict[str, Any]], None]:
+    """What shows a step of a training."""
+    return lambda done, total, record: told(
+        done, total, f"phase {record['phase']}, loss {record['loss']:.4f}"
+    )
 
 
 main = command(__name__, TrainJobSettings, execute, first=("vit", "phases", "steps", "workers"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +82,7 @@ def _in_this_process(settings: TrainLoraJobSettings, claim: Claim) -> tuple[int,
             settings.train,
             claim,
             _measure(settings),
-            lambda done, loss: told(done, settings.train.steps, f"loss {loss:.4f}"),
+            _shown(settings, told),
             stop.is_set,
         )
     return done, stop.status
@@ -92,11 +93,15 @@ def _worker(settings: TrainLoraJobSettings, claim: Claim) -> None:
     from lora_engine.flux.train import train
     from training.parallel import rank
 
-    def show(done: int, loss: float) -> None:
-        if rank() == 0 and done % 10 == 0:
-            print(f"step {done} of {settings.train.steps}, loss {loss:.4f}")
+    with steps("train-lora", quiet=settings.quiet or rank() > 0) as told:
+        train(settings.train, claim, _measure(settings), _shown(settings, told))
 
-    train(settings.train, claim, _measure(settings), show)
+
+def _shown(
+    settings: TrainLoraJobSettings, told: Callable[[int, int, str], None]
+) -> Callable[[int, float], None]:
+    """What shows a step of a training."""
+    return lambda done, loss: told(done, settings.train.steps, f"loss {loss:.4f}")
 
 
 def _measure(settings: TrainLoraJobSettings) -> Measure | None:

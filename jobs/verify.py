@@ -30,29 +30,15 @@ class VerifySettings:
 
 def execute(settings: VerifySettings) -> int:
     """Print each mismatch as it is found; 1 where there is one."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
     from datapipe.files import Folder
     from dataset.pack.verify import CaptionCount, verify
+    from jobs.console.progress import transfer
 
     folder = Folder(settings.folder)
     if not folder.exists("manifest.json") and folder.exists("shards/manifest.json"):
         folder = folder.folder("shards")
     wrong, captions = 0, CaptionCount()
-    with Progress(
-        TextColumn("verify"),
-        BarColumn(bar_width=24),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=Console(stderr=True),
-        disable=settings.quiet,
-    ) as bar:
-        task = bar.add_task("verify", total=None)
-
-        def show(done: int, of: int) -> None:
-            bar.update(task, completed=done, total=of)
-
+    with transfer("verify", quiet=settings.quiet) as show:
         for mismatch in verify(folder, show, captions):
             wrong += 1
             print(mismatch, file=sys.stderr, flush=True)

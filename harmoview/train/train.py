@@ -33,6 +33,7 @@ from training import parallel
 from training.device import device_named, free_memory, precision_named
 from training.learned import latest_checkpoint
 from training.metrics import Metrics
+from training.stages import stage
 
 MODEL = "model"
 """Where the trained model is exported."""
@@ -96,6 +97,7 @@ class CurriculumRun:
         """
         settings = self.settings
         free_memory(self.device)  # of the phase before, whose model is no longer needed
+        stage(f"loading the model for phase {part.number}")
         learner = ExpertLearner(settings, part, self._model_settings(), self.device, self._dtype)
         new_expert = part.first == min(one.first for one in self.parts if one.model == part.model)
         if done > part.first or not new_expert:
@@ -140,12 +142,14 @@ class CurriculumRun:
         """Do what is due after a step: validation, a sample video, the model, a checkpoint."""
         settings, ended = self.settings, done == part.last
         if self._validation and _due(done, settings.validate_every, ended):
+            stage("validating")
             with learner.inference() as model:
                 record["validation"] = validate(
                     model, self._validation, part.noise, model.layout.frontal, self.device,
                     self._dtype, self._no_text,
                 )  # fmt: skip
         if self._sampler is not None and _due(done, settings.samples_every, ended):
+            stage("making a sample video")
             with learner.inference() as model:
                 path = settings.out / "samples" / f"{done:08d}.mp4"
                 self._sampler.make(path, model, part, self.device, self._dtype)

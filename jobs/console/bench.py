@@ -10,7 +10,7 @@ from rich.text import Text
 
 from harmoview.bench.paper import ROUNDING, ROWS
 from harmoview.bench.published import COLUMNS, DEFAULT_WEIGHTS, WEIGHT_SETS, ranks
-from jobs.console.output import new_table, plain, screen, text
+from jobs.console.output import fold, new_table, plain, screen, text
 
 if TYPE_CHECKING:
     from harmoview.bench.check import Problem
@@ -36,7 +36,8 @@ def print_paper() -> None:
     labels = {"total": "Total"} | {column.name: column.label for column in COLUMNS}
     for method, repairs in {row.method: row.repairs() for row in ROWS if row.flagged}.items():
         listed = ", ".join(f"{labels[name]} {value:.2f}" for name, value in repairs.items())
-        console.print(f"  {method}: {listed}", soft_wrap=True)
+        for line in fold(f"{method}: {listed}", console.width, "  ", "    "):
+            console.print(line, soft_wrap=True)
     first = [row for row in ROWS if row.table == 1]
     table = new_table("Table 1 under every set of weights: Total (rank)", "method", *WEIGHT_SETS)
     totals = [[row.predicted(name) for row in first] for name in WEIGHT_SETS]

@@ -17,19 +17,20 @@ def print_calibration(result: Calibration) -> None:
         console.print(table)
     for line in _notes(result):
         console.print(text(line))
-    for table in (_bounds(result), _changed(result)):
+    for table in (_poses(result), _pictures(result), _changed(result)):
         if table.row_count:
             console.print(table)
 
 
 def _cosines(result: Calibration) -> Table:
-    columns = ("people", "genuine", "impostor", "genuine 50 %", "impostor 99 %", "AUC")
+    columns = ("people", "genuine", "median", "impostor", "99 %", "AUC")
     table = new_table(f"Comparisons by {result.recogniser}", "|yaw|", *columns)
     for one in result.identity:
         table.add_row(
             f"{one.yaw}°",
-            *numbers(one.people, one.genuine, one.impostors),
+            *numbers(one.people, one.genuine),
             number(one.genuine_median, 3),
+            number(one.impostors),
             number(one.impostor_99, 3),
             _share(one.auc, 3),
         )
@@ -38,8 +39,7 @@ def _cosines(result: Calibration) -> Table:
 
 def _thresholds(result: Calibration) -> Table:
     title = f"Thresholds for a false-accept rate (FAR) of {100 * result.far:g} %"
-    columns = ("cosine", "FAR %", "TAR %", "identity is")
-    table = new_table(title, "|yaw|", *columns, words=("identity is",))
+    table = new_table(title, "|yaw|", "cosine", "FAR %", "TAR %", "asked")
     for one in result.identity:
         threshold = "–"
         if one.threshold is not None:
@@ -48,8 +48,8 @@ def _thresholds(result: Calibration) -> Table:
             f"{one.yaw}°",
             threshold,
             _share(one.far, 2, 100),
-            _share(one.tar, 1, 100),
-            "asked" if one.asked == "asked" else "not asked",
+            _share(one.tar, 0, 100),
+            "yes" if one.asked == "asked" else "no",
         )
     return table
 
@@ -69,37 +69,37 @@ def _notes(result: Calibration) -> list[str]:
     return lines
 
 
-def _bounds(result: Calibration) -> Table:
-    by, scorer = result.bounds, result.base.aesthetic.scorer
-    columns = ("yaw error", "asks for", "within", "sharpness", "floor", "ratio", "floor", scorer)
-    table = new_table("Pose and pictures of the views", "|yaw|", "views", *columns, "floor")
-    at = {bound.yaw: bound for bound in (*by.pose, *([by.profile] if by.profile else []))}
-    sharp = {bound.yaw: bound for bound in by.sharpness}
-    ratio = {bound.yaw: bound for bound in by.ratio}
-    beauty = {bound.yaw: bound for bound in by.aesthetic}
-    for yaw in sorted(at.keys() | sharp.keys() | ratio.keys() | beauty.keys()):
-        pose = at.get(yaw)
-        views = max(found[yaw].views for found in (at, sharp, ratio, beauty) if yaw in found)
-        table.add_row(
-            f"{yaw}°",
-            f"{views:,}",
-            *_pose(pose, pose is by.profile),
-            *_floor(sharp.get(yaw)),
-            *_floor(ratio.get(yaw)),
-            *_floor(beauty.get(yaw), 2),
-        )
+def _poses(result: Calibration) -> Table:
+    """How far the views' yaw is off, and the bound by that."""
+    by = result.bounds
+    table = new_table("Pose of the views", "|yaw|", "views", "yaw error", "asks for", "within")
+    for pose in sorted((*by.pose, *([by.profile] if by.profile else [])), key=lambda p: p.yaw):
+        table.add_row(f"{pose.yaw}°", number(pose.views), *_pose(pose, pose is by.profile))
     return table
 
 
-def _pose(bound: Bound | None, profile: bool) -> tuple[str, str, str]:
-    if bound is None:
-        return "–", "–", "–"
+def _pictures(result: Calibration) -> Table:
+    """The median of each score of the views, and the floor by that."""
+    by, scorer = result.bounds, result.base.aesthetic.scorer
+    columns = ("views", "sharpness", "floor", "ratio", "floor", scorer, "floor")
+    table = new_table("Pictures of the views", "|yaw|", *columns)
+    found = [{bound.yaw: bound for bound in of} for of in (by.sharpness, by.ratio, by.aesthetic)]
+    for yaw in sorted({yaw for by_yaw in found for yaw in by_yaw}):
+        views = max(by_yaw[yaw].views for by_yaw in found if yaw in by_yaw)
+        floors = (
+            _floor(by_yaw.get(yaw), digits) for by_yaw, digits in zip(found, (3, 3, 2), strict=True)
+        )
+        table.add_row(f"{yaw}°", number(views), *(cell for floor in floors for cell in floor))
+    return table
+
+
+def _pose(bound: Bound, profile: bool) -> tuple[str, str, str]:
     asks = f"{bound.bound:.1f}° or more" if profile else f"±{bound.bound:.1f}°"
     median = bound.median - bound.yaw if profile else bound.median
     return f"{median:+.1f}°", asks, f"{bound.passing:.1%}"
 
 
-def _floor(bound: Bound | None, digits: int = 3) -> tuple[str, str]:
+def _floor(bound: Bound | None, digits: int) -> tuple[str, str]:
     if bound is None:
         return "–", "–"
     return f"{bound.median:.{digits}f}", f"{bound.bound:.{digits}f}"

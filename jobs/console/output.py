@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +37,44 @@ def new_table(title: str, *columns: str, words: Collection[str] = ()) -> Table:
         justify: Literal["left", "right"] = "left" if not index or column in words else "right"
         table.add_column(column, justify=justify, overflow="fold", no_wrap=not index)
     return table
+
+
+def add_aligned(table: Table, rows: Sequence[Sequence[str]]) -> Table:
+    """Add all rows of a table, with the decimal points of a column below each other."""
+    for index, column in enumerate(table.columns):
+        if column.justify != "right":
+            continue
+        parts = [row[index].partition(".") for row in rows]
+        after = max((len(point + rest) for _, point, rest in parts), default=0)
+        cells = [f"{whole}{point + rest:<{after}}" for whole, point, rest in parts]
+        width = max(map(len, [str(column.header), *cells]))
+        column.justify, column.header = "left", f"{column.header:>{width}}"
+        rows = [
+            [*row[:index], f"{cell:>{width}}", *row[index + 1 :]]
+            for row, cell in zip(rows, cells, strict=True)
+        ]
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def fold(text: str, width: int, first: str, then: str) -> list[str]:
+    """Lines of a text that begin with `first` and `then`.
+
+    No word is cut; one that is longer than a line, a path say, is left to the terminal.
+    """
+    found: list[str] = []
+    for line in text.split("\n"):
+        start = then if found else first
+        found += textwrap.wrap(
+            line,
+            max(width, 40),
+            initial_indent=start,
+            subsequent_indent=then,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [start.rstrip()]
+    return found
 
 
 def degrees(yaw: int) -> str:

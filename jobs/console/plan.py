@@ -8,7 +8,7 @@ from rich.table import Table
 
 from dataset.plan.intervals import LEVEL, Estimate
 from dataset.plan.plan import CorpusPlan
-from jobs.console.output import degrees, new_table, number, screen, text
+from jobs.console.output import add_aligned, degrees, new_table, number, screen, text
 
 Show = Callable[[float], str]
 
@@ -54,31 +54,30 @@ def _yaws(plan: CorpusPlan) -> Table:
 
 
 def _work(plan: CorpusPlan) -> Table:
-    made = new_table("Work and storage", "", "estimate", "from", "to", "in the pilot")
+    rows = []
     for stage in plan.stages:
         unit = "GPU" if stage.gpus else "CPU"
         timed = f"{stage.timed:,} timed of {stage.videos:,}"
         hours = stage.hours * (stage.gpus or 1.0)
-        made.add_row(f"{stage.stage}, {unit} hours", *_cells(hours, _round), timed)
-    rows = [("CPU hours in all", plan.cpu_hours, _round)]
+        rows.append((f"{stage.stage}, {unit} hours", *_cells(hours, _round), timed))
+    whole = [("CPU hours in all", plan.cpu_hours, _round)]
     if any(stage.gpus for stage in plan.stages):
-        rows.append(("GPU hours in all", plan.gpu_hours, _round))
-    rows += [
+        whole.append(("GPU hours in all", plan.gpu_hours, _round))
+    whole += [
         ("candidates, GB", plan.candidate_bytes * 1e-9, _round),
         ("shards with clips, GB", plan.shard_bytes * 1e-9, _round),
         ("shards", plan.shards, number),
     ]
-    for name, found, show in rows:
-        made.add_row(name, *_cells(found, show))
-    return made
+    made = new_table("Work and storage", "", "estimate", "from", "to", "in the pilot")
+    return add_aligned(made, rows + [(name, *_cells(e, show), "") for name, e, show in whole])
 
 
 def _money(plan: CorpusPlan) -> Table:
-    made = new_table("Time and money", "", "estimate", "from", "to")
+    rows = []
     held = plan.wall_hours is not None
     if plan.wall_hours is not None:
         bound = (plan.bound_by or "").upper().rstrip("S")
-        made.add_row(f"hours, bound by the {bound}s", *_cells(plan.wall_hours, _round))
+        rows.append((f"hours, bound by the {bound}s", *_cells(plan.wall_hours, _round)))
     for name, found in plan.money.items():
         count = getattr(plan.cluster, name, None)
         text = {
@@ -87,8 +86,8 @@ def _money(plan: CorpusPlan) -> Table:
         }.get(
             name, f"{count:g} {name[:-1].upper()}s" if held and count else name[:-1].upper() + "s"
         )
-        made.add_row(f"cost of {text}", *_cells(found, _price))
-    return made
+        rows.append((f"cost of {text}", *_cells(found, _price)))
+    return add_aligned(new_table("Time and money", "", "estimate", "from", "to"), rows)
 
 
 def _notes(plan: CorpusPlan) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import time
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +22,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from training.stages import STAGES
 
 Show = Callable[[Counter[str], int | None], None]
 """Told how many samples ended in which outcome, of how many (None while that is counted)."""
@@ -60,12 +64,20 @@ def steps(title: str, *, quiet: bool) -> Iterator[Callable[[int, int, str], None
     """Yields what shows steps done, of how many, and words about the last one, on stderr.
 
     On a terminal it is a bar; else a line each half minute, with the seconds a step took on the
-    mean and what is left by it.
+    mean and what is left by it. Stages (`training.stages`) are named as they begin.
     """
     begin = told = time.monotonic()
     first: int | None = None
     bar = Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty())
-    with bar:
+
+    def name_stage(what: str) -> None:
+        nonlocal begin
+        begin = time.monotonic() if first is None else begin
+        bar.update(task, description=f"{title}, {what}")
+        if bar.disable and not quiet:
+            print(f"[{title}] {what}", file=sys.stderr, flush=True)
+
+    with bar, _stages_told(name_stage):
         task = bar.add_task(title, total=None)
 
         def show(done: int, total: int, words: str) -> None:
@@ -81,6 +93,44 @@ def steps(title: str, *, quiet: bool) -> Iterator[Callable[[int, int, str], None
                     f"[{title}] step {done} of {total}, {words}, {each:.2f} s a step, {left} left"
                 )
                 print(line, file=sys.stderr, flush=True)
+
+        yield show
+
+
+@contextmanager
+def _stages_told(name_stage: Callable[[str], None]) -> Iterator[None]:
+    handler = logging.Handler()
+    handler.emit = lambda record: name_stage(record.getMessage())  # type: ignore[method-assign]
+    STAGES.addHandler(handler)
+    try:
+        yield
+    finally:
+        STAGES.removeHandler(handler)
+
+
+@contextmanager
+def transfer(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yields what shows on stderr the bytes done, of how many: a bar, or lines in a log."""
+    begin = told = time.monotonic()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[words]}"),
+        console=Console(stderr=True),
+        disable=quiet or not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task(title, total=None, words="")
+
+        def show(done: int, of: int) -> None:
+            nonlocal told
+            now = time.monotonic()
+            rate = decimal(round(done / max(now - begin, 1e-3)))
+            words = f"{decimal(done)} of {decimal(of)}, {rate}/s"
+            bar.update(task, completed=done, total=of, words=words)
+            if bar.disable and not quiet and (now - told >= LOG_SECONDS or done == of):
+                told = now
+                print(f"[{title}] {words}", file=sys.stderr, flush=True)
 
         yield show
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dataset.inspect.diff import Diff
-from jobs.console.output import degrees, new_table, numbers, plain, screen, text
+from jobs.console.output import add_aligned, degrees, new_table, numbers, plain, screen, text
 
 
 def print_diff(a: str, b: str, changed: Sequence[Mapping[str, Any]], diff: Diff) -> None:
@@ -33,13 +33,12 @@ def print_diff(a: str, b: str, changed: Sequence[Mapping[str, Any]], diff: Diff)
 
 def _rules(changed: Sequence[Mapping[str, Any]]) -> Table:
     table = new_table("Rules", "rule", "A", "B")
-    for line in changed:
-        table.add_row(*(text(line[name]) for name in ("key", "a", "b")))
+    add_aligned(table, [[plain(str(line[name])) for name in ("key", "a", "b")] for line in changed])
     return table
 
 
 def _views(diff: Diff) -> Table:
-    columns = ("pass by A", "by B", "pass → fail", "fail → pass", "packed by A", "by B")
+    columns = ("pass by A", "by B", "lost", "gained", "packed by A", "by B")
     table = new_table("Views by yaw", "yaw", *columns, "changed by", words=["changed by"])
     for yaw, change in sorted(diff.yaws.items()):
         by = change.lost_by + change.gained_from

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +12,7 @@ from datapipe.nested import leaves
 from dataset.inspect.show import ClipNow, Packed, Story
 from filters.judge import Verdict
 from filters.rules import PYIQA
-from jobs.console.output import degrees, plain, screen
+from jobs.console.output import degrees, fold, plain, screen
 
 INDENT = 13
 """Columns before what is told of the sample."""
@@ -23,15 +22,14 @@ HASH = 12
 """Letters of a SHA-256 that are shown; JSON has all."""
 _STYLES = {"candidate": "green", "rejected": "yellow", "error": "red"}
 _SCORES = (
-    ("yaw", "measured_yaw", "+z.1f", 7),
+    ("yaw", "measured_yaw", "+z.1f", 6),
     ("pitch", "measured_pitch", "+z.0f", 6),
-    ("roll", "measured_roll", "+z.0f", 6),
+    ("roll", "measured_roll", "+z.0f", 5),
     ("cosine", "identity_cosine", ".3f", 8),
     ("sharp", "sharpness", ".3f", 7),
     ("ratio", "sharpness_ratio", ".2f", 7),
-    ("aesthetic", "aesthetic", ".1f", 11),
+    ("aesthetic", "aesthetic", ".1f", 10),
     ("face", "face_size", ".0f", 6),
-    ("expression", "expression", ".2f", 12),
 )
 """Of each score: the head of its column, its name in the tables, its form, its width."""
 
@@ -46,13 +44,18 @@ def print_story(story: Story) -> None:
     if row["reason"]:
         title.append(f": {plain(row['reason'])}")
     console.print(title)
-    for name, text in _facts(story):
-        width = max(console.width - INDENT, 20)
-        lines = [part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""]]
-        for label, line in zip([name, *[""] * len(lines)], lines, strict=False):
-            console.print(Text.assemble((f"  {label:<{INDENT - 2}}", "dim"), line), soft_wrap=True)
+    _print_facts(console, _facts(story))
     for index in range(len(story.verdicts)):
         _print_identity(console, story, index)
+    if made := list(_made_by(story)):
+        console.print(Text("\nprovenance", "bold"))
+        _print_facts(console, made)
+
+
+def _print_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
+    for name, text in facts:
+        for line in fold(text, console.width, f"  {name:<{INDENT - 2}}", " " * INDENT):
+            console.print(Text.assemble((line[:INDENT], "dim"), line[INDENT:]), soft_wrap=True)
 
 
 def _facts(story: Story) -> Iterator[tuple[str, str]]:
@@ -70,16 +73,20 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
     yield "seconds", ", ".join(f"{k} {v:.2f}" for k, v in spent.items() if v is not None)
     if row["others"]:
         yield "others", f"{row['others']} more people were seen and not taken"
-    if row["candidate"]:
-        yield "candidate", plain(row["candidate"])
     if story.problem:
         yield "problem", plain(story.problem)
-    if story.candidate:
-        yield "made by", _provenance(story.candidate.provenance)
-    if row["candidate"]:
-        yield "scored by", _provenance(story.info.scoring.scorers)
     if story.verdicts:
         yield "packed", _packed(story.packed)
+
+
+def _made_by(story: Story) -> Iterator[tuple[str, str]]:
+    """Which models and settings made what was judged; nothing without a candidate."""
+    if story.row["candidate"]:
+        yield "candidate", plain(story.row["candidate"])
+    if story.candidate:
+        yield "made by", _provenance(story.candidate.provenance)
+    if story.row["candidate"]:
+        yield "scored by", _provenance(story.info.scoring.scorers)
 
 
 def _clip(clip: ClipNow) -> str:
@@ -115,9 +122,9 @@ def _print_identity(console: Console, story: Story, index: int) -> None:
     judged, own = story.verdicts[index], story.references[index]
     kept = judged.verdict.passed
     verdict = Text("kept", "green") if kept else Text(f"left out: {_why(judged.verdict)}", "red")
-    console.print(Text.assemble("\n", (f"identity {index}", "bold"), "  ", verdict))
+    console.print(Text.assemble("\n", (f"identity {index}", "bold"), "  ", verdict), soft_wrap=True)
     for line in _cut(story, index):
-        console.print(Text(f"  {line}"))
+        _print_folded(console, line, then=4)
     named = {"aesthetic": own["aesthetic_scorer"].removeprefix(PYIQA)}
     heads = "".join(
         f"{named.get(name, name)[: width - 1]:>{width}}" for name, _, _, width in _SCORES
@@ -127,7 +134,7 @@ def _print_identity(console: Console, story: Story, index: int) -> None:
     views = sorted(story.views_of(index).items())
     for yaw, view in views:
         _print_picture(console, degrees(yaw), view, judged.views[yaw], kept)
-    console.print(Text(f"  seeds    {', '.join(_made(view) for _, view in views)}", "dim"))
+    _print_folded(console, f"seeds    {', '.join(_made(view) for _, view in views)}", "dim")
     for window, judged_window in story.windows_of(index):
         _print_window(console, window, judged_window)
 
@@ -145,13 +152,26 @@ def _print_window(console: Console, window: Mapping[str, Any], verdict: Verdict)
     with_ = f", {window['others']} others" if window["others"] else ""
     together = ", with the other identity" if window["together"] >= HALF else ""
     said = (
-        f"  seen     {window['start']:.2f} to {window['end']:.2f} s, shot {window['shot']}: face "
+        f"seen     {window['start']:.2f} to {window['end']:.2f} s, shot {window['shot']}: face "
         f"{window['face_size']:.0f} pixels, {turns}{with_}{together}"
     )
-    decision = f"  {_why(verdict)}" if verdict.reason else "  passes"
-    console.print(
-        Text.assemble(said, (decision, "red" if verdict.reason else "green")), soft_wrap=True
-    )
+    if verdict.reason:
+        _print_folded(console, said)
+        _print_below(console, _why(verdict), "red")
+    else:
+        _print_folded(console, f"{said}  passes")
+
+
+def _print_below(console: Console, words: str, style: str) -> None:
+    """What is said of the line above."""
+    for part in fold(words, console.width, " " * 11, " " * 11):
+        console.print(Text(part, style), soft_wrap=True)
+
+
+def _print_folded(console: Console, line: str, style: str = "", then: int = 11) -> None:
+    """A line about an identity; what does not fit goes on below, behind `then` columns."""
+    for part in fold(line, console.width, "  ", " " * then):
+        console.print(Text(part, style), soft_wrap=True)
 
 
 def _cut(story: Story, index: int) -> Iterator[str]:
@@ -166,7 +186,10 @@ def _cut(story: Story, index: int) -> Iterator[str]:
         face, square = ([round(edge) for edge in box] for box in (stored.box, stored.crop))
         yield f"left, top, right, bottom there: face {face}, cut out {square} pixels"
     pose = ", ".join(f"{name} {own[f'frame_{name}']:+z.1f}°" for name in ("yaw", "pitch", "roll"))
-    sure = f"detector {own['frame_score']:.2f}, sharpness {own['frame_sharpness']:.3f}"
+    sure = (
+        f"detector {own['frame_score']:.2f}, sharpness {own['frame_sharpness']:.3f}, "
+        f"expression {own['expression']:.2f}"
+    )
     yield f"before it was cut: {pose}, {sure}"
 
 
@@ -181,7 +204,7 @@ def _print_picture(
     decision = Text(f"  {verdict.reason or 'passes'}", colour)
     console.print(Text.assemble(f"  {name:<9}{numbers}", decision), soft_wrap=True)
     if verdict.reason:
-        console.print(Text(f"  {'':<9}  {plain(verdict.detail)}", colour))
+        _print_below(console, plain(verdict.detail), colour)
 
 
 def _why(verdict: Verdict) -> str:

@@ -38,6 +38,7 @@ from training.claim import claim_run
 from training.device import device_named, free_memory, precision_named
 from training.learned import latest_checkpoint
 from training.metrics import Metrics
+from training.stages import stage
 
 CHECKPOINTS = "checkpoints"
 
@@ -75,6 +76,7 @@ def train(
         dtype = precision_named(settings.precision, device)
         embeddings = _embeddings(settings, inputs, claim, device, dtype)
         caches = _latents(settings, inputs, device, dtype)
+        stage("loading the transformer")
         transformer = load_transformer(settings, inputs.base, device, dtype)
         learner = LoraLearner(settings, transformer, embeddings, dtype)
         validation = None
@@ -122,6 +124,7 @@ def _after(
     last = done == settings.steps
     save = last or stopped or done % settings.checkpoint_every == 0
     if validated := validation is not None and (last or done % settings.validate_every == 0):
+        stage("validating")
         found = validation.run(done)
         record = {**record, "validation": found.figures}
         for name, sheet in found.sheets.items():
@@ -164,6 +167,7 @@ def _embeddings(
     """
     out = Folder(settings.out)
     if parallel.rank() == 0 and not (claim.is_recorded() and out.exists(prompts.FILE)):
+        stage("encoding the prompts")
         made = prompts.encode_prompts(
             inputs.base, inputs.prompts, settings.text_length, device, dtype
         )
@@ -191,6 +195,7 @@ def _latents(
     share = set(parallel.own_share(sorted(lacking)))
     parallel.wait_for_all()  # nobody encodes while others still list what is missing
     if share:
+        stage(f"caching the latents of {len(share):,} subjects")
         autoencoder = AutoencoderKL.from_pretrained(
             inputs.base.path / "vae", dtype=dtype, use_safetensors=True
         ).to(device)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jobs.console import progress
 from jobs.console.progress import describe, parse
 from jobs.submit import JobLog
+from training.stages import stage
 
 COUNTS = st.dictionaries(
     st.sampled_from(["candidate", "error", "left out", "too_small"]), st.integers(1, 10**9)
@@ -54,3 +55,12 @@ def test_a_log_is_told_of_a_training_each_half_minute(capsys, monkeypatch):
         lines = capsys.readouterr().err.splitlines()
         assert [line.split(", ")[0] for line in lines] == [f"[train] step {n} of 7" for n in steps]
         assert all("loss 0.5" in line and "s a step" in line for line in lines)
+
+
+def test_a_log_names_the_stages_of_a_training(capsys):
+    """A line for each as it begins, while its steps are shown; quiet tells none."""
+    for quiet in (False, True):
+        with progress.steps("train", quiet=quiet):
+            stage("loading the model")
+        stage("nobody is shown this")
+        assert capsys.readouterr().err == "[train] loading the model\n" * (not quiet)
