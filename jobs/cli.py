@@ -11,8 +11,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from datapipe.errors import UserError, install
 from training.options import hush_imports
@@ -44,6 +45,11 @@ COMMANDS = {
     "submit": "any of these as a job of a Ray cluster, followed from here",
     "models": "the model files in use: source, licence, hash, present or not",
 }
+CONTINUE = {
+    *("plan", "synthesize", "score", "pack", "pairs", "encode"),
+    *("bench demo", "bench generate", "bench score"),
+}
+"""Commands that go on where they were interrupted when they are run again."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,6 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from harmoview import __version__
 
         print(f"harmoview {__version__}")
+        return 0
+    if arguments[:1] == ["--complete"]:
+        from jobs.complete import complete
+
+        print("\n".join(complete(os.environ.get("COMP_LINE", ""), os.environ.get("COMP_POINT"))))
         return 0
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
@@ -80,24 +91,35 @@ def choose(prog: str, actions: Mapping[str, str], package: str, arguments: Seque
     return int(importlib.import_module(f"{package}.{name.replace('-', '_')}").main(rest))
 
 
+@dataclass(frozen=True)
+class Command(Generic[Settings]):
+    """`main` of a command: called with its words it runs, and returns the exit status."""
+
+    prog: str
+    """What is typed behind `harmoview`."""
+    settings: type[Settings]
+    execute: Callable[[Settings], int | None]
+    first: Sequence[str] = ()
+    """The options that are used most, which `--help` shows before the others."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        return run(self.settings, self.execute, argv, self.prog, self.first)
+
+
 def command(
     module: str,
     settings: type[Settings],
     execute: Callable[[Settings], int | None],
     first: Sequence[str] = (),
-) -> Callable[[Sequence[str] | None], int]:
+) -> Command[Settings]:
     """`main` of a command, named after the file of `execute`; `module` is the caller's `__name__`.
 
-    `first` names the options that are used most, which `--help` shows before the others. Call it
-    last in a module: where that is being run, as `python -m jobs.MODULE`, the command runs at
-    once, and the process ends with its exit status.
+    Call it last in a module: where that is being run, as `python -m jobs.MODULE`, the command runs
+    at once, and the process ends with its exit status.
     """
     file = Path(inspect.getfile(execute)).relative_to(Path(__file__).parent)
     prog = " ".join(file.with_suffix("").parts).replace("_", "-")
-
-    def main(argv: Sequence[str] | None = None) -> int:
-        return run(settings, execute, argv, prog, first)
-
+    main = Command(prog, settings, execute, first)
     if module == "__main__":
         sys.exit(main())
     return main
@@ -135,7 +157,8 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(f"harmoview {prog}: interrupted", file=sys.stderr)
+        then = "; what is done is kept: run the same command again to go on" * (prog in CONTINUE)
+        print(f"harmoview {prog}: interrupted{then}", file=sys.stderr)
         return 130
 
 
