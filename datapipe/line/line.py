@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from datapipe.errors import UserError
 from datapipe.line.cluster import LOCAL, Pool, connect, pools, worker_logs
 from datapipe.line.metrics import LineMetrics
+from datapipe.line.notes import without_notes
 from datapipe.line.source import MOST, BlockSizer, corpus_source
 from datapipe.line.worker import LineWorker, SampleBounds
 from datapipe.record import Sample
@@ -141,15 +142,16 @@ class RayLine:
         for pool in self.pools:
             dataset = self._through(dataset, pool, sizer, retries)
         report = _Report(sizer, self.metrics)
-        for batch in dataset.iter_batches(
-            batch_size=None, prefetch_batches=0, batch_format="pyarrow"
-        ):
-            for row in batch.to_pylist():
-                if row["failure"]:
-                    raise UserError(row["failure"])
-                samples = pickle.loads(row["samples"])
-                report.add(samples, row.get("gpu"))
-                yield from samples
+        with without_notes():
+            for batch in dataset.iter_batches(
+                batch_size=None, prefetch_batches=0, batch_format="pyarrow"
+            ):
+                for row in batch.to_pylist():
+                    if row["failure"]:
+                        raise UserError(row["failure"])
+                    samples = pickle.loads(row["samples"])
+                    report.add(samples, row.get("gpu"))
+                    yield from samples
         report.close()
         self.ended |= ray.get(sizer.endings.remote())
 
