@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import tyro
 
 from datapipe.errors import UserError, check_range
+from datapipe.line.cluster import TOKEN, use_token
 from jobs.cli import COMMANDS, command
 from jobs.console.progress import Show, parse, progress
 
@@ -77,16 +78,13 @@ def execute(settings: SubmitSettings) -> int:
 
     Raises UserError where the cluster cannot be reached, or does not take the job.
     """
-    _use_token()
+    use_token()
     from ray.exceptions import AuthenticationError
 
     try:
         return _execute(settings)
     except AuthenticationError as wrong:
-        raise UserError(
-            f"the cluster at {settings.address} wants a token: put it into ~/.ray/auth_token or "
-            "RAY_AUTH_TOKEN (`ray get-auth-token` on the head shows it) and set RAY_AUTH_MODE=token"
-        ) from wrong
+        raise UserError(f"the cluster at {settings.address} wants a token: {TOKEN}") from wrong
 
 
 def _execute(settings: SubmitSettings) -> int:
@@ -124,16 +122,6 @@ def _client(address: str) -> Any:
             f"no Ray jobs server answers at {address}: {wrong} It is the address of the head's "
             "dashboard, usually port 8265; is a tunnel or port-forward needed?"
         ) from wrong
-
-
-def _use_token() -> None:
-    """Send the token of this user's clusters.
-
-    Ray's client sends one only when told to; `ray start` uses one wherever there is one.
-    """
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if named or (Path.home() / ".ray" / "auth_token").exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _submit(client: Any, settings: SubmitSettings) -> str:

@@ -9,12 +9,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any, TypeVar
 
 from datapipe.errors import UserError
 from datapipe.stage import Resources, Stage
 
 T = TypeVar("T")
+TOKEN = (
+    "put it into ~/.ray/auth_token or RAY_AUTH_TOKEN (`ray get-auth-token` on the head shows it) "
+    "and set RAY_AUTH_MODE=token"
+)
+"""What to do where a cluster wants a token."""
 LOCAL = "local"
 """The address of a cluster that is this machine, made for this run alone."""
 _CONNECT_SECONDS = 10.0
@@ -31,14 +37,27 @@ def connect(address: str | None, **options: Any) -> str:
     where = address or os.environ.get("RAY_ADDRESS", LOCAL)
     if where != LOCAL:
         _check_answers(where)
+        use_token()
     import ray
 
     if not ray.is_initialized():
         try:
             ray.init(address=where, include_dashboard=False, **options)
-        except ConnectionError as wrong:
-            raise UserError(f"no Ray cluster answers at {where}: {wrong}") from wrong
+        except (ConnectionError, ray.exceptions.AuthenticationError) as wrong:
+            raise UserError(
+                f"cannot join a Ray cluster at {where}: {wrong}. If its head wants a token, {TOKEN}"
+            ) from wrong
     return where
+
+
+def use_token() -> None:
+    """Send the token of this user's clusters.
+
+    Ray's client sends one only when told to; `ray start` uses one wherever there is one.
+    """
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if named or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _check_answers(where: str) -> None:

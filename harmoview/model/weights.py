@@ -58,10 +58,16 @@ def wan_config(path: str, subfolder: str = "") -> dict[str, Any]:
 
 
 def _refuse_export(path: str, config: Mapping[str, Any]) -> None:
-    """Raises UserError for the config of a model that was trained here.
+    """Raises UserError for the config of another kind of model, and of one that was trained here.
 
-    It would load as a Wan, and its trained proxy and MFI layer would be drawn anew.
+    The latter would load as a Wan, and its trained proxy and MFI layer would be drawn anew.
     """
+    kind = config.get("_class_name", WanTransformer3DModel.__name__)
+    if kind.startswith("Flux"):
+        raise UserError(
+            f"{path} holds a FLUX ({kind}), which makes views of a person (train-lora, synthesize, "
+            f"views), not videos: give a Wan. {HOW_TO_GET}"
+        )
     if config.get("_class_name") == "HarmoViewTransformer3DModel":
         raise UserError(
             f"{path} holds a model that `harmoview train` exported, not a plain Wan: give the Wan "

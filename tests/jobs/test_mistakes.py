@@ -49,6 +49,7 @@ MISTAKES = {
     "shards of a run not packed": ("encode run --out OUT --base wan --vit none", 1, "run"),
     "no such base": ("encode encoded --out OUT --base no --vit none", 1, "no"),
     "no such base to train": ("train encoded --out OUT --base no", 1, "no/transformer"),
+    "a FLUX as a base": ("train encoded --out OUT --base flux", 1, "holds a FLUX"),
     "no such run to resume": ("train encoded --out OUT --base no --resume", 1, "no/transformer"),
     "a base the hub lacks": ("train encoded --out OUT --base org/no", 1, "org/no"),
     "no such sample": ("show run nobody", 1, "nobody"),
@@ -71,6 +72,10 @@ def place(tmp_path_factory):
     made.save()
     write_encoded(folder / "encoded", [2])
     save_base(folder / "wan")
+    (folder / "flux" / "transformer").mkdir(parents=True)
+    config = '{"_class_name": "FluxTransformer2DModel"}'
+    (folder / "flux" / "transformer" / "config.json").write_text(config)
+    (folder / "flux" / "transformer" / "diffusion_pytorch_model.safetensors").touch()
     cv2.imwrite(str(folder / "picture.png"), frames[0])
     (folder / "bad.toml").write_text("sharpness = [")
     (folder / "typo.toml").write_text("sharpnes = 3")

@@ -43,12 +43,12 @@ def answers(address):
 
 
 @contextmanager
-def started(port):
+def started(port, own=None):
     """The address of a head node that wants a token; gone at the end, with what it started."""
     address = f"http://127.0.0.1:{port}"
     # Ray's sockets need a short path, hence not tmp_path
     command = [str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
-    command += [f"--port={free_port()}", f"--dashboard-port={port}", "--num-cpus=1"]
+    command += [f"--port={own or free_port()}", f"--dashboard-port={port}", "--num-cpus=1"]
     command += ["--dashboard-agent-listen-port=0", "--object-store-memory=100000000"]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -75,8 +75,14 @@ def token():
 
 
 @pytest.fixture(scope="module")
-def head(token):
-    with started(free_port()) as address:
+def own_port():
+    """That of the cluster itself, beside the one of its jobs server."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def head(token, own_port):
+    with started(free_port(), own_port) as address:
         yield address
 
 
@@ -152,6 +158,26 @@ def test_a_wrong_token_is_said(head):
     assert wrong.returncode == 1
     assert "token" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.proof
+@pytest.mark.ray
+def test_a_command_joins_by_this_users_token(head, own_port):
+    """--address sends the token wherever there is one; another is refused in one message."""
+    code = (
+        f"from datapipe.line.cluster import connect\nconnect('127.0.0.1:{own_port}')\n"
+        "import ray\nprint(ray.cluster_resources()['CPU'])"
+    )
+    unsaid = {name: text for name, text in os.environ.items() if name != "RAY_AUTH_MODE"}
+    for environment, status, says in (
+        (unsaid, 0, "1.0"),
+        (unsaid | {"RAY_AUTH_TOKEN": "x" * 40}, 1, "wants a token"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == status, done.stderr
+        assert says in done.stdout + done.stderr
 
 
 @pytest.mark.proof
