@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["--complete"]:
         from jobs.complete import complete
 
-        print("\n".join(complete(os.environ.get("COMP_LINE", ""), os.environ.get("COMP_POINT"))))
+        line, point = os.environ.get("COMP_LINE", ""), os.environ.get("COMP_POINT")
+        print("\n".join(complete(COMMANDS, LEVELS, line, point)))
         return 0
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import importlib
 import shlex
+from collections.abc import Iterable, Sequence
 
 from jobs.arguments import Argument, arguments
-from jobs.cli import COMMANDS, LEVELS, Command
 
 EVERYWHERE = ("help", "settings", "print-settings", "log-level")
 """Options of every command."""
 
 
-def complete(line: str, point: str | None = None) -> list[str]:
+def complete(
+    commands: Iterable[str], levels: Sequence[str], line: str, point: str | None = None
+) -> list[str]:
     """The words that may stand at place `point` of a command line, the end where it is None.
 
-    They begin with what is typed there of the last word.
+    They begin with what is typed there of the last word. `levels` are those of --log-level.
     """
     line = line if point is None else line[: int(point)]
     try:
@@ -28,12 +30,13 @@ def complete(line: str, point: str | None = None) -> list[str]:
     except ValueError:  # an open quotation mark: a text or a file is being typed
         return []
     start = words.pop() if line[-1:].strip() and words else ""
-    return [word for word in _offered(words[1:], start) if word.startswith(start)]
+    offered = levels if words[-1:] == ["--log-level"] else _offered(commands, words[1:], start)
+    return [word for word in offered if word.startswith(start)]
 
 
-def _offered(words: list[str], start: str) -> list[str]:
+def _offered(commands: Iterable[str], words: list[str], start: str) -> list[str]:
     """What may follow some words, where the next begins with `start`."""
-    module, choices = "jobs", list(COMMANDS)
+    module, choices = "jobs", list(commands)
     words = words[1:] if words[:1] == ["help"] else words
     while words:
         name, *words = words
@@ -41,7 +44,7 @@ def _offered(words: list[str], start: str) -> list[str]:
             return []
         module = f"{module}.{name.replace('-', '_')}"
         found = importlib.import_module(module)
-        if isinstance(found.main, Command):
+        if not hasattr(found, "ACTIONS"):
             return _of_command(arguments(found.main.settings), words, start)
         choices = list(found.ACTIONS)
     return choices
@@ -53,8 +56,6 @@ def _of_command(known: dict[str, Argument], words: list[str], start: str) -> lis
         names = [name for name, argument in known.items() if not argument.positional]
         return sorted(f"--{name}" for name in (*names, *EVERYWHERE))
     last = words[-1].removeprefix("--") if words and words[-1].startswith("--") else ""
-    if last == "log-level":
-        return list(LEVELS)
     if last in known and not known[last].switch:
         return known[last].choices
     positional = [argument for argument in known.values() if argument.positional]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from jobs.cli import COMMANDS
+from jobs.cli import COMMANDS, LEVELS
 from jobs.complete import complete
 
 
@@ -29,12 +29,12 @@ from jobs.complete import complete
 )
 def test_what_may_follow_is_offered(line, offered):
     """Commands, actions, options and choices by what is typed; nothing where a file is wanted."""
-    assert sorted(complete(line)) == sorted(offered)
+    assert sorted(complete(COMMANDS, LEVELS, line)) == sorted(offered)
 
 
 def test_what_stands_behind_the_cursor_is_not_looked_at():
     """The tab key may be pressed within a line."""
-    assert complete("harmoview st run --json", str(len("harmoview st"))) == ["stats"]
+    assert complete(COMMANDS, LEVELS, "harmoview st run", str(len("harmoview st"))) == ["stats"]
 
 
 def test_bash_completes_by_the_documented_line(tmp_path):
