@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -91,7 +92,8 @@ class LearnedWeights:
         """Write checkpoint `step` (steps done); all processes call it. All but `keep` go.
 
         Torch's distributed format: every process writes its part, and any number can read it.
-        `about` is for `about_checkpoint`.
+        `about` is for `about_checkpoint`. Raises UserError where it cannot be written; the former
+        ones stay.
         """
         temporary = folder / f".{step:08d}.tmp"
         if parallel.rank() == 0:
@@ -99,7 +101,14 @@ class LearnedWeights:
                 shutil.rmtree(left)
             temporary.mkdir(parents=True)
         parallel.wait_for_all()
-        save({**self._tensors(), "optimizer": self._moments()}, checkpoint_id=temporary)
+        try:
+            save({**self._tensors(), "optimizer": self._moments()}, checkpoint_id=temporary)
+        except CheckpointException as failed:
+            why = str(next(iter(failed.failures.values()))[0]).partition("\n")[0]
+            raise UserError(
+                f"the checkpoint of step {step} cannot be written into {folder} ({why}); the one "
+                "before it is whole: make room and go on with --resume"
+            ) from failed
         if parallel.rank() == 0:
             state = {
                 "step": step,

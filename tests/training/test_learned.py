@@ -3,6 +3,7 @@
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import time
 
@@ -106,6 +107,22 @@ def test_the_last_two_checkpoints_stay(tmp_path):
     for done in (2, 10, 100, 1_000_000):
         one.save(tmp_path, done)
     assert checkpoints(tmp_path) == [100, 1_000_000]
+
+
+def test_a_checkpoint_that_finds_no_room_is_a_sentence_and_leaves_the_former(tmp_path):
+    """Here the system refuses to let a file grow; then there is room again."""
+    one = learned(size=400)
+    one.save(tmp_path, 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="make room"):
+            one.save(tmp_path, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoints(tmp_path) == [1]
+    one.save(tmp_path, 2)
+    assert checkpoints(tmp_path) == [1, 2]
 
 
 def test_a_checkpoint_of_other_weights_is_refused(tmp_path):
