@@ -25,6 +25,8 @@ from datapipe.record import Image, Transfer
 TRIES = 2
 """A request that kills its child, or hangs, is tried again in a fresh one."""
 NEVER = float("inf")
+READING = 20 * 2**20
+"""Bytes of a file that are read a second, at least: a request may have to read all of them."""
 
 _LENGTH = struct.Struct(">I")
 _MAX_HEAD = 16 * 2**20
@@ -46,8 +48,9 @@ class DecodeTimeout(SampleError):
 class VideoLimits:
     """Guards against decompression bombs; a video over one is rejected as `too_large`."""
 
-    bytes: int = 2 * 2**30
-    """Size of the file."""
+    bytes: int = 32 * 2**30
+    """Size of the file; two hours of 35 Mbit a second are as much. Of an object store or a tar it
+    is copied to the worker's disk first."""
     pixels: int = 4096 * 2304
     """Of one frame; the default admits 4K and refuses 8K."""
     seconds: float = 3 * 3600.0
@@ -130,9 +133,10 @@ class Pass:
 class Decoder:
     """Decodes in a child process, which is started on first use and kept for the next video.
 
-    Each request has a wall-clock limit. A child that crashes or takes too long is killed and the
-    request made once more; then DecoderDied or DecodeTimeout is raised. Only clean frames are given
-    out: none that is damaged or was predicted from a damaged one (`datapipe.video.reader`).
+    Each request has a wall-clock limit, longer for large files (`READING`). A child that crashes
+    or takes too long is killed and the request made once more; then DecoderDied or DecodeTimeout is
+    raised. Only clean frames are given out: none that is damaged or was predicted from a damaged
+    one (`datapipe.video.reader`).
     """
 
     def __init__(
@@ -243,16 +247,18 @@ class Decoder:
         """
         failure: DecoderDied | DecodeTimeout | None = None
         given = set[tuple[int, int]]()
+        seconds = self._seconds + path.stat().st_size / READING
+        request = {**request, "path": str(path), "seconds": seconds}
         for _ in range(TRIES):
             try:
-                for head, blocks in self._exchange({**request, "path": str(path)}, each):
+                for head, blocks in self._exchange(request, seconds, each):
                     place = head.get("frame", 0), head.get("pass", 0)
                     if place not in given:
                         given.add(place)
                         yield head, blocks
             except TimeoutError:
                 failure = DecodeTimeout(
-                    f"decoding ({request['do']}): no answer within {self._seconds:g} s"
+                    f"decoding ({request['do']}): no answer within {seconds:.3g} s"
                 )
             except ConnectionError:
                 failure = DecoderDied(f"decoding ({request['do']}): {self._epitaph()}")
@@ -267,8 +273,8 @@ class Decoder:
         assert failure is not None
         raise failure
 
-    def _exchange(self, request: dict[str, Any], each: bool) -> Iterator[_Answer]:
-        deadline = time.monotonic() + self._seconds
+    def _exchange(self, request: dict[str, Any], seconds: float, each: bool) -> Iterator[_Answer]:
+        deadline = time.monotonic() + seconds
         link = self._socket or self._start(deadline)
         _send(link, request, deadline)
         while True:
@@ -288,7 +294,7 @@ class Decoder:
                 raise RuntimeError(f"in the decoding process:\n{head['failed']}")
             yield head, blocks
             if each:
-                deadline = time.monotonic() + self._seconds
+                deadline = time.monotonic() + seconds
 
     def _start(self, deadline: float) -> socket.socket:
         here, there = socket.socketpair()
@@ -307,12 +313,7 @@ class Decoder:
         self._socket = here
         limits = asdict(self.limits)
         del limits["bytes"]
-        setup = {
-            "limits": limits,
-            "memory_bytes": self._memory,
-            "request_seconds": self._seconds,
-        }
-        _send(here, setup, deadline)
+        _send(here, {"limits": limits, "memory_bytes": self._memory}, deadline)
         return here
 
     def _epitaph(self) -> str:

@@ -54,10 +54,14 @@ class H264(Syntax):
 
     complete = True
 
-    def __init__(self, extradata: bytes | None, untold: bool) -> None:
-        """`extradata` is the codec context's; `untold`: times of display are to be found out."""
+    def __init__(self, extradata: bytes | None, untold: bool, reorders: bool = False) -> None:
+        """`extradata` is the codec context's; `untold`: times of display are to be found out;
+        `reorders`: pictures are not shown in the order in which they are decoded.
+        """
         self.parameters: Parameters | None = None
-        self._untold = untold
+        self.untold = untold or reorders  # until a packet is shown before one that it follows
+        self._container_tells = not untold
+        self._latest: int | None = None
         self._noted: list[Picture | None] = []
         self._prefix = 0  # bytes that tell a unit's size; 0: start codes, as in transport streams
         if extradata and extradata[0] == 1 and len(extradata) > 8:
@@ -68,7 +72,10 @@ class H264(Syntax):
 
     def note(self, packet: Any) -> None:
         plain = self.parameters is not None and self.parameters.frames_only
-        told = plain and not self._untold and packet.pts is not None
+        if self._container_tells and packet.pts is not None:
+            self.untold &= self._latest is None or packet.pts > self._latest
+            self._latest = packet.pts
+        told = plain and not self.untold and packet.pts is not None
         self._noted.append(None if told else self._picture(bytes(packet)))
 
     def is_start(self, packet: Any) -> bool:

@@ -25,6 +25,8 @@ class Syntax:
 
     complete = False
     """Whether a picture that does not come out of the decoder must be damaged."""
+    untold = False
+    """Whether times of display that go up from packet to packet must be decoding's."""
 
     def unpack(self, packet: Any) -> list[Any]:
         """Return the packet as packets of one picture each; none where it is empty."""

@@ -172,7 +172,8 @@ def syntax_of(stream: Any, container: str) -> Syntax:
     """What is known of a stream's packets, by its codec."""
     match stream.codec_context.codec.canonical_name:
         case "h264":
-            return H264(stream.codec_context.extradata, untold=container == "avi")
+            codec = stream.codec_context
+            return H264(codec.extradata, container == "avi", codec.has_b_frames)
         case "hevc":
             return Hevc(stream.codec_context.extradata)
         case "mpeg4":
@@ -266,13 +267,13 @@ class _Packets:
     def _presentation(self) -> list[int | None]:
         """When each packet's picture is shown.
 
-        AVI does not tell it, and what FFmpeg gives is when it is decoded, or a guess. There the
-        pictures' own order counts: each is shown when the first has been, as soon as all that must
-        be decoded before it is.
+        AVI does not tell it, and neither does what Matroska took from AVI; what FFmpeg gives is
+        when it is decoded, or a guess. There the pictures' own order counts: each is shown when the
+        first has been, as soon as all that must be decoded before it is.
         """
         told = [dts if pts is None else pts for pts, dts in zip(self.pts, self.dts, strict=True)]
         untold = self.container == "avi" or not any(pts is not None for pts in self.pts)
-        order = self.syntax.display_order() if untold else None
+        order = self.syntax.display_order() if untold or self.syntax.untold else None
         if order is None or None in self.dts:
             return told
         ranked = sorted(range(len(order)), key=lambda row: (order[row], row))

@@ -156,13 +156,13 @@ def serve(connection: socket.socket) -> None:
     setup = _receive(stream)
     if setup is None:
         return
-    memory, seconds = setup["memory_bytes"], setup["request_seconds"]
+    memory = setup["memory_bytes"]
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     cv2.setNumThreads(1)
     worker = Worker(Limits(**setup["limits"]))
-    patience = int(seconds) + 5
     while (request := _receive(stream)) is not None:
+        patience = int(request.pop("seconds")) + 5
         # Should the parent die while this process hangs, the alarm ends it.
         signal.alarm(patience)
         for head, blocks in worker.answers(request):

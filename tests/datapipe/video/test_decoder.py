@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -200,6 +201,19 @@ def test_limits_hold_before_anything_is_decoded(tmp_path):
     with Decoder() as decoder:
         assert rejected(decoder, huge) == "too_large"
         assert decoder.probe(path).frames == 100
+
+
+def test_a_large_file_has_the_time_that_reading_it_takes(tmp_path):
+    """What lies between a film's index and its pictures costs nothing but time and no memory."""
+    path = write_video(tmp_path / "a.mp4", numbered(30), container={"movflags": "faststart"})
+    with Decoder(request_seconds=1e-9) as decoder, pytest.raises(DecodeTimeout):
+        decoder.probe(path)
+    gap = 12 * 2**30  # a hole: it takes no room on the disk
+    with path.open("ab") as file:
+        file.write(struct.pack(">I4sQ", 1, b"free", gap))
+        file.truncate(file.tell() + gap - 16)
+    with Decoder(request_seconds=1e-9) as decoder:
+        assert decoder.probe(path).frames == 30
 
 
 def test_limits_must_be_positive():

@@ -127,6 +127,43 @@ def test_a_cut_without_encoding_gives_the_frames_shown(decoder, plain, tmp_path)
         assert np.abs(frame.image.astype(int) - numbered(30)[cut + frame.index]).mean() < 4
 
 
+def test_a_clock_that_starts_again_goes_on(decoder, tmp_path):
+    """Of two transport streams in one file each frame is shown after the one before."""
+    part = write_video(tmp_path / "part.ts", numbered(30), gop=10).read_bytes()
+    path = tmp_path / "a.ts"
+    path.write_bytes(part + part)
+    info = decoder.probe(path)
+    assert info.frames == 60
+    assert np.diff(info.times) == pytest.approx(1 / 25, abs=1e-3)
+    for frame in decoder.frames(path, [4, 28, 29, 30, 47]):
+        assert np.abs(frame.image.astype(int) - numbered(30)[frame.index % 30]).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "fourcc"),
+    [("mpeg4", b"V_MPEG4/ISO/ASP", b"XVID"), ("libx264", b"V_MPEG4/ISO/AVC", b"H264")],
+)
+def test_packets_without_a_time_of_display_are_in_order(decoder, tmp_path, codec, name, fourcc):
+    """Matroska's form for AVI's codecs tells only when to decode, and FFmpeg guesses the rest."""
+    plain = write_video(tmp_path / "plain.mkv", numbered(40), codec=codec, gop=20)
+    path = tmp_path / "a.mkv"
+    with av.open(str(plain)) as source, av.open(str(path), "w") as file:
+        origin = source.streams.video[0]
+        stream = file.add_stream_from_template(origin, opaque=True)
+        head = struct.pack("<3i2H4s5i", 40, 320, 240, 1, 24, fourcc, 0, 0, 0, 0, 0)
+        stream.codec_context.extradata = head + origin.codec_context.extradata
+        for number, packet in enumerate(p for p in source.demux(origin) if p.size):
+            packet.pts = packet.dts = 40 * number
+            packet.stream = stream
+            file.mux(packet)
+    path.write_bytes(path.read_bytes().replace(name, b"V_MS/VFW/FOURCC"))
+    info = decoder.probe(path)
+    assert info.frames == 40
+    assert np.diff(info.times) == pytest.approx(1 / 25, abs=2e-3)
+    for frame in decoder.frames(path, range(0, 40, 7)):
+        assert np.abs(frame.image.astype(int) - numbered(40)[frame.index]).mean() < 4
+
+
 def test_h264_in_avi_has_its_rate(decoder, tmp_path):
     """AVI tells no times of display, and a raw stream would guess them at double the rate."""
     path = write_video(tmp_path / "a.avi", numbered(40), gop=20)
