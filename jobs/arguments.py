@@ -110,7 +110,9 @@ class Argument:
             return lowered.instance_from_str(list(words))
         except ValueError as wrong:
             kind = next((_KINDS[kind] for kind in _KINDS if kind in (lowered.metavar or "")), "")
-            said = f"takes {kind}{'s' * self.many}" if kind else "does not take"
+            said = f"takes {kind}" if kind else "does not take"
+            if self.many and kind:
+                said = f"takes {kind.removeprefix('a ')}s with spaces between them"
             quoted = " ".join(map(repr, words))
             raise ValueError(f"{self.shown} {said}{', not' * bool(kind)} {quoted}") from wrong
 

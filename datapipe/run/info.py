@@ -87,10 +87,11 @@ def load_info(run: Folder) -> RunInfo:
             **data, scoring=scoring, rescoring=Scoring(**rescoring) if rescoring else None
         )
     except FileNotFoundError as missing:
-        raise UserError(
-            f"{run.url} is not a run folder: it has no {FILE}; "
-            "`harmoview synthesize CORPUS --out RUN` makes one"
-        ) from missing
+        above = run.url.rpartition("/")[0]
+        hint = "`harmoview synthesize CORPUS --out RUN` makes one"
+        if above and Folder(above).exists(FILE):
+            hint = f"did you mean {above}?"
+        raise UserError(f"{run.url} is not a run folder: it has no {FILE}; {hint}") from missing
     except (ValueError, KeyError, TypeError) as wrong:
         raise UserError(f"{run.path(FILE)} is damaged: {wrong}") from wrong
 

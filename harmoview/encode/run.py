@@ -68,10 +68,10 @@ def packed_manifest(source: Folder) -> Manifest:
     try:
         manifest = load_manifest(source)
     except FileNotFoundError as missing:
-        raise UserError(
-            f"{source.url} has no {NAME}: it is not a folder of shards, or `harmoview pack` did "
-            "not finish"
-        ) from missing
+        hint = "it is not a folder of shards, or `harmoview pack` did not finish"
+        if source.exists(f"shards/{NAME}"):
+            hint = f"did you mean {source.url}/shards?"
+        raise UserError(f"{source.url} has no {NAME}: {hint}") from missing
     for shard in manifest.shards:
         if not SHARD.fullmatch(shard.name):
             raise UserError(

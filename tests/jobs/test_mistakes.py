@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -47,6 +48,9 @@ MISTAKES = {
     "no such pairs": ("train-lora nowhere --out OUT --base wan", 1, ""),
     "no clips": ("pairs nowhere --out OUT", 1, "nowhere"),
     "shards of a run not packed": ("encode run --out OUT --base wan --vit none", 1, "run"),
+    "a run for its shards": ("encode packed --out OUT --base wan --vit none", 1, "packed/shards"),
+    "shards for their run": ("stats packed/shards", 1, "did you mean"),
+    "yaws with commas": ("synthesize clips --out OUT --yaws 0,30", 2, "spaces between"),
     "no such base": ("encode encoded --out OUT --base no --vit none", 1, "no"),
     "no such base to train": ("train encoded --out OUT --base no", 1, "no/transformer"),
     "a FLUX as a base": ("train encoded --out OUT --base flux", 1, "holds a FLUX"),
@@ -70,6 +74,8 @@ def place(tmp_path_factory):
     made = TinyRun(folder)
     made.add("a", clip=clip)
     made.save()
+    shutil.copytree(folder / "run", folder / "packed")
+    assert cli.main(["pack", str(folder / "packed"), "--quiet"]) == 0
     write_encoded(folder / "encoded", [2])
     save_base(folder / "wan")
     (folder / "flux" / "transformer").mkdir(parents=True)
