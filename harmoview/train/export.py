@@ -154,7 +154,11 @@ def export_checkpoint(
     if step is None and there:
         step = there[-1]
     if step is None or step not in there:
-        have = f"there are those of steps {', '.join(map(str, there))}" if there else "give the --out of a training"
+        have = (
+            f"there are those of steps {', '.join(map(str, there))}"
+            if there
+            else "give the --out of a training"
+        )
         wanted = "" if step is None else f" of step {step}"
         raise UserError(f"{folder.parent} has no checkpoint{wanted}: {have}")
     expert = expert_of(about_checkpoint(folder, step)["expert"])
