@@ -28,6 +28,11 @@ def view_name(identity: int, yaw: int) -> str:
     return f"id{identity}.yaw{yaw:+03d}.jpg"
 
 
+def real_name(identity: int, yaw: int) -> str:
+    """The name of a real view: `id0.real+60.jpg`, in candidates only."""
+    return f"id{identity}.real{yaw:+03d}.jpg"
+
+
 def track_name(identity: int) -> str:
     """The name of what was seen of an identity: `id0.track.npy`, in candidates only."""
     return f"id{identity}.track.npy"

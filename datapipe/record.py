@@ -104,6 +104,27 @@ ViewSource = Literal["synthesised", "real"]
 
 
 @dataclass(frozen=True, slots=True)
+class Cutout:
+    """Which frame of the video a real view is, and where it was cut."""
+
+    frame: int
+    """Its number in the order of display."""
+    shot: int
+    """The shot's number in the video, from 0."""
+    box: tuple[float, float, float, float]
+    """The face, in pixels of the full-size frame."""
+    crop: tuple[int, int, int, int]
+    """The square that was cut, in pixels of the full-size frame."""
+    pose: Pose
+    score: float
+    """The detector's confidence, 0..1."""
+    sharpness: float
+    """`datapipe.faces.quality` of the face."""
+    cosine: float
+    """The best to the person's mean embedding and to the real views nearer to the front."""
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """One picture of an identity at a yaw."""
 
@@ -117,6 +138,11 @@ class View:
     """Of a real view: seconds from the first frame that the video shows to this one."""
     attempt: int = 1
     """Which of the engine's attempts it is."""
+    cutout: Cutout | None = None
+    """Of a real view; None where that is the reference, and of a synthesised view."""
+    twin_cosine: float | None = None
+    """To the identity's view of the other source at the same yaw, -1..1; None where there is none,
+    or no face was found in one of the two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +199,8 @@ class Identity:
     """Where it is seen, in order of time."""
     portrait: bytes = b""
     """The reference as JPEG, only on its way from Prepare to Synthesize."""
+    cutouts: tuple[tuple[View, bytes], ...] = ()
+    """Real views by rising yaw with their JPEG, on the same way."""
     track: bytes = b""
     """What was seen of it at each moment (`datapipe.prepare.windows`), on the same way."""
 
@@ -218,6 +246,12 @@ class Sample:
 
     def spent(self, stage: str, seconds: float) -> Sample:
         return replace(self, seconds={**self.seconds, stage: seconds})
+
+
+def cutout_from_json(data: Mapping[str, Any]) -> Cutout:
+    """The inverse of `asdict`, also after a trip through JSON text."""
+    placed = {name: tuple(data[name]) for name in ("box", "crop")}
+    return Cutout(**{**data, **placed, "pose": Pose(**data["pose"])})
 
 
 def reference_to_json(reference: Reference) -> dict[str, Any]:

@@ -206,7 +206,8 @@ def sample_index(candidates: pa.Table, rows: pa.Table) -> npt.NDArray[np.int64]:
 
 def judge_rows(rows: CandidateRows, judge: TableJudge) -> CandidateRows:
     """The same rows with what the rules say, as more columns: of references the `reason` why the
-    identity is left out, of views the `reason` they fail for and whether they are `kept`, of
+    identity is left out, of the views that count (see `TableJudge.judge`) the `reason` they fail
+    for and whether they are `kept`, of
     windows the `reason` that training does not use them; no reason is null.
 
     Raises UserError when a candidate's scores are incomplete or there twice, or a view is at a yaw
@@ -228,7 +229,7 @@ def judge_rows(rows: CandidateRows, judge: TableJudge) -> CandidateRows:
             "ORDER BY key, identity"
         )
         views = connection.sql(
-            "SELECT views.*, reason, kept FROM views JOIN judged USING (key, identity, yaw) "
+            "SELECT shown.*, reason, kept FROM shown JOIN judged USING (key, identity, yaw) "
             "ORDER BY key, identity, yaw"
         )
         windows = connection.sql(

@@ -156,6 +156,10 @@ class RuleChecks:
     """Whether an identity whose reference fails is left out, whatever its views."""
     windows: tuple[Check, ...]
     """Of the spans in which an identity is seen."""
+    prefer_real: bool
+    """Whether a real view that passes is taken instead of the synthesised one at its yaw."""
+    real: Mapping[int, tuple[Check, ...]]
+    """What is asked of it for that, beyond the checks of its yaw."""
 
     @property
     def thresholds(self) -> tuple[Threshold, ...]:
@@ -181,6 +185,8 @@ def compile_rules(rules: Rules) -> RuleChecks:
         minimum_views=rules.minimum_views,
         reference_must_pass=rules.reference_must_pass,
         windows=tuple(_window_checks(rules)),
+        prefer_real=rules.prefer_real,
+        real={yaw: tuple(_real_checks(rules, yaw)) for yaw in sorted(rules.yaws)},
     )
 
 
@@ -296,6 +302,20 @@ def _identity_check(rules: Rules, yaw: int) -> Check:
     )
     name = f"{rule.recogniser} cosine to the reference"
     return Check("identity", "identity_cosine", name, least, yaw)
+
+
+def _real_checks(rules: Rules, yaw: int) -> Iterator[Check]:
+    real = rules.real
+    off = Threshold("real.tolerance", real.tolerance, "around", "Real views", "Tolerance", "°")
+    yield Check("pose", "measured_yaw", "pose", off, yaw)
+    least: tuple[tuple[str, str, float], ...] = (
+        ("sharpness", "sharpness", real.sharpness),
+        ("sharpness_ratio", "ratio", real.ratio),
+        ("face_size", "face_size", real.face_size),
+    )
+    for column, key, value in least:
+        minimum = Threshold(f"real.{key}", value, "at_least", "Real views", key, least=0)
+        yield Check("blurred", column, key, minimum, yaw)
 
 
 def _window_checks(rules: Rules) -> Iterator[Check]:

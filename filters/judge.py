@@ -99,12 +99,31 @@ class Judge:
     def rows(
         self, references: Iterable[Mapping[str, Any]], views: Iterable[Mapping[str, Any]]
     ) -> SampleVerdict:
-        """Judge one sample from its rows of the references and views tables."""
+        """Judge one sample from its rows of the references and views tables, by what is `shown`."""
         by_identity: dict[int, dict[int, Scores]] = {}
         own = {row["identity"]: scores_of(row) for row in references}
-        for row in views:
+        for row in self.shown(views):
             by_identity.setdefault(row["identity"], {})[row["yaw"]] = scores_of(row)
         return combine([self.identity(own[i], by_identity.get(i, {})) for i in sorted(own)])
+
+    def shown(self, views: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The rows that count of some samples' views: where a yaw has a real view and a synthesised
+        one, the one that the rules choose."""
+        rows = list(views)
+        real = {_place(row) for row in rows if row["twin"] and row["source"] == "real"}
+        good = {_place(row) for row in rows if _place(row) in real and self._prefers(row)}
+        return [
+            row
+            for row in rows
+            if _place(row) not in real or (row["source"] == "real") == (_place(row) in good)
+        ]
+
+    def _prefers(self, row: Mapping[str, Any]) -> bool:
+        """Whether a real view is taken although there is a synthesised one."""
+        if row["source"] != "real" or not self.checks.prefer_real:
+            return False
+        checks = (*self.checks.real[row["yaw"]], *self.checks.views[row["yaw"]].own)
+        return first_failure(checks, scores_of(row)).passed
 
     def identity(self, reference: Scores, views: Mapping[int, Scores]) -> IdentityVerdict:
         """Judge one identity: its reference and its views by yaw.
@@ -168,6 +187,10 @@ def combine(identities: Sequence[IdentityVerdict]) -> SampleVerdict:
         )
         verdict = Verdict("no_identity_left", whys or "the sample has no identities")
     return SampleVerdict(verdict, tuple(identities))
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["key"], row["identity"], row["yaw"]
 
 
 _COLUMNS = tuple(field.name for field in fields(Scores))

@@ -37,7 +37,10 @@ class TableJudge:
         """A bit for each of these views: four at most, two reaches on two sides."""
 
     def judge(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Make of the tables `refs` and `views` a table `identities` and a view `judged`.
+        """Make of the tables `refs` and `views` a table `identities`, and views `shown`, `judged`.
+
+        `shown` has the rows of `views` that count: where a yaw has a real view and a synthesised
+        one, the one that the rules choose.
 
         `identities` has key, identity, the number of its views as `made`, whether two of them are
         at one yaw as `twice`, and as `reason` why it is left out; `judged` has key, identity, its
@@ -48,6 +51,7 @@ class TableJudge:
         Raises duckdb.InvalidInputException for a view at a yaw that the rules are not for.
         """
         connection.execute(f"CREATE TEMP TABLE limits AS {self._limits()}")
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW shown AS {self._shown()}")
         connection.execute(f"CREATE TEMP VIEW alone AS {self._alone()}")
         connection.execute(f"CREATE TEMP TABLE identities AS {self._identities()}")
         connection.execute(f"CREATE TEMP VIEW judged AS {_JUDGED}")
@@ -105,6 +109,23 @@ class TableJudge:
     def _needs(self, yaw: int) -> int:
         return sum(self._bits[check.yaw] for check in self.checks.views[yaw].nearer)
 
+    def _shown(self) -> str:
+        if not self.checks.prefer_real:
+            return "SELECT * FROM views WHERE twin IS NOT TRUE OR source = 'synthesised'"
+        cases = []
+        for yaw, view in self.checks.views.items():
+            tests = (
+                _passes(check.column, *map(_number, check.bounds))
+                for check in (*self.checks.real[yaw], *view.own)
+            )
+            cases.append(f"WHEN {yaw} THEN {' AND '.join(tests)}")
+        good = (
+            "SELECT key, identity, yaw, true AS good FROM views WHERE twin AND source = 'real' "
+            f"AND CASE yaw {' '.join(cases)} END"
+        )
+        return f"""SELECT views.* FROM views LEFT JOIN ({good}) USING (key, identity, yaw)
+            WHERE twin IS NOT TRUE OR (source = 'real') = (good IS TRUE)"""
+
     def _alone(self) -> str:
         """The views with what their own scores say: their `fault`, and the bit that they lend."""
         passes = {
@@ -114,12 +135,12 @@ class TableJudge:
         lends = " AND ".join(passes[test] for test in self._tests if test[1] in self._lent)
         faults = (f"WHEN NOT {passes[test]} THEN {_FAULTS[test[0]]}" for test in self._tests)
         return f"""
-            SELECT key, identity, views.yaw, needs,
+            SELECT key, identity, shown.yaw, needs,
                 CASE WHEN {lends or "false"} THEN lends ELSE 0 END AS lends,
-                CASE WHEN needs IS NULL THEN error('a view at another yaw (' || views.yaw ||
+                CASE WHEN needs IS NULL THEN error('a view at another yaw (' || shown.yaw ||
                         ') than {(*self.checks.views,)}, which the rules are for')
                     {" ".join(faults)} ELSE 0 END AS fault
-            FROM views LEFT JOIN limits ON views.yaw = limits.yaw"""
+            FROM shown LEFT JOIN limits ON shown.yaw = limits.yaw"""
 
     def _identities(self) -> str:
         """Views pass for certain once it is known what the identity's nearer views lend."""

@@ -141,6 +141,24 @@ class IdentityRule:
 
 
 @dataclass(frozen=True, slots=True)
+class RealViewRule:
+    """What a real view must be, beyond the rules for views, to be taken where both are there."""
+
+    tolerance: float
+    """Largest |measured yaw - yaw|, degrees."""
+    sharpness: float
+    """Least `sharpness`."""
+    ratio: float
+    """Least `sharpness_ratio`."""
+    face_size: float
+    """Least size of the face, pixels of the view."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "tolerance", above=0, most=45, option="")
+        check_range(self, "sharpness", "ratio", "face_size", least=0, option="")
+
+
+@dataclass(frozen=True, slots=True)
 class WindowRule:
     """What a span must be in which a person is seen, for training to use it."""
 
@@ -173,6 +191,9 @@ class Rules:
     """Least passing views of an identity that is kept."""
     reference_must_pass: bool
     """Whether an identity whose reference fails is left out."""
+    prefer_real: bool
+    """Whether a real view that passes is taken instead of the synthesised one at its yaw."""
+    real: RealViewRule
     sharpness: SharpnessRule
     expression: ExpressionRule
     aesthetic: AestheticRule
@@ -220,6 +241,8 @@ class Rules:
             yaws=tuple(table["yaws"]),
             minimum_views=table["minimum_views"],
             reference_must_pass=table["reference_must_pass"],
+            prefer_real=table["prefer_real"],
+            real=RealViewRule(**table["real"]),
             sharpness=SharpnessRule(**table["sharpness"]),
             expression=ExpressionRule(**table["expression"]),
             aesthetic=AestheticRule(**table["aesthetic"]),

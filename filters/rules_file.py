@@ -22,6 +22,7 @@ from filters.rules import (
     ExpressionRule,
     IdentityRule,
     PoseRule,
+    RealViewRule,
     Rules,
     SharpnessRule,
     WindowRule,
@@ -35,6 +36,11 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _KEYS: Mapping[str, type] = {
     "minimum_views": int,
     "reference_must_pass": bool,
+    "prefer_real": bool,
+    "real.tolerance": float,
+    "real.sharpness": float,
+    "real.ratio": float,
+    "real.face_size": float,
     "sharpness.minimum": float,
     "sharpness.ratio": float,
     "sharpness.reference": float,
@@ -91,6 +97,7 @@ def default_identity(recogniser: str) -> IdentityRule | None:
 def settings(rules: Rules) -> Table:
     """Every value of resolved rules under the dotted key that it has in a file."""
     sections = (
+        ("real", asdict(rules.real)),
         ("sharpness", asdict(rules.sharpness)),
         ("expression", asdict(rules.expression)),
         (f"aesthetic.{rules.aesthetic.scorer}", asdict(rules.aesthetic)),
@@ -98,7 +105,8 @@ def settings(rules: Rules) -> Table:
         (f"identity.{rules.identity.recogniser}", asdict(rules.identity)),
         ("windows", asdict(rules.windows)),
     )
-    out: Table = {key: getattr(rules, key) for key in ("minimum_views", "reference_must_pass")}
+    plain = ("minimum_views", "reference_must_pass", "prefer_real")
+    out: Table = {key: getattr(rules, key) for key in plain}
     for section, values in sections:
         values.pop("scorer", None)
         values.pop("recogniser", None)
@@ -163,6 +171,8 @@ class _Reader:
             yaws=yaws,
             minimum_views=self._minimum_views(len(yaws)),
             reference_must_pass=self.values["reference_must_pass"],
+            prefer_real=self.values["prefer_real"],
+            real=self._build(RealViewRule, "real", **self._section("real")),
             sharpness=self._build(SharpnessRule, "sharpness", **self._section("sharpness")),
             expression=self._build(ExpressionRule, "expression", **self._section("expression")),
             aesthetic=self._aesthetic(scorer),

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from datapipe.faces.base import Face, FaceAnalyzer, Floats
 from datapipe.faces.quality import sharpness
 from datapipe.pictures import decode_jpeg
-from datapipe.record import Identity, Image, Pose, Sample, Scores
-from datapipe.run.store import CandidateStore, Pictures
+from datapipe.record import Identity, Image, Pose, Sample, Scores, View, ViewSource
+from datapipe.run.store import CandidateStore, DamagedCandidate, Pictures
 from datapipe.stage import Resources
 from filters.aesthetic import AestheticScorer
 from filters.head_pose import PoseEstimator
@@ -95,11 +95,12 @@ class Score:
         return replace(sample, identities=identities)
 
     def _identity(self, identity: Identity, stored: Pictures) -> Identity:
-        views = [stored.views[view.yaw] for view in identity.views]
+        views = [_stored(stored, view) for view in identity.views]
         pictures = [decode_jpeg(data) for data in (stored.reference, *views)]
         reference, *measured = measure(pictures, self.faces, self.aesthetic, self.pose)
+        at = {(v.yaw, v.source): made for v, made in zip(identity.views, measured, strict=True)}
         scored = [
-            replace(view, scores=made.against(reference))
+            replace(view, scores=made.against(reference), twin_cosine=made.cosine(_twin(at, view)))
             for view, made in zip(identity.views, measured, strict=True)
         ]
         embedding = () if reference.embedding is None else reference.embedding.tolist()
@@ -109,6 +110,20 @@ class Score:
             scores=reference.alone(identity.reference.expression),
             embedding=tuple(round(x, _EMBEDDING_DECIMALS) for x in embedding),
         )
+
+
+def _stored(pictures: Pictures, view: View) -> bytes:
+    found = pictures.of(view.yaw, view.source)
+    if found is None:
+        raise DamagedCandidate(f"a candidate lacks its {view.source} view at {view.yaw:+d}°")
+    return found
+
+
+def _twin(
+    measured: Mapping[tuple[int, ViewSource], MeasuredPicture], view: View
+) -> MeasuredPicture | None:
+    """The view of the other source at the same yaw."""
+    return measured.get((view.yaw, "real" if view.source == "synthesised" else "synthesised"))
 
 
 def measure(
@@ -162,6 +177,13 @@ class MeasuredPicture:
         """The scores of a reference, whose expression Prepare has measured."""
         own = self._scores(ratio=None, cosine=None)
         return replace(own, expression=rounded({"expression": expression})["expression"])
+
+    def cosine(self, other: MeasuredPicture | None) -> float | None:
+        """Between the two faces; None where one was not found."""
+        if other is None or self.embedding is None or other.embedding is None:
+            return None
+        value = float(self.embedding @ other.embedding)
+        return rounded({"identity_cosine": value})["identity_cosine"]
 
     def against(self, reference: MeasuredPicture) -> Scores:
         """The scores of a view of that reference."""

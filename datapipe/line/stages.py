@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -42,6 +42,11 @@ class PrepareUnlessStored:
         return replace(stored.sample, caption_problem=sample.caption_problem)
 
 
+RealViews = Literal["keep", "instead", "off"]
+"""What becomes of frames that show a person at a yaw: stored beside the engine's view, stored in
+its place, not looked for."""
+
+
 def view_seed(run_seed: int, key: str, identity: int, yaw: int, attempt: int = 1) -> int:
     """63 bits that depend on nothing but these values."""
     text = f"{run_seed}/{key}/{identity}/{yaw}" + (f"/{attempt}" if attempt > 1 else "")
@@ -65,6 +70,9 @@ class Synthesize:
     With `real_frontal` the view at 0 is the reference itself, brought to the views' size. Without
     an engine there is no other view. With `attempts` the yaws that fail are made again, each time
     with another seed, and of every yaw the first attempt with the most merit stays.
+
+    Real views that Prepare has found are stored too: beside the synthesised ones, or with `instead`
+    in their place.
     """
 
     name = "synthesize"
@@ -80,6 +88,7 @@ class Synthesize:
         resources: Resources,
         real_frontal: bool = False,
         attempts: Attempts | None = None,
+        instead: bool = False,
     ) -> None:
         self.engine = engine
         self.store = store
@@ -89,6 +98,7 @@ class Synthesize:
         self.resources = resources
         self.real_frontal = real_frontal
         self.attempts = attempts
+        self.instead = instead
 
     def setup(self) -> None:
         """Raises UserError where the engine or the judge lacks a file."""
@@ -111,7 +121,8 @@ class Synthesize:
                 refused = wrong
                 continue
             made = {yaw: made[yaw] for yaw in self.yaws if yaw in made}
-            kept.append(replace(identity, views=tuple(view for view, _ in made.values())))
+            views = (*(view for view, _ in made.values()), *(view for view, _ in identity.cutouts))
+            kept.append(replace(identity, views=views))
             pictures.append({yaw: data for yaw, (_, data) in made.items()})
         if refused is not None and not kept:
             raise refused
@@ -123,8 +134,11 @@ class Synthesize:
         """The views of an identity as JPEG, by yaw."""
         reference = decode_jpeg(identity.portrait)
         found: dict[int, tuple[View, bytes]] = {}
-        if self.engine is not None:
-            yaws = [yaw for yaw in self.yaws if yaw or not self.real_frontal]
+        there = {view.yaw for view, _ in identity.cutouts} if self.instead else set()
+        if self.real_frontal:
+            there.add(0)
+        yaws = [yaw for yaw in self.yaws if yaw not in there]
+        if self.engine is not None and yaws:
             found = self._synthesised(self.engine, identity.reference, reference, key, index, yaws)
         if self.real_frontal and 0 in self.yaws:
             at = identity.reference.timestamp

@@ -117,7 +117,8 @@ class FrontalBound:
         pose = face.pose
         if pose is None or abs(pose.yaw) > self.max_yaw or abs(pose.pitch) > self.max_pitch:
             return False
-        return _inside(face, image) >= MIN_INSIDE
+        height, width = image.shape[:2]
+        return inside(face, width, height) >= MIN_INSIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +208,8 @@ def no_frontal(person: Person, bound: FrontalBound) -> BadSample:
     return BadSample("no_frontal", detail)
 
 
-def _inside(face: Face, image: Image) -> float:
+def inside(face: Face, width: int, height: int) -> float:
+    """The share of a face's box that is in the picture."""
     left, top, right, bottom = face.box
-    height, width = float(image.shape[0]), float(image.shape[1])
     shown = max(0.0, min(right, width) - max(left, 0.0)) * (min(bottom, height) - max(top, 0.0))
     return shown / max(1e-9, (right - left) * (bottom - top))

@@ -11,6 +11,7 @@ from datapipe.errors import BadSample
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.prepare.follow import Follower
 from datapipe.prepare.people import Person
+from datapipe.prepare.real_views import RealViews
 from datapipe.prepare.search import FUNNEL, PrepareSettings, Search
 from datapipe.record import Identity, Sample
 from datapipe.stage import Resources
@@ -28,11 +29,18 @@ class Prepare:
     name = "prepare"
 
     def __init__(
-        self, settings: PrepareSettings, faces: FaceAnalyzer, *, resources: Resources
+        self,
+        settings: PrepareSettings,
+        faces: FaceAnalyzer,
+        *,
+        resources: Resources,
+        real_yaws: Sequence[int] = (),
     ) -> None:
+        """`real_yaws` are those at which real views are sought; not 0, where the reference is."""
         self.settings = settings
         self.faces = faces
         self.resources = resources
+        self.real_yaws = tuple(yaw for yaw in real_yaws if yaw)
 
     def setup(self) -> None:
         self.faces.setup()
@@ -76,10 +84,16 @@ class Prepare:
                 self.settings.same_person,
                 search.seen(),
             )
-        identities = [
-            replace(identity, windows=where.windows, track=where.stored)
-            for identity, where in zip(fit.values(), followed, strict=True)
-        ]
+            real = self._real_views(path, info)
+            identities = [
+                replace(
+                    identity,
+                    windows=where.windows,
+                    track=where.stored,
+                    cutouts=real.find(where.tracks, people[place].vector, self.real_yaws),
+                )
+                for identity, where, place in zip(fit.values(), followed, places, strict=True)
+            ]
         others = sum(1 for p in people if len(p.sightings) >= MIN_SEEN) - len(identities)
         return replace(sample, source=source, identities=tuple(identities), others=max(0, others))
 
@@ -87,6 +101,18 @@ class Prepare:
         settings = self.settings
         return Follower(
             self._decoder, self.faces, settings.windows, path, info, settings.probe_side
+        )
+
+    def _real_views(self, path: Path, info: VideoInfo) -> RealViews:
+        settings = self.settings
+        return RealViews(
+            self._decoder,
+            self.faces,
+            settings.real,
+            path,
+            info,
+            same_person=settings.same_person,
+            side=settings.portrait_side,
         )
 
 

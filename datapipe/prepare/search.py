@@ -30,6 +30,7 @@ from datapipe.prepare.frontal import (
     portrait_square,
 )
 from datapipe.prepare.people import Person, Sighting, attach, distinct, found_again, group
+from datapipe.prepare.real_views import RealViewSettings
 from datapipe.prepare.windows import WindowSettings
 from datapipe.record import Identity, Image, Reference
 from datapipe.video.decoder import Decoder, Frame, VideoInfo, VideoLimits
@@ -161,6 +162,7 @@ class PrepareSettings:
     """Wall-clock limit of one decoding request; a clip takes some five to fifteen."""
     frontal: FrontalBound = field(default_factory=FrontalBound)
     windows: WindowSettings = field(default_factory=WindowSettings)
+    real: RealViewSettings = field(default_factory=RealViewSettings)
     limits: VideoLimits = field(default_factory=VideoLimits)
 
     def __post_init__(self) -> None:

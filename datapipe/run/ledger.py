@@ -85,10 +85,13 @@ VIEWS = pa.schema(
         ("seed", pa.int64()),
         ("attempt", pa.int32()),
         ("timestamp", pa.float64()),
+        ("twin", pa.bool_()),
+        ("twin_cosine", pa.float64()),
         *_SCORES,
         *_JUDGES,
     ]
 )
+"""`twin` says whether the candidate has a view of the other source at the same yaw."""
 
 REFERENCES = pa.schema(
     [
@@ -257,6 +260,8 @@ def _score_tables(samples: Sequence[Sample], labels: dict[str, str]) -> dict[str
             "seed": view.seed,
             "attempt": view.attempt,
             "timestamp": view.timestamp,
+            "twin": [other.yaw for other in identity.views].count(view.yaw) > 1,
+            "twin_cosine": view.twin_cosine,
             **_scores(view),
             **labels,
         }

@@ -6,18 +6,20 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from datapipe import tar
 from datapipe.files import Folder
-from datapipe.pictures import parse_name, reference_name, track_name, view_name
+from datapipe.pictures import parse_name, real_name, reference_name, track_name, view_name
 from datapipe.record import (
     Identity,
     Sample,
     Source,
     View,
+    ViewSource,
     Window,
+    cutout_from_json,
     reference_from_json,
     reference_to_json,
 )
@@ -36,10 +38,18 @@ class Pictures:
 
     reference: bytes
     views: Mapping[int, bytes]
-    """By yaw."""
+    """By yaw: those that an engine made, and the reference where it is the frontal view."""
     track: bytes = b""
     """What was seen of the identity at each moment, for `datapipe.prepare.windows.read_track`; no
     bytes where it was not followed."""
+    real: Mapping[int, bytes] = field(default_factory=dict)
+    """Frames of the video that show the identity so, by yaw."""
+
+    def of(self, yaw: int, source: ViewSource) -> bytes | None:
+        """The view at a yaw from a source; None where there is none."""
+        if source == "real" and yaw in self.real:
+            return self.real[yaw]
+        return self.views.get(yaw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,8 @@ class CandidateStore:
     def put(
         self, sample: Sample, views: Sequence[Mapping[int, bytes]], provenance: Mapping[str, Any]
     ) -> Sample:
-        """Store a sample's portraits and views; returns it without pixels, naming the candidate.
+        """Store a sample's portraits, real views and `views` (by yaw); returns it without pixels,
+        naming the candidate.
 
         The bytes are a function of the arguments: a second writer of the same key writes the same.
         """
@@ -100,11 +111,15 @@ class CandidateStore:
         for index, (identity, made) in enumerate(zip(sample.identities, views, strict=True)):
             parts[reference_name(index)] = identity.portrait
             parts |= {view_name(index, yaw): made[yaw] for yaw in sorted(made)}
+            for view, picture in identity.cutouts:
+                parts[real_name(index, view.yaw)] = picture
             if identity.track:
                 parts[track_name(index)] = identity.track
         whole = tar.tar_of({f"{sample.key}.{part}": data for part, data in parts.items()})
         self.run.put_new(name, whole)  # an earlier writer's stays, were it to differ
-        lean = tuple(replace(identity, portrait=b"", track=b"") for identity in sample.identities)
+        lean = tuple(
+            replace(identity, portrait=b"", track=b"", cutouts=()) for identity in sample.identities
+        )
         return replace(sample, identities=lean, candidate=name)
 
     def _describe(self, sample: Sample, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,14 +146,16 @@ class CandidateStore:
 
 def _describe_view(view: View) -> dict[str, Any]:
     if view.source == "real":
-        return {"yaw": view.yaw, "source": view.source, "timestamp": view.timestamp}
+        found = {"cutout": asdict(view.cutout)} if view.cutout else {}
+        return {"yaw": view.yaw, "source": view.source, "timestamp": view.timestamp, **found}
     attempt = {"attempt": view.attempt} if view.attempt > 1 else {}
     return {"yaw": view.yaw, "seed": view.seed, **attempt}
 
 
 def _view(entry: Mapping[str, Any]) -> View:
     """The inverse of `_describe_view`."""
-    return View(**{"seed": None, **entry})
+    found = {"cutout": cutout_from_json(entry["cutout"])} if "cutout" in entry else {}
+    return View(**{"seed": None, **entry, **found})
 
 
 def _parse(name: str, members: Mapping[str, bytes]) -> tuple[Candidate, str]:
@@ -155,9 +172,14 @@ def _parse(name: str, members: Mapping[str, bytes]) -> tuple[Candidate, str]:
         windows = tuple(Window(**window) for window in entry["windows"])
         reference = reference_from_json(entry["reference"])
         identities.append(Identity(reference, views, windows=windows))
-        made = {view.yaw: named[index, view.yaw] for view in views}
+        made = {view.yaw: named[index, view.yaw] for view in views if view.cutout is None}
+        real = {
+            view.yaw: members[f"{meta['key']}.{real_name(index, view.yaw)}"]
+            for view in views
+            if view.cutout is not None
+        }
         track = members.get(f"{meta['key']}.{track_name(index)}", b"")
-        pictures.append(Pictures(named[index, None], made, track))
+        pictures.append(Pictures(named[index, None], made, track, real))
     sample = Sample(
         key=meta["key"],
         source=Source(**meta["source"]),

@@ -213,7 +213,7 @@ def _drawn(connection: duckdb.DuckDBPyConnection, most: int) -> list[list[Change
         for row in rows(f"SELECT * EXCLUDE (embedding, {labels}) FROM refs {same}")
     }
     views: dict[tuple[str, int], list[Row]] = {}
-    for row in rows(f"SELECT * EXCLUDE ({labels}) FROM views {same} ORDER BY yaw"):
+    for row in rows(f"SELECT * EXCLUDE ({labels}) FROM views {same} ORDER BY yaw, source"):
         views.setdefault((row["key"], row["identity"]), []).append(row)
     found: dict[str, list[ChangedView]] = {"a": [], "b": []}
     for row in rows(
@@ -235,6 +235,8 @@ class _Tile:
     verdict: Verdict
     colour: tuple[int, int, int]
     pictures: Pictures | None
+    row: Row
+    """Of the view that was judged."""
 
 
 def changes_sheet(run: Folder, title: str, diff: Diff, a: Rules, b: Rules) -> bytes:
@@ -276,7 +278,8 @@ def _tile(
         pictures = store.read(view.candidate).pictures[view.identity]
     except (FileNotFoundError, DamagedCandidate):
         pictures = None
-    return _Tile(view, replace(verdict, reason=f"{prefix}{verdict.reason}"), colour, pictures)
+    (row,) = [row for row in judge.shown(view.views) if row["yaw"] == view.yaw]
+    return _Tile(view, replace(verdict, reason=f"{prefix}{verdict.reason}"), colour, pictures, row)
 
 
 def _draw(title: str, sections: Sequence[tuple[str, Sequence[_Tile]]]) -> Image.Image:
@@ -307,8 +310,8 @@ def _draw_tile(
     draw.text((left, top), wrap(view.key, 13, PICTURE, 1)[0], INK, font(13))
     yaw = f"{view.yaw:+d}°" if view.yaw else "0°"
     draw.text((left, top + 16), f"identity {view.identity}, {yaw}", GREY, font(13))
-    (row,) = [row for row in view.views if row["yaw"] == view.yaw]
-    picture = tile.pictures.views.get(view.yaw) if tile.pictures else None
+    row = tile.row
+    picture = tile.pictures.of(view.yaw, row["source"]) if tile.pictures else None
     place = left, top + _NAME
     draw_picture(sheet, place, picture, tile.verdict, numbers_of(row), tile.colour)
     if tile.pictures is not None:

@@ -102,9 +102,10 @@ def _draw_line(
     for column, yaw in enumerate(yaws, 1):
         verdict = line.verdict.views.get(yaw)
         if verdict is not None:
-            picture = line.pictures.views.get(yaw) if line.pictures else None
+            row = line.measured[yaw]
+            picture = line.pictures.of(yaw, row["source"]) if line.pictures else None
             place = left + column * (PICTURE + GAP), top
-            numbers = numbers_of(line.measured[yaw])
+            numbers = numbers_of(row)
             draw_picture(sheet, place, picture, verdict, numbers, _frame(verdict, kept))
 
 
@@ -237,7 +238,7 @@ def _lines(
 ) -> list[SheetLine]:
     key = row["key"]
     own = [reference for reference in references if reference["key"] == key]
-    made = [view for view in views if view["key"] == key]
+    made = judge.shown(view for view in views if view["key"] == key)
     try:
         pictures: Sequence[Pictures | None] = store.read(row["candidate"]).pictures
     except (FileNotFoundError, DamagedCandidate):

@@ -152,6 +152,8 @@ class Story:
     clip: ClipNow
     windows: Sequence[Row] = ()
     """By identity and start."""
+    shown: Sequence[Row] = ()
+    """The views that count, of those at one yaw the one that the rules choose."""
     candidate: Candidate | None = None
     problem: str | None = None
     """What is wrong with the candidate or its scores."""
@@ -168,7 +170,14 @@ class Story:
         return [pair for pair in judged if pair[0]["identity"] == identity]
 
     def views_of(self, identity: int) -> dict[int, Row]:
-        return {row["yaw"]: row for row in self.views if row["identity"] == identity}
+        """By yaw, those that count."""
+        return {row["yaw"]: row for row in self.shown if row["identity"] == identity}
+
+    def passed_over(self, identity: int) -> list[Row]:
+        """The others: where a yaw has a real view and a synthesised one, the one not taken."""
+        shown = self.views_of(identity)
+        mine = (row for row in self.views if row["identity"] == identity)
+        return [row for row in mine if shown[row["yaw"]]["source"] != row["source"]]
 
     def lines(self) -> list[SheetLine]:
         """For drawing: reference and views of each identity."""
@@ -247,11 +256,15 @@ class Story:
             "views": [
                 {
                     "yaw": yaw,
-                    **{name: view[name] for name in ("source", "seed", "attempt", "timestamp")},
+                    **_made(view),
                     "scores": _scores(view),
                     "decision": _decision(verdict.views[yaw]),
                 }
                 for yaw, view in sorted(self.views_of(index).items())
+            ],
+            "passed_over": [
+                {"yaw": row["yaw"], **_made(row), "scores": _scores(row)}
+                for row in self.passed_over(index)
             ],
             "windows": [
                 {**{name: row[name] for name in _WINDOW}, "decision": _decision(judged)}
@@ -282,6 +295,7 @@ def tell(run: Folder, key: str, rules: Rules, packed: tuple[Manifest, Rules] | N
     judge = Judge(rules)
     return replace(
         story,
+        shown=judge.shown(views),
         verdicts=judge.rows(references, views).identities,
         windows_judged=tuple(map(judge.window, windows)),
         packed=_packed(run, story, packed),
@@ -339,6 +353,10 @@ def _storage(url: str) -> str:
 
 def _decision(verdict: Verdict) -> dict[str, Any]:
     return {"passed": verdict.passed, "reason": verdict.reason, "detail": verdict.detail}
+
+
+def _made(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("source", "seed", "attempt", "timestamp")}
 
 
 def _scores(row: Mapping[str, Any]) -> dict[str, Any]:

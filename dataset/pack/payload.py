@@ -54,10 +54,9 @@ def _members(kept: KeptSample, candidate: Candidate, clip: tuple[int, IO[bytes]]
     for index, identity in kept.identities.items():
         pictures = candidate.pictures[index]
         members.append(Member.of(f"{key}.{reference_name(index)}", pictures.reference))
-        members += [
-            Member.of(f"{key}.{view_name(index, yaw)}", pictures.views[yaw])
-            for yaw in identity.views
-        ]
+        for yaw, row in identity.views.items():
+            if (picture := pictures.of(yaw, row["source"])) is not None:
+                members.append(Member.of(f"{key}.{view_name(index, yaw)}", picture))
     return members
 
 
@@ -67,9 +66,11 @@ def _candidate(kept: KeptSample, store: CandidateStore) -> Candidate:
         candidate = store.read(name)
     except FileNotFoundError as missing:
         raise DamagedCandidate(f"{store.run.path(name)} is missing") from missing
-    stored = [set(pictures.views) for pictures in candidate.pictures]
+    stored = candidate.pictures
     for index, identity in kept.identities.items():
-        if index >= len(stored) or not stored[index].issuperset(identity.views):
+        if index >= len(stored) or not all(
+            stored[index].of(yaw, row["source"]) for yaw, row in identity.views.items()
+        ):
             raise DamagedCandidate(f"{store.run.path(name)} lacks views that the run has scored")
     return candidate
 

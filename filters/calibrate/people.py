@@ -74,7 +74,10 @@ def from_run(run: Folder, faces: FaceAnalyzer, count: int, workers: int, told: T
         rows = connection.sql(_DRAWN, params=[count]).to_arrow_table()
         connection.register("drawn", rows.select(["key", "identity"]))
         wanted = ", ".join(["yaw", *COLUMNS])
-        query = f"SELECT {wanted} FROM views SEMI JOIN drawn USING (key, identity) WHERE detected"
+        query = (
+            f"SELECT {wanted} FROM views SEMI JOIN drawn USING (key, identity) "
+            "WHERE detected AND (twin IS NOT TRUE OR source = 'synthesised')"
+        )
         views = connection.sql(query).to_arrow_table()
     people = list(zip(rows["key"].to_pylist(), rows["identity"].to_pylist(), strict=True))
     references = np.array(rows["embedding"].to_pylist(), np.float32)

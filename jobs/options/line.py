@@ -13,7 +13,7 @@ from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
 from datapipe.line.cluster import gpus_held
 from datapipe.line.line import Line, LocalLine, RayLine
-from datapipe.line.stages import Attempts, PrepareUnlessStored, Synthesize
+from datapipe.line.stages import Attempts, PrepareUnlessStored, RealViews, Synthesize
 from datapipe.line.worker import SampleBounds
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import YAWS
@@ -87,6 +87,9 @@ class LineSettings:
     frontal: Literal["synthesised", "reference"] = "synthesised"
     """The view at 0: made by the engine, which shows early where it fails a person, or the
     reference itself, a seventh of the work less."""
+    real_views: RealViews = "keep"
+    """Frames of the video that show a person at one of the yaws: kept and measured beside the
+    synthesised views (keep), taken in their place (instead), or not looked for (off)."""
     attempts: int = 1
     """How often a view is made that the rules reject, each time with another seed."""
     max_minutes: float | None = None
@@ -197,13 +200,15 @@ def build(
             **({"caption_field": settings.caption_field} if settings.caption_field else {}),
             **({"frontal": "reference"} if settings.real_frontal else {}),
             **({"attempts": judged_by} if judge else {}),
+            "real_views": settings.real_views,
         },
         scoring=Scoring(),
         versions=library_versions(),
     )
     store = CandidateStore(run, info.settings_hash)
     score = build_score(settings.faces, settings.score, store)
-    prepare = Prepare(prepared, faces, resources=CPU)
+    sought = () if settings.real_views == "off" else yaws
+    prepare = Prepare(prepared, faces, resources=CPU, real_yaws=sought)
     synthesize = Synthesize(
         engine,
         store,
@@ -213,6 +218,7 @@ def build(
         resources=GPU if settings.engine.name == "flux" else CPU,
         real_frontal=settings.real_frontal,
         attempts=Attempts(settings.attempts, judge) if judge else None,
+        instead=settings.real_views == "instead",
     )
     stages: list[Stage] = [PrepareUnlessStored(prepare, store), synthesize, score]
     return stages, replace(info, scoring=scoring_of(score), gpus=gpus_held(stages))

@@ -43,11 +43,13 @@ def values(rules, yaw):
     for name in ("pitch", "roll"):
         most = getattr(pose, name)
         found[f"measured_{name}"] = [None, 0.0, 0.0, 0.0, most, -most, most + 1e-4]
+    found["face_size"] = [None, rules.real.face_size, rules.real.face_size, 300.0, 300.0]
     return found | {"detected": [True, True, True, True, False]}
 
 
 def some_rows(rules, seed):
-    """Some samples: for each identity the scores of its reference and of some of its views."""
+    """Some samples: for each identity the scores of its reference and of some of its views, at
+    some yaws from both sources."""
     pick = random.Random(seed)
 
     def scores(yaw):
@@ -59,20 +61,25 @@ def some_rows(rules, seed):
             place = {"key": f"clip{sample}", "identity": identity}
             references.append(place | scores(0))
             for yaw in pick.sample(rules.yaws, pick.randint(0, len(rules.yaws))):
-                views.append(place | {"yaw": yaw} | scores(yaw))
+                sources = pick.choice([["synthesised"], ["real"], ["synthesised", "real"]])
+                views += [
+                    place | {"yaw": yaw, "source": s, "twin": len(sources) > 1} | scores(yaw)
+                    for s in sources
+                ]
     pick.shuffle(references)
     pick.shuffle(views)
     return references, views
 
 
 SCHEMA = [("key", pa.string()), ("identity", pa.int32())]
+VIEW = [("yaw", pa.int32()), ("source", pa.string()), ("twin", pa.bool_())]
 SCORES = [(n, pa.bool_() if n == "detected" else pa.float64()) for n in Scores.__annotations__]
 
 
 def tables(references, views):
     return (
         pa.Table.from_pylist(references, pa.schema(SCHEMA + SCORES)),
-        pa.Table.from_pylist(views, pa.schema([*SCHEMA, ("yaw", pa.int32()), *SCORES])),
+        pa.Table.from_pylist(views, pa.schema([*SCHEMA, *VIEW, *SCORES])),
     )
 
 

@@ -16,6 +16,7 @@ from filters.rules import (
     ExpressionRule,
     IdentityRule,
     PoseRule,
+    RealViewRule,
     Rules,
     SharpnessRule,
     WindowRule,
@@ -95,6 +96,8 @@ def any_rules(draw):
         yaws=yaws,
         minimum_views=draw(st.integers(1, len(yaws))),
         reference_must_pass=draw(st.booleans()),
+        prefer_real=draw(st.booleans()),
+        real=RealViewRule(draw(numbers(0.1, 45)), *(draw(numbers(0, 1e4)) for _ in range(3))),
         sharpness=SharpnessRule(*(draw(numbers(0, 1e6)) for _ in range(3))),
         expression=ExpressionRule(draw(numbers(0, 1))),
         aesthetic=AestheticRule("brisque", draw(beauty), draw(beauty)),
@@ -262,6 +265,6 @@ def test_the_shipped_file_is_complete_and_commented():
     assert set(tomllib.loads(text)) == {
         *("minimum_views", "reference_must_pass", "sharpness", "expression", "aesthetic"),
         *("pose", "identity"),
-        "windows",
+        *("windows", "prefer_real", "real"),
     }
     assert sum(line.startswith("#") for line in text.splitlines()) > 10

@@ -89,7 +89,8 @@ def cards(judged: JudgedRun, counts: RunCounts) -> tuple[list[dict[str, Any]], l
             candidates[example.key] = _candidate(store, example.key)
         identity = identities[example.key, example.identity]
         made.append(
-            _card(fate, example, identity) | _pictures(album, candidates[example.key], example)
+            _card(fate, example, identity)
+            | _pictures(album, candidates[example.key], example, identity.rows[example.yaw])
         )
     return made, album.uris
 
@@ -116,7 +117,8 @@ def _look_up(
     these = "SEMI JOIN wanted USING (key, identity)"
     rows: dict[tuple[str, int], dict[int | None, Row]] = defaultdict(dict)
     columns = f"key, identity, {', '.join(Scores.__dataclass_fields__)}"
-    for query in (f"SELECT NULL AS yaw, {columns} FROM refs", f"SELECT yaw, {columns} FROM views"):
+    of_views = f"SELECT yaw, source, {columns} FROM shown"
+    for query in (f"SELECT NULL AS yaw, {columns} FROM refs", of_views):
         for row in connection.sql(f"{query} {these}").to_arrow_table().to_pylist():
             rows[row["key"], row["identity"]][row["yaw"]] = row
     found = {}
@@ -146,11 +148,13 @@ def _card(fate: str, example: Example, identity: _Identity) -> dict[str, Any]:
     }
 
 
-def _pictures(album: Album, candidate: Candidate | None, example: Example) -> dict[str, Any]:
+def _pictures(
+    album: Album, candidate: Candidate | None, example: Example, row: Row
+) -> dict[str, Any]:
     if candidate is None or example.identity >= len(candidate.pictures):
         return {"reference": None, "picture": None, "caption": ""}
     pictures = candidate.pictures[example.identity]
-    view = None if example.yaw is None else pictures.views.get(example.yaw)
+    view = None if example.yaw is None else pictures.of(example.yaw, row["source"])
     return {
         "reference": album.add(pictures.reference),
         "picture": None if view is None else album.add(view),

@@ -183,10 +183,10 @@ def _pictures(
     """The references, under no yaw, or the views, some at one yaw at a time: the places of their
     identities, and their scores."""
     columns = _columns(table, cells.checks)
-    yaw = "NULL" if table == "refs" else "yaw"
+    yaw, source = ("NULL", "refs") if table == "refs" else ("yaw", "shown")
     reader = connection.sql(
         f"SELECT identities.rowid AS identity, {yaw} AS yaw, {', '.join(columns)} "
-        f"FROM {table} JOIN identities USING (key, identity)"
+        f"FROM {source} JOIN identities USING (key, identity)"
     ).to_arrow_reader(ROWS)
     while (part := next_rows(reader)) is not None:
         identity, yaws = part["identity"].to_numpy(), _floats(part["yaw"])

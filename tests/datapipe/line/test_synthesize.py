@@ -6,7 +6,7 @@ import pytest
 from datapipe.files import Folder
 from datapipe.line.stages import Attempts, Synthesize, view_seed
 from datapipe.pictures import decode_jpeg
-from datapipe.record import Identity, Sample, Source
+from datapipe.record import Cutout, Identity, Pose, Sample, Source, View
 from datapipe.run.store import CandidateStore
 from datapipe.stage import Resources
 from tests.datapipe.runs import REFERENCE, picture
@@ -43,20 +43,28 @@ class Light:
         return lambda views: {yaw: view.mean() / self.least for yaw, view in views.items()}
 
 
-def sample():
-    people = [Identity(REFERENCE, portrait=picture(seed)) for seed in range(2)]
+CUTOUT = Cutout(7, 1, (1.0, 2.0, 3.0, 4.0), (0, 0, 9, 9), Pose(29.0, 1.0, 2.0), 0.9, 0.3, 0.7)
+
+
+def sample(turned=False):
+    """Two people; where they are said to, the first one turns to +30 in the clip."""
+    real = View(30, None, source="real", timestamp=0.5, cutout=CUTOUT), picture(9)
+    people = [
+        Identity(REFERENCE, portrait=picture(seed), cutouts=(real,) if turned and not seed else ())
+        for seed in range(2)
+    ]
     return Sample("clip", Source("clip.mp4", ".mp4"), identities=tuple(people))
 
 
 def made(tmp_path, **options):
     """The stored candidate, and the engine."""
-    engine = options.pop("engine", Plain())
+    engine, turned = options.pop("engine", Plain()), options.pop("turned", False)
     store = CandidateStore(Folder(tmp_path), "settings")
     stage = Synthesize(
         engine, store, yaws=YAWS, run_seed=0, provenance={}, resources=Resources(1.0), **options
     )
     stage.setup()
-    done = stage(sample())
+    done = stage(sample(turned))
     found = store.read(done.candidate)
     assert [i.views for i in found.sample.identities] == [i.views for i in done.identities]
     return found, engine
@@ -126,3 +134,31 @@ def test_a_reference_of_another_size_is_scaled(tmp_path):
     front = decode_jpeg(found.pictures[0].views[0])
     assert own.shape != front.shape
     assert abs(own.mean() - front.mean()) < 10
+
+
+def test_real_views_are_stored_beside_the_synthesised_ones(tmp_path):
+    """Under a name of their own, with their moment and place in the video."""
+    found, engine = made(tmp_path, turned=True)
+    assert engine.asked == [YAWS] * 2
+    first, second = found.sample.identities
+    assert [(v.yaw, v.source) for v in first.views] == [
+        *((yaw, "synthesised") for yaw in YAWS), (30, "real"),
+    ]  # fmt: skip
+    assert [v.source for v in second.views] == ["synthesised"] * 3
+    assert (first.views[-1].timestamp, first.views[-1].cutout) == (0.5, CUTOUT)
+    assert found.pictures[0].real == {30: picture(9)}
+    assert found.pictures[0].of(30, "real") == picture(9)
+    assert found.pictures[0].of(30, "synthesised") == found.pictures[0].views[30] != picture(9)
+
+
+@pytest.mark.parametrize("frontal", [False, True])
+def test_what_the_video_shows_is_not_made(tmp_path, frontal):
+    """Instead of a yaw's synthesised view; everything else has the bytes that it had."""
+    found, engine = made(tmp_path, turned=True, instead=True, real_frontal=frontal)
+    asked = (-30,) if frontal else (-30, 0)
+    assert engine.asked == [asked, (*asked, 30)]
+    beside, _ = made(tmp_path / "beside", turned=True, real_frontal=frontal)
+    for one, other in zip(found.pictures, beside.pictures, strict=True):
+        assert one.real == other.real
+        assert one.views == {yaw: other.views[yaw] for yaw in one.views}
+    assert found.sample.identities[1] == beside.sample.identities[1]

@@ -39,16 +39,18 @@ def rows(seed, samples, yaws=YAWS):
             references.append({**name, **scores(generator, 0), **calm})
             for yaw in yaws:
                 if generator.random() > 0.05:
-                    views.append({**name, "yaw": yaw, **scores(generator, yaw)})
+                    made = {"yaw": yaw, "source": "synthesised", "twin": False}
+                    views.append({**name, **made, **scores(generator, yaw)})
     return references, views
 
 
 def tables(references, views):
     types = [("key", pa.string()), ("identity", pa.int32()), ("detected", pa.bool_())]
+    of_views = [("yaw", pa.int32()), ("source", pa.string()), ("twin", pa.bool_())]
     types += [(name, pa.float64()) for name in Scores.__dataclass_fields__ if name != "detected"]
     return (
         pa.Table.from_pylist(references, pa.schema(types)),
-        pa.Table.from_pylist(views, pa.schema([("yaw", pa.int32()), *types])),
+        pa.Table.from_pylist(views, pa.schema([*of_views, *types])),
     )
 
 

@@ -43,7 +43,7 @@ def cells_of(rules, references, views):
 
 
 def arrays(table):
-    scores = [name for name in table.column_names if name not in ("key", "detected")]
+    scores = [name for name in table.column_names if name not in ("key", "detected", "source")]
     return {name: table[name].to_numpy().astype(float) for name in scores}
 
 
@@ -64,6 +64,8 @@ def moved(rules, cells, positions):
         yaws=rules.yaws,
         minimum_views=rules.minimum_views,
         reference_must_pass=rules.reference_must_pass,
+        prefer_real=rules.prefer_real,
+        real=rules.real,
         sharpness=SharpnessRule(
             *(value["sharpness", name] for name in ("minimum", "ratio", "reference"))
         ),

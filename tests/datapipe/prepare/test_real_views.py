@@ -1,0 +1,139 @@
+"""Frames that show a person at a yaw, on painted films of which every frame is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datapipe.faces.base import Face
+from datapipe.pictures import decode_jpeg
+from datapipe.prepare.people import RELIABLE_YAW
+from datapipe.prepare.prepare import Prepare, PrepareSettings
+from datapipe.prepare.real_views import RealViewSettings, guesses
+from datapipe.prepare.tracks import Look, Track
+from datapipe.record import YAWS, Pose, Sample, Source
+from datapipe.stage import Resources
+from datapipe.video.decoder import VideoInfo
+from tests.datapipe.media import write_video
+from tests.datapipe.painted import Painted, PaintedFaces, paint
+
+FPS, SIZE = 25, (640, 320)
+DEFAULTS = RealViewSettings()
+
+
+def cut_out(path, pictures, yaws=YAWS, **settings):
+    """The real views of each identity, with what their pictures show."""
+    write_video(path, pictures)
+    own = replace(PrepareSettings(), real=replace(DEFAULTS, **settings))
+    stage = Prepare(own, PaintedFaces(), resources=Resources(1), real_yaws=yaws)
+    stage.setup()
+    try:
+        sample = stage(Sample("key", Source(str(path), ".mp4")))
+    finally:
+        stage.close()
+    faces = PaintedFaces()
+    return [
+        [
+            (view, image := decode_jpeg(picture), faces.find([image])[0])
+            for view, picture in identity.cutouts
+        ]
+        for identity in sample.identities
+    ]
+
+
+def who(image, faces):
+    return int(PaintedFaces().embed(image, faces[:1])[0].argmax())
+
+
+def turning(person, k, count, left=200, side=150):
+    """A head that stays in front for the first half, then turns to either side and back."""
+    half = count // 2
+    yaw = 2 * np.sin(k) if k < half else 89 * np.sin(2 * np.pi * (k - half) / (count - half - 1))
+    return Painted(person, yaw, side, left, 80)
+
+
+@pytest.mark.parametrize("seconds", [4, 3], ids=["slow", "fast"])
+def test_a_head_that_turns_gives_a_view_at_each_yaw(tmp_path, seconds):
+    """Each is within the tolerance, of that moment and person, cut like the reference; a fast turn
+    shows yaws between the frames that were sampled."""
+    count = round(2 * FPS * seconds)
+    truth = [turning(0, k, count).yaw for k in range(count)]
+    pictures = [paint([turning(0, k, count)], *SIZE) for k in range(count)]
+    (found,) = cut_out(tmp_path / "a.mp4", pictures)
+    yaws = [view.yaw for view, _, _ in found]
+    assert yaws == [yaw for yaw in YAWS if yaw] or (seconds == 3 and len(yaws) >= 4)
+    for view, image, (face,) in found:
+        assert abs(truth[view.cutout.frame] - view.yaw) <= DEFAULTS.tolerance + 1.5
+        assert view.timestamp == pytest.approx(view.cutout.frame / FPS, abs=1e-3)
+        assert (view.source, view.seed) == ("real", None)
+        left, top, right, bottom = view.cutout.crop
+        assert image.shape[:2] == (bottom - top, right - left)
+        assert face.pose.yaw == pytest.approx(view.cutout.pose.yaw, abs=3)
+        middle = (face.box[0] + face.box[2]) / 2 / image.shape[1]
+        assert middle == pytest.approx(0.5, abs=0.1)
+
+
+def test_nobody_elses_face_is_taken(tmp_path):
+    """Another person who turns in a later shot, or beside, gives the first one no view."""
+    front = [paint([Painted(0, 2 * np.sin(k), 150, 60, 80)], *SIZE) for k in range(80)]
+    both = [
+        paint([Painted(0, 2 * np.sin(k), 150, 60, 80), turning(1, k, 100, left=400, side=130)],
+              *SIZE)
+        for k in range(100)
+    ]  # fmt: skip
+    alone = [paint([turning(2, k + 100, 200)], *SIZE, background=200) for k in range(100)]
+    found = cut_out(tmp_path / "a.mp4", front + both + alone)
+    shown = [{who(image, faces) for _, image, faces in views} for views in found]
+    assert sorted(map(len, shown)) == [0, 1]
+    assert shown[0] | shown[1] in ({1}, {2})
+
+
+@pytest.mark.parametrize(
+    ("settings", "side"), [({"min_sharpness": 9.0}, 150), ({"min_face": 200.0}, 150), ({}, 90)]
+)
+def test_small_and_blurred_faces_give_none(tmp_path, settings, side):
+    """Neither by the settings nor where the sharpness of so small a face cannot be told."""
+    first = [paint([Painted(0, 0.0, 150, 200, 80)], *SIZE) for _ in range(30)]
+    rest = [paint([turning(0, k + 60, 120, side=side)], *SIZE) for k in range(60)]
+    (found,) = cut_out(tmp_path / "a.mp4", first + rest, **settings)
+    assert found == []
+
+
+def test_no_yaws_no_views(tmp_path):
+    """Nothing is looked for; the reference is the view at 0."""
+    pictures = [paint([turning(0, k, 100)], *SIZE) for k in range(100)]
+    assert cut_out(tmp_path / "a.mp4", pictures, yaws=()) == [[]]
+    assert cut_out(tmp_path / "b.mp4", pictures, yaws=(0,)) == [[]]
+
+
+poses = st.builds(Pose, *[st.floats(-90, 90)] * 3) | st.none()
+
+
+@given(st.lists(st.tuples(poses, st.integers(60, 300)), min_size=1, max_size=12), st.booleans())
+def test_guesses_are_of_the_yaw_or_on_the_way_across_it(faces, judged):
+    """And of tracks that a recogniser has judged, of faces that are large enough, two at most."""
+    info = VideoInfo(640, 480, np.arange(0, 20, 1 / FPS), 20.0, "h264", (0,))
+    looks = [
+        Look(8 * n, 8 * n / FPS, Face((9, 9, 9 + size, 9 + size), np.zeros((5, 2)), 0.9, pose), 0.3)
+        for n, (pose, size) in enumerate(faces)
+    ]
+    vector = np.float32([1, 0])
+    track = Track(0, looks, [(looks[0], vector)] if judged else [])
+    for yaw in YAWS:
+        found = guesses([track], yaw, DEFAULTS, info)
+        assert len(found) <= (2 if judged else 0)
+        for guess in found:
+            near = [k for k in looks if abs(k.frame - guess.frame) < 8 and k.face.pose]
+            turned = [look.face.pose.yaw - yaw for look in near]
+            assert min(turned) <= 0 <= max(turned) or min(map(abs, turned)) <= DEFAULTS.tolerance
+            assert all(look.face.size >= DEFAULTS.min_face for look in near)
+
+
+def test_less_likeness_is_asked_for_the_further_a_head_is_turned():
+    """And none where a recogniser cannot judge."""
+    least = [DEFAULTS.least_cosine(yaw, 0.4) for yaw in (0, 30, 60)]
+    assert least == sorted(least, reverse=True)
+    assert least[0] == 0.4
+    assert DEFAULTS.least_cosine(int(RELIABLE_YAW) + 1, 0.4) is None
