@@ -23,6 +23,7 @@ from dataset.inspect.ledger_stats import (
     SourceStats,
     StageStats,
 )
+from dataset.inspect.real_stats import RealStats, real_stats
 from dataset.inspect.window_stats import WindowStats, window_stats
 from dataset.judged import JudgedRun, judged_run
 from dataset.pack.manifest import PackTotals, load_packed
@@ -85,6 +86,8 @@ class Stats:
     sources: Sources = field(default_factory=lambda: Sources(0, [], []))
     captions: CaptionStats = field(default_factory=lambda: CaptionStats(0, 0, 0, 0, 0, []))
     windows: WindowStats = field(default_factory=WindowStats)
+    real: RealStats | None = None
+    """None where no real views were looked for."""
     passed_over: Mapping[str, int] | None = None
     """Files of the corpus that are no part of a sample, by suffix; None where it is not known."""
     packed: PackTotals | None = None
@@ -144,6 +147,7 @@ class Stats:
             },
             "captions": asdict(self.captions),
             "windows": self.windows.as_dict(),
+            "real_views": self.real and self.real.as_dict(),
             "passed_over": self.passed_over and dict(self.passed_over),
             "packed": asdict(packed) if packed else None,
             "packed_with_these_rules": self.packed_with_these_rules,
@@ -188,6 +192,7 @@ def stats_of(judged: JudgedRun) -> Stats:
     stats.sources = ledger_stats.sources(connection)
     stats.captions = ledger_stats.captions(connection)
     stats.windows = window_stats(connection)
+    stats.real = real_stats(connection, judged.info.settings)
     stats.passed_over = load_passed_over(run)
     _count_identities(stats, connection)
     _count_views(stats, connection)

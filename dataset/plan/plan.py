@@ -49,6 +49,8 @@ class PilotVideo:
     """Views by yaw."""
     passed: Counter[int] = field(default_factory=Counter)
     """Those that no rule rejects."""
+    real: Counter[int] = field(default_factory=Counter)
+    """Identities that the video shows at a yaw other than 0."""
     packed_identities: int = 0
     packed_views: Counter[int] = field(default_factory=Counter)
     candidate_bytes: int = 0
@@ -79,6 +81,9 @@ def measure(run: Folder, info: RunInfo, rules: Rules, keys: Sequence[str]) -> li
     if len(videos) < len(set(keys)):
         raise UserError(f"{run.url} lacks some of the pilot's videos; run the same command again")
     _count(run, info, judged, videos)
+    for view in views.filter(pc.equal(views["source"], "real")).to_pylist():
+        if view["yaw"]:
+            videos[view["key"]].real[view["yaw"]] += 1
     return [videos[key] for key in sorted(videos)]
 
 
@@ -156,6 +161,8 @@ class YawPlan:
     """The yield: passed over made. None where the pilot made none."""
     packed: Estimate
     """Views in the shards."""
+    real: Estimate
+    """Identities that the corpus itself shows so."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +282,8 @@ def _yaw(pilot: Sequence[PilotVideo], videos: int, yaw: int) -> YawPlan:
     with_it = sum(v.made[yaw] > 0 for v in pilot)
     share = share_of(passed, made, with_it, len(pilot) / videos) if made else None
     packed = sum_of_counts([v.packed_views[yaw] for v in pilot], videos)
-    return YawPlan(yaw, made, passed, share, packed)
+    real = sum_of_counts([v.real[yaw] for v in pilot], videos)
+    return YawPlan(yaw, made, passed, share, packed, real)
 
 
 def _accepted(pilot: Sequence[PilotVideo], gpus: float) -> float | None:

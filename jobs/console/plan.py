@@ -46,10 +46,14 @@ def _counts(plan: CorpusPlan) -> Table:
 
 
 def _yaws(plan: CorpusPlan) -> Table:
-    made = new_table("Views by yaw", "yaw", "yield", "from", "to", "packed", "from", "to")
+    columns = ("yield", "from", "to", "packed", "from", "to")
+    any_real = any(found.real.value for found in plan.yaws)
+    more = ("real", "from", "to") if any_real else ()
+    made = new_table("Views by yaw", "yaw", *columns, *more)
     for found in plan.yaws:
         share = [*_cells(found.share, "{:.0%}".format)] if found.share else ["–"] * 3
-        made.add_row(degrees(found.yaw), *share, *_cells(found.packed, number))
+        real = _cells(found.real, number) if any_real else ()
+        made.add_row(degrees(found.yaw), *share, *_cells(found.packed, number), *real)
     return made
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from datapipe.corpus.names import PassedOver
 from dataset.inspect.ledger_stats import DriverTime, SourceStats
+from dataset.inspect.real_stats import MeanOf
 from dataset.inspect.stats import Stats
 from dataset.pack.manifest import Manifest
 from jobs.console.output import degrees, new_table, number, numbers, plain, screen, text
@@ -25,12 +26,18 @@ def print_stats(stats: Stats) -> None:
     if not stats.videos:
         console.print("The run has recorded no video yet.")
         return
-    tables = (_funnel, _yaws, _reasons, _outcomes, _windows, _captions, _seconds, _sources)
+    tables = (
+        *(_funnel, _yaws, _reasons, _outcomes, _windows, _real_views, _engine),
+        *(_captions, _seconds, _sources),
+    )
     for table in (make(stats) for make in tables):
         if table.row_count:
             console.print(table)
     if stats.passed_over:
         console.print(f"Files that are no part of a sample: {PassedOver(stats.passed_over)}.")
+    if stats.real is not None and stats.real.spared:
+        said = "spared" if stats.real.mode == "instead" else "would spare"
+        console.print(f"--real-views instead {said} {stats.real.spared:.0%} of the engine's views.")
     if (rate := stats.accepted) is not None:
         console.print(
             f"{number(rate.per_second, 3)} accepted views per {rate.unit.upper()}-second of "
@@ -116,6 +123,38 @@ def _windows(stats: Stats) -> Table:
     if found.without:
         table.add_row("identities without one", number(found.without), "", "")
     return table
+
+
+def _real_views(stats: Stats) -> Table:
+    """No rows where none were looked for."""
+    table = new_table("Identities whom their video shows at a yaw", "yaw", "identities", "real",
+                      "share", "from", "to", "kept")  # fmt: skip
+    for one in stats.real.coverage if stats.real else ():
+        shares = (f"{value:.1%}" for value in (one.share, one.low, one.high))
+        table.add_row(
+            degrees(one.yaw), *numbers(one.identities, one.real), *shares, number(one.kept)
+        )
+    return table
+
+
+def _engine(stats: Stats) -> Table:
+    """No rows where no yaw has both kinds of views."""
+    table = new_table("The engine against real views of the same people", "yaw", "pairs",
+                      "cosine", "degrees apart", "sharpness over real")  # fmt: skip
+    for one in stats.real.engine if stats.real else ():
+        means = (_mean(one.cosine, 2), _mean(one.turn, 1), _mean(one.sharpness, 2))
+        table.add_row(degrees(one.yaw), number(one.pairs), *means)
+    return table
+
+
+def _mean(found: MeanOf | None, digits: int) -> str:
+    """A mean with its interval."""
+    if found is None:
+        return "–"
+    text = f"{found.mean:.{digits}f}"
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} ({found.low:.{digits}f} to {found.high:.{digits}f})"
 
 
 def _bins(counts: Mapping[int, int], unit: str) -> str:

@@ -82,6 +82,24 @@ function drawOutcomes(now) {
       : el("p", { class: "muted" }, "none"));
 }
 
+function drawRealViews() {
+  const real = data.stats.real_views;
+  $("real-views").hidden = !real;
+  if (!real) return;
+  const turned = (yaw) => `${yaw > 0 ? "+" : ""}${yaw}°`, nums = (count) => ["", ...Array(count).fill("num")];
+  const mean = (found, digits) => (found === null ? "–" : found.mean.toFixed(digits)
+    + (found.low === null ? "" : ` (${found.low.toFixed(digits)} to ${found.high.toFixed(digits)})`));
+  $("real").replaceChildren(
+    table(["yaw", "identities", "shown so", "share", "from", "to", "real views kept"], real.coverage.map((row) => [
+      turned(row.yaw), number(row.identities), number(row.real), percent(row.real, row.identities),
+      percent(row.low, 1), percent(row.high, 1), number(row.kept)]), nums(6)));
+  if (real.engine.length) $("real").append(
+    el("h3", {}, "How good the engine is, on people it never saw"),
+    el("p", { class: "muted" }, "Synthesised against real views of one person at one yaw: means with 95 % intervals."),
+    table(["yaw", "pairs", "cosine", "degrees apart", "sharpness over real"], real.engine.map((row) => [
+      turned(row.yaw), number(row.pairs), mean(row.cosine, 2), mean(row.turn, 1), mean(row.sharpness, 2)]), nums(4)));
+}
+
 function drawSeconds() {
   const { seconds, sources } = data.stats;
   const round = (value) => (value === null ? "–" : number(Number(value.toPrecision(3))));
@@ -149,6 +167,7 @@ function drawPage(arrays) {
   if (fate) drawCards($("cards"), fate);
   drawLegend($("legend"));
   drawProvenance();
+  drawRealViews();
   drawSeconds();
   update();
 }

@@ -1,0 +1,156 @@
+"""Real views of a run: how many people turn how far, and how near the engine comes to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import duckdb
+from scipy.stats import norm, t
+
+LEVEL = 0.95
+_TAIL = (1 + LEVEL) / 2
+
+
+@dataclass(frozen=True)
+class RealCoverage:
+    """The identities at one yaw; all of candidates, whatever the rules say."""
+
+    yaw: int
+    identities: int
+    real: int
+    """Of them, those that the video shows so."""
+    low: float
+    """Wilson's interval of the share, 95 %."""
+    high: float
+    kept: int
+    """Views that are kept and real."""
+
+    @property
+    def share(self) -> float:
+        return self.real / self.identities
+
+
+@dataclass(frozen=True)
+class MeanOf:
+    """A mean and its interval, 95 % by Student's t; no interval of a single value."""
+
+    count: int
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class EngineYaw:
+    """Synthesised views against real ones of the same people at the same yaw."""
+
+    yaw: int
+    pairs: int
+    cosine: MeanOf | None
+    """Between the faces of the two; None where none could be measured, here and below."""
+    turn: MeanOf | None
+    """Degrees between their measured yaws."""
+    sharpness: MeanOf | None
+    """Of the synthesised view over that of the real one."""
+
+
+@dataclass(frozen=True)
+class RealStats:
+    """What a run's real views tell."""
+
+    mode: str
+    """The run's `--real-views`."""
+    coverage: list[RealCoverage] = field(default_factory=list)
+    """By rising yaw; not 0, where the reference is a real view."""
+    engine: list[EngineYaw] = field(default_factory=list)
+    """By rising yaw, where both sources are there."""
+    synthesised: int = 0
+    """Views that the engine made."""
+
+    @property
+    def spared(self) -> float:
+        """The share of the engine's views that `--real-views instead` does without."""
+        real = sum(one.real for one in self.coverage)
+        if self.mode == "instead":
+            return real / (real + self.synthesised) if real else 0.0
+        return sum(one.pairs for one in self.engine) / max(1, self.synthesised)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON types; `docs/stats.md` describes them."""
+        coverage = [{**asdict(one), "share": one.share} for one in self.coverage]
+        return {**asdict(self), "coverage": coverage, "spared": self.spared}
+
+
+def real_stats(
+    connection: duckdb.DuckDBPyConnection, settings: Mapping[str, Any]
+) -> RealStats | None:
+    """Count; takes a connection of `dataset.judged.judged_run` and a run's settings.
+
+    None where no real views were looked for.
+    """
+    mode = str(settings.get("real_views", "off"))
+    if mode == "off":
+        return None
+    (identities,) = connection.execute("SELECT count(*) FROM identities").fetchone() or (0,)
+    own = "(FROM views SEMI JOIN candidates USING (key) WHERE source = 'real' AND yaw <> 0)"
+    found = dict(connection.execute(f"SELECT yaw, count(*) FROM {own} GROUP BY yaw").fetchall())
+    query = (
+        "SELECT yaw, count(*) FROM (FROM shown WHERE source = 'real') "
+        "JOIN (FROM judged WHERE kept) USING (key, identity, yaw) GROUP BY yaw"
+    )
+    kept = dict(connection.execute(query).fetchall())
+    (made,) = connection.execute(
+        "SELECT count(*) FROM views SEMI JOIN candidates USING (key) WHERE source = 'synthesised'"
+    ).fetchone() or (0,)
+    coverage = [
+        RealCoverage(
+            yaw, identities, found.get(yaw, 0), *_wilson(found.get(yaw, 0), identities),
+            kept.get(yaw, 0),
+        )
+        for yaw in sorted(settings["yaws"])
+        if yaw and identities
+    ]  # fmt: skip
+    return RealStats(mode, coverage, _engine(connection), made)
+
+
+_PAIRS = """
+SELECT yaw, made.twin_cosine AS cosine, abs(made.measured_yaw - own.measured_yaw) AS turn,
+    made.sharpness / nullif(own.sharpness, 0) AS sharpness
+FROM (FROM views WHERE twin AND source = 'synthesised') AS made
+JOIN (FROM views SEMI JOIN candidates USING (key) WHERE twin AND source = 'real') AS own
+USING (key, identity, yaw)
+"""
+
+
+def _engine(connection: duckdb.DuckDBPyConnection) -> list[EngineYaw]:
+    wanted = ", ".join(
+        f"count({name}), avg({name}), stddev_samp({name})"
+        for name in ("cosine", "turn", "sharpness")
+    )
+    rows = connection.execute(
+        f"SELECT yaw, count(*), {wanted} FROM ({_PAIRS}) GROUP BY yaw ORDER BY yaw"
+    ).fetchall()
+    return [
+        EngineYaw(yaw, pairs, *(_mean(*row[place : place + 3]) for place in (0, 3, 6)))
+        for yaw, pairs, *row in rows
+    ]
+
+
+def _mean(count: int, mean: float | None, deviation: float | None) -> MeanOf | None:
+    if mean is None:
+        return None
+    if count < 2 or deviation is None:
+        return MeanOf(count, mean, None, None)
+    half = float(t.ppf(_TAIL, count - 1)) * deviation / math.sqrt(count)
+    return MeanOf(count, mean, mean - half, mean + half)
+
+
+def _wilson(hits: int, of: int) -> tuple[float, float]:
+    z = float(norm.ppf(_TAIL))
+    share, extra = hits / of, z * z / of
+    half = z * math.sqrt(share * (1 - share) / of + extra / (4 * of))
+    low, high = ((share + extra / 2 + side * half) / (1 + extra) for side in (-1, 1))
+    return max(0.0, low), min(1.0, high)
