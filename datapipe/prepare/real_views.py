@@ -5,8 +5,9 @@ They cost what decoding a few frames at full size costs, and nothing where nobod
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,12 +20,19 @@ from datapipe.faces.quality import FACE_SIZE, sharpness
 from datapipe.pictures import encode_jpeg
 from datapipe.prepare.frontal import LARGE, MIN_INSIDE, SHARP, cut, inside, portrait_square
 from datapipe.prepare.people import RELIABLE_YAW, distinct, found_again
-from datapipe.prepare.tracks import REACH, Box, Look, Track, Vector
-from datapipe.record import Cutout, Image, View
+from datapipe.prepare.tracks import REACH, Box, Track, Vector
+from datapipe.record import Cutout, Image, Pose, View
 from datapipe.video.decoder import Decoder, Frame, VideoInfo
 
+READS: Mapping[str, tuple[tuple[float, float], ...]] = {
+    "light": ((0.0, 0.0), (30.6, 30.0), (45.9, 45.0), (64.5, 60.0), (83.9, 75.0), (85.9, 90.0)),
+}
+"""What a face backend reads of a head and what is true, |yaw| in degrees, straight lines between:
+3DDFA reads portraits so (docs/filters.md). Others are taken at their word."""
 FINALISTS = 2
-"""Frames of a person at a yaw that are looked at in full size."""
+"""Frames of a person at a yaw that are looked at in full size, in each of `ROUNDS`."""
+ROUNDS = 2
+"""How often frames are looked at: a head that turns fast is sought again between those seen."""
 TURN = 90.0
 """Degrees between two samples from which on it is a jump and no turn."""
 LEVEL_TO = 60.0
@@ -34,7 +42,7 @@ EYES_TO = 45.0
 SHUT = LIDS[0] * (1 - BLINK[1])
 """Height over width of an eye that nobody holds open."""
 WEIGHTS = {"yaw": 0.4, "sharpness": 0.3, "size": 0.2, "score": 0.1}
-"""Of the parts of `merit`; they sum to 1."""
+"""Of the parts of `RealViewSettings.merit`; they sum to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +50,11 @@ class RealViewSettings:
     """What a frame must show to be kept as a view; part of what makes a run's candidates."""
 
     tolerance: float = 5.0
-    """Most degrees between the measured yaw and the view's."""
+    """Most degrees between the view's yaw and the one that was measured (see `turned`)."""
     max_pitch: float = 20.0
     """Most degrees up or down, where |yaw| is 60 or less."""
     max_roll: float = 15.0
-    """Most degrees of tilt, likewise: pictures are not turned upright."""
+    """Most degrees of tilt, likewise: nothing is turned upright."""
     min_face: float = 112.0
     """Mean side of the face box, in pixels of the full-size frame; at least 112."""
     min_sharpness: float = 0.18
@@ -58,22 +66,22 @@ class RealViewSettings:
         check_range(self, "min_face", least=FACE_SIZE, option="")
         check_range(self, "min_sharpness", least=0, option="")
 
-    def fits(self, yaw: int, face: Face, width: int, height: int) -> bool:
-        """Whether a face of a frame of this size is turned so, level, large, in the picture."""
+    def fits(self, yaw: int, here: float, face: Face, width: int, height: int) -> bool:
+        """Whether a face of a frame of this size, turned by `here`, can be the view at a yaw: near
+        enough, level, large, in the picture."""
         pose = face.pose
-        if pose is None or abs(pose.yaw - yaw) > self.tolerance or face.size < self.min_face:
+        if pose is None or abs(here - yaw) > self.tolerance or face.size < self.min_face:
             return False
         level = abs(pose.pitch) <= self.max_pitch and abs(pose.roll) <= self.max_roll
         return (level or abs(yaw) > LEVEL_TO) and inside(face, width, height) >= MIN_INSIDE
 
-    def merit(self, yaw: int, face: Face, sharp: float | None) -> float:
-        """0..1: the weighted sum of how near the yaw, sharp, large and certain a face is.
+    def merit(self, away: float, face: Face, sharp: float | None) -> float:
+        """0..1: the weighted sum of how few degrees away, sharp, large and certain a face is.
 
         An unknown sharpness counts half.
         """
-        away = self.tolerance if face.pose is None else abs(face.pose.yaw - yaw)
         parts = {
-            "yaw": max(0.0, 1 - away / self.tolerance),
+            "yaw": max(0.0, 1 - abs(away) / self.tolerance),
             "sharpness": 0.5 if sharp is None else min(1.0, sharp / SHARP),
             "size": min(1.0, face.size / LARGE),
             "score": face.score,
@@ -91,6 +99,24 @@ class RealViewSettings:
         return same_person * (1 - abs(yaw) / RELIABLE_YAW / 2)
 
 
+def turned(pose: Pose, backend: str) -> float:
+    """The yaw that a face backend's reading means, also where its Euler angles fold back.
+
+    (yaw, pitch, roll) and (180 - yaw, pitch + 180, roll + 180) are one rotation, and heads do not
+    hang upside down.
+    """
+    folded = abs(pose.pitch) + abs(pose.roll) > 180
+    yaw = math.copysign(180, pose.yaw) - pose.yaw if folded else pose.yaw
+    if backend not in READS:
+        return yaw
+    read, true = zip(*READS[backend], strict=True)
+    return math.copysign(float(np.interp(abs(yaw), read, true)), yaw)
+
+
+Ends = tuple[tuple[int, float], tuple[int, float]]
+"""Two frames, one after the other, with the yaws of the head in them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guess:
     """A frame that may show the person at a yaw."""
@@ -100,10 +126,31 @@ class Guess:
     box: Box
     """Where the face should be, in pixels of the full-size frame."""
     merit: float
+    between: Ends | None = None
+    """Frames around, whose yaws enclose the one sought; None of a frame that was sampled."""
+
+    def again(self, yaw: int, here: float, box: Box) -> Guess | None:
+        """Where to look next if the head is turned by `here` in this frame; None if nowhere."""
+        if self.between is None:
+            return None
+        before, after = self.between
+        now = self.frame, here
+        ends = (before, now) if (before[1] - yaw) * (here - yaw) < 0 else (now, after)
+        frame = crossing(ends, yaw)
+        return None if frame is None else replace(self, frame=frame, box=box, between=ends)
+
+
+def crossing(ends: Ends, yaw: int) -> int | None:
+    """The frame inside in which a steady turn has a yaw; None where there is none."""
+    (first, before), (last, after) = ends
+    if (before - yaw) * (after - yaw) >= 0 or last - first < 2:
+        return None
+    frame = first + round((last - first) * (yaw - before) / (after - before))
+    return max(first + 1, min(frame, last - 1))
 
 
 def guesses(
-    tracks: Sequence[Track], yaw: int, settings: RealViewSettings, info: VideoInfo
+    tracks: Sequence[Track], yaw: int, settings: RealViewSettings, info: VideoInfo, backend: str
 ) -> list[Guess]:
     """Frames of a person that may show it at a yaw, the most promising first, `FINALISTS` at most.
 
@@ -114,7 +161,10 @@ def guesses(
         guess
         for track in tracks
         if track.vector is not None
-        for guess in (*_sampled(track, yaw, settings, info), *_between(track, yaw, settings, info))
+        for guess in (
+            *_sampled(track, yaw, settings, info, backend),
+            *_between(track, yaw, settings, backend),
+        )
     ]
     best: dict[int, Guess] = {}
     for guess in sorted(found, key=lambda one: (-one.merit, one.frame)):
@@ -123,43 +173,49 @@ def guesses(
 
 
 def _sampled(
-    track: Track, yaw: int, settings: RealViewSettings, info: VideoInfo
+    track: Track, yaw: int, settings: RealViewSettings, info: VideoInfo, backend: str
 ) -> Iterator[Guess]:
     for look in track.looks:
-        sharp = look.sharpness
+        if look.face.pose is None:
+            continue
+        here, sharp = turned(look.face.pose, backend), look.sharpness
         blurred = sharp is not None and sharp < settings.min_sharpness
-        if settings.fits(yaw, look.face, info.width, info.height) and not blurred:
-            merit = settings.merit(yaw, look.face, sharp)
+        if settings.fits(yaw, here, look.face, info.width, info.height) and not blurred:
+            merit = settings.merit(here - yaw, look.face, sharp)
             yield Guess(look.frame, track.shot, look.face.box, merit)
 
 
-def _between(
-    track: Track, yaw: int, settings: RealViewSettings, info: VideoInfo
-) -> Iterator[Guess]:
+def _between(track: Track, yaw: int, settings: RealViewSettings, backend: str) -> Iterator[Guess]:
     """Where the line between the yaws of two samples crosses the one that is sought."""
     for one, other in pairwise(track.looks):
-        before, after = _yaw(one), _yaw(other)
-        if before is None or after is None or other.time - one.time > REACH:
+        if one.face.pose is None or other.face.pose is None or other.time - one.time > REACH:
             continue
+        before, after = turned(one.face.pose, backend), turned(other.face.pose, backend)
+        ends = (one.frame, before), (other.frame, after)
+        frame = crossing(ends, yaw)
         small = min(one.face.size, other.face.size) < settings.min_face
-        if (before - yaw) * (after - yaw) >= 0 or abs(after - before) > TURN or small:
+        if frame is None or small or abs(after - before) > TURN:
             continue
-        share = (yaw - before) / (after - before)
-        frame = info.at(one.time + share * (other.time - one.time))
-        if one.frame < frame < other.frame:
-            boxes = np.array([one.face.box, other.face.box])
-            left, top, right, bottom = ((1 - share) * boxes[0] + share * boxes[1]).tolist()
-            # as good as a sample half way to the tolerance: the head is moving
-            merit = min(settings.merit(yaw, look.face, look.sharpness) for look in (one, other))
-            yield Guess(frame, track.shot, (left, top, right, bottom), merit + WEIGHTS["yaw"] / 2)
+        share = (frame - one.frame) / (other.frame - one.frame)
+        boxes = np.array([one.face.box, other.face.box])
+        left, top, right, bottom = ((1 - share) * boxes[0] + share * boxes[1]).tolist()
+        away = settings.tolerance / 2  # as good as half way to the tolerance: the head is moving
+        merit = min(settings.merit(away, look.face, look.sharpness) for look in (one, other))
+        yield Guess(frame, track.shot, (left, top, right, bottom), merit, ends)
 
 
-def _yaw(look: Look) -> float | None:
-    return None if look.face.pose is None else look.face.pose.yaw
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """A frame that shows the person at a yaw."""
+
+    merit: float
+    view: View
+    picture: bytes
+    vector: Vector
 
 
 class RealViews:
-    """Looks at the frames of one video in full size and cuts real views out of them."""
+    """Looks at frames of one video in full size and cuts real views out of them."""
 
     def __init__(
         self,
@@ -184,47 +240,55 @@ class RealViews:
 
         `person` is the embedding of the person whose tracks they are.
         """
-        sought = {yaw: guesses(tracks, yaw, self._settings, self._info) for yaw in yaws}
-        wanted = sorted({guess.frame for some in sought.values() for guess in some})
-        if not wanted:
-            return ()
-        frames = {frame.index: frame for frame in self._decoder.frames(self._path, wanted)}
-        images = [frame.image for frame in frames.values()]
-        faces = dict(zip(frames, map(distinct, self._faces.find(images)), strict=True))
-        found: dict[int, tuple[View, bytes]] = {}
-        vectors: dict[int, Vector] = {0: person}
-        for yaw in sorted(yaws, key=lambda yaw: (abs(yaw), yaw)):
-            nearer = [v for at, v in vectors.items() if at * yaw >= 0 and abs(at) < abs(yaw)]
-            best = 0.0
-            for guess in sought[yaw]:
-                if guess.frame not in frames:
-                    continue  # damaged
-                frame, around = frames[guess.frame], faces[guess.frame]
-                seen = self._measure(yaw, guess, frame, around, nearer)
-                if seen is not None and seen[0] > best:
-                    best, found[yaw], vectors[yaw] = seen
-        return tuple(found[yaw] for yaw in sorted(found))
+        name = self._faces.name
+        sought = {yaw: guesses(tracks, yaw, self._settings, self._info, name) for yaw in yaws}
+        found: dict[int, _Found] = {}
+        for _ in range(ROUNDS):
+            seen = self._look({guess.frame for some in sought.values() for guess in some})
+            following: dict[int, list[Guess]] = {}
+            for yaw in sorted(sought, key=lambda yaw: (abs(yaw), yaw)):
+                near = [one.vector for at, one in found.items() if at * yaw > 0]
+                for guess in sought[yaw]:
+                    if guess.frame not in seen:
+                        continue  # damaged
+                    made = self._made(yaw, guess, *seen[guess.frame], [person, *near])
+                    if isinstance(made, Guess):
+                        following.setdefault(yaw, []).append(made)
+                    elif made and (yaw not in found or made.merit > found[yaw].merit):
+                        found[yaw] = made
+            sought = {yaw: some for yaw, some in following.items() if yaw not in found}
+        return tuple((found[yaw].view, found[yaw].picture) for yaw in sorted(found))
 
-    def _measure(
-        self, yaw: int, guess: Guess, frame: Frame, faces: Sequence[Face], nearer: Sequence[Vector]
-    ) -> tuple[float, tuple[View, bytes], Vector] | None:
-        """The merit of a frame, the view that it gives and its embedding; None where it is unfit.
+    def _look(self, indices: set[int]) -> dict[int, tuple[Frame, list[Face]]]:
+        """Frames at full size with their faces; damaged ones are left out."""
+        frames = self._decoder.frames(self._path, indices) if indices else []
+        faces = self._faces.find([frame.image for frame in frames]) if frames else []
+        return {f.index: (f, distinct(some)) for f, some in zip(frames, faces, strict=True)}
 
-        `nearer` are embeddings of the person, in front and on the way to this yaw.
+    def _made(
+        self, yaw: int, guess: Guess, frame: Frame, faces: Sequence[Face], known: Sequence[Vector]
+    ) -> _Found | Guess | None:
+        """What a frame gives: a view, a better guess, or nothing.
+
+        `known` are embeddings of the person, from the front and from this side.
         """
         settings, image = self._settings, frame.image
         height, width = image.shape[:2]
-        expected = Face(guess.box, np.zeros((5, 2), np.float32), 0.0)
-        face = found_again(expected, faces, 1.0)
-        if face is None or face.pose is None or not settings.fits(yaw, face, width, height):
+        face = found_again(Face(guess.box, np.zeros((5, 2), np.float32), 0.0), faces, 1.0)
+        if face is None or face.pose is None:
             return None
+        here = turned(face.pose, self._faces.name)
+        if abs(here - yaw) > settings.tolerance:
+            return guess.again(yaw, here, face.box)
         sharp = sharpness(image, face)
-        if sharp is None or sharp < settings.min_sharpness or not self._eyes_open(yaw, image, face):
+        if sharp is None or sharp < settings.min_sharpness:
+            return None
+        if not settings.fits(yaw, here, face, width, height):
             return None
         vector = np.asarray(self._faces.embed(image, [face])[0], np.float32)
-        cosine = max(float(vector @ known) for known in nearer)
+        cosine = max(float(vector @ other) for other in known)
         least = settings.least_cosine(yaw, self._same_person)
-        if least is not None and cosine < least:
+        if (least is not None and cosine < least) or not self._eyes_open(yaw, image, face):
             return None
         others = [other.box for other in faces if other is not face]
         square = portrait_square(face.box, width, height, others)
@@ -240,7 +304,7 @@ class RealViews:
         )
         view = View(yaw, None, source="real", timestamp=frame.timestamp, cutout=cutout)
         picture = encode_jpeg(cut(image, square, self._side))
-        return settings.merit(yaw, face, sharp), (view, picture), vector
+        return _Found(settings.merit(here - yaw, face, sharp), view, picture, vector)
 
     def _eyes_open(self, yaw: int, image: Image, face: Face) -> bool:
         if abs(yaw) > EYES_TO:
