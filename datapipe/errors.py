@@ -18,6 +18,7 @@ Reason = Literal[
     "too_small",  # frontal faces, but all under the minimum size
     "too_blurred",  # frontal faces, but all under the minimum sharpness
     "engine_refused",  # the view engine cannot use the reference
+    "no_turn",  # of pairs out of a run: too few yaws in one shot and one light
 ]
 
 

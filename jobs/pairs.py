@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairsSettings:
-    """Pick from each head-rotation clip the sharpest frame at every canonical yaw.
+    """Pick from each head-rotation clip the sharpest frame at every canonical yaw; or cut out of
+    the videos of a run the people who turned there.
 
     Writes WebDataset shards of subjects, split by identity, for `harmoview train-lora`. Run again
     with the same settings, it looks only at clips that are new or have changed.
     """
 
     corpus: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CORPUS")]
-    """A folder of clips, each of one person turning the head. `subject` in a .json beside a clip
-    names the person, whose clips are then all in one split; every clip gives pairs of its own. Or
-    a folder of folders of pictures named by yaw (-30.jpg, yaw+60.png), one for each take."""
+    """A folder of clips, each of one person turning the head: `subject` in a .json beside a clip
+    names the person, whose clips are then all in one split; every clip gives pairs of its own. Or a
+    folder of folders of pictures named by yaw (-30.jpg, yaw+60.png), one for each take. Or a RUN of
+    `harmoview synthesize`, whose people are taken if their video shows them at 4 yaws in one shot
+    and one light."""
     out: str
     """The folder for the pairs; local or on an object store."""
     acquire: tyro.conf.OmitArgPrefixes[AcquireSettings] = field(default_factory=AcquireSettings)
@@ -64,16 +67,27 @@ def execute(settings: PairsSettings) -> None:
     from filters.head_pose import SixDRepNet
     from jobs.console.pairs import report, rows
     from lora_engine.acquire.clips import Acquire
+    from lora_engine.acquire.from_run import AcquireFromRun, is_run, turned_people
     from lora_engine.acquire.people import people_of, splits, write
     from lora_engine.acquire.pictures import picture_takes
     from lora_engine.acquire.posed import PosedFaces
 
-    samples = picture_takes(settings.corpus) or list(corpus(settings.corpus))
+    source, kept = Folder(settings.corpus), f"{settings.out}/clips"
     faces = settings.faces.load()
     if settings.pose_model is not None:
         faces = PosedFaces(faces, SixDRepNet(settings.pose_model))
     faces.provenance()  # a model that is missing is named before any clip is read
-    stage = Acquire(settings.acquire, faces, f"{settings.out}/clips")
+    if is_run(source):
+        samples = turned_people(source)
+        if not samples:
+            raise UserError(
+                f"{source.url}: nobody's video shows them at 4 yaws in one shot; `harmoview stats` "
+                "has how many it shows at each"
+            )
+        stage: Acquire = AcquireFromRun(settings.acquire, faces, kept)
+    else:
+        samples = picture_takes(settings.corpus) or list(corpus(settings.corpus))
+        stage = Acquire(settings.acquire, faces, kept)
     clips = _look(settings, stage, samples)
     people = people_of(clips)
     if not people:

@@ -59,7 +59,7 @@ class Prepare:
         """The sample with its identities, and with its video's size: pack tells by it whether the
         video is still the same.
 
-        Raises BadSample with any reason of `datapipe.errors` but `engine_refused`; DecoderDied or
+        Raises BadSample with any reason of `datapipe.errors` but the last two; DecoderDied or
         DecodeTimeout when its video cannot be decoded without harm.
         """
         with local_copy(sample.source, self.settings.limits.bytes) as path:

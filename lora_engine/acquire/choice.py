@@ -51,7 +51,7 @@ class Choice:
         )
         return SubjectFrame(
             yaw=yaw,
-            picture=encode_jpeg(_sized(cut(self.image, square, size), size)),
+            picture=encode_jpeg(sized(cut(self.image, square, size), size)),
             measured_yaw=None if pose is None else yaw_geometry.yaw_of(pose),
             timestamp=timestamp,
             sharpness=self.sharp,
@@ -77,7 +77,7 @@ def whole(face: Face, image: Image) -> bool:
     return left >= -rim and top >= -rim and right <= width + rim and bottom <= height + rim
 
 
-def _sized(image: Image, side: int) -> Image:
+def sized(image: Image, side: int) -> Image:
     """Enlarge a picture to `side` pixels where the clip shows the head smaller."""
     if image.shape[0] == side:
         return image

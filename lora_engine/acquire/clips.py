@@ -102,7 +102,7 @@ class Acquire:
         self.settings, self.faces = settings, faces
         self.resources = Resources(num_cpus=1)
         self._folder = Folder(folder)
-        self._decoder = Decoder()
+        self.decoder = Decoder()
 
     def setup(self) -> None:
         """Load the face models."""
@@ -110,21 +110,26 @@ class Acquire:
 
     def close(self) -> None:
         """End the decoding process."""
-        self._decoder.close()
+        self.decoder.close()
 
     def __call__(self, sample: Sample) -> Sample:
         """Pick a take's frames and keep them.
 
         Raises as `pick`, `pick_pictures` and `facts_of` do.
         """
-        facts = facts_of(sample)
         if sample.source.suffix == FOLDER:
+            facts_of(sample)
             picked = pick_pictures(self.faces, self.settings, Path(sample.source.path))
         else:
-            with local_copy(sample.source, self._decoder.limits.bytes) as path:
-                picked = pick(self._decoder, self.faces, self.settings, path, facts.truth)
+            with local_copy(sample.source, self.decoder.limits.bytes) as path:
+                picked = self.pick(path, sample)
         self._folder.put(f"{sample.key}.tar", _to_tar(picked, self.mark(sample)))
         return sample
+
+    def pick(self, path: Path, sample: Sample) -> PickedFrames:
+        """The frames of a clip; `path` is where it is now. Raises as the functions do."""
+        truth = facts_of(sample).truth
+        return pick(self.decoder, self.faces, self.settings, path, truth)
 
     def record_rejection(self, sample: Sample) -> None:
         """Record why a clip was rejected, if it was, so that it is not searched again."""
