@@ -40,6 +40,9 @@ class CalibrateSettings:
     """A run folder, or a folder that `harmoview pairs` made."""
     out: Path
     """The rules file to write, for `--rules` of pack, stats and rules diff."""
+    from_: Annotated[Literal["synthesised", "real"], tyro.conf.arg(name="from")] = "synthesised"
+    """Which views of a run are compared: the engine's, or the frames of each video that show the
+    person at a yaw. The latter measure the recogniser on your own people, without the engine."""
     far: float = 0.01
     """Wanted false-accept rate: the share of other people's views that would pass."""
     least_tar: float = 0.5
@@ -149,7 +152,8 @@ def _of_run(
             f"`harmoview score {run.url} --faces {faces.name}` measures it with these"
         )
     base = run_rules(run, settings.rules)
-    return base, faces, from_run(run, faces, settings.identities, _workers(settings), told)
+    count, workers = settings.identities, _workers(settings)
+    return base, faces, from_run(run, faces, count, workers, told, settings.from_)
 
 
 def _of_pairs(

@@ -16,6 +16,7 @@ from datapipe.errors import UserError
 from datapipe.faces.base import FaceAnalyzer, Floats
 from datapipe.files import Folder
 from datapipe.pictures import decode_jpeg
+from datapipe.record import ViewSource
 from datapipe.run.info import load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate
 from datapipe.run.tables import one_scoring, tables
@@ -31,11 +32,15 @@ Told = Callable[[Counter[str], int | None], None]
 """Told how many people have been embedded, of how many."""
 COLUMNS = ("measured_yaw", "sharpness", "sharpness_ratio", "aesthetic")
 
+_TURNED = """
+(key, identity) IN (SELECT (key, identity) FROM views WHERE source = 'real' AND yaw <> 0)
+"""
 _DRAWN = """
 SELECT key, identity, embedding FROM refs SEMI JOIN (
     SELECT key FROM ledger WHERE outcome = 'candidate'
 ) USING (key)
-WHERE len(embedding) > 0 ORDER BY md5(concat(key, ' ', identity)), key, identity LIMIT ?
+WHERE len(embedding) > 0 AND {wanted}
+ORDER BY md5(concat(key, ' ', identity)), key, identity LIMIT ?
 """
 
 
@@ -62,16 +67,26 @@ class Drawn:
     """The scores that are stored of their views; None where none are."""
 
 
-def from_run(run: Folder, faces: FaceAnalyzer, count: int, workers: int, told: Told) -> Drawn:
+def from_run(
+    run: Folder,
+    faces: FaceAnalyzer,
+    count: int,
+    workers: int,
+    told: Told,
+    source: ViewSource = "synthesised",
+) -> Drawn:
     """Draw identities of a run: the same each time, whose key and number have the smallest hashes.
 
-    References are compared as the run's tables have them; views are embedded from the candidates.
-    Raises UserError where there are none.
+    References are compared as the run's tables have them; views of the source are embedded from the
+    candidates. Real views say what the recogniser makes of people, and nothing of the other scores:
+    they were chosen by pose and sharpness. Raises UserError where there are none.
     """
+    real = source == "real"
     info = load_info(run)
     with tables(run, info) as connection:
         one_scoring(connection)
-        rows = connection.sql(_DRAWN, params=[count]).to_arrow_table()
+        drawn = _DRAWN.format(wanted=_TURNED if real else "true")
+        rows = connection.sql(drawn, params=[count]).to_arrow_table()
         connection.register("drawn", rows.select(["key", "identity"]))
         wanted = ", ".join(["yaw", *COLUMNS])
         query = (
@@ -86,18 +101,24 @@ def from_run(run: Folder, faces: FaceAnalyzer, count: int, workers: int, told: T
     def pictures() -> Iterator[PicturesByYaw]:
         for key, identity in people:
             try:
-                yield store.read(store.name(key)).pictures[identity].views
+                pictures = store.read(store.name(key)).pictures[identity]
+                yield pictures.real if real else pictures.views
             except (FileNotFoundError, DamagedCandidate):
                 yield {}
 
     found = _embedded(pictures(), len(people), faces, workers, told)
     kept = [row for row, vectors in enumerate(found) if vectors]
     if not kept:
-        raise UserError(f"{run.url} holds no candidates with faces to compare")
-    embedded = _together(_units(references[kept]), [found[row] for row in kept], None)
+        what = "real views of anyone" if real else "candidates with faces"
+        raise UserError(f"{run.url} holds no {what} to compare")
+    lost, units = len(people) - len(kept), _units(references[kept])
+    if real:  # in front the reference is the person's real view, which is nobody else's either
+        vectors = [{0: one, **found[row]} for one, row in zip(units, kept, strict=True)]
+        return Drawn(_together(units, vectors, 0), lost, False)
+    embedded = _together(units, [found[row] for row in kept], None)
     columns = {name: _floats(views[name]) for name in COLUMNS}
     scores = StoredScores(views["yaw"].to_numpy().astype(np.intp), columns)
-    return Drawn(embedded, len(people) - len(kept), False, scores)
+    return Drawn(embedded, lost, False, scores)
 
 
 def from_pictures(

@@ -26,7 +26,7 @@ from lora_engine.subjects.clip import camera_for, scene
 from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import invent
 from tests.datapipe.painted import Painted, PaintedFaces, paint
-from tests.datapipe.runs import REFERENCE, TinyRun
+from tests.datapipe.runs import CUTOUT, REFERENCE, TinyRun
 
 SIZE = 320
 PEOPLE = 22
@@ -67,7 +67,8 @@ def pairs_of(folder, crowd):
 
 
 def run_of(root, crowd):
-    """A run whose views, at 30 degrees, were made of the references by a perfect engine."""
+    """A run whose views, at 30 degrees, were made of the references by a perfect engine; the videos
+    show the same."""
     folder, faces = Folder(root / "run"), LightFaces()
     info = RunInfo("corpus", 0, {"yaws": [30]}, Scoring())
     store = CandidateStore(folder, info.settings_hash)
@@ -79,7 +80,9 @@ def run_of(root, crowd):
     for index, made in enumerate(crowd):
         clip = root / f"{index:03d}.mp4"
         clip.write_bytes(b"a clip")
-        who = Identity(REFERENCE, (View(30, 1),), portrait=made[0])
+        real = View(30, None, source="real", timestamp=1.0, cutout=CUTOUT)
+        cutouts = ((real, made[30]),)
+        who = Identity(REFERENCE, (View(30, 1), real), portrait=made[0], cutouts=cutouts)
         source = Source(str(clip), ".mp4", size=clip.stat().st_size)
         sample = Sample(f"video-{index:03d}", source, identities=(who,))
         done.append(score(store.put(sample, [{30: made[30]}], {"engine": "perfect"})))
@@ -121,6 +124,13 @@ def test_what_is_promised_holds_for_people_who_were_held_out(crowd, tmp_path, ca
         made["identity"][1]["threshold"], abs=2e-4
     )
     assert from_run["bounds"]["pose"][0]["views"] == PEOPLE
+    of_real = [run.url, "--out", str(tmp_path / "real.toml"), "--far", "0.05", "--from", "real"]
+    assert calibrate.main([*of_real, "--same-person", "1", "--quiet", "--json"]) == 0
+    from_real = json.loads(capsys.readouterr().out)
+    assert [one["yaw"] for one in from_real["identity"]] == [0, 30]
+    assert from_real["identity"][0]["genuine"] == 0  # a reference says nothing of itself
+    assert from_real["identity"][1] == from_run["identity"][0]
+    assert all(change["key"].startswith("identity.") for change in from_real["changed"])
     threshold = run_rules(run, str(rules)).identity.threshold(30)
     assert threshold == from_run["identity"][0]["threshold"]
     assert pack.main([run.url, "--rules", str(rules), "--quiet"]) == 0
@@ -138,6 +148,9 @@ def test_a_run_without_faces_is_told_so(tmp_path, capsys):
     run.save()
     assert calibrate.main([run.folder.url, "--out", str(tmp_path / "rules.toml")]) == 1
     assert "no candidates with faces" in capsys.readouterr().err
+    of_real = [run.folder.url, "--out", str(tmp_path / "rules.toml"), "--from", "real"]
+    assert calibrate.main(of_real) == 1
+    assert "no real views of anyone" in capsys.readouterr().err
     assert not (tmp_path / "rules.toml").exists()
 
 
