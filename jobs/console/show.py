@@ -135,6 +135,10 @@ def _print_identity(console: Console, story: Story, index: int) -> None:
     for yaw, view in views:
         _print_picture(console, degrees(yaw), view, judged.views[yaw], kept)
     _print_folded(console, f"seeds    {', '.join(_made(view) for _, view in views)}", "dim")
+    for row in story.passed_over(index):
+        cosine = "–" if row["identity_cosine"] is None else f"{row['identity_cosine']:.3f}"
+        said = f"{degrees(row['yaw'])} {row['source']} ({_made(row)}), cosine {cosine}"
+        console.print(Text(f"  beside   {said}", "dim"))
     for window, judged_window in story.windows_of(index):
         _print_window(console, window, judged_window)
 

@@ -14,7 +14,7 @@ from dataset.inspect.stats import run_stats
 from dataset.pack.pack import ShardLimits, pack
 from tests.datapipe.runs import RULES, TinyRun, good, picture
 
-PREFER = replace(RULES, prefer_real=True)
+PREFER = replace(RULES, prefer_real=True, real=replace(RULES.real, tolerance=7.5))
 REAL = {
     30: good(30, sharpness=0.5, measured_yaw=33.0),
     60: good(60, sharpness=0.1),  # under the rules for all views

@@ -1,0 +1,115 @@
+"""Real views against the truth: clips of virtual people whose yaw is known in every frame.
+
+    harmoview subjects --out CLIPS --count 12 --two-person 4 --seconds 8
+    python -m benchmarks.real_views CLIPS
+
+For each yaw: identities that have a view there, how far its true yaw is from the one it stands for, how many are
+within 5 degrees, and of how many the person is the one of the reference, by the places of faces in the truth.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from datapipe.faces.base import FACES, face_analyzer
+from datapipe.prepare.people import iou
+from datapipe.prepare.prepare import Prepare, PrepareSettings
+from datapipe.prepare.real_views import RealViewSettings
+from datapipe.record import YAWS, Sample, Source, View
+from datapipe.stage import Resources
+
+
+@dataclass(frozen=True)
+class RealViewsBenchmark:
+    """Compare real views with the truth."""
+
+    clips: Annotated[Path, tyro.conf.Positional]
+    """A folder that `harmoview subjects` made."""
+    faces: FACES = "light"
+    """The face models."""
+    out: Path | None = None
+    """Where to put the views as pictures."""
+
+
+def main(settings: RealViewsBenchmark) -> None:
+    """Look at every clip with and without real views, and compare."""
+    clips = sorted(
+        path for path in settings.clips.glob("*.mp4") if path.with_suffix(".json").exists()
+    )
+    faces = face_analyzer(settings.faces)
+    spent: dict[bool, float] = {}
+    people, errors, wrong = 0, defaultdict[int, list[float]](list), 0
+    for real in (False, True):
+        prepare = Prepare(PrepareSettings(), faces, resources=Resources(1.0),
+                          real_yaws=YAWS if real else ())  # fmt: skip
+        prepare.setup()
+        before = _cpu()
+        samples = [prepare(Sample(path.stem, Source(str(path), ".mp4"))) for path in clips]
+        prepare.close()
+        spent[real] = _cpu() - before
+    for path, sample in zip(clips, samples, strict=True):
+        truth = json.loads(path.with_suffix(".json").read_text())["people"]
+        for number, identity in enumerate(sample.identities):
+            people += 1
+            who = _who(truth, identity.reference.frame, identity.reference.box)
+            for view, picture in identity.cutouts:
+                wrong += _who(truth, _frame(view), _box(view)) != who
+                errors[view.yaw].append(truth[who]["frames"][_frame(view)]["yaw"] - view.yaw)
+                if settings.out is not None:
+                    settings.out.mkdir(parents=True, exist_ok=True)
+                    name = f"{path.stem}.id{number}.real{view.yaw:+03d}.jpg"
+                    (settings.out / name).write_bytes(picture)
+    tolerance = RealViewSettings().tolerance
+    print(f"{len(clips)} clips, {people} people, {wrong} views of another person")
+    for yaw in sorted(errors):
+        off = np.abs(errors[yaw])
+        print(f"{yaw:+4d}  {len(off):3d} views  off by {off.mean():4.1f}, at most {off.max():4.1f}  "
+              f"within {tolerance:g}: {np.mean(off <= tolerance):.0%}")  # fmt: skip
+    every = np.abs(np.concatenate([np.asarray(some) for some in errors.values()]))
+    inner = np.abs(np.concatenate([np.asarray(v) for yaw, v in errors.items() if abs(yaw) < 90]))
+    for name, some in (("all", every), ("up to 60", inner)):
+        print(f"{name}: {len(some)} views, within {tolerance:g}: {np.mean(some <= tolerance):.1%}")
+    seconds = sum(_seconds(path) for path in clips)
+    for real, cpu in spent.items():
+        print(
+            f"{'with' if real else 'without'} real views: {60 * cpu / seconds:.1f} CPU s a minute"
+        )
+
+
+def _frame(view: View) -> int:
+    assert view.cutout is not None
+    return view.cutout.frame
+
+
+def _box(view: View) -> tuple[float, float, float, float]:
+    assert view.cutout is not None
+    return view.cutout.box
+
+
+def _who(truth: Sequence[Mapping[str, Any]], frame: int, box: Sequence[float]) -> int:
+    """The person of the truth whose face is there."""
+    return int(np.argmax([iou(one["frames"][frame]["box"], box) for one in truth]))
+
+
+def _seconds(path: Path) -> float:
+    data = json.loads(path.with_suffix(".json").read_text())
+    return len(data["people"][0]["frames"]) / float(data["fps"]) if data["people"] else 0.0
+
+
+def _cpu() -> float:
+    """CPU seconds of this process and of the children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(RealViewsBenchmark))
