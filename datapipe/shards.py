@@ -79,18 +79,19 @@ class ShardWriter:
         else:
             self._current.abandon(kind, error, trace)
 
-    def write(self, members: Sequence[Member]) -> None:
-        """Append one sample. Raises OSError when the folder cannot take it."""
+    def write(self, members: Sequence[Member], samples: int = 1) -> None:
+        """Append one sample, or several that stay together. Raises OSError when the folder cannot
+        take it."""
         size = sum(member.tar_size() for member in members)
         if self._current is not None and (
-            self._current.samples >= self._max_samples
+            self._current.samples + samples > self._max_samples
             or self._current.size_with(size) > self._max_bytes
         ):
             self.shards.append(self._current.finish())
             self._current = None
         if self._current is None:
             self._current = _OpenShard(self._folder, f"{len(self.shards):06d}.tar")
-        self._current.add(members)
+        self._current.add(members, samples)
 
 
 class _OpenShard:
@@ -103,11 +104,11 @@ class _OpenShard:
         self._file = _HashingFile(self._stack.enter_context(folder.create(name)))
         self._tar = tar.open_writer(self._file)  # type: ignore[arg-type]  # writes and tells only
 
-    def add(self, members: Sequence[Member]) -> None:
+    def add(self, members: Sequence[Member], samples: int) -> None:
         for member in members:
             tar.add(self._tar, member.name, member.data, member.size)
         self._tar.getmembers().clear()  # kept for listing; would grow with the shard
-        self.samples += 1
+        self.samples += samples
 
     def size_with(self, more: int) -> int:
         """Bytes of the finished shard, were a sample of `more` bytes its last."""

@@ -244,6 +244,16 @@ def judge_rows(rows: CandidateRows, judge: TableJudge) -> CandidateRows:
 
 
 @dataclass(frozen=True, slots=True)
+class Giver:
+    """Another video's identity, whose references a sample gets."""
+
+    key: str
+    identity: int
+    candidate: str
+    """Path below the run folder."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeptIdentity:
     """An identity that passes: its row, and the rows of its passing views by yaw."""
 
@@ -251,6 +261,13 @@ class KeptIdentity:
     views: Mapping[int, Row]
     windows: tuple[Row, ...] = ()
     """Those that pass, in order of time."""
+    giver: Giver | None = None
+    """Whose reference and views these are; None: its own."""
+
+
+OTHER = "+other"
+"""Behind the key of a sample that is there a second time, with other references. No key has a +,
+and it sorts before whatever a longer key goes on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,9 +278,13 @@ class KeptSample:
     identities: Mapping[int, KeptIdentity]
     """By the number they have in the run; it is also the one in the shard."""
 
+    again: bool = False
+    """Whether it is there a second time."""
+
     @property
     def key(self) -> str:
-        return str(self.row["key"])
+        """In the shard."""
+        return str(self.row["key"]) + (OTHER if self.again else "")
 
     @property
     def source(self) -> Source:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from datapipe.errors import check_range
 from dataset.judged import CandidateRows
@@ -30,6 +32,35 @@ class PersonLimits:
         check_range(self, "max_per_identity", least=1)
 
 
+GIVEN = pa.schema(
+    [
+        ("key", pa.string()),
+        ("identity", pa.int32()),
+        ("from_key", pa.string()),
+        ("from_identity", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class OtherReferences:
+    """Who gets whose references."""
+
+    columns: Mapping[str, list[Any]]
+    """Of `GIVEN`, a row for each identity that gets another one's."""
+    beside: bool = False
+    """Whether the sample with its own references is written too."""
+
+    @property
+    def table(self) -> pa.Table:
+        return pa.Table.from_pydict(dict(self.columns), GIVEN)
+
+    def digest(self) -> str:
+        """A hash of it all."""
+        text = json.dumps([self.columns, self.beside], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class Selection:
     """Some of the candidates, in the order of their keys. The default is all of them."""
@@ -46,11 +77,14 @@ class Selection:
     """By which settings they were chosen; JSON types."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """What is put beside the shards, by name."""
+    references: OtherReferences | None = None
+    """None: everyone has their own."""
 
     def digest(self) -> str:
         """A hash of all that decides which samples are packed."""
         data = b"all" if self.chosen is None else np.packbits(self.chosen).tobytes()
-        return f"{self.split} {hashlib.sha256(data).hexdigest()}"
+        given = "" if self.references is None else f" {self.references.digest()}"
+        return f"{self.split} {hashlib.sha256(data).hexdigest()}{given}"
 
     def candidates(self, whole: int) -> int:
         """How many of the run's candidates this is about, those over the cap among them."""

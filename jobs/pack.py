@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datapipe.files import Folder
     from dataset.pack.manifest import Manifest
     from dataset.pack.pack import ShardLimits
-    from dataset.selection import PersonLimits
+    from dataset.selection import OtherReferences, PersonLimits
     from filters.rules import Rules
 
 
@@ -49,6 +49,10 @@ class PackSettings:
     """Least cosine of two references that count as one person, for the two options above; the
     default is the package's threshold of the recogniser at yaw 0. Given alone, it only reports who
     is in several videos (OUT/identities.jsonl)."""
+    references: Literal["own", "other", "both"] = "own"
+    """Whose references a sample gets: its own clip's; those of another video of the same person, of
+    whom background and clothes differ most, where there is one (other); or a sample for each
+    (both)."""
     quiet: bool = False
     """Show no progress and no summary."""
 
@@ -60,7 +64,8 @@ class PackSettings:
         """How samples are chosen by the people in them; None if they are not."""
         from dataset.selection import PersonLimits
 
-        if self.validation is None and self.max_per_identity is None and self.same_person is None:
+        alone = self.references == "own" and self.same_person is not None
+        if self.validation is None and self.max_per_identity is None and not alone:
             return None
         cosine = default() if self.same_person is None else self.same_person
         return PersonLimits(cosine, self.validation, self.max_per_identity)
@@ -117,20 +122,43 @@ def _packed(
     by: PersonLimits | None,
 ) -> Mapping[str | None, Manifest]:
     from dataset.pack.pack import pack, pack_chosen
+    from dataset.pack.resume import check_ours
+    from dataset.selection import ALL
     from jobs.console.progress import progress
 
     damaged, quiet = settings.skip_damaged, settings.quiet
+    check_ours(out)  # before what may take long
+    given = _given(settings, run, rules)
     if by is None:
+        every = replace(ALL, references=given)
         with progress("pack", quiet=quiet) as show:
-            return {None: pack(run, out, rules, limits, show, skip_damaged=damaged)}
-    from dataset.pack.resume import check_ours
+            return {None: pack(run, out, rules, limits, show, skip_damaged=damaged,
+                               selection=every)}  # fmt: skip
     from dataset.people.choose import choose
 
-    check_ours(out)  # before what may take long
     with progress("people", quiet=quiet) as show:
         chosen = choose(run, rules, by, lambda what, done, of: show(Counter({what: done}), of))
+    sides = {split: replace(one, references=given) for split, one in chosen.selections.items()}
+    chosen = replace(chosen, selections=sides)
     with progress("pack", quiet=quiet) as show:
         return pack_chosen(run, out, rules, limits, chosen, show, skip_damaged=damaged)
+
+
+def _given(settings: PackSettings, run: Folder, rules: Rules) -> OtherReferences | None:
+    """Who gets whose references; None where everyone has their own."""
+    from dataset.people.givers import givers
+    from jobs.console.progress import progress
+
+    if settings.references == "own":
+        return None
+    same_person = settings.same_person or _same_person(run)
+    with progress("references", quiet=settings.quiet) as show:
+
+        def told(what: str, done: int, of: int) -> None:
+            show(Counter({what: done}), of)
+
+        found = givers(run, rules, same_person, told)
+    return replace(found, beside=settings.references == "both")
 
 
 main = command(

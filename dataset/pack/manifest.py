@@ -48,6 +48,10 @@ class PackTotals:
     """How many samples have a member of which name after the key."""
     over_cap: int = 0
     """Candidates that passed, of people who have enough samples without them."""
+    again: int = 0
+    """Samples that are there a second time, with another video's references."""
+    references: dict[str, int] = field(default_factory=dict)
+    """Identities with their `own` references and with those of an `other` video."""
 
     @property
     def all_skipped(self) -> int:
@@ -56,6 +60,9 @@ class PackTotals:
     def pack(self, kept: KeptSample, members: Sequence[Member]) -> None:
         """Count a sample that went into a shard."""
         self.samples += 1
+        self.again += kept.again
+        count(self.references, ("own" if i.giver is None else "other" for i in
+                                kept.identities.values()))  # fmt: skip
         self.identities += len(kept.identities)
         self.bytes += sum(member.size for member in members)
         count(self.members, (member.name.partition(".")[2] for member in members))
@@ -68,9 +75,10 @@ class PackTotals:
             self,
             candidates=candidates,
             views={yaw: self.views[yaw] for yaw in sorted(self.views, key=int)},
-            left_out=candidates - self.samples - self.all_skipped - over_cap,
+            left_out=candidates - self.samples + self.again - self.all_skipped - over_cap,
             skipped=dict(sorted(self.skipped.items())),
             members=dict(sorted(self.members.items())),
+            references=dict(sorted(self.references.items())),
             over_cap=over_cap,
         )
 

@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 
 from datapipe.concurrent import read_ahead
 from datapipe.errors import BadSample, UserError, check_range
@@ -25,6 +24,7 @@ from datapipe.run.tables import tables
 from datapipe.shards import Member, Shard, ShardWriter
 from dataset.judged import KeptSample, RowColumns, candidate_rows, judge_rows, kept_samples
 from dataset.pack.card import data_card
+from dataset.pack.given import Given, Group
 from dataset.pack.manifest import (
     CARD,
     NAME,
@@ -101,12 +101,12 @@ def pack(
             ShardWriter(out, limits.samples, limits.bytes, finished.shards) as writer,
             closing(packing.samples(TableJudge(rules))) as samples,
         ):
-            for kept, members in samples:
+            for group, members in samples:
                 shards = len(writer.shards)
-                writer.write(members)
+                writer.write([member for one in members for member in one], len(group))
                 if len(writer.shards) > shards:
                     save(out, plan, packing.finished(writer.shards))
-                packing.count(kept, members)
+                packing.count(group, members)
         if selection.split is not None:  # the others may be interrupted yet
             save(out, plan, packing.finished(writer.shards))
         manifest = Manifest(
@@ -192,30 +192,37 @@ class _Packing:
         self._totals = finished.totals
         self._at_last = (finished.after, deepcopy(finished.totals))
 
-    def samples(self, judge: TableJudge) -> Generator[tuple[KeptSample, list[Member]]]:
+    def samples(self, judge: TableJudge) -> Generator[tuple[Group, list[list[Member]]]]:
         """The kept samples in the order of their keys, with their members."""
-        load = partial(load_payload, store=self._store)
-        for kept, members in read_ahead(load, self._kept(judge), READERS):
-            yield from self._ready(kept, members)
 
-    def _kept(self, judge: TableJudge) -> Iterator[KeptSample]:
+        def load(group: Group) -> list[list[Member]]:
+            return [load_payload(kept, self._store) for kept in group]
+
+        for group, members in read_ahead(load, self._kept(judge), READERS):
+            yield from self._ready(group, members)
+
+    def _kept(self, judge: TableJudge) -> Iterator[Group]:
         with tables(self._run, self._info) as connection:
             count = "SELECT count(*), count(*) FILTER (WHERE key <= ?) FROM ledger"
             query = f"{count} WHERE outcome = 'candidate'"
             whole, place = connection.execute(query, [self._after]).fetchone() or (0, 0)
             self._total = self._selection.candidates(whole)
+            references = self._selection.references
+            given = Given(connection, references, judge) if references else None
             for rows in candidate_rows(connection, BATCH, RowColumns(windows="*"), self._after):
                 end = place + len(rows.candidates)
                 part = self._selection.part(rows, place, end)
                 place, passing = end, 0
-                for kept in kept_samples(judge_rows(part, judge)):
+                samples = kept_samples(judge_rows(part, judge))
+                for group in given.groups(list(samples)) if given else ((one,) for one in samples):
                     passing += 1
-                    yield kept
+                    yield group
                 self._left_out += len(part.candidates) - passing
 
     def _ready(
-        self, kept: KeptSample, future: Future[list[Member]]
-    ) -> Iterator[tuple[KeptSample, list[Member]]]:
+        self, group: Group, future: Future[list[list[Member]]]
+    ) -> Iterator[tuple[Group, list[list[Member]]]]:
+        kept = group[0]
         try:
             members = future.result()
         except BadSample as gone:
@@ -232,16 +239,17 @@ class _Packing:
                 f"{kept.key} cannot be read: {broken}; mend that, then pack"
             ) from broken
         else:
-            yield kept, members
+            yield group, members
 
     def _skip(self, kept: KeptSample, what: str, why: Exception) -> None:
         count(self._totals.skipped, [what])
         if self._totals.all_skipped <= WARNINGS:
             log.warning("%s is skipped: %s", kept.key, why)
 
-    def count(self, kept: KeptSample, members: list[Member]) -> None:
-        self._totals.pack(kept, members)
-        self._at_last = (kept.key, deepcopy(self._totals))
+    def count(self, group: Group, members: list[list[Member]]) -> None:
+        for kept, own in zip(group, members, strict=True):
+            self._totals.pack(kept, own)
+        self._at_last = (group[0].key, deepcopy(self._totals))
         self._tell()
 
     def finished(self, shards: list[Shard]) -> Finished:
@@ -250,7 +258,8 @@ class _Packing:
 
     def _tell(self) -> None:
         totals = self._totals
-        done = Counter({"packed": totals.samples, "left out": self._left_out})
+        packed = totals.samples - totals.again
+        done = Counter({"packed": packed, "left out": self._left_out})
         self._show(done + Counter(skipped=totals.all_skipped), self._total)
 
     def totals(self) -> PackTotals:

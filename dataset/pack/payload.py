@@ -14,7 +14,7 @@ from datapipe.corpus import open_source
 from datapipe.errors import BadSample
 from datapipe.pictures import reference_name, view_name
 from datapipe.record import Scores, Source, Window
-from datapipe.run.store import Candidate, CandidateStore, DamagedCandidate
+from datapipe.run.store import Candidate, CandidateStore, DamagedCandidate, Pictures
 from datapipe.shards import Member
 from dataset.judged import KeptIdentity, KeptSample, Row
 
@@ -33,18 +33,23 @@ def load_payload(kept: KeptSample, store: CandidateStore) -> list[Member]:
     Raises BadSample when the clip is gone or no longer the one that was prepared, and
     DamagedCandidate when the candidate is gone, damaged, or does not hold what was scored.
     """
-    return _members(kept, _candidate(kept, store), _clip(kept.source))
+    return _members(kept, _candidate(kept, store), _given(kept, store), _clip(kept.source))
 
 
 def payload_bytes(kept: KeptSample, store: CandidateStore) -> int:
     """What a sample takes in a shard; its clip is measured and not read. Raises as above."""
     candidate = _candidate(kept, store)
     with open_source(_whole(kept.source)) as (_, size):
-        members = _members(kept, candidate, (size, io.BytesIO()))
+        members = _members(kept, candidate, _given(kept, store), (size, io.BytesIO()))
     return sum(member.tar_size() for member in members)
 
 
-def _members(kept: KeptSample, candidate: Candidate, clip: tuple[int, IO[bytes]]) -> list[Member]:
+def _members(
+    kept: KeptSample,
+    candidate: Candidate,
+    given: Mapping[int, Pictures],
+    clip: tuple[int, IO[bytes]],
+) -> list[Member]:
     key = kept.key
     members = [
         Member(f"{key}{kept.row['suffix']}", *clip),
@@ -52,7 +57,7 @@ def _members(kept: KeptSample, candidate: Candidate, clip: tuple[int, IO[bytes]]
         Member.of(f"{key}.json", _description(kept, candidate.provenance).encode()),
     ]
     for index, identity in kept.identities.items():
-        pictures = candidate.pictures[index]
+        pictures = given.get(index, candidate.pictures[index])
         members.append(Member.of(f"{key}.{reference_name(index)}", pictures.reference))
         for yaw, row in identity.views.items():
             if (picture := pictures.of(yaw, row["source"])) is not None:
@@ -62,17 +67,38 @@ def _members(kept: KeptSample, candidate: Candidate, clip: tuple[int, IO[bytes]]
 
 def _candidate(kept: KeptSample, store: CandidateStore) -> Candidate:
     name = kept.row["candidate"]
+    candidate = _read(name, store)
+    for index, identity in kept.identities.items():
+        if identity.giver is None:
+            _check(candidate, index, identity, store)
+    return candidate
+
+
+def _given(kept: KeptSample, store: CandidateStore) -> dict[int, Pictures]:
+    """The pictures of identities that have another video's."""
+    found = {}
+    for index, identity in kept.identities.items():
+        if (giver := identity.giver) is not None:
+            candidate = _read(giver.candidate, store)
+            _check(candidate, giver.identity, identity, store)
+            found[index] = candidate.pictures[giver.identity]
+    return found
+
+
+def _read(name: str, store: CandidateStore) -> Candidate:
     try:
-        candidate = store.read(name)
+        return store.read(name)
     except FileNotFoundError as missing:
         raise DamagedCandidate(f"{store.run.path(name)} is missing") from missing
+
+
+def _check(candidate: Candidate, index: int, identity: KeptIdentity, store: CandidateStore) -> None:
     stored = candidate.pictures
-    for index, identity in kept.identities.items():
-        if index >= len(stored) or not all(
-            stored[index].of(yaw, row["source"]) for yaw, row in identity.views.items()
-        ):
-            raise DamagedCandidate(f"{store.run.path(name)} lacks views that the run has scored")
-    return candidate
+    if index >= len(stored) or not all(
+        stored[index].of(yaw, row["source"]) for yaw, row in identity.views.items()
+    ):
+        name = store.run.path(str(candidate.sample.candidate))
+        raise DamagedCandidate(f"{name} lacks views that the run has scored")
 
 
 def _clip(source: Source) -> tuple[int, IO[bytes]]:
@@ -107,8 +133,11 @@ def _description(kept: KeptSample, provenance: Mapping[str, Any]) -> str:
 
 def _identity(index: int, identity: KeptIdentity) -> dict[str, Any]:
     reference = identity.reference
+    giver = identity.giver
+    given = {"references_from": {"key": giver.key, "identity": giver.identity}} if giver else {}
     return {
         "identity": index,
+        **given,
         "yaws": list(identity.views),
         "reference": {
             "timestamp": reference["timestamp"],

@@ -64,8 +64,11 @@ def window_key(clip: str, start: float) -> str:
 
 
 def clip_of(key: str) -> str:
-    """Return the key of the packed sample that an encoded one is part of."""
-    return key.partition("@")[0]
+    """Return the key of the clip that an encoded sample is part of.
+
+    One that was packed a second time, with other references, has +other behind it.
+    """
+    return key.partition("@")[0].partition("+")[0]
 
 
 @dataclass(frozen=True)

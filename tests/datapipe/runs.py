@@ -88,6 +88,7 @@ class TinyRun:
         faces=None,
         windows=(WINDOW,),
         real=None,
+        portraits=None,
         **more,
     ):
         """A candidate; each of `people` maps a yaw to the scores it has instead of good ones.
@@ -106,7 +107,7 @@ class TinyRun:
                 REFERENCE,
                 (*(View(yaw, 1000 + yaw) for yaw in YAWS), *(turned.values() if not index else ())),
                 windows=windows,
-                portrait=picture(index + 7 * len(self.samples)),
+                portrait=portraits[index] if portraits else picture(index + 7 * len(self.samples)),
                 cutouts=tuple((v, picture(yaw + 500)) for yaw, v in turned.items() if not index),
                 track=TRACK,
             )
