@@ -12,6 +12,7 @@ from datapipe.run.store import CandidateStore
 from dataset.inspect.show import tell
 from dataset.inspect.stats import run_stats
 from dataset.pack.pack import ShardLimits, pack
+from dataset.run import Run
 from tests.datapipe.runs import RULES, TinyRun, good, picture
 
 PREFER = replace(RULES, prefer_real=True, real=replace(RULES.real, tolerance=7.5))
@@ -98,6 +99,15 @@ def test_every_yaw_is_counted_once(run):
         assert all(yaw.made == 2 for yaw in stats.yaws.values())
     assert stats.identities_kept == 2
     assert stats.yaws[90].passed == 2
+
+
+def test_a_table_of_verdicts_has_one_view_at_a_yaw(run):
+    """The one that counts, with its own scores."""
+    for rules in (RULES, PREFER):
+        rows = [row for row in Run(run.url).views(rules).to_pylist() if row["key"] == "turns"]
+        assert [row["yaw"] for row in rows] == list(YAWS)
+        real = [row["yaw"] for row in rows if row["source"] == "real"]
+        assert real == (PREFERRED if rules.prefer_real else [])
 
 
 def test_the_story_of_a_sample_has_the_view_taken_and_the_one_passed_over(run):
