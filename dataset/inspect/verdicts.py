@@ -17,8 +17,8 @@ ROWS = 50_000
 VIEWS = """SELECT shown.*, judged.reason, judged.kept, identities.reason AS identity_reason
     FROM shown JOIN judged USING (key, identity, yaw) JOIN identities USING (key, identity)
     ORDER BY key, identity, yaw"""
-"""The columns of RUN/views, of each yaw the view that the rules choose; why the rules reject the view, whether a pack holds it, and why its
-identity is left out. No reason is null."""
+"""The columns of RUN/views, of each yaw the view that the rules choose; why the rules reject it,
+whether a pack holds it, and why its identity is left out. No reason is null."""
 WINDOWS = """FROM judged_windows SEMI JOIN candidates USING (key) ORDER BY key, identity, start"""
 """The columns of RUN/windows; `seconds`, `yaw_span`, and why training does not use the window."""
 
