@@ -109,6 +109,19 @@ def test_no_yaws_no_views(tmp_path):
     assert cut_out(tmp_path / "b.mp4", pictures, yaws=(0,)) == [[]]
 
 
+def test_the_same_video_gives_the_same_views(tmp_path):
+    """To the byte: a candidate that is made again after a crash is the one that was lost."""
+    pictures = [paint([turning(0, k, 120)], *SIZE) for k in range(120)]
+    write_video(tmp_path / "a.mp4", pictures)
+    stage = Prepare(PrepareSettings(), PaintedFaces(), resources=Resources(1), real_yaws=YAWS)
+    stage.setup()
+    sample = Sample("key", Source(str(tmp_path / "a.mp4"), ".mp4"))
+    once, again = (stage(sample).identities for _ in range(2))
+    stage.close()
+    assert once == again
+    assert once[0].cutouts
+
+
 poses = st.builds(Pose, *[st.floats(-90, 90)] * 3) | st.none()
 
 
