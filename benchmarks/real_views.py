@@ -75,10 +75,10 @@ def main(settings: RealViewsBenchmark) -> None:
         away = f"off by {off.mean():4.1f}, at most {off.max():4.1f}"
         print(f"{yaw:+4d}  {len(off):3d} views  {away}  within {tolerance:g}: "
               f"{np.mean(off <= tolerance):.0%}")  # fmt: skip
-    every = np.abs(np.concatenate([np.asarray(some) for some in errors.values()]))
-    inner = np.abs(np.concatenate([np.asarray(v) for yaw, v in errors.items() if abs(yaw) < 90]))
-    for name, some in (("all", every), ("up to 60", inner)):
-        print(f"{name}: {len(some)} views, within {tolerance:g}: {np.mean(some <= tolerance):.1%}")
+    for name, most in (("up to 30", 30), ("up to 60", 60), ("all", 90)):
+        off = np.abs([error for yaw, some in errors.items() if abs(yaw) <= most for error in some])
+        share = f"{np.mean(off <= tolerance):.1%}" if len(off) else "–"
+        print(f"{name}: {len(off)} views, within {tolerance:g}: {share}")
     seconds = sum(_seconds(path) for path in clips)
     for real, cpu in spent.items():
         print(

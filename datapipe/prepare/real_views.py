@@ -25,10 +25,14 @@ from datapipe.record import Cutout, Image, Pose, View
 from datapipe.video.decoder import Decoder, Frame, VideoInfo
 
 READS: Mapping[str, tuple[tuple[float, float], ...]] = {
-    "light": ((0.0, 0.0), (30.6, 30.0), (45.9, 45.0), (64.5, 60.0), (83.9, 75.0), (85.9, 90.0)),
+    "light": (
+        *((0.0, 0.0), (30.6, 30.0), (45.9, 45.0), (64.5, 60.0), (83.9, 75.0)),
+        *((90.0, 80.0), (91.0, 90.0)),
+    ),
 }
 """What a face backend reads of a head and what is true, |yaw| in degrees, straight lines between:
-3DDFA reads portraits so (docs/filters.md). Others are taken at their word."""
+3DDFA reads portraits so (docs/filters.md). Its angles fold back from about 85 degrees on: where
+they do not, a reading of 90 is of a head short of it. Others are taken at their word."""
 FINALISTS = 2
 """Frames of a person at a yaw that are looked at in full size, in each of `ROUNDS`."""
 ROUNDS = 2
