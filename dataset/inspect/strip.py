@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ from filters.judge import Verdict
 
 HEIGHT, BAND = 112, 72
 """Pixels of a strip, and of the band in it that stands for yaws from 90 degrees down to -90."""
+TILE = 128
+"""Pixels of a picture's side in a row of them."""
 
 
 def draw_strip(
@@ -52,10 +55,25 @@ def draw_strip(
     return strip
 
 
+def draw_tiles(title: str, tiles: Sequence[tuple[str, bytes]], width: int) -> Image.Image:
+    """JPEG pictures in a row, each with a line of text below."""
+    strip = Image.new("RGB", (width, TILE + 48), PAPER)
+    draw = ImageDraw.Draw(strip)
+    draw.text((MARGIN, 2), title, INK, font(14))
+    for number, (text, picture) in enumerate(tiles):
+        left = MARGIN + number * (TILE + 12)
+        with Image.open(io.BytesIO(picture)) as opened:
+            small = opened.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS)
+        strip.paste(small, (left, 24))
+        draw.text((left, 26 + TILE), text, GREY, font(12))
+    return strip
+
+
 def under(sheet: Image.Image, strips: Sequence[Image.Image]) -> Image.Image:
     """A sheet with strips of its width below."""
-    whole = Image.new("RGB", (sheet.width, sheet.height + HEIGHT * len(strips)), PAPER)
-    whole.paste(sheet, (0, 0))
-    for number, strip in enumerate(strips):
-        whole.paste(strip, (0, sheet.height + HEIGHT * number))
+    whole = Image.new("RGB", (sheet.width, sheet.height + sum(s.height for s in strips)), PAPER)
+    top = 0
+    for part in (sheet, *strips):
+        whole.paste(part, (0, top))
+        top += part.height
     return whole

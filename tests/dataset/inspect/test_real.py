@@ -6,11 +6,13 @@ import tarfile
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from datapipe.record import YAWS
 from datapipe.run.store import CandidateStore
 from dataset.inspect.show import tell
 from dataset.inspect.stats import run_stats
+from dataset.inspect.strip import TILE
 from dataset.pack.pack import ShardLimits, pack
 from dataset.run import Run
 from tests.datapipe.runs import RULES, TinyRun, good, picture
@@ -122,6 +124,15 @@ def test_the_story_of_a_sample_has_the_view_taken_and_the_one_passed_over(run):
         assert [yaw for yaw in YAWS if taken[yaw] == "real"] == (
             PREFERRED if rules.prefer_real else []
         )
+
+
+def test_the_picture_of_a_sample_shows_both_kinds(run):
+    """In a row below, where a yaw has both; a sample with one kind has no such row."""
+    sizes = {}
+    for key in ("turns", "still"):
+        with Image.open(io.BytesIO(tell(run, key, RULES, None).picture())) as picture:
+            sizes[key] = picture.size
+    assert sizes["turns"][1] - sizes["still"][1] > TILE
 
 
 def test_a_run_that_looked_for_none_has_no_table(tmp_path):
