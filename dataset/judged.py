@@ -117,7 +117,7 @@ class CandidateRows:
     references: pa.Table
     """By key and identity."""
     views: pa.Table
-    """By key, identity and yaw."""
+    """By key, identity, yaw and source; one a yaw once they are judged."""
     windows: pa.Table = field(default_factory=WINDOWS.empty_table)
     """By key, identity and start; empty where nobody asks for them."""
 
@@ -157,7 +157,8 @@ def candidate_rows(
     above = "key > '" + after.replace("'", "''") + "'"
     candidates = f"SELECT {columns.ledger} {_CANDIDATES} AND {above}"
     in_references = f"SELECT {columns.references} FROM refs WHERE {above} ORDER BY key, identity"
-    in_views = f"SELECT {columns.views} FROM views WHERE {above} ORDER BY key, identity, yaw"
+    in_views = f"SELECT {columns.views} FROM views WHERE {above} "
+    in_views += "ORDER BY key, identity, yaw, source"
     references = _SortedRows(connection, in_references, samples)
     views = _SortedRows(connection, in_views, samples)
     in_windows = f"SELECT {columns.windows or '*'} FROM windows WHERE {above} AND "

@@ -7,10 +7,10 @@ them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from datapipe.record import Sample
+from datapipe.record import Sample, View
 
 SAMPLES = "harmoview_samples"
 SECONDS = "harmoview_stage_seconds"
@@ -24,7 +24,7 @@ GPU_HELD = "harmoview_gpu_held_seconds"
 COUNTERS = {
     SAMPLES: (("outcome", "reason"), "Samples that came out, by outcome and reason."),
     SPENT: (("stage",), "Seconds that samples took in a stage; exact, unlike the histogram's sum."),
-    VIEWS: (("yaw",), "Views made, by yaw."),
+    VIEWS: (("yaw",), "Views that the engine made, by yaw."),
     DETECTED: (("yaw",), "Of them, those in which a face was found."),
     GPU_BUSY: (("worker",), "Seconds in which a worker had its GPU at work."),
     GPU_HELD: (("worker",), "Seconds since a GPU worker was ready."),
@@ -65,7 +65,7 @@ class LineMetrics:
             for stage, seconds in sample.seconds.items():
                 self._seconds.observe(seconds, {"stage": stage})
                 self._waiting[SPENT, (stage,)] += seconds
-            for view in (view for identity in sample.identities for view in identity.views):
+            for view in _made(sample):
                 yaw = (f"{view.yaw:+d}",)
                 self._waiting[VIEWS, yaw] += 1
                 if view.scores is not None and view.scores.detected:
@@ -94,3 +94,9 @@ class LineMetrics:
         for (name, values), amount in self._waiting.items():
             self._counters[name].inc(amount, dict(zip(COUNTERS[name][0], values, strict=True)))
         self._waiting.clear()
+
+
+def _made(sample: Sample) -> Iterator[View]:
+    """The views that an engine made."""
+    for identity in sample.identities:
+        yield from (view for view in identity.views if view.source == "synthesised")

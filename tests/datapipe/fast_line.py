@@ -22,7 +22,7 @@ from datapipe.line.drive import Recorder, Remaining, drive
 from datapipe.line.line import LocalLine, RayLine
 from datapipe.line.stages import PrepareUnlessStored, Synthesize
 from datapipe.pictures import decode_jpeg, encode_jpeg
-from datapipe.record import Identity, Pose, Reference, Scores
+from datapipe.record import Cutout, Identity, Pose, Reference, Scores, View
 from datapipe.run.info import RunInfo, Scoring, open_run
 from datapipe.run.ledger import Ledger
 from datapipe.run.lock import locked
@@ -36,6 +36,14 @@ INFO = RunInfo(
 )
 
 
+BY_VIEW = ["key", "identity", "yaw", "source"]
+PLACE = (0.0, 0.0, 23.0, 23.0)
+TURNED = View(
+    30, None, source="real", timestamp=0.5,
+    cutout=Cutout(12, 0, PLACE, (0, 0, 24, 24), Pose(30, 0, 0), 1.0, 9.0, 0.8),
+)  # fmt: skip
+
+
 def numbers(run, count):
     """A manifest of videos that nobody opens, as a corpus."""
     manifest = Path(run).with_name("numbers.jsonl")
@@ -46,7 +54,7 @@ def numbers(run, count):
 
 
 class Portraits:
-    """Prepare: noise for a portrait."""
+    """Prepare: noise for a portrait; people of odd numbers also turn to 30 degrees."""
 
     name = "prepare"
     resources = Resources(num_cpus=1)
@@ -58,7 +66,9 @@ class Portraits:
         noise = np.random.default_rng(int(sample.key[1:])).integers(0, 255, (24, 24, 3), np.uint8)
         box = (0.0, 0.0, 23.0, 23.0)
         reference = Reference(0.0, 0, box, (0, 0, 24, 24), Pose(0, 0, 0), 1.0, 9.0, 1)
-        return replace(sample, identities=(Identity(reference, portrait=encode_jpeg(noise)),))
+        cutouts = ((TURNED, encode_jpeg(noise[::-1])),) if int(sample.key[1:]) % 2 else ()
+        identity = Identity(reference, portrait=encode_jpeg(noise), cutouts=cutouts)
+        return replace(sample, identities=(identity,))
 
 
 def _eat():
@@ -137,7 +147,9 @@ class Mean:
         identities = tuple(
             replace(
                 scored(identity, pictures.reference),
-                views=tuple(scored(view, pictures.views[view.yaw]) for view in identity.views),
+                views=tuple(
+                    scored(view, pictures.of(view.yaw, view.source)) for view in identity.views
+                ),
                 embedding=(1.0,),
             )
             for identity, pictures in zip(sample.identities, stored.pictures, strict=True)
@@ -183,7 +195,7 @@ def contents(run):
     for name in ("ledger", "views", "references"):
         table = pq.read_table(run / name)
         times = [column for column in table.column_names if column.endswith("_seconds")]
-        order = [(column, "ascending") for column in orders.get(name, ["key", "identity", "yaw"])]
+        order = [(column, "ascending") for column in orders.get(name, BY_VIEW)]
         tables[name] = table.drop_columns(times).sort_by(order).to_pylist()
     return candidates, tables
 
