@@ -113,7 +113,9 @@ def from_run(
         raise UserError(f"{run.url} holds no {what} to compare")
     lost, units = len(people) - len(kept), _units(references[kept])
     if real:  # in front the reference is the person's real view, which is nobody else's either
-        vectors = [{0: one, **found[row]} for one, row in zip(units, kept, strict=True)]
+        vectors: list[Vectors] = [
+            {0: one, **found[row]} for one, row in zip(units, kept, strict=True)
+        ]
         return Drawn(_together(units, vectors, 0), lost, False)
     embedded = _together(units, [found[row] for row in kept], None)
     columns = {name: _floats(views[name]) for name in COLUMNS}
