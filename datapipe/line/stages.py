@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import cv2
@@ -12,9 +12,9 @@ import numpy as np
 
 from datapipe.errors import BadSample
 from datapipe.pictures import decode_jpeg, encode_jpeg
-from datapipe.record import Identity, Image, Reference, Sample, View
+from datapipe.record import Identity, Image, Sample, View
 from datapipe.run.store import CandidateStore
-from datapipe.stage import Resources, Stage, ViewJudge, ViewSynthesizer
+from datapipe.stage import MeritOfViews, Resources, Stage, ViewJudge, ViewSynthesizer
 
 
 class PrepareUnlessStored:
@@ -44,21 +44,13 @@ class PrepareUnlessStored:
 
 RealViews = Literal["keep", "instead", "off"]
 """What becomes of frames that show a person at a yaw: stored beside the engine's view, stored in
-its place, not looked for."""
+its place if the rules pass them, not looked for."""
 
 
 def view_seed(run_seed: int, key: str, identity: int, yaw: int, attempt: int = 1) -> int:
     """63 bits that depend on nothing but these values."""
     text = f"{run_seed}/{key}/{identity}/{yaw}" + (f"/{attempt}" if attempt > 1 else "")
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
-
-
-@dataclass(frozen=True, slots=True)
-class Attempts:
-    """How often a view is made that the judge does not pass."""
-
-    most: int
-    judge: ViewJudge
 
 
 class Synthesize:
@@ -68,11 +60,11 @@ class Synthesize:
     refuses is dropped and counted in `others`; the sample is rejected when none is left.
 
     With `real_frontal` the view at 0 is the reference itself, brought to the views' size. Without
-    an engine there is no other view. With `attempts` the yaws that fail are made again, each time
-    with another seed, and of every yaw the first attempt with the most merit stays.
+    an engine there is no other view. Yaws that the judge does not pass are made up to `attempts`
+    times, each time with another seed, and of every yaw the first with the most merit stays.
 
-    Real views that Prepare has found are stored too: beside the synthesised ones, or with `instead`
-    in their place.
+    Real views that Prepare has found are stored too: beside the synthesised ones, or with
+    `instead` in place of them where the judge passes them.
     """
 
     name = "synthesize"
@@ -87,7 +79,8 @@ class Synthesize:
         provenance: Mapping[str, Any],
         resources: Resources,
         real_frontal: bool = False,
-        attempts: Attempts | None = None,
+        judge: ViewJudge | None = None,
+        attempts: int = 1,
         instead: bool = False,
     ) -> None:
         self.engine = engine
@@ -97,6 +90,7 @@ class Synthesize:
         self.provenance = provenance
         self.resources = resources
         self.real_frontal = real_frontal
+        self.judge = judge
         self.attempts = attempts
         self.instead = instead
 
@@ -104,8 +98,8 @@ class Synthesize:
         """Raises UserError where the engine or the judge lacks a file."""
         if self.engine is not None:
             self.engine.setup()
-        if self.attempts is not None:
-            self.attempts.judge.setup()
+        if self.judge is not None:
+            self.judge.setup()
 
     def __call__(self, sample: Sample) -> Sample:
         """Raises BadSample where the engine refuses every identity, and UserError."""
@@ -134,12 +128,17 @@ class Synthesize:
         """The views of an identity as JPEG, by yaw."""
         reference = decode_jpeg(identity.portrait)
         found: dict[int, tuple[View, bytes]] = {}
-        there = {view.yaw for view, _ in identity.cutouts} if self.instead else set()
-        if self.real_frontal:
-            there.add(0)
+        shown = {view.yaw: data for view, data in identity.cutouts} if self.instead else {}
+        judged = None
+        if self.judge is not None and (shown or self.attempts > 1):
+            judged = self.judge(identity.reference, reference)
+        there = {0} if self.real_frontal else set()
+        if shown and judged is not None:
+            merits = judged({yaw: decode_jpeg(data) for yaw, data in shown.items()})
+            there |= {yaw for yaw, merit in merits.items() if merit >= 1}
         yaws = [yaw for yaw in self.yaws if yaw not in there]
         if self.engine is not None and yaws:
-            found = self._synthesised(self.engine, identity.reference, reference, key, index, yaws)
+            found = self._synthesised(self.engine, reference, key, index, yaws, judged)
         if self.real_frontal and 0 in self.yaws:
             at = identity.reference.timestamp
             made = next(iter(found.values()), None)
@@ -151,25 +150,23 @@ class Synthesize:
     def _synthesised(
         self,
         engine: ViewSynthesizer,
-        reference: Reference,
         portrait: Image,
         key: str,
         index: int,
         yaws: Sequence[int],
+        judged: MeritOfViews | None,
     ) -> dict[int, tuple[View, bytes]]:
         """The best attempt at each yaw."""
         best: dict[int, tuple[View, bytes]] = {}
         merits: dict[int, float] = {}
-        most = 1 if self.attempts is None else self.attempts.most
-        judged = None if self.attempts is None else self.attempts.judge(reference, portrait)
-        for attempt in range(1, most + 1):
+        for attempt in range(1, self.attempts + 1):
             seeds = [view_seed(self.run_seed, key, index, yaw, attempt) for yaw in yaws]
             pictures = engine(portrait, yaws, seeds)
             made = {
                 yaw: (View(yaw, seed, attempt=attempt), encode_jpeg(picture))
                 for yaw, seed, picture in zip(yaws, seeds, pictures, strict=True)
             }
-            if judged is None:
+            if judged is None or self.attempts == 1:
                 return made
             stored = {yaw: decode_jpeg(data) for yaw, (_, data) in made.items()}
             for yaw, merit in judged(stored).items():

@@ -14,8 +14,8 @@ from datapipe.claim import check_same
 from datapipe.errors import UserError
 from datapipe.files import Folder
 
-FORMAT = 3
-"""Format 1 had no `captions` in its ledger, format 2 no windows and no `source` in its views."""
+FORMAT = 4
+"""Format 1 had no `captions` in its ledger, format 2 no windows, format 3 no real views."""
 FILE = "run.json"
 _LIBRARIES = ("decord", "insightface", "numpy", "onnxruntime", "opencv-python", "pyarrow", "ray")
 
@@ -81,7 +81,10 @@ def load_info(run: Folder) -> RunInfo:
         data = json.loads(run.read(FILE))
         found = data.pop("format")
         if found != FORMAT:
-            raise UserError(f"{run.url} is a run of format {found}; this version reads {FORMAT}")
+            raise UserError(
+                f"{run.url} is a run of format {found}; this version reads {FORMAT}: "
+                "synthesize into a new folder"
+            )
         scoring, rescoring = Scoring(**data.pop("scoring")), data.pop("rescoring")
         return RunInfo(
             **data, scoring=scoring, rescoring=Scoring(**rescoring) if rescoring else None

@@ -13,7 +13,7 @@ from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
 from datapipe.line.cluster import gpus_held
 from datapipe.line.line import Line, LocalLine, RayLine
-from datapipe.line.stages import Attempts, PrepareUnlessStored, RealViews, Synthesize
+from datapipe.line.stages import PrepareUnlessStored, RealViews, Synthesize
 from datapipe.line.worker import SampleBounds
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import YAWS
@@ -89,7 +89,8 @@ class LineSettings:
     reference itself, a seventh of the work less."""
     real_views: RealViews = "keep"
     """Frames of the video that show a person at one of the yaws: kept and measured beside the
-    synthesised views (keep), taken in their place (instead), or not looked for (off)."""
+    synthesised views (keep), taken in place of those that would be made where the rules pass them
+    (instead), or not looked for (off)."""
     attempts: int = 1
     """How often a view is made that the rules reject, each time with another seed."""
     max_minutes: float | None = None
@@ -179,7 +180,7 @@ def build(
 ) -> tuple[list[Stage], RunInfo]:
     """The three stages, not yet set up, and what run.json says of them.
 
-    `rules` is the file by which --attempts are judged. Raises UserError.
+    `rules` is the file by which --attempts and --real-views instead judge. Raises UserError.
     """
     yaws, seed = settings.views.yaws, settings.views.seed
     faces, without = settings.faces.load("cpu"), settings.engine.name == "none"
@@ -199,7 +200,7 @@ def build(
             "prepare": _shaping(prepared),
             **({"caption_field": settings.caption_field} if settings.caption_field else {}),
             **({"frontal": "reference"} if settings.real_frontal else {}),
-            **({"attempts": judged_by} if judge else {}),
+            **({"judged": judged_by} if judge else {}),
             "real_views": settings.real_views,
         },
         scoring=Scoring(),
@@ -217,7 +218,8 @@ def build(
         provenance=info.settings,
         resources=GPU if settings.engine.name == "flux" else CPU,
         real_frontal=settings.real_frontal,
-        attempts=Attempts(settings.attempts, judge) if judge else None,
+        judge=judge,
+        attempts=settings.attempts,
         instead=settings.real_views == "instead",
     )
     stages: list[Stage] = [PrepareUnlessStored(prepare, store), synthesize, score]
@@ -227,8 +229,10 @@ def build(
 def _judge(
     settings: LineSettings, run: Folder, path: str | None
 ) -> tuple[RulesJudge | None, dict[str, Any]]:
-    """What judges attempts, and what run.json says of it; None where there is one attempt."""
-    if settings.attempts == 1:
+    """What judges views before Score does, and what run.json says of it; None where nothing hangs
+    on it: with one attempt, and real views not in place of the engine's."""
+    spared = settings.real_views == "instead" and settings.engine.name != "none"
+    if settings.attempts == 1 and not spared:
         return None, {}
     score = build_score(settings.faces, settings.score, CandidateStore(run, ""))
     labels = score.labels()
@@ -239,7 +243,7 @@ def _judge(
         aesthetic_scorer=labels["aesthetic_scorer"],
     )
     judge = RulesJudge(rules, score.faces, score.aesthetic, score.pose)
-    about = {"most": settings.attempts, "rules": rules.as_dict(), "scorers": score.provenance()}
+    about = {"attempts": settings.attempts, "rules": rules.as_dict(), "scorers": score.provenance()}
     return judge, about
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datapipe.files import Folder
-from datapipe.line.stages import Attempts, Synthesize, view_seed
+from datapipe.line.stages import Synthesize, view_seed
 from datapipe.pictures import decode_jpeg
 from datapipe.record import Cutout, Identity, Pose, Sample, Source, View
 from datapipe.run.store import CandidateStore
@@ -96,7 +96,7 @@ def test_without_an_engine_the_reference_is_all(tmp_path):
 def test_only_what_is_rejected_is_made_again(tmp_path):
     """Each attempt has its own seed; the first that passes stays, or else the best of all."""
     least, most = 150, 4
-    found, engine = made(tmp_path, attempts=Attempts(most, Light(least)))
+    found, engine = made(tmp_path, judge=Light(least), attempts=most)
     rounds = []
     for index, identity in enumerate(found.sample.identities):
         for view in identity.views:
@@ -121,7 +121,7 @@ def test_only_what_is_rejected_is_made_again(tmp_path):
 def test_the_first_attempt_is_what_one_attempt_makes(tmp_path):
     """A judge that passes everything changes no byte."""
     one, _ = made(tmp_path / "one")
-    other, engine = made(tmp_path / "other", attempts=Attempts(3, Light(1e-9)))
+    other, engine = made(tmp_path / "other", judge=Light(1e-9), attempts=3)
     assert engine.asked == [YAWS] * 2
     assert [p.views for p in one.pictures] == [p.views for p in other.pictures]
     assert one.sample == other.sample
@@ -154,7 +154,9 @@ def test_real_views_are_stored_beside_the_synthesised_ones(tmp_path):
 @pytest.mark.parametrize("frontal", [False, True])
 def test_what_the_video_shows_is_not_made(tmp_path, frontal):
     """Instead of a yaw's synthesised view; everything else has the bytes that it had."""
-    found, engine = made(tmp_path, turned=True, instead=True, real_frontal=frontal)
+    found, engine = made(
+        tmp_path, turned=True, judge=Light(1e-9), instead=True, real_frontal=frontal
+    )
     asked = (-30,) if frontal else (-30, 0)
     assert engine.asked == [asked, (*asked, 30)]
     beside, _ = made(tmp_path / "beside", turned=True, real_frontal=frontal)
@@ -162,3 +164,11 @@ def test_what_the_video_shows_is_not_made(tmp_path, frontal):
         assert one.real == other.real
         assert one.views == {yaw: other.views[yaw] for yaw in one.views}
     assert found.sample.identities[1] == beside.sample.identities[1]
+
+
+def test_no_yaw_is_lost_to_a_real_view_that_is_refused(tmp_path):
+    """It is synthesised, as if real views were kept."""
+    found, engine = made(tmp_path, turned=True, judge=Light(1e9), instead=True)
+    beside, _ = made(tmp_path / "beside", turned=True)
+    assert engine.asked == [YAWS] * 2
+    assert (found.sample, found.pictures) == (beside.sample, beside.pictures)
