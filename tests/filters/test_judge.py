@@ -260,7 +260,8 @@ def test_records_and_table_rows_are_judged_alike():
     sample = Sample(
         "k", Source("k.mp4", ".mp4"), identities=(Identity(reference, made, REFERENCE),)
     )
-    rows = [{"key": "k", "identity": 0, "yaw": y, **asdict(s)} for y, s in views.items()]
+    made_up = {"key": "k", "identity": 0, "source": "synthesised", "twin": False}
+    rows = [{**made_up, "yaw": y, **asdict(s)} for y, s in views.items()]
     own = [{"key": "k", "identity": 0, **asdict(REFERENCE)}]
     assert Judge(RULES).sample(sample) == Judge(RULES).rows(own, rows)
     assert scores_of(rows[0]) == views[rows[0]["yaw"]]

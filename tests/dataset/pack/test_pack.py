@@ -307,10 +307,10 @@ def interrupted(run, after, monkeypatch, **options):
     """A pack that ends with an error after some samples; the names of its finished shards."""
     write, left = ShardWriter.write, iter(range(after))
 
-    def failing(self, members):
+    def failing(self, *group):
         if next(left, None) is None:
             raise UserError("interrupted")
-        write(self, members)
+        write(self, *group)
 
     with monkeypatch.context() as patch:
         patch.setattr(ShardWriter, "write", failing)
@@ -363,8 +363,8 @@ from datapipe import shards
 from dataset.pack.pack import ShardLimits, pack
 from tests.dataset.pack.test_pack import RULES
 write = shards.ShardWriter.write
-def slow(self, members):
-    write(self, members)
+def slow(self, *group):
+    write(self, *group)
     print(len(self.shards), flush=True)
     time.sleep(0.05)
 shards.ShardWriter.write = slow
