@@ -32,8 +32,27 @@ from harmoview.model.references import Views, check_identities
 
 CHUNK = 4 << 20
 """Bytes that are hashed at a time."""
-Members = Mapping[str, bytes]
-"""The members of a sample, by their names without the key."""
+
+
+@dataclass(frozen=True)
+class ClipSpan:
+    """Where a clip is in its shard: one of an hour need not fit into memory."""
+
+    shard: Path
+    begin: int
+    size: int
+
+    def copy(self, to: Path) -> None:
+        """Write the clip to a file of its own."""
+        with self.shard.open("rb") as source, to.open("wb") as file:
+            source.seek(self.begin)
+            left = self.size
+            while left and (chunk := source.read(min(CHUNK, left))):
+                left -= file.write(chunk)
+
+
+Members = Mapping[str, bytes | ClipSpan]
+"""The members of a sample, by their names without the key; clips stay where they are."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +60,7 @@ class Packed:
     """A packed sample, taken apart: all but its clip's frames."""
 
     caption: str
-    clip: bytes
+    clip: ClipSpan
     suffix: str
     identities: Sequence[Views]
     scores: Sequence[Mapping[str, float | None]]
@@ -99,12 +118,14 @@ def samples(path: Path) -> Iterator[tuple[str, Members]]:
         reader = TarReader(file)
         try:
             for key, members in groupby(reader, lambda member: member.name.partition(".")[0]):
-                sample: dict[str, bytes] = {}
+                sample: dict[str, bytes | ClipSpan] = {}
                 for member in members:
                     name = member.name.partition(".")[2]
                     if name in sample:
                         raise tarfile.ReadError(f"{member.name!r} is there twice")
-                    sample[name] = reader.read()
+                    whole = "." in name or name in _TEXTS
+                    span = ClipSpan(path, member.begin, member.size)
+                    sample[name] = reader.read() if whole else span
                 yield key, sample
         except tarfile.ReadError as broken:
             raise UserError(f"{path} is no WebDataset shard: {broken}") from broken
@@ -115,12 +136,12 @@ def unpack(key: str, members: Members, layout: ReferenceLayout) -> Packed:
     if not key or "/" in key or key.startswith(".") or not key.isprintable():
         raise BadSample("unreadable", "its key is not one that pack gives")
     try:
-        identities = json.loads(members["json"])["identities"]
+        identities = json.loads(_bytes(members, "json"))["identities"]
         pictures = [_views(members, identity) for identity in identities]
         check_identities(pictures, layout)
-        suffix, clip = next((n, d) for n, d in members.items() if "." not in n and n not in _TEXTS)
+        suffix, clip = next((n, d) for n, d in members.items() if isinstance(d, ClipSpan))
         return Packed(
-            members["txt"].decode(),
+            _bytes(members, "txt").decode(),
             clip,
             suffix,
             pictures,
@@ -146,7 +167,7 @@ class ClipFile:
             if self._of is not None:
                 self._path.unlink()
             self._path = self._folder / f"{next(self._numbers)}.{packed.suffix}"
-            self._path.write_bytes(packed.clip)
+            packed.clip.copy(self._path)
             self._of = packed
         return self._path
 
@@ -176,12 +197,19 @@ _TEXTS = ("txt", "json")
 """Members of a sample that are neither its clip nor a picture."""
 
 
+def _bytes(members: Members, name: str) -> bytes:
+    data = members[name]
+    if isinstance(data, ClipSpan):
+        raise TypeError(f"{name} is a clip")
+    return data
+
+
 def _views(members: Members, identity: Mapping[str, Any]) -> dict[int, Image]:
     """Decode pictures by yaw; at 0 the real reference, as `harmoview generate` takes it."""
     index = int(identity["identity"])
     names = {int(yaw): view_name(index, int(yaw)) for yaw in identity["yaws"]}
     names[0] = reference_name(index)
-    return {yaw: decode_jpeg(members[name]) for yaw, name in sorted(names.items())}
+    return {yaw: decode_jpeg(_bytes(members, name)) for yaw, name in sorted(names.items())}
 
 
 def _mean(identity: Mapping[str, Any], name: str) -> float | None:

@@ -37,7 +37,8 @@ from harmoview.encode.packed import (
 from harmoview.encode.windows import TrainWindow
 
 AHEAD = 2
-"""Samples that are decoded while the models work on another one; each keeps a clip in memory."""
+"""Samples that are decoded while the models work on another one; each keeps the frames of a
+window in memory."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,20 @@ def good(packed):
         ((key, members),) = samples(path)
     assert key == "a"
     return members
+
+
+def test_a_clip_is_copied_and_never_held(tmp_path):
+    """One of 32 MB takes a few, and arrives as it is."""
+    clip = np.random.default_rng(0).bytes(32 << 20)
+    (tmp_path / "x.tar").write_bytes(tar.tar_of({"a.mp4": clip, "a.txt": b"", "b.mp4": b"b"}))
+    tracemalloc.start()
+    spans = [members["mp4"] for _, members in samples(tmp_path / "x.tar")]
+    for number, span in enumerate(spans):
+        span.copy(tmp_path / f"{number}.mp4")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
+    assert [(tmp_path / f"{n}.mp4").read_bytes() for n in range(2)] == [clip, b"b"]
 
 
 def ready(key, members):
