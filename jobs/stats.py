@@ -100,7 +100,7 @@ def write_report(judged: JudgedRun, stats: Stats, path: Path) -> None:
 
 def write_sheet(run: Folder, rules: Rules, path: Path, samples: int) -> None:
     """Draw the contact sheet of a run. Raises UserError."""
-    from dataset.inspect.sheet import contact_sheet
+    from dataset.inspect.contact import contact_sheet
     from jobs.console.output import write
 
     write(path, contact_sheet(run, rules, samples))

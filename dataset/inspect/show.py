@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-from PIL import Image
 
 from datapipe.corpus import open_source
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
-from datapipe.prepare.windows import read_track, track_bytes
 from datapipe.record import Scores, Source, Window
 from datapipe.run.info import RunInfo, load_info
 from datapipe.run.store import Candidate, CandidateStore, DamagedCandidate
+from dataset.inspect.contact import SheetLine, draw_sheet
 from dataset.inspect.find import find_rows
-from dataset.inspect.sheet import SheetLine, draw_sheet, jpeg, numbers_of
-from dataset.inspect.strip import draw_strip, draw_tiles, under
+from dataset.inspect.sheet import jpeg
 from dataset.judged import Row, judge_rows
 from dataset.pack.manifest import Manifest, shard_of
 from filters.judge import IdentityVerdict, Judge, Verdict
@@ -108,6 +105,8 @@ class Story:
                 pictures=self.candidate.pictures[index] if self.candidate else None,
                 reference=self.references[index],
                 measured=self.views_of(index),
+                windows=self.windows_of(index),
+                passed_over=self.passed_over(index),
             )
             for index, verdict in enumerate(self.verdicts)
         ]
@@ -117,27 +116,7 @@ class Story:
         lines, row = self.lines(), self.row
         if self.problem is not None:
             row = {**row, "reason": "problem", "detail": self.problem}
-        sheet = draw_sheet(row["key"], lines, [] if lines else [row])
-        strips = [strip for line in lines for strip in self._strips(line, sheet.width)]
-        return jpeg(under(sheet, strips))
-
-    def _strips(self, line: SheetLine, width: int) -> Iterator[Image.Image]:
-        """What is drawn below the sheet for an identity."""
-        yield self._seen(line, width)
-        tiles = [
-            (f"{row['yaw']:+d}° {row['source']}, {numbers_of(row).partition(', ')[0]}", picture)
-            for row in self.passed_over(line.index)
-            if line.pictures and (picture := line.pictures.of(row["yaw"], row["source"]))
-        ]
-        if tiles:
-            title = f"identity {line.index}: at these yaws the rules took the other view"
-            yield draw_tiles(title, tiles, width)
-
-    def _seen(self, line: SheetLine, width: int) -> Image.Image:
-        stored = line.pictures.track if line.pictures else b""
-        track = read_track(stored or track_bytes([]))
-        title = f"identity {line.index}: where it is seen, and its yaw"
-        return draw_strip(title, self.windows_of(line.index), track, width)
+        return jpeg(draw_sheet(row["key"], lines, [] if lines else [row]))
 
     def as_dict(self) -> dict[str, Any]:
         """JSON types; `docs/inspect.md` describes them."""

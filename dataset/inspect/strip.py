@@ -67,13 +67,3 @@ def draw_tiles(title: str, tiles: Sequence[tuple[str, bytes]], width: int) -> Im
         strip.paste(small, (left, 24))
         draw.text((left, 26 + TILE), text, GREY, font(12))
     return strip
-
-
-def under(sheet: Image.Image, strips: Sequence[Image.Image]) -> Image.Image:
-    """A sheet with strips of its width below."""
-    whole = Image.new("RGB", (sheet.width, sheet.height + sum(s.height for s in strips)), PAPER)
-    top = 0
-    for part in (sheet, *strips):
-        whole.paste(part, (0, top))
-        top += part.height
-    return whole

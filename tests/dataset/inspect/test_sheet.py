@@ -7,20 +7,13 @@ import pytest
 from PIL import Image
 
 from datapipe.record import YAWS
-from dataset.inspect.sheet import (
-    AMBER,
-    GAP,
-    GREEN,
-    MARGIN,
-    NOTE,
-    PICTURE,
-    RED,
-    SIDE,
-    contact_sheet,
-    wrap,
-)
+from dataset.inspect.contact import contact_sheet
+from dataset.inspect.sheet import AMBER, GAP, GREEN, MARGIN, NOTE, PICTURE, RED, SIDE, wrap
+from dataset.inspect.strip import HEIGHT, TILE
 from tests.datapipe.runs import RULES, TinyRun, good
 
+STEP = PICTURE + NOTE + GAP + HEIGHT
+"""Pixels from one identity to the next, whose strip shows where it is seen."""
 BAD = {yaw: good(yaw, detected=False) for yaw in YAWS[:4]}
 
 
@@ -41,7 +34,7 @@ def sheet(run, samples=10):
 def frame(picture, row, column):
     """The colour of a picture's frame, at the middle of its left edge."""
     left = MARGIN + SIDE + column * (PICTURE + GAP)
-    top = 116 + row * (PICTURE + NOTE + GAP)
+    top = 116 + row * STEP
     return picture[top + 60 : top + 100, left + 1 : left + 3].reshape(-1, 3).mean(axis=0)
 
 
@@ -62,8 +55,22 @@ def test_the_same_run_gives_the_same_sheet(tiny):
 
 def test_no_more_samples_than_asked_for(tiny):
     """Each sample takes one row here; one sample makes a lower sheet."""
-    step = PICTURE + NOTE + GAP
-    assert sheet(tiny, 2).shape[0] - sheet(tiny, 1).shape[0] == step
+    assert sheet(tiny, 2).shape[0] - sheet(tiny, 1).shape[0] == STEP
+
+
+def test_where_people_are_seen_and_what_was_passed_over_is_below_them(tmp_path):
+    """A green strip for a window that passes; the real view that the rules did not take."""
+    run = TinyRun(tmp_path)
+    run.add("turned", real={30: good(30)})
+    run.add("unseen", windows=())
+    run.save()
+    drawn = sheet(run)
+    below = 116 + PICTURE + NOTE
+    assert drawn.shape[0] == 116 - 6 + 2 * (STEP - HEIGHT) + HEIGHT + TILE + 48 + 8 + MARGIN - 8
+    green = drawn[below + 30 : below + 50, 500].mean(axis=0)
+    assert green[1] > max(green[0], green[2]) + 20
+    tile = drawn[below + HEIGHT + 24 : below + HEIGHT + 24 + TILE, MARGIN : MARGIN + TILE]
+    assert tile.std() > 10
 
 
 def test_a_lost_candidate_is_drawn_as_lost(tiny):
