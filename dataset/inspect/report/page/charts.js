@@ -33,6 +33,23 @@ function drawFunnel(holder, now, start) {
   }));
 }
 
+function drawWindows(holder) {
+  const { windows, passed, together, reasons, identities, without, lengths, spans } = data.stats.windows;
+  const bars = (title, steps, whole) => el("div", { class: "funnel" }, el("h3", {}, title), steps.map(([name, count]) =>
+    el("div", { class: "step" }, el("span", { class: "name" }, name),
+      el("span", { class: "value", "data-window": `${title}: ${name}` }, number(count)),
+      el("span", { class: "share" }, percent(count, whole)),
+      el("span", { class: "bar" }, el("i", { style: { width: `${whole ? (100 * count) / whole : 0}%` } })))));
+  const bins = (counts, unit) => Object.entries(counts).map(([low, count], i, all) =>
+    [i + 1 < all.length ? `${low}–${all[i + 1][0]}${unit}` : `${low}${unit} and more`, count]);
+  holder.replaceChildren(
+    bars("Windows", [["found", windows], ["pass the rules", passed],
+      ...Object.entries(reasons).map(([reason, count]) => [plain(reason), count]),
+      ["with two identities", together]], windows),
+    bars("By length", bins(lengths, " s"), passed), bars("By yaw span", bins(spans, "°"), passed),
+    bars("Identities kept", [["with a window", identities], ["without one", without]], identities + without));
+}
+
 function drawYields(holder, now, start) {
   holder.replaceChildren(...now.yaws.map((yaw, index) => {
     const first = start.yaws[index], share = (count) => (yaw.made ? (100 * count) / yaw.made : 0);

@@ -167,6 +167,9 @@ function drawPage(arrays) {
   if (fate) drawCards($("cards"), fate);
   drawLegend($("legend"));
   drawProvenance();
+  $("windows").hidden = !data.stats.windows.windows;
+  $("windows-note").textContent = `Spans in which a person is seen without a cut: those that pass last ${trim(data.stats.windows.seconds / 60)} minutes together.`;
+  drawWindows($("spans"));
   drawRealViews();
   drawSeconds();
   update();

@@ -81,6 +81,11 @@ class Page:
         """A number of the panel as it is written."""
         return self.run(f"return document.querySelector('[data-total=\"{title}\"]').textContent")
 
+    def window(self, name):
+        """A number about windows."""
+        script = 'return document.querySelector(`[data-window="${arguments[0]}"]`).textContent'
+        return int(self.run(script, name).replace(",", ""))
+
     def complaints(self):
         """Errors and warnings of the console."""
         return self.driver.get_log("browser")

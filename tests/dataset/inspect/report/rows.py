@@ -1,9 +1,12 @@
 """Made-up scores on both sides of every threshold, with views and scores missing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
 from datapipe.record import YAWS, Scores
+from tests.datapipe.runs import WINDOW
 
 AROUND = {
     "sharpness": (0.2, 0.05),
@@ -63,7 +66,15 @@ def add_made_up(tiny, seed, samples):
     for row in views:
         people[row["key"]][row["identity"]][row["yaw"]] = of_row(row)
     for key, identities in people.items():
-        tiny.add(key, identities)
+        tiny.add(key, identities, windows=WINDOWS)
+
+
+WINDOWS = (
+    WINDOW,
+    replace(WINDOW, start=700.0, end=701.5, yaw_low=-60.0),
+    replace(WINDOW, start=800.0, end=800.4),
+)
+"""One that is long, one in which a head turns far, one that is too short for the rules."""
 
 
 def of_row(row):

@@ -67,6 +67,12 @@ def test_moving_thresholds_shows_what_those_rules_give(made_up, tmp_path, capsys
             assert page.total("samples kept") == str(funnel["samples_kept"])
         page.changes("document.getElementById('reset').click()")
         start = stats_by(run, page.toml, tmp_path, capsys)
+        windows = start["windows"]
+        assert page.window("Windows: found") == windows["windows"] > windows["passed"] > 0
+        assert page.window("Windows: short") == windows["reasons"]["short"]
+        assert page.window("By length: 1–2 s") == windows["lengths"]["1"]
+        assert page.window("By yaw span: 80° and more") == windows["spans"]["80"]
+        assert page.window("Identities kept: with a window") == windows["identities"]
         assert page.total("samples kept") == str(start["funnel"]["samples_kept"])
         button = page.driver.find_element("id", "copy")
         button.click()
