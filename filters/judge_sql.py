@@ -62,16 +62,25 @@ class TableJudge:
         It has its columns, the length as `seconds`, `yaw_span`, and as `reason` the first check
         that the window fails, null where it passes.
         """
+        connection.execute(
+            f"CREATE TEMP VIEW judged_windows AS SELECT *, {self._window()} AS reason {_WINDOWS}"
+        )
+
+    def compare_windows(self, connection: duckdb.DuckDBPyConnection, other: Self) -> None:
+        """Make of the table `windows` a view `both_windows`: key, identity, and as `a` and `b` the
+        first check of these rules and of others that the window fails."""
+        connection.execute(
+            f"""CREATE TEMP VIEW both_windows AS
+            SELECT key, identity, {self._window()} AS a, {other._window()} AS b {_WINDOWS}"""
+        )
+
+    def _window(self) -> str:
+        """The reason of a window, null where it passes."""
         failing = " ".join(
             f"WHEN NOT {_passes(check.column, *map(_number, check.bounds))} THEN '{check.reason}'"
             for check in self.checks.windows
         )
-        connection.execute(
-            f"""CREATE TEMP VIEW judged_windows AS
-            SELECT *, CASE {failing} END AS reason
-            FROM (SELECT *, round("end" - start, 4) AS seconds,
-                round(yaw_high - yaw_low, 2) AS yaw_span FROM windows)"""
-        )
+        return f"CASE {failing} END"
 
     def compare(self, connection: duckdb.DuckDBPyConnection, other: Self) -> None:
         """Judge by these rules, A, and by others, B; leaves what B's `judge` leaves, and two more.
@@ -190,6 +199,9 @@ def _number(value: float | None) -> str:
         return "NULL::DOUBLE"
     return f"{value}" if isinstance(value, int) else f"'{value!r}'::DOUBLE"
 
+
+_WINDOWS = """FROM (SELECT *, round("end" - start, 4) AS seconds,
+    round(yaw_high - yaw_low, 2) AS yaw_span FROM windows)"""
 
 _JUDGED = f"""
     SELECT key, identity, rank, yaw, {_reason("fault")} AS reason,

@@ -100,6 +100,13 @@ class Diff:
     candidates: int = 0
     yaws: dict[int, YawChange] = field(default_factory=dict)
     identities: Change = field(default_factory=Change)
+    windows: Change = field(default_factory=Change)
+    """Spans that pass the rules for windows, of identities kept or not."""
+    windows_lost_by: Counter[str] = field(default_factory=Counter)
+    """Of windows that pass by A alone, the rule of B that they fail first."""
+    windows_gained_from: Counter[str] = field(default_factory=Counter)
+    trained: Change = field(default_factory=Change)
+    """Identities that are kept and have a window that passes: `encode` leaves the others out."""
     samples: Change = field(default_factory=Change)
     lost_samples: list[str] = field(default_factory=list)
     """The first keys."""
@@ -124,6 +131,12 @@ class Diff:
                 "changed_examples": self.changed_examples,
             },
             "identities": vars(self.identities),
+            "windows": {
+                **vars(self.windows),
+                "lost_by": dict(self.windows_lost_by.most_common()),
+                "gained_from": dict(self.windows_gained_from.most_common()),
+                "identities": vars(self.trained),
+            },
             "yaws": [
                 {
                     "yaw": yaw,
@@ -144,9 +157,12 @@ def rules_diff(run: Folder, a: Rules, b: Rules, views: int) -> Diff:
     """
     diff, info = Diff(), load_info(run)
     with candidate_tables(run, info) as connection:
-        TableJudge(a).compare(connection, TableJudge(b))
+        by_a, by_b = TableJudge(a), TableJudge(b)
+        by_a.compare(connection, by_b)
+        by_a.compare_windows(connection, by_b)
         check_scores(connection)
         _count_views(diff, connection)
+        _count_windows(diff, connection)
         _count_samples(diff, connection)
         if views:
             diff.lost, diff.gained = _drawn(connection, views)
@@ -163,6 +179,23 @@ def _count_views(diff: Diff, connection: duckdb.DuckDBPyConnection) -> None:
             change.lost_by[b] += count
         elif b is None and a is not None:
             change.gained_from[a] += count
+
+
+def _count_windows(diff: Diff, connection: duckdb.DuckDBPyConnection) -> None:
+    query = "SELECT a, b, count(*) FROM both_windows SEMI JOIN candidates USING (key) GROUP BY ALL"
+    for a, b, count in connection.execute(f"{query} ORDER BY ALL").fetchall():
+        diff.windows.add(count, a is None, b is None)
+        if a is None and b is not None:
+            diff.windows_lost_by[b] += count
+        elif b is None and a is not None:
+            diff.windows_gained_from[a] += count
+    trained = """SELECT count(*), own.a IS NULL AND seen.a, own.b IS NULL AND seen.b
+        FROM both_identities AS own JOIN (
+            SELECT key, identity, bool_or(a IS NULL) AS a, bool_or(b IS NULL) AS b
+            FROM both_windows GROUP BY ALL) AS seen USING (key, identity)
+        GROUP BY ALL"""
+    for row in connection.execute(trained).fetchall():
+        diff.trained.add(*row)
 
 
 def _count_samples(diff: Diff, connection: duckdb.DuckDBPyConnection) -> None:

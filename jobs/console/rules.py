@@ -22,6 +22,11 @@ def print_diff(a: str, b: str, changed: Sequence[Mapping[str, Any]], diff: Diff)
     console.print(_rules(changed))
     console.print(_views(diff))
     console.print(_samples(diff))
+    if by := diff.windows_lost_by + diff.windows_gained_from:
+        said = ", ".join(f"{count:,} {reason}" for reason, count in by.most_common())
+        console.print(Text(
+            f"  windows: {diff.windows.a:,} pass by A, {diff.windows.b:,} by B; changed by {said}"
+        ), soft_wrap=True)  # fmt: skip
     for what, keys in (
         ("only by A", diff.lost_samples),
         ("only by B", diff.gained_samples),
@@ -59,6 +64,7 @@ def _samples(diff: Diff) -> Table:
         ("samples", [diff.samples], f"{diff.changed_samples:,}"),
         ("identities", [diff.identities], ""),
         ("views", kept, ""),
+        ("identities with a window", [diff.trained], ""),
     ):
         sums = (sum(getattr(change, name) for change in changes) for name in names)
         table.add_row(what, *numbers(*sums), other)

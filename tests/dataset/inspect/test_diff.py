@@ -5,7 +5,7 @@ import json
 import random
 import tarfile
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from dataset.inspect.sheet import AMBER, GREEN, MARGIN, RED
 from dataset.pack.pack import ShardLimits, pack
 from filters.judge import Judge
 from filters.rules import SharpnessRule
-from tests.datapipe.runs import REFERENCE_SCORES, RULES, TinyRun, good
+from tests.datapipe.runs import REFERENCE_SCORES, RULES, WINDOW, TinyRun, good
 
 
 def ruled(minimum=0.18, **changes):
@@ -115,7 +115,8 @@ def test_the_numbers_are_those_of_judging_each_sample_twice(tmp_path, seed):
     pick = random.Random(seed)
     tiny = TinyRun(tmp_path)
     for number in range(12):
-        tiny.add(f"v{number:02d}", [random_scores(pick) for _ in range(pick.choice([1, 1, 2]))])
+        people = [random_scores(pick) for _ in range(pick.choice([1, 1, 2]))]
+        tiny.add(f"v{number:02d}", people, windows=random_windows(pick))
     samples = list(tiny.samples)
     rules = [random_rules(pick) for _ in "ab"]
     verdicts = [[Judge(one).sample(sample) for sample in samples] for one in rules]
@@ -130,6 +131,19 @@ def test_the_numbers_are_those_of_judging_each_sample_twice(tmp_path, seed):
     ]
     kept = [(a.verdict.passed, b.verdict.passed) for _, _, a, b in pairs]
     assert vars(found.identities) == changes(kept)
+    seen = [
+        [tuple(Judge(one).window(asdict(window)).reason for one in rules) for window in windows]
+        for sample in samples
+        for windows in (identity.windows for identity in sample.identities)
+    ]
+    every = [pair for pairs in seen for pair in pairs]
+    assert vars(found.windows) == changes((a is None, b is None) for a, b in every)
+    assert found.windows_lost_by == Counter(b for a, b in every if a is None and b)
+    assert found.windows_gained_from == Counter(a for a, b in every if b is None and a)
+    assert vars(found.trained) == changes(
+        (p and any(a is None for a, _ in own), q and any(b is None for _, b in own))
+        for (p, q), own in zip(kept, seen, strict=True)
+    )
     lost, gained, other = set(), set(), set()
     for yaw in YAWS:
         views = [(key, index, a.views[yaw], b.views[yaw]) for key, index, a, b in pairs]
@@ -172,10 +186,20 @@ def random_scores(pick):
     return views | {"reference": replace(REFERENCE_SCORES, aesthetic=pick.choice([20.0, 80.0]))}
 
 
+def random_windows(pick):
+    return tuple(
+        replace(
+            WINDOW, start=10.0 * n, end=10.0 * n + pick.uniform(0.5, 5), others=pick.randint(0, 3)
+        )
+        for n in range(pick.randint(0, 3))
+    )
+
+
 def random_rules(pick):
     return replace(
         ruled(pick.choice([0.1, 0.3, 0.5]), minimum_views=pick.randint(1, 4)),
         reference_must_pass=pick.random() < 0.5,
+        windows=replace(RULES.windows, seconds=pick.uniform(1, 4), others=pick.randint(0, 2)),
         pose=replace(RULES.pose, tolerance=pick.uniform(5, 15)),
         identity=replace(
             RULES.identity,
