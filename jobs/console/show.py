@@ -138,7 +138,7 @@ def _print_identity(console: Console, story: Story, index: int) -> None:
     for row in story.passed_over(index):
         cosine = "–" if row["identity_cosine"] is None else f"{row['identity_cosine']:.3f}"
         said = f"{degrees(row['yaw'])} {row['source']} ({_made(row)}), cosine {cosine}"
-        console.print(Text(f"  beside   {said}", "dim"))
+        _print_folded(console, f"beside   {said}", "dim")
     for window, judged_window in story.windows_of(index):
         _print_window(console, window, judged_window)
 
