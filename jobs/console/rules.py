@@ -63,8 +63,8 @@ def _samples(diff: Diff) -> Table:
     for what, changes, other in (
         ("samples", [diff.samples], f"{diff.changed_samples:,}"),
         ("identities", [diff.identities], ""),
+        ("… with a window", [diff.trained], ""),
         ("views", kept, ""),
-        ("identities with a window", [diff.trained], ""),
     ):
         sums = (sum(getattr(change, name) for change in changes) for name in names)
         table.add_row(what, *numbers(*sums), other)
