@@ -102,26 +102,37 @@ def _load_tower(config: Any, vit: str | None, dtype: torch.dtype) -> tuple[str, 
 def add_loras(pipeline: HarmoViewPipeline, name: str, files: Sequence[str]) -> None:
     """Load LoRA files of Wan into the transformer `name`, beside the adapters that it has.
 
-    Raises UserError where a file holds none.
+    FILE@0.5 takes a file at half its strength. Raises UserError where a file holds none.
     """
     from safetensors import SafetensorError
 
     model = getattr(pipeline, name)
-    for number, file in enumerate(files):
+    strengths = {adapter: 1.0 for adapter in getattr(model, "peft_config", {})}
+    for number, given in enumerate(files):
         adapter = f"added-{number}"
+        file, strengths[adapter] = _strength(given)
         if not is_hub_name(file) and not Path(file).exists():
             raise UserError(f"{file} cannot be loaded as a LoRA of Wan: there is no such file")
         try:
             pipeline.load_lora_weights(
                 file, adapter_name=adapter, load_into_transformer_2=name == "transformer_2"
             )
-        except (OSError, ValueError, SafetensorError) as wrong:
+        except (OSError, ValueError, KeyError, SafetensorError) as wrong:
             reason = str(wrong).splitlines()[0]
             raise UserError(f"{file} cannot be loaded as a LoRA of Wan: {reason}") from wrong
         if adapter not in getattr(model, "peft_config", {}):
             raise UserError(f"{file} holds no LoRA of a Wan transformer")
     if files:  # otherwise only the last one would be in use
-        model.set_adapters(list(model.peft_config))
+        model.set_adapters(list(strengths), list(strengths.values()))
+
+
+def _strength(given: str) -> tuple[str, float]:
+    """Part FILE@STRENGTH; 1 where there is none."""
+    file, _, strength = given.rpartition("@")
+    try:
+        return (file, float(strength)) if file else (given, 1.0)
+    except ValueError:  # the @ belongs to the name
+        return given, 1.0
 
 
 def stock(base: str, name: str, dtype: torch.dtype | None) -> WanTransformer3DModel:

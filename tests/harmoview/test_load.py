@@ -14,6 +14,7 @@ from datapipe.errors import UserError
 from harmoview.checkpoint import save_parts
 from harmoview.load import add_loras, check_base, load_frontal_encoder, load_pipeline
 from harmoview.model.transformer import HarmoViewTransformer3DModel
+from harmoview.model.wan_names import wan_name
 from harmoview.pipeline import HarmoViewPipeline
 
 from_wan = HarmoViewTransformer3DModel.from_wan
@@ -109,6 +110,66 @@ def adapter(model, seed):
     torch.manual_seed(seed)
     model.add_adapter(LoraConfig(r=2, target_modules=["attn1.to_v"], init_lora_weights=False))
     return model
+
+
+def lightx2v(model, biases):
+    """A few-step LoRA with the keys of LightX2V's files, and the weights that it stands for.
+
+    Those of Wan2.2-Lightning have an alpha; those of Wan2.1's step distillation have differences of
+    biases and norms.
+    """
+    draw = torch.Generator().manual_seed(7)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    keys = {}
+    for name in [name for name in state if ".attn" in name or ".ffn." in name]:
+        wan, shape = f"diffusion_model.{wan_name(name)}", state[name].shape
+        place = wan.rpartition(".")[0]
+        if name.endswith(".weight") and "norm" not in name:
+            up = torch.randn(shape[0], 4, generator=draw) / 4
+            down = torch.randn(4, shape[1], generator=draw) / 4
+            keys |= {f"{place}.lora_down.weight": down, f"{place}.lora_up.weight": up}
+            keys |= {} if biases else {f"{place}.alpha": torch.tensor(8.0)}
+            state[name] += (1 if biases else 2) * up @ down
+        elif biases and "norm" in name:
+            keys[f"{place}.diff"] = torch.zeros(shape)
+        elif biases:
+            keys[f"{place}.diff_b"] = torch.randn(shape, generator=draw)
+            state[name] += keys[f"{place}.diff_b"]
+    return keys, state
+
+
+@pytest.mark.parametrize("biases", [False, True])
+def test_a_few_step_lora_of_lightx2v_is_its_weights_added(tmp_path, biases):
+    """In four steps of one pass each, and so is the file at half its strength."""
+    base = tiny.save_base(tmp_path / "base")
+    own = checkpoint(base, tmp_path / "own", vit_dim=None)
+    pipeline = load_pipeline(str(base), own, None, torch.float32).pipeline
+    pipeline.set_progress_bar_config(disable=True)
+    model = pipeline.transformer
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    keys, merged = lightx2v(model, biases)
+    half = {name: (before[name] + value) / 2 for name, value in merged.items()}
+    save_file(keys, tmp_path / "few.safetensors")
+    passes = []
+
+    def latents():
+        passes.clear()
+        draw = torch.Generator().manual_seed(0)
+        return pipeline("a walk", None, 32, 32, 5, 4, 1.0, generator=draw, output_type="latent",
+                        references=[{0: tiny.portrait(1)}]).frames  # fmt: skip
+
+    model.register_forward_hook(lambda *_: passes.append(1))
+    expected = []
+    for state in (merged, half):
+        model.load_state_dict(state)
+        expected.append(latents())
+    model.load_state_dict(before)
+    for strength, wanted in zip(("", "@0.5"), expected, strict=True):
+        add_loras(pipeline, "transformer", [f"{tmp_path}/few.safetensors{strength}"])
+        assert torch.allclose(latents(), wanted, atol=1e-4)
+        assert len(passes) == 4
+        pipeline.unload_lora_weights()
+    assert not torch.allclose(*expected, atol=1e-2)
 
 
 @pytest.mark.parametrize("prefix", ["", "visual.", "model.visual."])
