@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
 from torch import Tensor
 
 from harmoview.model.injection import FrontalEncoder
+from harmoview.model.reference_kv import ReferenceCache
 from harmoview.model.references import References, Views, encode_references
 from harmoview.model.transformer import HarmoViewTransformer3DModel
 
@@ -78,6 +79,7 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
         *,
         references: References | Sequence[Views] | None = None,
         reference_scale: float | None = None,
+        reference_kv: bool | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
@@ -93,9 +95,11 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
 
         `references` are the identities' pictures by yaw, or their encoded form. `guidance_scale` is
         the scale of the text, `guidance_scale_2` that for the low-noise expert; `reference_scale`
-        is equal to them unless it is given, which saves a pass; `max_sequence_length` is by default
-        that of the model's training. Raises ValueError where sizes or references do not fit the
-        model, or an argument of `WanPipeline` is not available together with references.
+        is equal to them unless it is given, which saves a pass; `reference_kv` sends the references
+        through the model once a video, by default where it was trained for that;
+        `max_sequence_length` is by default that of the model's training. Raises ValueError where
+        sizes or references do not fit the model, it was not trained for `reference_kv`, or an
+        argument of `WanPipeline` is not available together with references.
         """
         if references is None:
             return super().__call__(
@@ -113,39 +117,57 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
             guidance_scale_2=guidance_scale_2,
         )  # fmt: skip
         self.check_size(height, width, num_frames)
+        keep = self._keeps_references(reference_kv)
         self._guidance_scale, self._attention_kwargs = guidance_scale, attention_kwargs
         self._interrupt = False
-        low = guidance_scale if guidance_scale_2 is None else guidance_scale_2
-        scales = [
-            Guidance(text, text if reference_scale is None else reference_scale)
-            for text in (guidance_scale, low)
-        ]
-        device, model = self._execution_device, self.model
         if not isinstance(references, References):
             references = self.encode_references(references)
         text, null_text = self.encode_prompt(
             prompt, negative_prompt, True, 1, prompt_embeds, negative_prompt_embeds,
-            max_sequence_length or self._text_length, device,
+            max_sequence_length or self._text_length, self._execution_device,
         )  # fmt: skip
-        given = references.repeat(len(text))
-        conditions = {
-            name: (words.to(device, model.dtype), shown.inputs(model.dtype, device))
+        latents = self.prepare_latents(
+            len(text), self.model.config.in_channels, height, width, num_frames, torch.float32,
+            self._execution_device, generator, latents,
+        )  # fmt: skip
+        low = guidance_scale if guidance_scale_2 is None else guidance_scale_2
+        latents = self._denoise(
+            latents,
+            self._conditions(text, null_text, references.repeat(len(text))),
+            [
+                Guidance(scale, scale if reference_scale is None else reference_scale)
+                for scale in (guidance_scale, low)
+            ],
+            num_inference_steps,
+            keep,
+            callback_on_step_end,
+        )
+        video = latents if output_type == "latent" else self._decode(latents, output_type)
+        self.maybe_free_model_hooks()
+        return WanPipelineOutput(frames=video) if return_dict else (video,)
+
+    def _keeps_references(self, asked: bool | None) -> bool:
+        """Whether references go through the model once. Raises ValueError where it cannot be."""
+        able = self.model.config.reference_attention == "references"
+        if asked and not able:
+            raise ValueError(
+                "the model was not trained for reference_kv: its references attend to the video"
+            )
+        return able if asked is None else asked
+
+    def _conditions(
+        self, text: Tensor, null_text: Tensor, given: References
+    ) -> dict[str, tuple[Tensor, dict[str, Any]]]:
+        """Return what each pass of the guidance is given: its prompt, its references."""
+        device, dtype = self._execution_device, self.model.dtype
+        return {
+            name: (words.to(device, dtype), shown.inputs(dtype, device))
             for name, words, shown in (
                 ("neg", null_text, given.absent()),
                 ("ref", null_text, given),
                 ("full", text, given),
             )
         }
-        latents = self.prepare_latents(
-            len(text), model.config.in_channels, height, width, num_frames, torch.float32, device,
-            generator, latents,
-        )  # fmt: skip
-        latents = self._denoise(
-            latents, conditions, scales, num_inference_steps, callback_on_step_end
-        )
-        video = latents if output_type == "latent" else self._decode(latents, output_type)
-        self.maybe_free_model_hooks()
-        return WanPipelineOutput(frames=video) if return_dict else (video,)
 
     def encode_references(self, identities: Sequence[Views]) -> References:
         """Encode the pictures of one sample's identities, once for any number of calls.
@@ -188,12 +210,15 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
         conditions: dict[str, tuple[Tensor, dict[str, Any]]],
         scales: Sequence[Guidance],
         steps: int,
+        keep: bool,
         callback: Callable[..., dict[str, Tensor]] | None,
     ) -> Tensor:
         self.scheduler.set_timesteps(steps, device=latents.device)
         self.scheduler.set_begin_index(0)
         self._num_timesteps = len(self.scheduler.timesteps)  # callbacks may ask for it
         boundary = (self.config.boundary_ratio or 0) * self.scheduler.config.num_train_timesteps
+        caches: dict[str, ReferenceCache] = {}
+        last = None
         with self.progress_bar(total=steps) as progress:
             for index, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
@@ -203,32 +228,46 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
                 model, scale = (
                     (self.transformer, scales[0]) if high else (self.transformer_2, scales[1])
                 )
-                looks = isinstance(model, HarmoViewTransformer3DModel)
-                if not looks:  # neg and ref are the same to it
-                    scale = Guidance(scale.text, scale.text)
-                inputs = {
-                    "hidden_states": latents.to(model.dtype),
-                    # one time a sample: TI2V-5B has one for each token, all the same here
-                    "timestep": t.expand(len(latents)),
-                    "attention_kwargs": self._attention_kwargs,
-                }
-                prediction: Any = 0
-                for name, factor in scale.weights().items():
-                    words, references = conditions[name]
-                    with model.cache_context(name):
-                        (velocity,) = model(
-                            **inputs,
-                            encoder_hidden_states=words,
-                            **(references if looks else {}),
-                            return_dict=False,
-                        )
-                    prediction = prediction + factor * velocity.float()
+                if model is not last:  # what one expert keeps is of no use to the other
+                    caches = {name: ReferenceCache() for name in conditions} if keep else {}
+                    last = model
+                prediction = self._velocity(model, latents, t, conditions, scale, caches)
                 latents = self.scheduler.step(prediction, t, latents, return_dict=False)[0]
                 if callback is not None:
                     latents = callback(self, index, t, {"latents": latents}).get("latents", latents)
                 progress.update()
         self._current_timestep = None
         return latents
+
+    def _velocity(
+        self,
+        model: Any,
+        latents: Tensor,
+        t: Tensor,
+        conditions: Mapping[str, tuple[Tensor, dict[str, Any]]],
+        scale: Guidance,
+        caches: Mapping[str, ReferenceCache],
+    ) -> Tensor:
+        """Return the guided prediction of one step, in float32."""
+        looks = isinstance(model, HarmoViewTransformer3DModel)
+        if not looks:  # neg and ref are the same to it
+            scale = Guidance(scale.text, scale.text)
+        prediction = torch.zeros_like(latents)
+        for name, factor in scale.weights().items():
+            words, references = conditions[name]
+            shown = {**references, "reference_cache": caches.get(name)} if looks else {}
+            with model.cache_context(name):
+                (velocity,) = model(
+                    hidden_states=latents.to(model.dtype),
+                    # one time a sample: TI2V-5B has one for each token, all the same here
+                    timestep=t.expand(len(latents)),
+                    encoder_hidden_states=words,
+                    attention_kwargs=self._attention_kwargs,
+                    return_dict=False,
+                    **shown,
+                )
+            prediction = prediction + factor * velocity.float()
+        return prediction
 
     def _decode(self, latents: Tensor, output_type: str) -> Any:
         config = self.vae.config

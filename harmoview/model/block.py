@@ -6,7 +6,7 @@ that of the references too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -80,14 +80,16 @@ class HarmoViewBlock(WanTransformerBlock):  # type: ignore[misc]
         reference_temb: Tensor | None = None,
         reference_tokens: int = 0,
         condition_mask: Tensor | None = None,
+        attention: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """Run the block on hidden_states [B, R + L, D], with temb [B, 6, D] or [B, L, 6, D].
 
         The first `reference_tokens` tokens take their modulation from `reference_temb` [B, 6, D],
         if it is given. The two are applied to slices, because a row for every token would take
         [B, R + L, 6, D]. `condition_mask` [B, 1, 1, T] is True where the condition may be attended.
+        `attention` is for the processor of the self-attention, if it is not Wan's.
         """
-        if reference_temb is None and condition_mask is None:
+        if reference_temb is None and condition_mask is None and attention is None:
             out: Tensor = super().forward(hidden_states, encoder_hidden_states, temb, rotary_emb)
             return out
         rows = [self._rows(temb)]
@@ -117,7 +119,8 @@ class HarmoViewBlock(WanTransformerBlock):  # type: ignore[misc]
                 [(x.float() + new * row[gate]).type_as(x) for x, new, row in pieces], dim=1
             )
 
-        attended = self.attn1(modulated(self.norm1, shift=0, scale=1), None, None, rotary_emb)
+        normed = modulated(self.norm1, shift=0, scale=1)
+        attended = self.attn1(normed, None, None, rotary_emb, **(attention or {}))
         hidden_states = gated(attended, gate=2)
         normed = self.norm2(hidden_states.float()).type_as(hidden_states)
         hidden_states = hidden_states + self.attn2(

@@ -26,6 +26,12 @@ from harmoview.model.layout import (
     ReferenceLayout,
     check_absent_views,
 )
+from harmoview.model.reference_kv import (
+    ReferenceAttention,
+    ReferenceCache,
+    ReferencesApart,
+    check_reference_attention,
+)
 from harmoview.model.references import blank_absent, fill_gray, fill_proxy, patchify
 from harmoview.model.rope import JumpRotaryPosEmbed, ReferenceGrid
 from harmoview.model.weights import config_on_wan
@@ -68,6 +74,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         absent_views: AbsentViews = "proxy",
         gray_latent: Sequence[float] | None = None,
         reference_timestep: ReferenceTimestep = "shared",
+        reference_attention: ReferenceAttention = "all",
         reference_size: int = 512,
         text_length: int = 512,
         vit_dim: int | None = injection.QWEN_DIM,
@@ -80,18 +87,20 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
 
         `yaws`, `identities`, the gaps and `jump_rope` are the `ReferenceLayout`. `absent_views`
         "gray" needs `gray_latent`, a number for each channel. `reference_timestep` is the noise
-        level that reference tokens are told: the video's, or 0. `reference_size` and `vit_size` are
-        the sides in pixels at which pictures are encoded. Prompts are padded to `text_length`
-        tokens with zeros, which are attended. `vit_dim` None leaves MFI out; `vit_tower` and
-        `vit_name` are the fingerprint and the folder or hub name of the tower with whose features
-        the model was trained. Raises ValueError for
-        settings that do not fit together.
+        level that reference tokens are told: the video's, or 0. `reference_attention` "references"
+        keeps them from seeing the video, which `ReferenceCache` needs. `reference_size` and
+        `vit_size` are the sides in pixels at which pictures are encoded. Prompts are padded to
+        `text_length` tokens with zeros, which are attended. `vit_dim` None leaves MFI out;
+        `vit_tower` and `vit_name` are the fingerprint and the folder or hub name of the tower with
+        whose features the model was trained. Raises ValueError for settings that do not fit
+        together.
         """
         if image_dim is not None or added_kv_proj_dim is not None:
             raise ValueError("image_dim and added_kv_proj_dim belong to Wan's image-to-video form")
         check_absent_views(absent_views, gray_latent, in_channels)
         if reference_timestep not in get_args(ReferenceTimestep):
             raise ValueError(f"reference_timestep is shared or zero, not {reference_timestep!r}")
+        check_reference_attention(reference_attention, reference_timestep, absent_views)
         super().__init__(
             patch_size, num_attention_heads, attention_head_dim, in_channels, out_channels,
             text_dim, freq_dim, ffn_dim, num_layers, cross_attn_norm, qk_norm, eps, image_dim,
@@ -102,6 +111,8 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         self.rope = JumpRotaryPosEmbed(attention_head_dim, patch_size, rope_max_seq_len)
         for block in self.blocks:
             block.__class__ = HarmoViewBlock  # keeps the weights; a new block would double them
+            if reference_attention == "references":
+                block.attn1.set_processor(ReferencesApart())
         if absent_views == "proxy":
             self.proxy_token = nn.Parameter(torch.empty(width))
         if vit_dim is not None:
@@ -173,6 +184,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         attention_kwargs: dict[str, Any] | None = None,
         reference_latents: Tensor | None = None,
         reference_mask: Tensor | None = None,
+        reference_cache: ReferenceCache | None = None,
     ) -> Any:
         """Predict the velocity of the video, [B, C, F, H, W], in the form of Wan's forward.
 
@@ -186,6 +198,8 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
             reference_latents: clean latents of the views in the order of `yaws`,
                 [B, identities, views, C, h, w]; what absent slots hold is ignored.
             reference_mask: [B, identities, views], True where a view is present; default: all.
+            reference_cache: filled by the first call and used by later ones, which differ in video
+                and time only; for a model whose references attend to one another.
 
         Raises ValueError where shapes do not fit the model.
         """
@@ -203,6 +217,11 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         self._check(hidden_states, reference_latents, reference_mask, encoder_hidden_states_image)
         if timestep.ndim == 2 and context_parallel.config_of(self) is not None:
             raise ValueError("with references, context parallelism takes one time a sample")
+        apart = self.config.reference_attention == "references"
+        if reference_cache is not None and not apart:
+            raise ValueError("a reference_cache needs a model with reference_attention references")
+        if apart and context_parallel.config_of(self) is not None:
+            raise ValueError("reference_attention references excludes context parallelism")
         inputs = (hidden_states, timestep, encoder_hidden_states, encoder_hidden_states_image,
                   reference_latents, reference_mask.bool())  # fmt: skip
         if self.config.absent_views == "sequential":  # as many views make equal lengths
@@ -216,7 +235,9 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
             ]  # fmt: skip
             sample = torch.cat(parts)[torch.cat(alike).argsort()]
         else:
-            sample = self._forward(*inputs, attention_kwargs=attention_kwargs)
+            sample = self._forward(
+                *inputs, attention_kwargs=attention_kwargs, cache=reference_cache
+            )
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
     @apply_lora_scale("attention_kwargs")  # type: ignore[untyped-decorator]
@@ -229,6 +250,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         latents: Tensor,
         mask: Tensor,
         attention_kwargs: dict[str, Any] | None = None,
+        cache: ReferenceCache | None = None,
     ) -> Tensor:
         references, grid = self._reference_tokens(latents.to(hidden_states.dtype), mask)
         rotary = self.rope(hidden_states, grid)
@@ -239,20 +261,35 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         kind = self.config.reference_timestep
         levels = embed(self.condition_embedder, timestep, text, image, kind)
         condition, condition_mask = injection.join(levels.text, levels.image, frontal)
-        x = torch.cat([references, video], dim=1)
+        first = grid.tokens
+        if cache is not None and cache.filled:  # the video's tokens are enough
+            first, rotary = 0, tuple(table[:, grid.tokens :] for table in rotary)
+        x = torch.cat([references[:, :first], video], dim=1)
         extra = (
-            levels.references,
-            context_parallel.local_part(self, grid.tokens, x.shape[1]),
+            levels.references if first else None,
+            context_parallel.local_part(self, first, x.shape[1]),
             condition_mask,
         )
-        for block in self.blocks:
+        for attention, block in zip(self._attention(first, cache), self.blocks, strict=True):
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 x = self._gradient_checkpointing_func(
-                    block, x, condition, levels.video, rotary, *extra
+                    block, x, condition, levels.video, rotary, *extra, attention
                 )
             else:
-                x = block(x, condition, levels.video, rotary, *extra)
-        return self._project(x, levels.temb, grid.tokens, hidden_states.shape)
+                x = block(x, condition, levels.video, rotary, *extra, attention)
+        return self._project(x, levels.temb, first, hidden_states.shape)
+
+    def _attention(
+        self, references: int, cache: ReferenceCache | None
+    ) -> list[dict[str, Any] | None]:
+        """Return what each block's self-attention is told of the references, if anything."""
+        if self.config.reference_attention == "all":
+            return [None] * len(self.blocks)
+        if cache is None:
+            return [{"references": references}] * len(self.blocks)
+        if cache.filled:
+            return [{"kept": kept} for kept in cache.blocks]
+        return [{"references": references, "keep": cache.blocks.append}] * len(self.blocks)
 
     def _check(self, video: Tensor, latents: Tensor, mask: Tensor, image: Tensor | None) -> None:
         self.layout.check(latents.shape, mask.shape, len(video), video.shape[1])

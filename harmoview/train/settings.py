@@ -94,6 +94,9 @@ class TrainSettings:
     """Ablation (b): what stands in for an absent view."""
     no_jump_rope: bool = False
     """Ablation (c): references and video follow each other without gaps."""
+    reference_kv: bool = False
+    """Train references that are told time 0 and do not see the video, so that `generate` sends them
+    through the model once a video and not at every step."""
     holdout: float = 0.02
     """Share of the samples that is kept for validation."""
     validation_samples: int = 8
@@ -209,7 +212,12 @@ class TrainSettings:
 
     def model_settings(self) -> dict[str, Any]:
         """Return those settings of the model that are chosen here."""
-        return {"absent_views": self.absent_views, "jump_rope": not self.no_jump_rope}
+        apart = {"reference_attention": "references", "reference_timestep": "zero"}
+        return {
+            "absent_views": self.absent_views,
+            "jump_rope": not self.no_jump_rope,
+            **(apart if self.reference_kv else {}),
+        }
 
 
 def selected(text: str | None, count: int) -> list[int]:

@@ -146,6 +146,22 @@ def test_each_expert_works_on_its_own_side_of_the_boundary(tmp_path):
     assert len(seen["low"]) == int((times < 875).sum())  # scale 1 needs one pass
 
 
+def test_references_go_through_a_model_that_is_made_for_it_once_a_video(tmp_path):
+    """Each expert is sent them once a pass, two people in the same video as at every step; a model
+    whose references see the video refuses."""
+    apart = {"reference_attention": "references", "reference_timestep": "zero"}
+    pipe = build(tmp_path / "apart", "A14B", **apart)
+    given = {"references": [ANNA, BERT], "num_inference_steps": 6, "guidance_scale_2": 3.0}
+    lengths = []
+    for model in (pipe.transformer, pipe.transformer_2):
+        model.blocks[0].register_forward_hook(lambda *args: lengths.append(args[2].shape[1]))
+    kept = run(pipe, **given)
+    assert sum(length == max(lengths) for length in lengths) == 4
+    assert torch.allclose(kept, run(pipe, **given, reference_kv=False), atol=1e-4)
+    with pytest.raises(ValueError, match="was not trained for reference_kv"):
+        run(build(tmp_path / "stock"), references=[ANNA], reference_kv=True)
+
+
 @pytest.mark.parametrize("plain", ["transformer", "transformer_2"])
 def test_an_expert_that_is_plain_wan_sees_prompts_only(tmp_path, plain):
     """As in Wan's own pipeline, in two passes; the other one has the references."""
