@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,16 +14,22 @@ import torch
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
+from datapipe.pictures import encode_jpeg
+from datapipe.record import Image
 from datapipe.run.info import library_versions
 from harmoview.attention import use_best_attention
 from harmoview.identity import decode
 from harmoview.load import Loaded, add_loras, check_base, load_pipeline
-from harmoview.media import encode_mp4
+from harmoview.media import encode_mp4, square
 from harmoview.model.references import check_identities
-from harmoview.orders import Order, Sampling
+from harmoview.model.transformer import HarmoViewTransformer3DModel
+from harmoview.orders import Order, Sampling, hashes, made_by
 from harmoview.recipes import NEGATIVE_PROMPT
+from lora_engine.views import SheetCell, contact_sheet
 
 Frames = npt.NDArray[np.uint8]
+LONGEST = 16
+"""Letters of a person's name in the picture beside the video."""
 
 
 class Generator:
@@ -43,7 +48,8 @@ class Generator:
         device = _device(sampling)
         dtype = torch.bfloat16 if sampling.dtype == "bfloat16" else torch.float32
         vit = None if sampling.vit == "none" else sampling.vit
-        self._made_by = {"base": base, "checkpoint": str(checkpoint), **asdict(sampling)}
+        self._made_by = made_by(base, checkpoint, sampling)
+        self._where = {"base": base, "checkpoint": str(checkpoint), **asdict(sampling)}
         self.loaded = load_pipeline(base, checkpoint, vit, dtype)
         self.checkpoint = checkpoint
         self._used = _resolve(sampling, self.loaded)
@@ -52,6 +58,12 @@ class Generator:
                 raise UserError("--guidance-low: this base has no low-noise expert")
             if sampling.lora_low:
                 raise UserError("--lora-low: this base has no low-noise expert")
+        apart = self.loaded.pipeline.model.config.reference_attention == "references"
+        if sampling.reference_kv and not apart:
+            raise UserError(
+                f"--reference-kv: {checkpoint} was not trained with it; its references attend to "
+                "the video"
+            )
         _place(self.loaded, sampling, device, self._used["shift"], quiet=quiet)
 
     def used(self, order: Order) -> dict[str, Any]:
@@ -83,6 +95,7 @@ class Generator:
             guidance_scale=used["guidance"],
             guidance_scale_2=used["guidance_low"],
             reference_scale=used["reference_scale"],
+            reference_kv=used["reference_kv"],
             references=views,
             generator=torch.Generator("cpu").manual_seed(order.seed),
         )
@@ -90,26 +103,51 @@ class Generator:
         return frames, self._record(order, used)
 
     def _record(self, order: Order, used: Mapping[str, Any]) -> dict[str, Any]:
-        pictures = [
-            {str(yaw): hashlib.sha256(data).hexdigest() for yaw, data in sorted(one.items())}
-            for one in order.pictures
-        ]
         return {
-            **self._made_by,
+            **self._where,
             **used,
             "prompt": order.prompt,
             "seed": order.seed,
-            "pictures": pictures,
+            "identity": list(order.people),
+            "pictures": hashes(order.pictures),
+            "made_by": self._made_by,
             "versions": library_versions(("diffusers", "torch", "transformers")),
         }
 
 
 def make(generator: Generator, order: Order, out: Folder) -> None:
-    """Write `NAME.json`, then `NAME.mp4`, whose presence says that both are there."""
+    """Write NAME.json, NAME.jpg, and last NAME.mp4, whose presence says that all are there.
+
+    Raises UserError.
+    """
     frames, record = generator(order)
     text = json.dumps({**record, **order.about}, indent=1, ensure_ascii=False) + "\n"
     out.put(f"{order.name}.json", text.encode())
+    out.put(f"{order.name}.jpg", encode_jpeg(shown(order, generator.loaded.pipeline.model)))
     out.put(f"{order.name}.mp4", encode_mp4(frames, generator.used(order)["fps"]))
+
+
+def shown(order: Order, model: HarmoViewTransformer3DModel) -> Image:
+    """Draw the people of an order, a row each, with the picture that the model sees in each slot.
+
+    What stands in the slot of a view that is absent is no picture: it is drawn as plain grey.
+    """
+    side = model.config.reference_size
+    nothing = np.full((side, side, 3), 225, np.uint8)
+    rows = []
+    for number, views in enumerate(order.pictures):
+        own = order.people[number] if number < len(order.people) else ""
+        name = own.rstrip("/").split("/")[-1][-LONGEST:] or f"person {number}"
+        seen = {yaw: square(view, side) for yaw, view in decode(views, own).items()}
+        rows.append(
+            [
+                SheetCell(seen[yaw], f"{name} {yaw:+d}°" if yaw else f"{name} 0°")
+                if yaw in seen
+                else SheetCell(nothing, f"{yaw:+d}° absent" if yaw else "0° absent")
+                for yaw in model.layout.yaws
+            ]
+        )
+    return contact_sheet(rows)
 
 
 def untrained(generator: Generator) -> Sequence[str]:
@@ -150,6 +188,7 @@ def _resolve(sampling: Sampling, loaded: Loaded) -> dict[str, Any]:
         "recipe": recipe["name"],
         **{name: recipe[name] if value is None else value for name, value in own.items()},
         "reference_scale": sampling.reference_scale,
+        "reference_kv": sampling.reference_kv,
         "negative_prompt": NEGATIVE_PROMPT if negative is None else negative,
     }
 

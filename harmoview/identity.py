@@ -23,15 +23,17 @@ NAMES = "reference.jpg (or frontal.jpg) and yaw-90.jpg … yaw+90.jpg"
 def read_identity(source: str | Path) -> dict[int, bytes]:
     """Read the picture files of one identity by yaw; a real reference takes the place of yaw 0.
 
-    `source` is a folder with reference.jpg, yaw+30.jpg and the like, a picture, which is taken for
-    frontal, or SHARDS::KEY or SHARDS::KEY.id1, where SHARDS is a tar or a folder of tars, local or
-    on an object store. Raises UserError where it is none of these, or has no picture.
+    `source` is a folder with reference.jpg, yaw+30.jpg and the like, a frontal photo, or
+    SHARDS::KEY or SHARDS::KEY.id1, where SHARDS is a tar or a folder of tars, local or on an object
+    store. The photo is cut as references are, and so is what is not square in a folder; square
+    pictures there count as cut. Raises UserError where it is none of these, or has no picture,
+    or a photo does not show one person.
     """
     if "::" in str(source):
         return _from_shards(str(source))
     path = Path(source)
     if path.is_file():
-        return {0: path.read_bytes()}
+        return {0: _cut(path, 0, squares=False)}
     if not path.is_dir():
         raise UserError(
             f"--identity {source}: no such folder or picture, and not SHARDS::KEY either"
@@ -66,7 +68,16 @@ def _from_folder(folder: Path) -> dict[int, bytes]:
                 f"--identity {folder}: {found[0].name} and {found[1].name} are both yaw {yaw}; "
                 "a folder holds one identity"
             )
-    return {yaw: found[0].read_bytes() for yaw, found in by_yaw.items()}
+    return {yaw: _cut(found[0], yaw) for yaw, found in by_yaw.items()}
+
+
+def _cut(file: Path, yaw: int, *, squares: bool = True) -> bytes:
+    """Read a picture, cut as references are unless `squares` lets a square one pass."""
+    from harmoview.photos import is_square, portrait, read_picture  # loads OpenCV
+
+    data = file.read_bytes()
+    done = squares and is_square(read_picture(data, file))
+    return data if done else portrait(data, file, yaw)
 
 
 def _from_shards(source: str) -> dict[int, bytes]:

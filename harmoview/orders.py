@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from datapipe.errors import UserError, check_range
+from datapipe.files import Folder
 from harmoview.identity import read_identity
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SIZES = ("height", "width", "frames", "fps")
+_WHERE = ("device", "offload", "tiling")
+"""Parts of `Sampling` that say how a video is computed, not what it shows."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Sampling:
     vit: str = "none"
     """The Qwen2.5-VL vision tower, a folder or a hub name; none for a model without MFI."""
     lora: tuple[str, ...] = ()
-    """More Wan LoRA files, for the (high-noise) transformer; what was trained stays in use."""
+    """More Wan LoRA files, for the (high-noise) transformer, FILE@0.5 at half strength; what was
+    trained stays in use."""
     lora_low: tuple[str, ...] = ()
     """The same for the low-noise expert of A14B."""
     negative_prompt: str | None = None
@@ -38,6 +43,9 @@ class Sampling:
     reference_scale: float | None = None
     """Guidance scale of the references; the default is the text's, which saves a third of the
     time."""
+    reference_kv: bool | None = None
+    """Send the references through the model once a video and not at every step; the default is the
+    way in which the model was trained, and False needs less memory."""
     shift: float | None = None
     """Shift of the noise levels; the default is 12 for A14B, 5 for TI2V-5B, 8 for 1.3B."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -61,7 +69,9 @@ class Order:
     """Of its files, without an ending."""
     prompt: str
     pictures: tuple[Mapping[int, bytes], ...]
-    """JPEG by yaw, of one or two people."""
+    """Picture files by yaw, of one or two people."""
+    people: tuple[str, ...] = ()
+    """What each of them is called, a folder or file for example."""
     seed: int = 0
     height: int | None = None
     """Pixels; the default follows the base, as do the others."""
@@ -70,6 +80,59 @@ class Order:
     fps: int | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     """More for the JSON beside the video."""
+
+
+def made_by(base: str, checkpoint: Path, sampling: Sampling) -> dict[str, Any]:
+    """Return what decides, beside an order, what a video shows, as it was asked for."""
+    asked = {key: value for key, value in asdict(sampling).items() if key not in _WHERE}
+    found: dict[str, Any] = json.loads(
+        json.dumps({"base": base, "checkpoint": str(checkpoint), **asked})
+    )
+    return found
+
+
+def hashes(pictures: Sequence[Mapping[int, bytes]]) -> list[dict[str, str]]:
+    """Return the SHA-256 of the pictures of each person by yaw, as the JSON of a video has them."""
+    return [
+        {str(yaw): hashlib.sha256(data).hexdigest() for yaw, data in sorted(one.items())}
+        for one in pictures
+    ]
+
+
+def check_made(folder: Folder, orders: Sequence[Order], made: Mapping[str, Any]) -> None:
+    """Check those of the orders whose videos are in a folder already.
+
+    Raises UserError, naming the video and what differs, where one was made of another order, or by
+    another model or sampling (`made` is by `made_by`).
+    """
+    there = set(folder.names("*.mp4"))
+    for order in orders:
+        if f"{order.name}.mp4" not in there:
+            continue
+        about = read_about(folder, f"{order.name}.json")
+        wanted = {
+            "prompt": order.prompt,
+            "seed": order.seed,
+            "pictures": hashes(order.pictures),
+            **{key: size for key in _SIZES if (size := getattr(order, key)) is not None},
+        }
+        differing = [key for key, value in wanted.items() if about.get(key) != value]
+        before = about.get("made_by") or {}
+        differing += [key for key, value in made.items() if before.get(key) != value]
+        if differing:
+            raise UserError(
+                f"{folder.url} has {order.name}.mp4 already, made with other {', '.join(differing)}"
+                ": give another --out or name, or delete the video"
+            )
+
+
+def read_about(folder: Folder, name: str) -> dict[str, Any]:
+    """Read the JSON beside a video; empty where there is none that can be read."""
+    try:
+        found = json.loads(folder.read(name))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_orders(path: Path) -> list[Order]:
@@ -81,10 +144,11 @@ def read_orders(path: Path) -> list[Order]:
     except (OSError, UnicodeDecodeError) as wrong:
         raise UserError(f"--prompts {path}: {wrong}") from wrong
     orders: list[Order] = []
+    known: dict[str, dict[int, bytes]] = {}
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                orders.append(_order(json.loads(line)))
+                orders.append(_order(json.loads(line), known))
             except (ValueError, UserError) as wrong:
                 raise UserError(f"--prompts {path}, line {number}: {wrong}") from wrong
     if not orders:
@@ -95,7 +159,8 @@ def read_orders(path: Path) -> list[Order]:
     return orders
 
 
-def _order(data: Any) -> Order:
+def _order(data: Any, pictures: dict[str, dict[int, bytes]]) -> Order:
+    """Check one line; `pictures` keeps those of each identity. Raises ValueError, UserError."""
     known = {"name", "prompt", "identities", "seed", *_SIZES}
     if not isinstance(data, dict) or (set(data) - known):
         raise ValueError(f"a JSON object of {', '.join(sorted(known))}, not {data!r}"[:200])
@@ -110,5 +175,8 @@ def _order(data: Any) -> Order:
     numbers = {key: data[key] for key in ("seed", *_SIZES) if data.get(key) is not None}
     if wrong := [key for key, value in numbers.items() if type(value) is not int or value < 0]:
         raise ValueError(f"{wrong[0]} must be a whole number, not {numbers[wrong[0]]!r}")
-    pictures = tuple(read_identity(source) for source in texts)
-    return Order(name=name, prompt=prompt, pictures=pictures, **numbers)
+    for source in texts:
+        if source not in pictures:
+            pictures[source] = read_identity(source)
+    shown = tuple(pictures[source] for source in texts)
+    return Order(name=name, prompt=prompt, pictures=shown, people=tuple(texts), **numbers)

@@ -12,7 +12,7 @@ from typing import Any, cast
 from datapipe.errors import UserError
 from harmoview.bench.run import BenchRun, VideoKey
 from harmoview.bench.virtual.methods import Cast, Method, virtual_video
-from harmoview.orders import Order
+from harmoview.orders import Order, read_about
 
 
 def missing_videos(run: BenchRun, method: str, seeds: Sequence[int]) -> list[VideoKey]:
@@ -39,6 +39,7 @@ def order(run: BenchRun, key: VideoKey, views: Sequence[int] | None) -> Order:
             {yaw: run.suite.picture(who.id, yaw or None) for yaw in shown}
             for who in case.identities
         ),
+        people=tuple(who.id for who in case.identities),
         seed=case.seed + key.seed,
         height=case.height,
         width=case.width,
@@ -53,15 +54,19 @@ def order(run: BenchRun, key: VideoKey, views: Sequence[int] | None) -> Order:
     )
 
 
-def check_same(run: BenchRun, method: str, made_by: Mapping[str, Any]) -> None:
+def check_same(
+    run: BenchRun, method: str, made_by: Mapping[str, Any], views: Sequence[int] | None
+) -> None:
     """Raises UserError where a method's videos there were made in another way."""
     for name in run.folder.names(f"videos/{method}/*.json")[:1]:
-        about = json.loads(run.folder.read(name))
-        for key, value in json.loads(json.dumps(made_by)).items():
-            if about.get(key) != value:
+        about = read_about(run.folder, name)
+        before = {**(about.get("made_by") or {}), "views": about.get("views")}
+        now = {**made_by, "views": None if views is None else list(views)}
+        for key, value in now.items():
+            if before.get(key) != value:
                 raise UserError(
-                    f"{run.folder.url} has videos of {method} made with {key} {about.get(key)!r}, "
-                    f"not {value!r}: give this another --method"
+                    f"{run.folder.url} has videos of {method} made with {key} "
+                    f"{before.get(key)!r}, not {value!r}: give this another --method"
                 )
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from harmoview.bench.suite import Suite, load_suite
+from harmoview.orders import read_about
 
 FORMAT = 1
 METHOD = re.compile(r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?")
@@ -67,7 +68,8 @@ class BenchRun:
     def strangers(self) -> list[str]:
         """Files among the videos that no case of the suite can be told from."""
         names = self.folder.names("videos/*/*")
-        known = {key.path for key in self.videos()} | {key.about for key in self.videos()}
+        known = {key.path for key in self.videos()}
+        known |= {f"{path.removesuffix('.mp4')}.jpg" for path in known}  # of the views shown
         return [name for name in names if name not in known and not name.endswith(".json")]
 
     def missing(self) -> dict[str, list[str]]:
@@ -82,11 +84,7 @@ class BenchRun:
 
     def about(self, key: VideoKey) -> dict[str, Any]:
         """The JSON beside a video; empty where there is none."""
-        try:
-            found = json.loads(self.folder.read(key.about))
-        except (FileNotFoundError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return read_about(self.folder, key.about)
 
     @contextmanager
     def local(self, key: VideoKey) -> Iterator[Path]:

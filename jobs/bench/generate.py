@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from datapipe.run.lock import locked
 from harmoview.bench.generate import check_same, missing_videos, order, render_videos
 from harmoview.bench.run import BenchRun, check_method, open_bench
 from harmoview.bench.virtual.methods import METHODS
-from harmoview.orders import Sampling
+from harmoview.orders import Sampling, made_by
 from jobs.cli import command
 from jobs.console.progress import progress
 from jobs.options.fleet import Fleet, Model, make_videos
@@ -87,9 +87,8 @@ def execute(settings: GenerateSettings) -> None:
 
 def _by_model(settings: GenerateSettings, run: BenchRun, method: str, model: Model) -> None:
     check_method(method)
-    views = None if settings.views is None else list(settings.views)
-    own = {"base": model.base, "checkpoint": str(model.checkpoint), "views": views}
-    check_same(run, method, {**own, **asdict(model.sampling)})
+    asked = made_by(model.base, model.checkpoint, model.sampling)
+    check_same(run, method, asked, settings.views)
     todo = missing_videos(run, method, settings.seeds)
     orders = [order(run, key, settings.views) for key in todo]
     fleet = Fleet(settings.workers or 1, settings.address)

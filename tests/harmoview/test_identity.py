@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import tiny
 
 from datapipe import tar
 from datapipe.errors import UserError
-from datapipe.pictures import encode_jpeg, reference_name, view_name
+from datapipe.models import model_path
+from datapipe.pictures import decode_jpeg, encode_jpeg, reference_name, view_name
 from harmoview.identity import decode, read_identity
+from harmoview.photos import is_square
 
 
 def jpeg(seed):
@@ -45,10 +50,16 @@ def test_without_a_reference_yaw_zero_is_the_frontal_view(tmp_path):
     assert read_identity(str(tmp_path)) == {-60: jpeg(2)}
 
 
-def test_a_single_picture_is_frontal(tmp_path):
-    """Whatever its name."""
-    (tmp_path / "me.jpg").write_bytes(jpeg(1))
-    assert read_identity(str(tmp_path / "me.jpg")) == {0: jpeg(1)}
+@pytest.mark.weights
+def test_a_photo_is_frontal_and_cut_whatever_its_name(tmp_path):
+    """Given alone or in a folder; a folder's squares are taken as they are."""
+    photo = sorted(Path(model_path("portraits")).rglob("studio_portrait.jpg"))[0]
+    wide = np.pad(decode_jpeg(photo.read_bytes()), ((0, 0), (200, 300), (0, 0)), mode="edge")
+    for name, picture in (("me", wide), ("yaw+00", wide), ("yaw+30", tiny.portrait(1))):
+        (tmp_path / f"{name}.jpg").write_bytes(encode_jpeg(picture))
+    alone = read_identity(tmp_path / "me.jpg")
+    assert is_square(decode_jpeg(alone[0]))
+    assert read_identity(tmp_path) == {**alone, 30: jpeg(1)}
 
 
 def test_a_sample_of_a_shard_is_read_by_its_key(shards):

@@ -5,15 +5,24 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import av
 import cv2
+import numpy as np
 import pytest
 
+from datapipe.files import Folder
+from datapipe.models import model_path
+from datapipe.record import YAWS
+from harmoview.bench.run import open_bench
+from harmoview.orders import Sampling, read_orders
 from jobs import generate
+from jobs.bench import generate as bench_generate
+from jobs.options.fleet import Fleet, Model, make_videos
 
 _spec = importlib.util.spec_from_file_location(
     "tiny", Path(__file__).parent.parent / "harmoview" / "tiny.py"
@@ -64,6 +73,20 @@ def test_two_people_become_an_mp4_with_its_settings_beside(place, tmp_path):
     assert (record["shift"], record["guidance"], record["guidance_low"]) == (12.0, 4.0, 3.0)
     assert [sorted(person) for person in record["pictures"]] == [["-90", "0", "30"]] * 2
     assert record["seed"] == 0
+    assert record["identity"] == [f"{place}/anna", f"{place}/bert"]
+
+
+def test_a_picture_beside_the_video_shows_who_and_which_views(place, tmp_path):
+    """A row for each person, a cell for each slot: the views given in colour, the others grey."""
+    assert run(place, tmp_path / "v.mp4", "--identity", f"{place}/anna", f"{place}/bert") == 0
+    sheet = cv2.imread(str(tmp_path / "v.jpg")).astype(int)
+    height, width = sheet.shape[0] // 2, sheet.shape[1] // 7
+    colours = [
+        np.ptp(sheet[row * height + 40 : row * height + 150, x + 40 : x + 150], axis=2).max() > 40
+        for row in range(2)
+        for x in range(0, 7 * width, width)
+    ]
+    assert colours == [yaw in (-90, 0, 30) for yaw in (-90, -60, -30, 0, 30, 60, 90)] * 2
 
 
 def test_the_same_seed_gives_the_same_file(place, tmp_path):
@@ -73,6 +96,8 @@ def test_the_same_seed_gives_the_same_file(place, tmp_path):
         assert run(place, out, "--seed", seed) == 0
     a, b, c = (out.read_bytes() for out in outs)
     assert a == b != c
+    sheets = [out.with_suffix(".jpg").read_bytes() for out in outs]
+    assert sheets == [sheets[0]] * 3
 
 
 def test_a_job_that_has_the_code_alone_keeps_its_video(place, tmp_path, monkeypatch):
@@ -162,6 +187,77 @@ def test_a_file_of_prompts_is_made_once_and_only_what_is_missing(place, tmp_path
     assert json.loads((out / "v1.json").read_text())["prompt"] == "walk 1"
 
 
+def test_videos_of_another_order_or_model_are_not_taken_for_these(place, tmp_path, capsys):
+    """A folder is continued with what it was begun with; another seed or scale is named."""
+    file, out = orders(place, tmp_path, 1), tmp_path / "out"
+    assert many(place, file, out) == 0
+    assert many(place, file, out, "--guidance", "2") == 1
+    assert "v0.mp4 already, made with other guidance:" in capsys.readouterr().err
+    file.write_text(file.read_text().replace('"seed": 0', '"seed": 7'))
+    assert many(place, file, out) == 1
+    assert "made with other seed:" in capsys.readouterr().err
+
+
+@pytest.mark.weights
+def test_views_that_a_photo_lacks_are_made_once(place, tmp_path):
+    """For two videos of one person by one photo, and found again when the rest is made."""
+    photo = sorted(Path(model_path("portraits")).rglob("studio_portrait.jpg"))[0]
+    picture = np.pad(cv2.imread(str(photo)), ((0, 0), (200, 300), (0, 0)), mode="edge")
+    cv2.imwrite(str(tmp_path / "me.jpg"), picture)
+    file, out = orders(place, tmp_path, 2), tmp_path / "out"
+    for person in ("anna", "bert"):
+        file.write_text(file.read_text().replace(f"{place}/{person}", f"{tmp_path}/me.jpg"))
+    made = ["--make-views", "mesh"]
+    assert many(place, file, out, *made) == 0
+    (person,) = (out / "views").iterdir()
+    kept = {path.name: path.stat().st_mtime_ns for path in person.iterdir()}
+    assert sorted(kept) == ["reference.jpg", *sorted(f"yaw{y:+03d}.jpg" for y in YAWS if y)]
+    records = [json.loads((out / f"v{k}.json").read_text())["pictures"] for k in range(2)]
+    assert records[0] == records[1]
+    assert sorted(map(int, records[0][0])) == list(YAWS)
+    before = (out / "v1.mp4").read_bytes()
+    (out / "v1.mp4").unlink()
+    assert many(place, file, out, *made) == 0
+    assert (out / "v1.mp4").read_bytes() == before
+    assert {path.name: path.stat().st_mtime_ns for path in person.iterdir()} == kept
+
+
+def test_stopped_at_any_write_and_run_again_the_files_are_the_same(place, tmp_path, monkeypatch):
+    """Whatever write a process ends before, what is there is kept and the rest is made."""
+
+    class Ready(Model):
+        def load(self, *, quiet):
+            return generator
+
+    sampling = Sampling(vit=f"{place}/vit", steps=1, dtype="float32", device="cpu")
+    model = Ready(f"{place}/base", place / "own", sampling)
+    generator = Model.load(model, quiet=True)
+    todo = read_orders(orders(place, tmp_path, 2))
+    put = Folder.put
+
+    def run_until(writes, out):
+        left = iter(range(writes))
+
+        def stops(self, *what):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            put(self, *what)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Folder, "put", stops)
+            make_videos(model, todo, str(out), Fleet(), quiet=True)
+
+    make_videos(model, todo, str(tmp_path / "whole"), Fleet(), quiet=True)
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert len(whole) == 6
+    for writes in range(6):
+        out = tmp_path / str(writes)
+        with pytest.raises(KeyboardInterrupt):
+            run_until(writes, out)
+        make_videos(model, todo, str(out), Fleet(), quiet=True)
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_several_workers_make_the_same_videos_as_one(place, tmp_path):
@@ -199,3 +295,29 @@ def test_a_wrong_line_of_prompts_is_named(place, tmp_path, capsys, line, says):
     assert str(file) in message
     assert says in message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_suite_goes_on_with_the_model_that_began_it(place, tmp_path, capsys):
+    """A video that is gone is made again with the same bytes; other sampling is refused by name."""
+    suites = runpy.run_path(str(Path(__file__).parents[1] / "harmoview/bench/suites.py"))
+    size = {"width": 48, "height": 32, "frames": 5}
+    cases = [suites["case"](**size), suites["case"]("pair-1", ("anna", "bert"), **size)]
+    suites["write_suite"](tmp_path / "suite", cases)
+
+    def begin(*more):
+        return bench_generate.main(
+            [f"{tmp_path}/suite", "--run", f"{tmp_path}/run", "--method", "ours", "--base",
+             f"{place}/base", "--checkpoint", f"{place}/own", "--vit", f"{place}/vit", "--steps",
+             "1", "--dtype", "float32", "--device", "cpu", "--quiet", *more]
+        )  # fmt: skip
+
+    assert begin() == 0
+    run = open_bench(f"{tmp_path}/run", f"{tmp_path}/suite")
+    assert [key.case for key in run.videos()] == ["pair-1", "solo-1"]
+    assert run.strangers() == []
+    videos = {path: path.read_bytes() for path in (tmp_path / "run/videos/ours").glob("*.mp4")}
+    next(iter(videos)).unlink()
+    assert begin() == 0
+    assert {path: path.read_bytes() for path in videos} == videos
+    assert begin("--guidance", "2") == 1
+    assert "videos of ours made with guidance None, not 2.0" in capsys.readouterr().err
