@@ -104,8 +104,11 @@ class Folder:
         return bool(self._ask(self.fs.exists, name, self.path(name)))
 
     def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError."""
-        return cast(bytes, self._ask(self.fs.cat_file, name, self.path(name)))
+        """Raises FileNotFoundError, also where the folder is a file."""
+        try:
+            return cast(bytes, self._ask(self.fs.cat_file, name, self.path(name)))
+        except NotADirectoryError as wrong:
+            raise FileNotFoundError(f"{self.url} is a file, not a folder") from wrong
 
     def read_text(self, name: str) -> str:
         """Raises FileNotFoundError, and UnicodeDecodeError for what is not UTF-8."""

@@ -61,7 +61,8 @@ def _from_folder(folder: Path) -> dict[int, bytes]:
         if match and not (frontal and int(match[1]) == 0):
             by_yaw.setdefault(int(match[1]), []).append(file)
     if not by_yaw:
-        raise UserError(f"--identity {folder}: found no picture named like {NAMES}")
+        hint = f"; to show {files[0].name} from the front, give that file itself" if files else ""
+        raise UserError(f"--identity {folder}: found no picture named like {NAMES}{hint}")
     for yaw, found in by_yaw.items():
         if len(found) > 1:
             raise UserError(

@@ -125,9 +125,7 @@ def _single(settings: GenerateSettings) -> Order:
     )
 
 
-def _with_views(
-    settings: GenerateSettings, orders: Sequence[Order], out: Folder
-) -> Sequence[Order]:
+def _with_views(settings: GenerateSettings, orders: Sequence[Order], out: Folder) -> list[Order]:
     """Fill the orders with made views. Raises UserError."""
     from harmoview.made_views import with_views
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
+import io
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from harmoview.bench.scores import Score
 from harmoview.bench.store import Provenance, put_scores
 
 _FILE = re.compile(r"(?P<case>[a-z0-9-]+?)(?:[._]s(?P<seed>\d+))?")
+BESIDE = (".json", ".txt", ".toml", ".csv", ".jpg", ".jpeg", ".png")
+"""Endings of files that may lie beside videos."""
 MAP = "map.csv"
 """Columns file, case and, if wanted, seed: for videos with other names."""
 
@@ -59,12 +63,14 @@ def _mapped(run: BenchRun, method: str, source: Path) -> tuple[dict[VideoKey, Pa
     listed = _map_file(source / MAP) if (source / MAP).is_file() else _named(source)
     for name, case, seed in listed:
         key = VideoKey(method, case, seed)
-        if not (source / name).is_file():
+        if (source / name).is_dir():
+            unknown.append(f"{name}: a folder; its videos are not looked for")
+        elif not (source / name).is_file():
             unknown.append(f"{name}: there is no such file")
         elif not name.lower().endswith(".mp4"):
             unknown.append(f"{name}: not an mp4")
         elif case not in run.suite.case:
-            unknown.append(f"{name}: the suite has no case {case!r}")
+            unknown.append(f"{name}: the suite has no case {case!r}{_near(case, run.suite.case)}")
         elif key in found:
             unknown.append(f"{name}: the same case and seed as {found[key].name}")
         else:
@@ -73,10 +79,12 @@ def _mapped(run: BenchRun, method: str, source: Path) -> tuple[dict[VideoKey, Pa
 
 
 def _named(source: Path) -> list[tuple[str, str, int]]:
-    """Of `CASE.mp4` (seed 0) and `CASE.sN.mp4`; JSON and text beside them is passed over."""
+    """Of `CASE.mp4` (seed 0) and `CASE.sN.mp4`; what `generate` puts beside them is passed over."""
     listed = []
     for path in sorted(source.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() in (".json", ".txt", ".toml", ".csv"):
+        if path.name.startswith(".") or path.suffix.lower() in BESIDE:
+            continue
+        if path.is_dir() and not any(path.rglob("*.mp4")):
             continue
         match = _FILE.fullmatch(path.stem)
         seed = int(match["seed"] or 0) if match else 0
@@ -84,17 +92,31 @@ def _named(source: Path) -> list[tuple[str, str, int]]:
     return listed
 
 
+def _near(name: str, known: Iterable[str]) -> str:
+    """Ask whether another case is meant."""
+    near = difflib.get_close_matches(name.lower(), known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def _map_file(path: Path) -> list[tuple[str, str, int]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"file", "case"} <= set(reader.fieldnames or ()):
-            raise UserError(f"{path}: its first line must name the columns file, case and seed")
-        listed = []
-        for number, row in enumerate(reader, 2):
-            try:
-                listed.append((row["file"] or "", row["case"] or "", int(row.get("seed") or 0)))
-            except ValueError as wrong:
-                raise UserError(f"{path}, line {number}: seed {row['seed']!r}") from wrong
+    """Read map.csv, as spreadsheets write it too. Raises UserError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise UserError(f"{path}: {wrong}; save it as CSV in UTF-8") from wrong
+    first = text.partition("\n")[0]
+    split = max(",;\t", key=first.count)
+    reader = csv.DictReader(io.StringIO(text), delimiter=split, skipinitialspace=True)
+    if not {"file", "case"} <= set(reader.fieldnames or ()):
+        raise UserError(f"{path}: its first line must name the columns file, case and seed")
+    listed = []
+    for number, row in enumerate(reader, 2):
+        seed = (row.get("seed") or "0").strip()
+        if not seed.isdecimal():
+            raise UserError(
+                f"{path}, line {number}: seed {seed!r} must be a whole number of 0 or more"
+            )
+        listed.append(((row["file"] or "").strip(), (row["case"] or "").strip(), int(seed)))
     return listed
 
 
@@ -211,6 +233,8 @@ def _result_file(path: Path) -> tuple[str, Mapping[str, Any]]:
 
 def _number(raw: Any) -> float | None:
     """A finite number, also as text; None for an error message or a refusal."""
+    if isinstance(raw, bool):
+        return None
     try:
         value = float(raw)
     except (TypeError, ValueError):

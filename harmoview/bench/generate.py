@@ -6,6 +6,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -71,7 +72,10 @@ def check_same(
 
 
 def render_videos(run: BenchRun, keys: Sequence[VideoKey], workers: int) -> Iterator[VideoKey]:
-    """Make videos by built-in methods, each put whole; yields each when it is there."""
+    """Make videos by built-in methods, each put whole; yields each when it is there.
+
+    Raises UserError where a process ends.
+    """
     if workers == 1 or len(keys) <= 1:
         people = Cast(run.suite)
         for key in keys:
@@ -86,6 +90,11 @@ def render_videos(run: BenchRun, keys: Sequence[VideoKey], workers: int) -> Iter
         try:
             for job in as_completed(jobs):
                 yield job.result()
+        except BrokenProcessPool as ended:
+            raise UserError(
+                "a process that renders videos ended, for want of memory for example; what was "
+                "made is kept: run this again, with fewer --workers if need be"
+            ) from ended
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -71,7 +71,7 @@ class ScoreSettings:
 
 
 def execute(settings: ScoreSettings) -> None:
-    """Measure what is missing, or import."""
+    """Measure what is missing, or import. Raises UserError."""
     run = open_bench(settings.run, settings.suite)
     with locked(run.folder):
         if settings.import_:
@@ -86,6 +86,14 @@ def _import(run: BenchRun, method: str, *files: str) -> None:
     print_listed("values that are no numbers", done.unusable)
     for column, count in done.counts.items():
         print(f"{column}: {count} values of {method}")
+    if not any(done.counts.values()):
+        some = ", ".join(case.id for case in run.suite.cases[:3])
+        raise UserError(
+            f"--import: no value of {method} was brought in: the files must name videos by the "
+            f"suite's cases, {some}, …"
+        )
+    if method not in {key.method for key in run.videos()}:
+        print(f"{method} has no videos in this run: tables show these scores alone")
 
 
 def _measure(settings: ScoreSettings, run: BenchRun) -> None:

@@ -88,6 +88,13 @@ def test_what_is_not_there_is_named(shards, source, says):
         read_identity(source.format(shards))
 
 
+def test_a_folder_of_photos_with_other_names_says_what_to_give(tmp_path):
+    """One of them, itself."""
+    (tmp_path / "IMG_1.jpg").write_bytes(jpeg(1))
+    with pytest.raises(UserError, match=r"IMG_1\.jpg from the front, give that file"):
+        read_identity(tmp_path)
+
+
 def test_two_pictures_of_one_yaw_are_refused(tmp_path):
     """A folder holds one identity."""
     for name in ("id0.yaw+30.jpg", "id1.yaw+30.jpg"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from datapipe.errors import UserError
@@ -58,7 +60,8 @@ def test_a_face_that_fills_the_photo_is_found(person):
     """The detector alone misses it; the square is then as large as the photo allows."""
     left, top, right, bottom = (round(edge) for edge in photos._find(person)[0].box)
     tight = cv2.resize(person[top:bottom, left:right], None, fx=8, fy=8)
-    assert len(decode_jpeg(photos.portrait(encode_jpeg(tight), "me.jpg"))) > 0
+    cut = decode_jpeg(photos.portrait(encode_jpeg(tight), "me.jpg"))
+    assert cut.shape == (photos.SIDE, photos.SIDE, 3)
 
 
 def test_a_passer_by_does_not_count_and_a_second_person_does(person):
@@ -68,6 +71,22 @@ def test_a_passer_by_does_not_count_and_a_second_person_does(person):
     assert len(photos._find(cut)) == 1
     with pytest.raises(UserError, match=r"us\.jpg shows 2 people"):
         photos.portrait(scene((200, near), (700, near)), "us.jpg")
+
+
+def test_any_form_of_picture_is_a_photo(person):
+    """Grey, with alpha, of 16 bits, and turned by a mark that says which side is up."""
+    photo = decode_jpeg(scene((300, small(person))))[..., ::-1]
+    for one in (cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY), cv2.cvtColor(photo, cv2.COLOR_BGR2BGRA),
+                photo.astype(np.uint16) * 257):  # fmt: skip
+        data = cv2.imencode(".png", one)[1].tobytes()
+        assert share(decode_jpeg(photos.portrait(data, "me.png"))) == pytest.approx(0.4, rel=0.1)
+    marked = io.BytesIO()
+    exif = PIL.Image.Exif()
+    exif[274] = 6  # lies on its left side
+    lying = PIL.Image.fromarray(np.rot90(photo[..., ::-1]).copy())
+    lying.save(marked, "JPEG", exif=exif, quality=95)
+    cut = decode_jpeg(photos.portrait(marked.getvalue(), "me.jpg"))
+    assert share(cut) == pytest.approx(0.4, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -82,17 +101,3 @@ def test_what_is_no_photo_of_a_person_is_a_sentence(data, says):
     """Without a face, or without a picture, a video for example."""
     with pytest.raises(UserError, match=says):
         photos.portrait(data, "it")
-
-
-def test_a_turned_face_is_no_frontal_view(person):
-    """It is refused for the frontal slot, with the name that it may have in a folder."""
-    from lora_engine.flux.settings import FluxSettings
-    from lora_engine.load import view_synthesizer
-
-    engine = view_synthesizer("mesh", flux=FluxSettings(), resolution=256)
-    engine.setup()
-    (turned,) = engine(person, [60], [0])
-    with pytest.raises(UserError, match=r"to image right.*yaw\+60"):
-        photos.portrait(encode_jpeg(turned), "side.jpg")
-    wide = encode_jpeg(np.pad(turned, ((0, 0), (60, 40), (0, 0)), mode="edge"))
-    assert photos.is_square(decode_jpeg(photos.portrait(wide, "yaw+60.jpg", 60)))

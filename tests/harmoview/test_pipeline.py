@@ -75,6 +75,15 @@ def test_seeds_decide_and_references_matter(pipe):
     assert all(not torch.allclose(other, base) for other in others)
 
 
+def test_each_of_two_people_matters_and_has_a_place(pipe):
+    """One more view of either changes the video, and so do their order and one person twice."""
+    more = {60: tiny.portrait(6)}
+    casts = [[ANNA, BERT], [BERT, ANNA], [{**ANNA, **more}, BERT], [ANNA, {**BERT, **more}],
+             [ANNA, ANNA], [BERT, BERT]]  # fmt: skip
+    made = [run(pipe, references=cast) for cast in casts]
+    assert not any(torch.allclose(made[a], made[b]) for a in range(len(made)) for b in range(a))
+
+
 def test_what_is_encoded_before_gives_the_same_video(pipe):
     """Prompt embeddings and references may come from elsewhere."""
     references = pipe.encode_references([ANNA, BERT])

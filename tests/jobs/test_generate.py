@@ -15,10 +15,12 @@ import cv2
 import numpy as np
 import pytest
 
+from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.models import model_path
 from datapipe.record import YAWS
 from harmoview.bench.run import open_bench
+from harmoview.identity import read_identity
 from harmoview.orders import Sampling, read_orders
 from jobs import generate
 from jobs.bench import generate as bench_generate
@@ -199,8 +201,10 @@ def test_videos_of_another_order_or_model_are_not_taken_for_these(place, tmp_pat
 
 
 @pytest.mark.weights
+@pytest.mark.slow
 def test_views_that_a_photo_lacks_are_made_once(place, tmp_path):
-    """For two videos of one person by one photo, and found again when the rest is made."""
+    """For two videos of one person by one photo, and found again when the rest is made; a view of
+    the side is no frontal photo, and is cut where a folder names its yaw."""
     photo = sorted(Path(model_path("portraits")).rglob("studio_portrait.jpg"))[0]
     picture = np.pad(cv2.imread(str(photo)), ((0, 0), (200, 300), (0, 0)), mode="edge")
     cv2.imwrite(str(tmp_path / "me.jpg"), picture)
@@ -220,6 +224,13 @@ def test_views_that_a_photo_lacks_are_made_once(place, tmp_path):
     assert many(place, file, out, *made) == 0
     assert (out / "v1.mp4").read_bytes() == before
     assert {path.name: path.stat().st_mtime_ns for path in person.iterdir()} == kept
+    with pytest.raises(UserError, match=r"to image right.*yaw\+60"):
+        read_identity(person / "yaw+60.jpg")
+    side = cv2.imread(str(person / "yaw+60.jpg"))
+    (tmp_path / "folder").mkdir()
+    cv2.imwrite(str(tmp_path / "folder/yaw+60.jpg"), np.pad(side, ((0, 0), (90, 60), (0, 0))))
+    cut = cv2.imdecode(np.frombuffer(read_identity(tmp_path / "folder")[60], np.uint8), 1)
+    assert cut.shape[0] == cut.shape[1]
 
 
 def test_stopped_at_any_write_and_run_again_the_files_are_the_same(place, tmp_path, monkeypatch):
@@ -300,8 +311,7 @@ def test_a_wrong_line_of_prompts_is_named(place, tmp_path, capsys, line, says):
 def test_a_suite_goes_on_with_the_model_that_began_it(place, tmp_path, capsys):
     """A video that is gone is made again with the same bytes; other sampling is refused by name."""
     suites = runpy.run_path(str(Path(__file__).parents[1] / "harmoview/bench/suites.py"))
-    size = {"width": 48, "height": 32, "frames": 5}
-    cases = [suites["case"](**size), suites["case"]("pair-1", ("anna", "bert"), **size)]
+    cases = [suites["case"](), suites["case"]("pair-1", ("anna", "bert"))]
     suites["write_suite"](tmp_path / "suite", cases)
 
     def begin(*more):

@@ -35,6 +35,8 @@ WAITS = (2.0, 10.0)
 """Least and most seconds before another try."""
 TIMEOUT = 120.0
 """Seconds for one reply."""
+CLOSED = (401, 403, 404)
+"""HTTP statuses of a server that takes nobody's requests, with this key, model and address."""
 _SCORE = re.compile(r"\s*([1-5])(?:\.0*)?\s*")
 
 
@@ -47,6 +49,8 @@ class Reply:
     """The reply's text, or why there is none."""
     model: str = ""
     """What the server calls itself."""
+    served: bool = True
+    """Whether there is a server that takes requests: another video may fare better then."""
 
 
 def rubric() -> str:
@@ -105,7 +109,7 @@ def _one(endpoint: Endpoint, body: bytes) -> Reply:
     headers = {"Content-Type": "application/json"}
     if endpoint.key:
         headers["Authorization"] = f"Bearer {endpoint.key}"
-    why = ""
+    why, served = "", True
     for number in range(TRIES):
         if number:
             time.sleep(min(WAITS[1], WAITS[0] * 2 ** (number - 1)))
@@ -115,11 +119,12 @@ def _one(endpoint: Endpoint, body: bytes) -> Reply:
                 return _reply(answer.read())
         except urllib.error.HTTPError as wrong:
             why = f"HTTP {wrong.code}: {wrong.read(2000).decode(errors='replace')}"
+            served = wrong.code not in CLOSED
             if wrong.code < 500 and wrong.code != 429:  # asking again would not help
                 break
         except (OSError, http.client.HTTPException) as wrong:
-            why = f"{type(wrong).__name__}: {wrong}"
-    return Reply(None, why)
+            why, served = f"{type(wrong).__name__}: {wrong}", False
+    return Reply(None, why, served=served)
 
 
 def _reply(data: bytes) -> Reply:

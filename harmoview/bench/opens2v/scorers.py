@@ -231,6 +231,12 @@ class NaturalScorer:
         wanted = frame_indices(total)
         images = [frame.image for frame in frames(job.path) if frame.index in wanted]
         replies = ask(self.endpoint, images)
+        if not any(one.served for one in replies):
+            raise UserError(
+                f"opens2v_natural: {self.endpoint.url} does not serve {self.endpoint.model}: "
+                f"{replies[0].raw[:300]}; scores that were made are kept: run this again when "
+                "address, key and server are right"
+            )
         record = {
             "url": self.endpoint.url,
             "model": self.endpoint.model,

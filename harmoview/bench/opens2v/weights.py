@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from datapipe.errors import UserError
 from datapipe.models import digest
@@ -124,6 +125,9 @@ def _endpoint(table: Mapping[str, Any], where: str, at: Path) -> Endpoint:
     if texts or (unknown := set(table) - {*ENDPOINT, *OPTIONAL}):
         what = f"lacks {texts[0]}" if texts else f"has no {sorted(unknown)[0]}"
         raise UserError(f"{where} {what}; it takes url, model, and if wanted key_file and workers")
+    address = urlsplit(table["url"])
+    if address.scheme not in ("http", "https") or not address.netloc:
+        raise UserError(f"{where}: url must begin with http:// or https://, not {table['url']!r}")
     key = ""
     if (file := table.get("key_file")) is not None:
         try:

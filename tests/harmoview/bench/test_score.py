@@ -17,6 +17,7 @@ from harmoview.bench.score import outdated, score
 from harmoview.bench.scorers import MotionScorer
 from harmoview.bench.store import read_scores
 from harmoview.bench.table import Resampling, table
+from jobs import cli
 from tests.harmoview.bench.gsb.studies import METHODS, write_run
 from tests.harmoview.bench.suites import four_cases, write_suite
 
@@ -104,6 +105,55 @@ def test_videos_with_other_names_come_by_a_list(tmp_path):
     done = add_videos(run, "new", source, partial=True)
     assert done.added == [VideoKey("new", "solo-3", 2)]
     assert len(done.unknown) == 1
+
+
+@pytest.mark.parametrize("form", ["file,case,seed\n", "\ufefffile;case;seed\r\n", "file\tcase\n"])
+def test_a_list_may_be_as_a_spreadsheet_writes_it(tmp_path, form):
+    """With a mark of its encoding, semicolons or tabs; what is no seed or no text is a sentence."""
+    run = write_run(tmp_path / "run")
+    source = tmp_path / "videos"
+    source.mkdir()
+    (source / "out 1.mp4").write_bytes(run.folder.read("videos/ours/solo-1.s0.mp4"))
+    split = next(one for one in ",;\t" if one in form)
+    row = split.join(["out 1.mp4", "solo-3", "0"][: form.count(split) + 1])
+    (source / "map.csv").write_bytes((form + row).encode())
+    assert add_videos(run, "new", source, partial=False).added == [VideoKey("new", "solo-3", 0)]
+    for wrong, says in ((b"file,case,seed\nout 1.mp4,solo-3,-1", "seed '-1'"),
+                        (b"\xff\xfe\x00", "UTF-8"), (b"", "first line")):  # fmt: skip
+        (source / "map.csv").write_bytes(wrong)
+        with pytest.raises(UserError, match=says):
+            add_videos(run, "new", source, partial=False)
+
+
+def test_what_generate_writes_beside_videos_is_passed_over(tmp_path):
+    """Settings, pictures and made views; a folder of videos is told, a near name suggested."""
+    run = write_run(tmp_path / "run")
+    source = tmp_path / "videos"
+    (source / "views").mkdir(parents=True)
+    for name in ("solo-1.mp4", "solo-1.json", "solo-1.jpg", "views/yaw+30.jpg"):
+        (source / name).write_bytes(run.folder.read("videos/ours/solo-1.s0.mp4"))
+    assert add_videos(run, "new", source, partial=False).unknown == []
+    (source / "more").mkdir()
+    for name in ("more/solo-2.mp4", "Solo-2.mp4"):
+        (source / name).write_bytes(b"x")
+    told = add_videos(run, "new", source, partial=False)
+    assert [line.split("; ")[1] for line in told.unknown] == [
+        "did you mean solo-2?", "its videos are not looked for",
+    ]  # fmt: skip
+
+
+def test_an_import_that_brings_nothing_in_fails(tmp_path, capsys):
+    """Wrong ids are listed, and the message names some of the suite's; status 1."""
+    run = write_run(tmp_path)
+    file = tmp_path / "aes.json"
+    file.write_text(json.dumps({"a woman turns": {"aes_score": 5.5}, "x": {"aes_score": True}}))
+    assert cli.main(["bench", "score", run.folder.url, "--import", "ours", str(file)]) == 1
+    told = capsys.readouterr()
+    assert "a woman turns" in told.err
+    assert "solo-1, solo-2" in told.err
+    file.write_text(json.dumps({"solo-1": {"aes_score": 5.5}}))
+    assert cli.main(["bench", "score", run.folder.url, "--import", "other", str(file)]) == 0
+    assert "other has no videos" in capsys.readouterr().out
 
 
 def test_results_of_another_suite_are_refused(tmp_path):

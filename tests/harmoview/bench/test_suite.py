@@ -117,9 +117,11 @@ def test_any_bytes_are_refused_in_a_sentence(line):
 
 
 def test_what_is_no_suite_is_told_so(tmp_path):
-    """An empty folder, a suite of another format, and one that nobody sealed."""
-    with pytest.raises(UserError, match="is not a suite"):
-        load_suite(str(tmp_path))
+    """A file, an empty folder, a suite of another format, and one that nobody sealed."""
+    (tmp_path / "file.txt").write_text("x")
+    for path in (tmp_path, tmp_path / "file.txt"):
+        with pytest.raises(UserError, match="is not a suite"):
+            load_suite(str(path))
     write_suite(tmp_path / "suite", four_cases())
     head = tmp_path / "suite" / "suite.json"
     data = json.loads(head.read_text())

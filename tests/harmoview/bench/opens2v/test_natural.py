@@ -10,9 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
+from datapipe.errors import UserError
 from harmoview.bench.opens2v import natural
 from harmoview.bench.opens2v.natural import ask, frame_indices, parse, rubric
-from harmoview.bench.opens2v.weights import Endpoint
+from harmoview.bench.opens2v.scorers import NaturalScorer
+from harmoview.bench.opens2v.weights import Endpoint, read_weights
+from harmoview.bench.score import outdated, score
+from harmoview.bench.store import read_scores
+from tests.harmoview.bench.gsb.studies import write_run
 
 
 @contextmanager
@@ -120,8 +125,35 @@ def test_no_server_at_all_is_a_reply_with_the_reason(pictures):
     with server("3") as (url, _):
         pass
     (reply, *_) = ask(Endpoint(url, "m"), pictures)
-    assert reply.score is None
+    assert (reply.score, reply.served) == (None, False)
     assert "refused" in reply.raw
+
+
+@pytest.mark.parametrize("answer", [401, 404, None])
+def test_a_server_that_serves_nobody_stops_the_run(tmp_path, answer):
+    """After the first video, not after each; one that refuses a video is a row with its reason."""
+    run = write_run(tmp_path)
+    with server(*[answer] * 3) as (url, seen):
+        scorers = [NaturalScorer(Endpoint(url, "m"))]
+        tasks = list(outdated(run, scorers))[:2]
+        if answer is None:
+            score(run, tasks, 1)
+            assert len(seen) == 6
+        else:
+            with pytest.raises(UserError, match=f"does not serve m: HTTP {answer}"):
+                score(run, tasks, 1)
+            assert len(seen) == 3
+    rows = read_scores(run.folder)
+    assert len(rows) == (2 if answer is None else 0)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "file:///etc", "http://", "ftp://host/v1"])
+def test_an_address_that_is_no_web_address_is_told_before_any_video(tmp_path, url):
+    """In the words of the file in which it stands."""
+    file = tmp_path / "weights.toml"
+    file.write_text(f'[opens2v_natural]\nurl = "{url}"\nmodel = "m"\n')
+    with pytest.raises(UserError, match="url must begin with http"):
+        read_weights(file)
 
 
 def test_the_frames_are_those_that_opens2v_looks_at():
