@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from safetensors.torch import save
 from torch import Tensor
@@ -22,7 +22,6 @@ from datapipe.errors import BadSample
 from datapipe.files import Folder
 from datapipe.shards import Shard
 from datapipe.video.decoder import Decoder, DecoderDied, DecodeTimeout
-from harmoview.encode.encoder import EncodedPictures, Encoder
 from harmoview.encode.manifest import Skipped, window_key, write_index
 from harmoview.encode.packed import (
     ClipFile,
@@ -35,6 +34,9 @@ from harmoview.encode.packed import (
     unpack,
 )
 from harmoview.encode.windows import TrainWindow
+
+if TYPE_CHECKING:  # whoever reads encoded shards needs no diffusers
+    from harmoview.encode.encoder import EncodedPictures, Encoder
 
 AHEAD = 2
 """Samples that are decoded while the models work on another one; each keeps the frames of a
