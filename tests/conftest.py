@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,60 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with head_node() as made:
         monkeypatch.setenv("RAY_ADDRESS", made.address)
         yield made
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[], Any]], Any]:
+    """`made_once(name, make)` is what `make` makes, once for all tests and workers."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def made_once(name: str, make: Callable[[], Any]) -> Any:
+        file = shared / f"{name}.pickle"
+        if not file.exists():
+            whole = file.with_suffix(f".{os.getpid()}")
+            whole.write_bytes(pickle.dumps(make()))
+            whole.rename(file)
+        return pickle.loads(file.read_bytes())
+
+    return made_once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _lifted_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each portrait that virtual people are mixed from is lifted once."""
+    if not any(item.get_closest_marker("weights") for item in request.session.items):
+        yield
+        return
+    from lora_engine.subjects.gallery import Gallery
+
+    lift, made_once = Gallery._lift, request.getfixturevalue("made_once")
+
+    def once(gallery: Gallery, name: str) -> Any:
+        return made_once(f"sitter-{name}", lambda: lift(gallery, name))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Gallery, "_lift", once)
+        yield
+
+
+@pytest.fixture(scope="session")
+def _torch_imported() -> None:
+    """The process that forks others has imported torch: no test pays for it."""
+    from tests.processes import forked
+
+    first = forked().Process(target=os.getpid)
+    first.start()
+    first.join()
+
+
+@pytest.fixture(scope="session")
+def gallery() -> Any:
+    """The portraits that virtual people are mixed from."""
+    from lora_engine.subjects.gallery import Gallery
+
+    return Gallery()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -26,7 +26,7 @@ def head_node() -> Iterator[Any]:
     for left in reversed(range(TRIES)):
         made = Cluster()
         try:
-            made.add_node(num_cpus=CPUS)
+            made.add_node(num_cpus=CPUS, include_dashboard=False)
             break
         except Exception as slow:  # Ray has no class of its own for it
             made.shutdown()

@@ -23,7 +23,6 @@ from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build
 from lora_engine.pairs import Subject, SubjectFrame, write_pairs
 from lora_engine.subjects.clip import camera_for, scene
-from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import invent
 from tests.datapipe.painted import Painted, PaintedFaces, paint
 from tests.datapipe.runs import CUTOUT, REFERENCE, TinyRun
@@ -46,8 +45,7 @@ def pictures(gallery, seed):
 
 
 @pytest.fixture(scope="module")
-def crowd():
-    gallery = Gallery()
+def crowd(gallery):
     return [pictures(gallery, seed) for seed in range(2 * PEOPLE)]
 
 

@@ -3,21 +3,12 @@
 import json
 import shutil
 
-import cv2
 import pyarrow.parquet as pq
 import pytest
 
-from datapipe.models import model_path
 from jobs import plan, synthesize
 from tests.datapipe.media import numbered, write_video
-
-
-def person(folder, name, at):
-    """A short clip that moves a little over a portrait of the light data."""
-    picture = cv2.imread(str(model_path("portraits") / name / "assets" / "studio_portrait.jpg"))
-    picture = cv2.cvtColor(cv2.resize(picture, (472, 472)), cv2.COLOR_BGR2RGB)
-    frames = [picture[k : k + 448, k : k + 448] for k in range(0, 24, 3)]
-    write_video(folder / f"{at}.mp4", frames)
+from tests.jobs.people import person
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +16,7 @@ def corpus(tmp_path_factory):
     """Twelve videos: four of people, and what is wrong with a corpus."""
     folder = tmp_path_factory.mktemp("corpus")
     for at, name in enumerate(("P005", "P007", "P005", "P007")):
-        person(folder, name, f"person{at}")
+        write_video(folder / f"person{at}.mp4", person(name, 448, 8))
     for at in range(4):
         write_video(folder / f"nobody{at}.mp4", numbered(12 + at))
         (folder / f"text{at}.mp4").write_text("this is no video\n" * 100)

@@ -3,41 +3,31 @@
 import io
 import json
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
-import cv2
 import pyarrow.parquet as pq
 import pytest
 
 from datapipe.files import Folder
-from datapipe.models import model_path
 from datapipe.run.lock import locked
 from jobs import pack, score, synthesize, verify
 from tests.datapipe.media import numbered, write_sound, write_video
+from tests.jobs.people import person
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
-
-
-def person(name, side):
-    """The frames of a short clip that moves a little over a portrait of the light data."""
-    picture = cv2.imread(str(model_path("portraits") / name / "assets" / "studio_portrait.jpg"))
-    picture = cv2.cvtColor(cv2.resize(picture, (side + 24, side + 24)), cv2.COLOR_BGR2RGB)
-    return [picture[k : k + side, k : k + side] for k in range(0, 24, 2)]
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """Two good clips among everything that can be wrong with a corpus."""
     folder = tmp_path_factory.mktemp("corpus")
-    good = write_video(folder / "good.mp4", person("P005", 448))
+    good = write_video(folder / "good.mp4", person("P005", 448, 12))
     (folder / "good.txt").write_bytes("a man smiles \xe9".encode("latin-1"))
     (folder / "sub dir").mkdir()
-    write_video(folder / "sub dir" / "été.v2.mov", person("P007", 448))
+    write_video(folder / "sub dir" / "été.v2.mov", person("P007", 448, 12))
     write_video(folder / "good.mkv", numbered(20))
-    write_video(folder / "small.mp4", person("P005", 112))
+    write_video(folder / "small.mp4", person("P005", 112, 12))
     write_video(folder / "single.mp4", numbered(1))
     write_sound(folder / "sound.mp4")
     (folder / "zero.mp4").touch()
@@ -214,22 +204,17 @@ def test_shards_are_as_their_manifest_says(local):
         (["CORPUS"], 2, "--out"),
     ],
 )
-def test_a_users_mistake_is_one_clear_message(corpus, tmp_path, arguments, status, said):
+def test_a_users_mistake_is_one_clear_message(corpus, tmp_path, capsys, arguments, status, said):
     """No traceback; the status says whose fault it is."""
     file, out = tmp_path / "file", tmp_path / "out"
     names = {"CORPUS": str(corpus), "FILE/run": str(file / "run"), "OUT": str(out)}
     names["INSIDE"] = str(corpus / "sub dir" / "run")
     file.touch()
-    command = [sys.executable, "-m", "jobs.synthesize", *(names.get(a, a) for a in arguments)]
-    done = subprocess.run(
-        [*command, *(["--local"] if status == 1 else [])],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == status
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    command = [*(names.get(a, a) for a in arguments), *(["--local"] if status == 1 else [])]
+    assert synthesize.main(command) == status
+    told = capsys.readouterr().err
+    assert said in told
+    assert "Traceback" not in told
 
 
 @pytest.fixture(scope="module")

@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import numpy as np
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from dataset.pack.pack import ShardLimits, pack
 from harmoview.checkpoint import load_expert
 from harmoview.data.encoded import EncodedShards
+from harmoview.encode import encoder
+from harmoview.encode.settings import Bucket
 from harmoview.tiny import save_base
 from jobs import train
 from lora_engine.subjects.clip import encode as mp4
 from tests.datapipe.runs import RULES, TinyRun
 from tests.harmoview.encoded import write_encoded
+from tests.processes import forked
 
 
 @pytest.fixture(scope="module")
@@ -95,28 +98,35 @@ def test_a_run_is_a_toml_file(inputs, tmp_path):
     assert train.main(["--settings", str(file), "--out", str(tmp_path / "other")]) == 2
 
 
+def command(words):
+    return train.main(words)
+
+
 @pytest.mark.slow
 def test_torchrun_starts_the_workers(inputs, tmp_path):
     """Two of them train one model, one of them speaks, and a second call goes on from there."""
-    out = tmp_path / "out"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    out, logs = tmp_path / "out", tmp_path / "logs"
     words = [*inputs, *SHORT[:-1], "--out", str(out), "--steps", "2", "--batch", "4"]
-    done = subprocess.run(
-        [*launcher, "-m", "jobs.train", *words], capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("the model is in") == done.stderr.count("8 samples:") == 1
+    as_torchrun = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, run_id="test", rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0", start_method=forked().get_start_method(),
+        logs_specs=DefaultLogsSpecs(str(logs), redirects=Std.ALL),
+    )  # fmt: skip
+    assert elastic_launch(as_torchrun, command)(words) == {0: 0, 1: 0}
+    said = "".join(path.read_text() for path in logs.rglob("std*.log"))
+    assert said.count("the model is in") == said.count("8 samples:") == 1
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [record["samples"] for record in records] == [4.0, 4.0]
     assert train.main([*words, "--resume", "--quiet"]) == 0  # nothing is left to do
 
 
 @pytest.mark.slow
-def test_packed_shards_are_trained_on_by_one_command(tmp_path):
-    """Encoded first, with the base's own sizes; the clip is the smallest that fills one of them."""
+def test_packed_shards_are_trained_on_by_one_command(tmp_path, monkeypatch):
+    """Encoded first, with the sizes of the base, which are small here."""
+    monkeypatch.setattr(encoder, "default_buckets", lambda recipe, multiple: (Bucket(9, 96, 160),))
     draw = np.random.default_rng(0)
-    coarse = draw.integers(0, 256, (41, 15, 26, 3), np.uint8)
-    clip = mp4((np.kron(c, np.ones((16, 16, 1), np.uint8)) for c in coarse), (416, 240), 16)
+    coarse = draw.integers(0, 256, (9, 6, 10, 3), np.uint8)
+    clip = mp4((np.kron(c, np.ones((16, 16, 1), np.uint8)) for c in coarse), (160, 96), 16)
     made = TinyRun(tmp_path)
     made.add("a", clip=clip, caption="one")
     folder = made.save()
@@ -128,7 +138,7 @@ def test_packed_shards_are_trained_on_by_one_command(tmp_path):
     assert train.main([f"{folder.url}/shards", *words]) == 0
     index = EncodedShards(f"{out}/encoded").index
     assert index.select(["frames", "height", "width"]).to_pylist() == [
-        {"frames": 41, "height": 480, "width": 832}
+        {"frames": 9, "height": 96, "width": 160}
     ]
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [record["phase"] for record in records] == [4]

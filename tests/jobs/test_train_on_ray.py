@@ -8,15 +8,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from harmoview import HarmoViewTransformer3DModel
 from harmoview.tiny import save_base
@@ -24,6 +23,7 @@ from harmoview.train.checks import check_and_claim
 from harmoview.train.settings import TrainSettings
 from harmoview.train.train import train
 from tests.harmoview.encoded import write_encoded
+from tests.processes import together
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 STEPS = 25
@@ -49,33 +49,25 @@ def whole(place, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole")
     how = TrainSettings(base=str(place / "wan"), out=out, **SETTINGS)
     claim = check_and_claim(how, str(place / "encoded"), 2, resume=False)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_process, (port, how, str(place / "encoded"), claim), nprocs=2)
+    together(out / "meet", _process, how, str(place / "encoded"), claim)
     return out
 
 
-def _process(rank, port, how, shards, claim):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
+def _process(rank, how, shards, claim):
     train(how, shards, claim, lambda: False, lambda *_: None)
-    torch.distributed.destroy_process_group()
 
 
-def words(place, out, *more, shards=None, steps=STEPS):
-    settings = {**SETTINGS, "checkpoint_every": 3, "steps": steps}
+def words(place, out, *more, shards=None):
+    settings = {**SETTINGS, "checkpoint_every": 3}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     base, out, local = map(os.path.relpath, (place / "wan", out, place / "encoded"))
     return [shards or local, "--base", base, "--out", out, *options, "--quiet", *more]
 
 
-def started(place, out):
+def started(place, out, shards=None):
     """The command on two workers in a process of its own, after a few steps."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "jobs.train", *words(place, out, "--workers", "2")],
+        [sys.executable, "-m", "jobs.train", *words(place, out, "--workers", "2", shards=shards)],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -103,7 +95,7 @@ def same_weights(*outs):
 
 @pytest.mark.usefixtures("cluster")
 def test_told_to_stop_it_ends_with_a_checkpoint_and_goes_on_exactly(place, whole, tmp_path):
-    """Exit status 143; resumed on two workers, the same weights bit for bit."""
+    """Exit status 143; resumed on two processes without Ray, the same weights bit for bit."""
     process = started(place, tmp_path)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=1500)[1]
@@ -112,16 +104,25 @@ def test_told_to_stop_it_ends_with_a_checkpoint_and_goes_on_exactly(place, whole
     done = len(records(tmp_path))
     assert 5 <= done < 2 * STEPS
     assert (tmp_path / "checkpoints" / f"{done:08d}" / "state.json").is_file()
-    again = [sys.executable, "-m", "jobs.train", *words(place, tmp_path, "--workers", "2")]
-    assert subprocess.run([*again, "--resume"], timeout=1500).returncode == 0
+    base, out, shards = map(os.path.relpath, (place / "wan", tmp_path, place / "encoded"))
+    how = TrainSettings(base=base, out=Path(out), checkpoint_every=3, **SETTINGS)
+    claim = check_and_claim(how, shards, 2, resume=True)
+    together(tmp_path / "meet", _process, how, shards, claim)
     assert [record["loss"] for record in records(tmp_path)] == [r["loss"] for r in records(whole)]
     same_weights(tmp_path, whole)
 
 
-@pytest.mark.usefixtures("cluster")
-def test_after_a_worker_was_killed_the_run_ends_as_if_it_had_not_been(place, whole, tmp_path):
-    """Ray Train starts both again from the latest checkpoint: the same weights, bit for bit."""
-    process = started(place, tmp_path)
+def test_after_a_worker_was_killed_the_run_ends_as_if_it_had_not_been(
+    place, whole, s3_bucket, tmp_path, monkeypatch
+):
+    """Ray Train starts both again from the latest checkpoint: the same weights, bit for bit.
+
+    The cluster is this run's own, and every worker reads the shards in an object store.
+    """
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how soon an end is noticed
+    shards = f"{s3_bucket}/train-on-ray"
+    write_encoded(shards, [7, 6], people=lambda n: 1 + n % 2)
+    process = started(place, tmp_path, shards)
     below = psutil.Process().children(recursive=True)
     workers = [one for one in below if "RayTrainWorker" in " ".join(one.cmdline())]
     assert len(workers) == 2, [one.cmdline() for one in below]
@@ -130,15 +131,3 @@ def test_after_a_worker_was_killed_the_run_ends_as_if_it_had_not_been(place, who
     assert process.returncode == 0, said
     assert [record["step"] for record in records(tmp_path)] == list(range(1, 2 * STEPS + 1))
     same_weights(tmp_path, whole)
-
-
-def test_shards_may_lie_on_an_object_store(place, s3_bucket, tmp_path):
-    """Every worker reads them where they are; the cluster is this run's own."""
-    shards = f"{s3_bucket}/train-on-ray"
-    write_encoded(shards, [7, 6])
-    line = words(place, tmp_path, "--workers", "2", shards=shards, steps=1)
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.train", *line], capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    assert [record["step"] for record in records(tmp_path)] == [1, 2]

@@ -10,15 +10,9 @@ from datapipe.faces.light import LightFaces
 from lora_engine.subjects import distinct
 from lora_engine.subjects.clip import ClipFormat, portrait_clip
 from lora_engine.subjects.distinct import SIDE, distinct_people, portrait
-from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.write import apart, tasks
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def gallery():
-    return Gallery()
 
 
 @pytest.fixture(scope="module")

@@ -20,17 +20,11 @@ from lora_engine.subjects.clip import (
     portrait_clip,
     scene,
 )
-from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import invent, random_hair_style
 from lora_engine.subjects.write import missing, tasks
 
 weights = pytest.mark.weights
 SHORT = ClipFormat(seconds=1.0, fps=8, size=192)
-
-
-@pytest.fixture(scope="module")
-def gallery():
-    return Gallery()
 
 
 @pytest.fixture(scope="module")

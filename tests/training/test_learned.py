@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from datapipe.errors import UserError
+from tests.processes import forked
 from tests.training.checkpoints import tensors
 from training.learned import LearnedWeights, checkpoints
 from training.parallel import process_group
@@ -154,11 +155,10 @@ def write_forever(folder):
 @pytest.mark.slow
 def test_sigkill_while_writing_leaves_whole_checkpoints(tmp_path):
     """Whenever it is killed, every checkpoint in the folder loads; there is one from before."""
-    context = multiprocessing.get_context("spawn")
     one = learned(size=SIZE)
     one.save(tmp_path, 1)
     for i in range(3):
-        worker = context.Process(target=write_forever, args=(tmp_path,))
+        worker = forked().Process(target=write_forever, args=(tmp_path,))
         worker.start()
         begun, deadline = checkpoints(tmp_path)[-1], time.monotonic() + 60
         while checkpoints(tmp_path)[-1] < begun + 2 and time.monotonic() < deadline:

@@ -3,7 +3,6 @@
 On a disk every durable effect is a `Folder.create` (also by way of `put`) or a `Folder.delete`.
 """
 
-import multiprocessing
 import os
 import signal
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from datapipe.run.store import CandidateStore
 from dataset.pack.pack import ShardLimits, pack
 from tests.datapipe.fast_line import Flat, work
 from tests.datapipe.runs import RULES
+from tests.processes import forked
 
 SAMPLES = 4
 OTHER = {"aesthetic_scorer": "other", "recogniser": "none", "pose_estimator": "none"}
@@ -74,9 +74,7 @@ def die(job, root, number, how):
 
 
 def _run(job, root, number, how, log):
-    spawn = multiprocessing.get_context("forkserver")
-    spawn.set_forkserver_preload(["pytest", __name__])
-    process = spawn.Process(target=_child, args=(job, root, number, how, log))
+    process = forked().Process(target=_child, args=(job, root, number, how, log))
     process.start()
     process.join()
     return process.exitcode

@@ -142,6 +142,7 @@ def test_a_sample_that_kills_its_worker_is_tried_three_times_at_most(tmp_path):
 
 
 @on_ray
+@pytest.mark.slow
 def test_quick_samples_share_blocks_and_a_killer_among_them_takes_no_neighbour_along(tmp_path):
     """Its block is lost, found by its missing keys, and done again a sample at a time."""
     log = tmp_path / "calls"

@@ -2,9 +2,6 @@
 
 import json
 import random
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -17,9 +14,10 @@ from harmoview.bench.score import outdated, score
 from harmoview.bench.scorers import MotionScorer
 from harmoview.bench.store import read_scores
 from harmoview.bench.table import Resampling, table
-from jobs import cli
+from jobs import bench, cli
 from tests.harmoview.bench.gsb.studies import METHODS, write_run
 from tests.harmoview.bench.suites import four_cases, write_suite
+from tests.processes import forked
 
 MOTION = [MotionScorer()]
 
@@ -54,25 +52,25 @@ def test_a_broken_video_becomes_rows_with_a_reason(tmp_path):
 @pytest.mark.slow
 def test_killed_at_random_and_rerun_the_tables_are_the_same(tmp_path):
     """`bench score` is killed three times; what the fourth run prints is what one run prints."""
-    whole = write_run(tmp_path / "whole", frames=12)
+    whole, killed = (write_run(tmp_path / name) for name in ("whole", "killed"))
+    for run in (whole, killed):
+        for name in run.folder.names("videos/th*/*"):
+            run.folder.delete(name)
     score(whole, list(outdated(whole, MOTION)), 1)
-    killed = write_run(tmp_path / "killed", frames=12)
-    command = [sys.executable, "-m", "jobs.bench", "score", killed.folder.url]
-    command += ["--metrics", "opens2v_amp", "--workers", "1", "--quiet"]
+    command = ["score", killed.folder.url, "--metrics", "opens2v_amp", "--workers", "1", "--quiet"]
     draw = random.Random(0)
     for _ in range(3):
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        process = forked().Process(target=bench.main, args=(command,))
+        process.start()
         begun, before = time.monotonic(), len(killed.folder.names("scores/*"))
-        while process.poll() is None and time.monotonic() - begun < 120:
+        while process.is_alive() and time.monotonic() - begun < 120:
             if len(killed.folder.names("scores/*")) > before:
                 time.sleep(draw.uniform(0, 0.05))
                 break
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0
+        process.kill()
+        process.join()
+    assert bench.main(command) == 0
     assert tables(killed) == tables(whole)
 
 

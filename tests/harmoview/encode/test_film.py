@@ -11,17 +11,16 @@ from datapipe.record import Sample, Source
 from datapipe.stage import Resources
 from lora_engine.subjects.distinct import distinct_people
 from lora_engine.subjects.film import Actor, Cast, FilmShot
-from lora_engine.subjects.gallery import Gallery
 
 A, B = 0, 1
 
 
 @pytest.mark.slow
-def test_every_trained_frame_shows_whom_it_names(tmp_path):
+def test_every_trained_frame_shows_whom_it_names(gallery, tmp_path):
     """Late, at the side, in shots with another; with the middle cut, most frames do not."""
     faces = LightFaces()
     faces.setup()
-    found = distinct_people(Gallery(), faces, 7, 0.42)
+    found = distinct_people(gallery, faces, 7, 0.42)
     cast = Cast([next(found), next(found)])
     stories = (
         [FilmShot(7, (Actor(A, 0.16, 0.8, enters=3.0),))],

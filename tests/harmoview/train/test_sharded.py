@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import tiny
 import torch
@@ -16,7 +12,6 @@ from harmoview.train.sharded import shard
 from training.parallel import average_gradients, clip_gradients, process_group
 
 CPU = torch.device("cpu")
-BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "train_step.py"
 
 
 @pytest.fixture
@@ -42,17 +37,6 @@ def test_it_computes_what_diffusers_model_of_that_type_does(tmp_path, dtype, kin
             for name, value in values.items()
         }
         assert torch.equal(ours(**values).sample, stock(**rounded).sample)
-
-
-@pytest.mark.slow
-def test_under_torchrun_the_processes_are_a_group():
-    """The benchmark of a step runs on two processes that share a model; the first one speaks."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    words = [str(BENCHMARK), "--model", "tiny", "--frames", "5", "--steps", "1"]
-    done = subprocess.run([*launcher, *words], capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
-    said = [line.split()[0] for line in done.stdout.splitlines()]
-    assert said == ["references", "plain", "a"], done.stdout
 
 
 @pytest.mark.usefixtures("alone")

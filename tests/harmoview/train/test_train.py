@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
-import socket
 import weakref
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 import tiny
 import torch
-import torch.multiprocessing as mp
 from encoded import TEXT, write_encoded
 
 from datapipe.errors import UserError
@@ -31,6 +28,7 @@ from harmoview.train.checks import check_and_claim
 from harmoview.train.report import describe
 from harmoview.train.settings import TrainSettings
 from harmoview.train.train import train
+from tests.processes import together
 from training import learned, parallel
 from training.learned import checkpoints
 
@@ -62,12 +60,6 @@ def settings(base, out, **changes):
 def run(how, shards, resume=False, stop=lambda: False, workers=1):
     claim = check_and_claim(how, shards, workers, resume=resume)
     return train(how, shards, claim, stop, lambda *_: None)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def losses(out):
@@ -121,14 +113,9 @@ def test_the_model_of_a_phase_is_gone_before_the_next_is_loaded(
     assert len(before) == 2
 
 
-def _worker(rank, port, how, shards, claim):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
+def _worker(rank, how, shards, claim):
     asked = iter(range(1, 100))
     train(how, shards, claim, lambda: next(asked) == 2 and how.phases == "1,3", lambda *_: None)
-    torch.distributed.destroy_process_group()
 
 
 def test_a_run_that_is_killed_while_it_exports_has_its_model_in_the_end(
@@ -160,7 +147,7 @@ def test_two_processes_are_one_and_one_may_go_on(base, shards, tmp_path, whole):
     """Losses agree to rounding, on two processes, and after one went on from their checkpoint."""
     how = settings(base, tmp_path)
     claim = check_and_claim(how, shards, 2, resume=False)
-    mp.spawn(_worker, (free_port(), how, shards, claim), nprocs=2)
+    together(tmp_path / "meet", _worker, how, shards, claim)
     assert max(checkpoints(tmp_path / "checkpoints")) == 2
     assert losses(tmp_path) == pytest.approx(losses(whole)[:2], rel=1e-5)
     assert run(how, shards, resume=True) == 6
@@ -183,18 +170,12 @@ def recording(out):
     return Recording
 
 
-def _late(rank, port, how, shards, claim):
+def _late(rank, how, shards, claim):
     """A worker; the second one does not see the checkpoint yet."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2,
-        timeout=timedelta(seconds=100),
-    )  # fmt: skip
     module.ExpertLearner = recording(how.out)
     if rank == 1:
         learned.checkpoints = lambda folder: []
     train(how, shards, claim, lambda: False, lambda *_: None)
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
@@ -207,7 +188,7 @@ def test_on_more_workers_it_goes_on_with_the_next_sample(base, shards, tmp_path,
     monkeypatch.setattr(module, "ExpertLearner", recording(tmp_path))
     assert run(how, shards, stop=lambda: next(asked) == 2) == 2
     claim = check_and_claim(how, shards, 2, resume=True)
-    mp.spawn(_late, (free_port(), how, shards, claim), nprocs=2)
+    together(tmp_path / "meet", _late, how, shards, claim)
     lines = [path.read_text().splitlines() for path in sorted(tmp_path.glob("seen-*.txt"))]
     both = sorted(line for seen in lines for line in seen)
     assert len(both) == len(set(both)) == 7 * 4

@@ -185,7 +185,7 @@ def test_a_speed_decides_what_no_option_does(tiny_base):
     assert chosen(FluxSettings("base", quantize="nf4"), cpu, torch.bfloat16) == "nf4"
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_compiled_blocks_give_the_same_views(tiny_base, portrait, make_adapter):
     """No graph breaks (but one where steps are left out) and no limit hit, in both reference modes,
     whatever batches memory allows, in the threads that call."""

@@ -12,7 +12,6 @@ from lora_engine.mesh.light import Light
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build, cut_square
 from lora_engine.subjects.clip import camera_for
-from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import HAIR, LONG, invent, random_hair_palette
 
 pytestmark = pytest.mark.weights
@@ -21,11 +20,6 @@ TURNED = (-90, -60, 60, 90)
 LIGHT = Light.from_direction(np.array([0.2, 0.4, 0.8]), key=0.3)
 GREY = np.full((64, 64, 3), 100, np.float32)
 BLOND = next(colour.rgb for colour in HAIR if colour.name == "blond")
-
-
-@pytest.fixture(scope="module")
-def gallery():
-    return Gallery()
 
 
 @pytest.fixture(scope="module", params=(8, 10))

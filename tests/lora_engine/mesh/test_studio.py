@@ -11,16 +11,10 @@ from datapipe.record import Pose
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build, cut_square
 from lora_engine.subjects.clip import camera_for, scene
-from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import CLOTH, invent
 
 pytestmark = pytest.mark.weights
 SIZE = 384
-
-
-@pytest.fixture(scope="module")
-def gallery():
-    return Gallery()
 
 
 def reference(who, gallery, index):
