@@ -42,3 +42,13 @@ def test_every_path_named_is_there(document):
     named = {match.rstrip("/") for match in PATH.findall(text)}
     named |= {f"{module.replace('.', '/')}.py" for module in MODULE.findall(text)}
     assert not sorted(path for path in named if not any(ROOT.glob(path)))
+
+
+def test_a_samples_life_is_twenty_files():
+    """At most, one sentence each, numbered in the order in which they run."""
+    rows = re.findall(
+        r"^\| (\d+) \| (.+) \| (.+) \|$", (ROOT / "docs/a-samples-life.md").read_text(), re.M
+    )
+    assert [int(number) for number, _, _ in rows] == list(range(1, len(rows) + 1))
+    assert len(rows) <= 20
+    assert all(len(re.findall(r"\.(?: |$)", said)) == 1 for _, _, said in rows)
