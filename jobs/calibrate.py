@@ -71,6 +71,7 @@ class CalibrateSettings:
     """Show neither progress nor tables."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         from filters.calibrate.intervals import people_needed
 
         check_range(self, "far", above=0, most=0.5)

@@ -70,6 +70,7 @@ class GenerateSettings:
     """Show no progress."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         if self.prompts is not None:
             if self.prompt is not None or self.identity:
                 raise ValueError("--prompts takes the place of --prompt and --identity")

@@ -35,6 +35,7 @@ class ModelsSettings:
     """With fetch: print nothing when all is well."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         known = {item.name for item in CATALOGUE}
         if self.action == "list" and (self.names or self.quiet):
             raise ValueError("names and --quiet belong to `harmoview models fetch`")

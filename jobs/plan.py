@@ -44,6 +44,7 @@ class PlannedCluster:
     """Price of a gigabyte of storage for a month."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         check_range(self, "gpus", "cpus", above=0, under=math.inf)
         check_range(self, "gpu_hour", "cpu_hour", "gb_month", least=0, under=math.inf)
         if self.gpus is not None and self.cpus is None:
@@ -82,6 +83,7 @@ class PlanSettings:
     """Show no progress."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         check_range(self, "samples", least=1)
 
 

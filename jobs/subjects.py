@@ -51,6 +51,7 @@ class SubjectsSettings:
     """Show no progress."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         check_range(self, "count", "two_person", "faceless", least=0)
         check_range(self, "workers", least=1)
         check_range(self, "size", least=64, most=2048)

@@ -59,6 +59,7 @@ class SubmitSettings:
     """Follow this job, submitted earlier, instead of submitting one."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         if bool(self.command) == bool(self.attach):
             raise ValueError("submit takes a command after --, or --attach ID")
         if self.attach and (self.image or self.gpus or self.env or self.detach):

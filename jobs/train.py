@@ -45,7 +45,7 @@ class TrainJobSettings:
 
 
 def execute(settings: TrainJobSettings) -> int:
-    """Encode if need be, claim the folder, train."""
+    """Encode if need be, claim the folder, train. Raises UserError for --workers under torchrun."""
     need_train("train")
     from training.device import silence_libraries
 
@@ -87,7 +87,10 @@ def execute(settings: TrainJobSettings) -> int:
 
 
 def encoded(settings: TrainJobSettings) -> str:
-    """The folder of encoded shards, made first where packed ones were given."""
+    """The folder of encoded shards, made first where packed ones were given.
+
+    Raises UserError where it would be made under torchrun.
+    """
     from datapipe.files import Folder
     from harmoview.encode.manifest import KIND, kind_of
     from jobs import encode

@@ -24,6 +24,7 @@ class VerifySettings:
     """Show no progress and nothing when all is well."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         if not self.folder:
             raise ValueError("DIR must not be empty")
 

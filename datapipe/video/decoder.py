@@ -59,6 +59,7 @@ class VideoLimits:
     """In the whole file."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for a limit that is not positive."""
         for name, value in asdict(self).items():
             if value <= 0:
                 raise ValueError(f"video limit {name} must be positive, not {value}")

@@ -49,17 +49,19 @@ class Limits:
     frames: int
 
     def check_size(self, stream: Any) -> None:
-        """Raises BadSample `too_large`, by what the container says; so do the other checks."""
+        """Raises BadSample `too_large`, by what the container says of its pictures."""
         wide = max(float(stream.sample_aspect_ratio or 1), 1.0)
         if stream.width * stream.height * wide > self.pixels:
             size = f"{stream.width} x {stream.height}"
             raise BadSample("too_large", f"{size} pixels are more than {self.pixels}")
 
     def check_seconds(self, seconds: float) -> None:
+        """Raises BadSample `too_large` for a stream of so many seconds."""
         if seconds > self.seconds:
             raise BadSample("too_large", f"{seconds:.0f} s is more than {self.seconds:g} s")
 
     def check_frames(self, frames: int) -> None:
+        """Raises BadSample `too_large` for a stream of so many frames."""
         if frames > self.frames:
             raise BadSample("too_large", f"more than {self.frames} frames")
 

@@ -69,7 +69,7 @@ def jpeg(sheet: Image.Image) -> bytes:
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own typeface: the same sheet on every machine."""
+    """Pillow's own typeface: the same sheet on every machine. Raises TypeError without FreeType."""
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise TypeError("Pillow was built without FreeType")

@@ -129,6 +129,7 @@ class BatchPlan:
     """How often an epoch has the samples of a folder; 1 where nothing is said."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for a plan without samples, or sizes below 1."""
         if not self.keys:
             raise ValueError("there are no samples to plan for")
         check_range(self, "size", "step", least=1, option="")

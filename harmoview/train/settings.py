@@ -173,7 +173,10 @@ class TrainSettings:
         return self.batch // self.micro_batch
 
     def curriculum_phases(self) -> list[tuple[int, Phase]]:
-        """Return the phases of the run with their numbers, settings applied."""
+        """Return the phases of the run with their numbers, settings applied.
+
+        Raises ValueError where --curriculum or --phases does not go with the run's own phases.
+        """
         if self.phase and self.curriculum != "progressive":
             raise ValueError(f"--curriculum {self.curriculum} changes the default phases only")
         own = [_own_phase(number, text) for number, text in enumerate(self.phase, 1)]

@@ -43,7 +43,7 @@ class CheckSettings:
 
 
 def execute(settings: CheckSettings) -> int:
-    """Look, list, seal."""
+    """Look, list, seal. Raises UserError for a suite that has no head to seal."""
     faces = face_analyzer(settings.faces, device=settings.device, folder=settings.faces_folder)
     faces.setup()
     folder = Folder(settings.suite)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from datapipe.errors import check_range
 from datapipe.run.lock import locked
 from harmoview.bench.generate import check_same, missing_videos, order, render_videos
 from harmoview.bench.run import BenchRun, check_method, open_bench
@@ -55,14 +56,14 @@ class GenerateSettings:
     """Show no progress."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         if (self.base is None) != (self.checkpoint is None):
             raise ValueError("--base and --checkpoint go together")
         if self.base is not None and len(self.method) > 1:
             raise ValueError("a model is one --method")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"--seeds must differ and not be negative, not {self.seeds}")
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+        check_range(self, "workers", least=1)
         if self.base is None:
             known = {"all", *METHODS}
             if wrong := [name for name in self.method if name not in known]:

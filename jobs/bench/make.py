@@ -53,12 +53,12 @@ class MakeSettings:
     """Show no progress."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         if self.virtual and self.from_ is not None:
             raise ValueError("--virtual and --from exclude each other")
-        if self.cases < 1 or self.people < 2:
-            raise ValueError("a suite has at least 1 case and 2 people")
-        if not 0 < self.distinct < 1:
-            raise ValueError(f"--distinct must be between 0 and 1, not {self.distinct:g}")
+        check_range(self, "cases", least=1)
+        check_range(self, "people", least=2)
+        check_range(self, "distinct", above=0, under=1)
         check_range(self, "frames", least=5, most=1025)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from datapipe.faces.backends import FACES
 from datapipe.run.lock import locked
 from harmoview.bench.add import import_scores
@@ -60,8 +60,8 @@ class ScoreSettings:
     """Show no progress."""
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"--workers must be at least 1, not {self.workers}")
+        """Raises ValueError for options that cannot be, or not together."""
+        check_range(self, "workers", least=1)
         if len(self.import_) == 1:
             raise ValueError("--import takes a method and its result files")
         known = {"hv", "opens2v", *METRICS}

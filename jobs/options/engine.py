@@ -46,6 +46,7 @@ class EngineOptions:
     flux: tyro.conf.OmitArgPrefixes[FluxSettings] = field(default_factory=FluxSettings)
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         if self.name != "flux" and (self.flux.base or self.flux.lora):
             raise ValueError("--base and --lora belong to --engine flux")
         if self.name == "flux" and self.flux.base is None:

@@ -46,6 +46,7 @@ class Fleet:
     """Ray cluster for several workers; the default is a local one."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         check_range(self, "workers", least=1)
         if self.address is not None and self.workers == 1:
             raise ValueError("--address is for several --workers")

@@ -29,6 +29,7 @@ class Launch:
     """Times that a run on Ray goes on from its latest checkpoint after losing a worker."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         check_range(self, "workers", least=1)
         check_range(self, "max_failures", least=0)
         if self.address is not None and self.workers == 1:
@@ -129,7 +130,10 @@ def _own_interrupts() -> Iterator[None]:
 
 
 def on_gpus(launch: Launch, device: str | None, where: str) -> bool:
-    """Whether each worker gets a GPU of the cluster at `where`; waits for those on their way."""
+    """Whether each worker gets a GPU of the cluster at `where`; waits for those on their way.
+
+    Raises UserError where there are too few for a run that is to have them.
+    """
     if device == "cpu":
         return False
     there = gpus_there(launch.workers, where)

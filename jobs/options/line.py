@@ -54,6 +54,7 @@ class ScorerSettings:
     """Where buffalo_l, pyiqa and the pose model measure views; prepare always works on the CPU."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         check_aesthetic(self.aesthetic)
         if self.aesthetic == "brisque" and self.aesthetic_weights is not None:
             raise ValueError("--aesthetic-weights belongs to a metric of pyiqa, not to brisque")
@@ -69,6 +70,7 @@ class WantedViews:
     """Every view's own seed is a hash of it, the key or picture, the identity and the yaw."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         if not self.yaws or len(set(self.yaws)) != len(self.yaws):
             raise ValueError(f"--yaws needs different yaws, not {self.yaws}")
         if any(abs(yaw) > 90 for yaw in self.yaws):
@@ -100,6 +102,7 @@ class LineSettings:
     that holds any of caption, text, prompt and description."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         check_range(self, "max_minutes", above=0)
         if self.caption_field == "":
             raise ValueError("--caption-field must not be empty")
@@ -135,6 +138,7 @@ class ClusterSettings:
     """Memory that a CPU worker may hold; then it is ended likewise. Not with --local."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         check_range(self, "workers", least=1)
         check_range(self, "wait_for_nodes", least=0)
         check_range(self, "sample_seconds", "worker_gigabytes", above=0)

@@ -151,6 +151,7 @@ class NexusScorer(PublishedScorer):
         self._model = Gme(self.path("gme"), self.device)
 
     def __call__(self, job: Job) -> list[Score]:
+        """NexusScore of one video. Raises BadSample where the boxes are not those of its frames."""
         from harmoview.bench.opens2v.nexus import Box, nexus
 
         name = f"{job.key.case}.s{job.key.seed}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.files import Folder
 from datapipe.pictures import encode_jpeg
@@ -48,10 +48,10 @@ class VirtualSuite:
     """Pixels of the references."""
 
     def __post_init__(self) -> None:
-        if self.cases < 1 or self.people < 2:
-            raise ValueError("a suite has at least 1 case and 2 people")
-        if not 0 < self.distinct < 1:
-            raise ValueError(f"distinct must be between 0 and 1, not {self.distinct:g}")
+        """Raises ValueError for a value out of its range."""
+        check_range(self, "cases", least=1)
+        check_range(self, "people", least=2)
+        check_range(self, "distinct", above=0, under=1)
 
 
 def make_virtual(

@@ -55,6 +55,7 @@ class MakeSettings:
     """Show no progress."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         check_range(self, "raters", least=1, most=26)
         check_range(self, "session", least=5, most=500)
         check_range(self, "workers", least=1)

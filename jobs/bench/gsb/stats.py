@@ -29,6 +29,7 @@ class StatsSettings:
     """Print JSON instead of tables."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError for options that cannot be, or not together."""
         if bool(self.study) == (self.votes is not None):
             raise ValueError("give a study or --votes FILE.json")
 
