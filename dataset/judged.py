@@ -17,7 +17,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import Source
 from datapipe.run.info import RunInfo, load_info
-from datapipe.run.ledger import WINDOWS
+from datapipe.run.rows import WINDOWS
 from datapipe.run.tables import next_rows, one_scoring, tables
 from filters.judge_sql import TableJudge
 from filters.rules import Rules

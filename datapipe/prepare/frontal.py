@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from datapipe.errors import BadSample
+from datapipe.errors import BadSample, check_range
 from datapipe.faces.base import Face, Features
 from datapipe.faces.expression import CALM, expressions
 from datapipe.faces.quality import FACE_SIZE, eye_visibility, sharpness
@@ -96,21 +96,17 @@ class FrontalBound:
     max_pitch: float = 20.0
     """Degrees up or down."""
     min_face: float = 112.0
-    """Mean side of the face box, in pixels of the full-size frame; at least 112."""
+    """Mean side of the face box, in pixels of the full-size frame; at least 112, since of a smaller
+    face the sharpness cannot be told."""
     min_sharpness: float = 0.18
     """`datapipe.faces.quality`: about 0.28 in focus, 0.13 blurred by 2 % of the face's side. This
     is what admits a reference: the default rules don't ask for its sharpness again."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.max_yaw <= 90 or not 0 < self.max_pitch <= 90:
-            raise ValueError("max_yaw and max_pitch must be above 0 and at most 90 degrees")
-        if self.min_face < FACE_SIZE:
-            raise ValueError(
-                f"min_face must be at least {FACE_SIZE} pixels, not {self.min_face}: "
-                "the sharpness of a smaller face cannot be told"
-            )
-        if not 0 <= self.min_sharpness < SHARP:
-            raise ValueError(f"min_sharpness must be from 0 to {SHARP}, not {self.min_sharpness}")
+        """Raises ValueError for a value out of its range."""
+        check_range(self, "max_yaw", "max_pitch", above=0, most=90, option="")
+        check_range(self, "min_face", least=FACE_SIZE, option="")
+        check_range(self, "min_sharpness", least=0, under=SHARP, option="")
 
     def frontal(self, face: Face, image: Image) -> bool:
         """Whether the face looks at the camera, and is in the picture."""

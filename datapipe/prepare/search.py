@@ -5,18 +5,16 @@ Which frames of a clip to look at: evenly first, then towards frontal faces.
 
 from __future__ import annotations
 
-import bisect
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.errors import BadSample, Reason
+from datapipe.errors import BadSample, Reason, check_range
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.pictures import encode_jpeg
 from datapipe.prepare.follow import Seen
@@ -31,6 +29,7 @@ from datapipe.prepare.frontal import (
 )
 from datapipe.prepare.people import Person, Sighting, attach, distinct, found_again, group
 from datapipe.prepare.real_views import RealViewSettings
+from datapipe.prepare.shots import NEAR, group_start, same_shot
 from datapipe.prepare.windows import WindowSettings
 from datapipe.record import Identity, Image, Reference
 from datapipe.video.decoder import Decoder, Frame, VideoInfo, VideoLimits
@@ -43,10 +42,6 @@ quarter of the decoding, still spread evenly over the groups. Encoders start a n
 """
 CHEAP = 300
 """Frames whose decoding does not matter: clips so long are probed evenly."""
-NEAR = 1.0
-"""Seconds in which a head keeps its place and its turn goes on, cut or not."""
-CUT = 25.0
-"""Mean change of grey levels between two frames that means another shot, whatever their times."""
 STEP = 0.2
 """Seconds to the frame that tells which way a head turns."""
 LINE = 3
@@ -59,7 +54,7 @@ def coarse(info: VideoInfo, count: int) -> list[int]:
     indices = set()
     for part in range(count):
         wanted = (part + 0.5) * info.frames / count
-        start = _group_start(info, int(wanted))
+        start = group_start(info, int(wanted))
         indices.add(int(start + (wanted - start) * reach))
     return sorted(indices)
 
@@ -72,20 +67,6 @@ def check_seen(probes: Sequence[Sequence[Sighting]], wanted: int) -> None:
         raise BadSample("damaged", detail)
     if not any(probes):
         raise BadSample("no_face", f"no face in {len(probes)} frames")
-
-
-def same_shot(info: VideoInfo, images: Mapping[int, Image], one: int, other: int) -> bool:
-    """Whether two probed frames look alike and are near, or have no key frame between them."""
-    near = abs(info.times[one] - info.times[other]) <= NEAR + 1e-6
-    if not near and _group_start(info, one) != _group_start(info, other):
-        return False
-    change = cv2.absdiff(_thumbnail(images[one]), _thumbnail(images[other]))
-    return float(change.mean()) < CUT
-
-
-def _thumbnail(image: Image) -> Image:
-    small: Image = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
-    return small
 
 
 def finer(info: VideoInfo, person: Person, probed: set[int]) -> Iterator[int]:
@@ -128,11 +109,6 @@ def _yaw(sighting: Sighting) -> float:
     return 0.0 if sighting.face.pose is None else sighting.face.pose.yaw
 
 
-def _group_start(info: VideoInfo, frame: int) -> int:
-    place = bisect.bisect_right(info.keyframes, frame)
-    return info.keyframes[place - 1] if place else 0
-
-
 FINALISTS = 3
 """Frames of a person that are measured at full size."""
 SETTLED_YAW, SETTLED = 3.0, 3
@@ -166,17 +142,13 @@ class PrepareSettings:
     limits: VideoLimits = field(default_factory=VideoLimits)
 
     def __post_init__(self) -> None:
-        if self.identities < 1 or self.min_frames < 1:
-            raise ValueError("identities and min_frames must be at least 1")
-        least = 4 * FINALISTS * self.identities
-        if self.frames < least:
-            raise ValueError(f"frames must be at least {least}, not {self.frames}")
-        if self.probe_side < 160 or self.portrait_side < 64:
-            raise ValueError("probe_side must be at least 160, portrait_side at least 64 pixels")
-        if not 0 < self.same_person < 1:
-            raise ValueError(f"same_person must be between 0 and 1, not {self.same_person}")
-        if self.request_seconds <= 0:
-            raise ValueError("request_seconds must be positive")
+        """Raises ValueError for a value out of its range."""
+        check_range(self, "identities", "min_frames", least=1, option="")
+        check_range(self, "frames", least=4 * FINALISTS * self.identities, option="")
+        check_range(self, "probe_side", least=160, option="")
+        check_range(self, "portrait_side", least=64, option="")
+        check_range(self, "same_person", above=0, under=1, option="")
+        check_range(self, "request_seconds", above=0, option="")
 
 
 class Search:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
@@ -37,6 +38,10 @@ TINY = 1e-3
 """Seconds by which times may be rounded."""
 BLURRED = 0.4
 """Seconds before and after the middle of a fade that belong to no shot."""
+NEAR = 1.0
+"""Seconds in which a head keeps its place and its turn goes on, cut or not."""
+CUT = 25.0
+"""Mean change of grey levels between two frames that means another shot, whatever their times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,3 +203,23 @@ def _next(info: VideoInfo, time: float) -> float:
 
 def _difference(one: _Small, other: _Small) -> float:
     return float(cv2.absdiff(one.hsv, other.hsv).mean())
+
+
+def same_shot(info: VideoInfo, images: Mapping[int, Image], one: int, other: int) -> bool:
+    """Whether two probed frames look alike and are near, or have no key frame between them."""
+    near = abs(info.times[one] - info.times[other]) <= NEAR + 1e-6
+    if not near and group_start(info, one) != group_start(info, other):
+        return False
+    change = cv2.absdiff(_thumbnail(images[one]), _thumbnail(images[other]))
+    return float(change.mean()) < CUT
+
+
+def _thumbnail(image: Image) -> Image:
+    small: Image = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
+    return small
+
+
+def group_start(info: VideoInfo, frame: int) -> int:
+    """The key frame at a frame or before it, from which it is decoded; 0 where there is none."""
+    place = bisect.bisect_right(info.keyframes, frame)
+    return info.keyframes[place - 1] if place else 0

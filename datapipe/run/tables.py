@@ -14,14 +14,8 @@ from datapipe.concurrent import cores
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo
-from datapipe.run.ledger import (
-    LEDGER,
-    REFERENCES,
-    VIEWS,
-    WINDOWS,
-    ledger_segments,
-    score_segments,
-)
+from datapipe.run.ledger import ledger_segments, score_segments
+from datapipe.run.rows import LEDGER, REFERENCES, VIEWS, WINDOWS
 
 MEMORY = "1GB"
 """Memory that duckdb may hold; a larger sort spills to the temporary folder."""

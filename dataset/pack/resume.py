@@ -12,7 +12,7 @@ from typing import Any
 from datapipe.claim import check_not_foreign
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo
-from datapipe.run.ledger import SCORED
+from datapipe.run.rows import SCORED
 from datapipe.shards import Shard
 from dataset.pack.manifest import (
     CARD,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.prepare import search
 from datapipe.prepare.people import Person, Sighting, distinct, found_again, group
-from datapipe.prepare.shots import FLASH, SIDE, TINY, Change, find_changes, shots, steady
+from datapipe.prepare.shots import FLASH, SIDE, TINY, Change, find_changes, same_shot, shots, steady
 from datapipe.record import Image
 from datapipe.video.decoder import Decoder, VideoInfo
 from lora_engine.acquire import yaw_geometry
@@ -48,7 +48,7 @@ class SubjectSearch:
         self._decoder, self._faces, self._settings = decoder, faces, settings
         self._path, self._info, self._truth = path, info, truth
         self._images: dict[int, Image] = {}
-        self._same_shot = functools.partial(search.same_shot, info, self._images)
+        self._same_shot = functools.partial(same_shot, info, self._images)
         self.times: dict[int, float] = {}
         """Seconds, of the frames that were looked at and are in the subject's shot."""
         self.looked = 0

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipe.record import YAWS, Scores, Window
-from datapipe.run.ledger import WINDOWS
+from datapipe.run.rows import WINDOWS
 from filters.checks import VIEW_REASONS, Threshold, compile_rules
 from filters.judge import Judge
 from filters.judge_sql import TableJudge

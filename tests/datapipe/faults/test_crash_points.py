@@ -9,7 +9,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.line import drive, rescore
 from datapipe.run.info import load_info
-from datapipe.run.ledger import SCORED
+from datapipe.run.rows import SCORED
 from datapipe.run.store import CandidateStore
 from datapipe.run.tables import tables
 from dataset.judged import RowColumns, candidate_rows

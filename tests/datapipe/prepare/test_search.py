@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from datapipe.errors import BadSample
 from datapipe.faces.base import Face
 from datapipe.prepare.people import Person, Sighting
-from datapipe.prepare.search import REACH, check_seen, coarse, finer, same_shot
+from datapipe.prepare.search import REACH, check_seen, coarse, finer
+from datapipe.prepare.shots import same_shot
 from datapipe.record import Pose
 from datapipe.video.decoder import VideoInfo
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from datapipe.run.info import load_info
-from datapipe.run.ledger import WINDOWS
+from datapipe.run.rows import WINDOWS
 from datapipe.run.tables import tables
 from tests.datapipe.runs import LABELS, TRACK, WINDOW, TinyRun
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dataset.plan.intervals import Estimate
-from dataset.plan.plan import SHARD_SAMPLES, Cluster, PilotVideo, plan
+from dataset.plan.measured import PilotVideo
+from dataset.plan.plan import SHARD_SAMPLES, Cluster, plan
 
 YAWS = (-60, 0, 60)
 GPUS = {"prepare": 0.0, "synthesize": 1.0, "score": 1.0}
