@@ -25,6 +25,7 @@ BEGIN = time.monotonic()
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch comes later: two workers, two cores
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # whatever token this machine's user has
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)  # thousands of files are synced

@@ -37,6 +37,7 @@ def connect(address: str | None, **options: Any) -> str:
     where = address or os.environ.get("RAY_ADDRESS", LOCAL)
     if where != LOCAL:
         _check_answers(where)
+    if address not in (None, LOCAL):  # a cluster of RAY_ADDRESS that has no token loses its actors
         use_token()
     import ray
 
