@@ -225,6 +225,7 @@ class NaturalScorer:
         """Nothing to load."""
 
     def __call__(self, job: Job) -> list[Score]:
+        """NaturalScore of one video. Raises UserError where the endpoint answers nothing at all."""
         from harmoview.bench.opens2v.natural import ask, frame_indices, rubric_sha256
 
         assert self.endpoint is not None  # the runner asks `missing` first
