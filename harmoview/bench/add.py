@@ -174,7 +174,7 @@ def import_scores(run: BenchRun, method: str, files: Sequence[Path]) -> Imported
         column, entries = _result_file(file)
         hashes.setdefault(column, []).append(digest(file))
         for name, raw in entries.items():
-            match = _FILE.fullmatch(name.lower())
+            match = _FILE.fullmatch(name.lower().removesuffix(".mp4"))
             if match is None or match["case"] not in run.suite.case:
                 unknown.add(name)
                 continue

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from datapipe.errors import UserError
 from harmoview.bench.run import BenchRun, VideoKey
-from harmoview.bench.virtual.methods import Cast, Method, virtual_video
+from harmoview.bench.virtual.methods import Cast, Method, check_virtual, virtual_video
 from harmoview.orders import Order, read_about
 
 
@@ -74,8 +74,9 @@ def check_same(
 def render_videos(run: BenchRun, keys: Sequence[VideoKey], workers: int) -> Iterator[VideoKey]:
     """Make videos by built-in methods, each put whole; yields each when it is there.
 
-    Raises UserError where a process ends.
+    Raises UserError where the suite is not virtual, or a process ends.
     """
+    check_virtual(run.suite)
     if workers == 1 or len(keys) <= 1:
         people = Cast(run.suite)
         for key in keys:

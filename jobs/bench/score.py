@@ -62,8 +62,8 @@ class ScoreSettings:
     def __post_init__(self) -> None:
         """Raises ValueError for options that cannot be, or not together."""
         check_range(self, "workers", least=1)
-        if len(self.import_) == 1:
-            raise ValueError("--import takes a method and its result files")
+        if len(self.import_) == 1 or (self.import_[:1] and self.import_[0].endswith(".json")):
+            raise ValueError("--import takes a method, and then its result files")
         known = {"hv", "opens2v", *METRICS}
         if unknown := [name for name in self.metrics if name not in known]:
             raise ValueError(f"--metrics: there is no {unknown[0]!r}; there are hv, opens2v and "

@@ -55,17 +55,22 @@ class VirtualVideo:
     truth: dict[str, Any]
 
 
+def check_virtual(suite: Suite) -> None:
+    """Raises UserError where the suite has a person who is not virtual."""
+    for name, who in suite.identities.items():
+        if who.kind != "virtual" or who.seed is None:
+            raise UserError(
+                f"{suite.folder.url}: {name} is not a virtual person; the built-in methods "
+                "render virtual suites only (`harmoview bench make SUITE --virtual`)"
+            )
+
+
 class Cast:
     """The people of a virtual suite, each made once per process when first needed."""
 
     def __init__(self, suite: Suite, gallery: Gallery | None = None) -> None:
         """Raises UserError where the suite has a person who is not virtual."""
-        for name, who in suite.identities.items():
-            if who.kind != "virtual" or who.seed is None:
-                raise UserError(
-                    f"{suite.folder.url}: {name} is not a virtual person; the built-in methods "
-                    "render virtual suites only (`harmoview bench make SUITE --virtual`)"
-                )
+        check_virtual(suite)
         self.suite = suite
         self.gallery = gallery or Gallery()
         self._people: dict[int, Distinct] = {}

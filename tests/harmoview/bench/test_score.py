@@ -140,6 +140,16 @@ def test_what_generate_writes_beside_videos_is_passed_over(tmp_path):
     ]  # fmt: skip
 
 
+def test_built_in_methods_are_for_virtual_suites(tmp_path, capsys):
+    """On any other one sentence, before a process is started."""
+    write_suite(tmp_path / "suite", four_cases())
+    more = ["--run", f"{tmp_path}/run", "--method", "truth", "--workers", "2"]
+    assert cli.main(["bench", "generate", f"{tmp_path}/suite", *more]) == 1
+    told = capsys.readouterr().err
+    assert "is not a virtual person" in told
+    assert "Traceback" not in told
+
+
 def test_an_import_that_brings_nothing_in_fails(tmp_path, capsys):
     """Wrong ids are listed, and the message names some of the suite's; status 1."""
     run = write_run(tmp_path)
@@ -149,9 +159,10 @@ def test_an_import_that_brings_nothing_in_fails(tmp_path, capsys):
     told = capsys.readouterr()
     assert "a woman turns" in told.err
     assert "solo-1, solo-2" in told.err
-    file.write_text(json.dumps({"solo-1": {"aes_score": 5.5}}))
+    file.write_text(json.dumps({"solo-1.mp4": {"aes_score": 5.5}}))
     assert cli.main(["bench", "score", run.folder.url, "--import", "other", str(file)]) == 0
     assert "other has no videos" in capsys.readouterr().out
+    assert cli.main(["bench", "score", run.folder.url, "--import", str(file), str(file)]) == 2
 
 
 def test_results_of_another_suite_are_refused(tmp_path):
