@@ -51,7 +51,7 @@ WEIGHTS = {"yaw": 0.4, "sharpness": 0.3, "size": 0.2, "score": 0.1}
 
 @dataclass(frozen=True, slots=True)
 class RealViewSettings:
-    """What a frame must show to be kept as a view; part of what makes a run's candidates."""
+    """What a frame must show to be kept as a view; it shapes a run's candidates."""
 
     tolerance: float = 5.0
     """Most degrees between the view's yaw and the one that was measured (see `turned`)."""
