@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import importlib
 import multiprocessing
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +59,24 @@ def _rank(rank: int, meet: Path, ranks: int, work: Callable[..., None], argument
     )  # fmt: skip
     work(rank, *arguments)
     dist.destroy_process_group()
+
+
+def command(module: str, words: Sequence[str], said: Path) -> BaseProcess:
+    """A command, begun in such a process; what it says on stdout and stderr goes to a file."""
+    process = forked().Process(target=_command, args=(module, words, said, dict(os.environ)))
+    process.start()
+    return process
+
+
+def _command(module: str, words: Sequence[str], said: Path, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    with said.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        status = importlib.import_module(module).main(words)
+    finally:
+        atexit._run_exitfuncs()  # which such a process leaves out; Ray's ends its cluster
+        sys.stdout.flush()
+        sys.stderr.flush()
+    sys.exit(status)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 import time
+from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -23,8 +20,8 @@ from harmoview.tiny import save_base, tower
 from jobs import encode
 from lora_engine.subjects.clip import encode as mp4
 from tests.datapipe.runs import RULES, TinyRun
+from tests.processes import command
 
-ROOT = Path(__file__).parents[2]
 SHARDS = 8
 
 
@@ -86,19 +83,20 @@ def test_captions_are_stored_once_and_what_is_left_out_is_named(oracle):
 def test_killed_drivers_and_workers_cost_nothing_but_time(tmp_path, models, source, oracle):
     """A driver and then a worker are killed in the middle; the rerun ends with the same bytes."""
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "jobs.encode", source.url, "--out", str(out), *models,
-               "--workers", "2", "--quiet"]  # fmt: skip
-    driver = subprocess.Popen(command, cwd=ROOT)
+    words = [source.url, "--out", str(out), *models, "--workers", "2", "--quiet"]
+    begin = partial(command, "jobs.encode", words, tmp_path / "said")
+    driver = begin()
     wait_for_shards(out, 2, driver)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    driver.kill()
+    driver.join()
     done = indices(out)
     assert len(done) < SHARDS
     before = {name: (out / name).stat().st_mtime_ns for name in done}
-    driver = subprocess.Popen(command, cwd=ROOT)
+    driver = begin()
     wait_for_shards(out, len(done) + 2, driver)
     workers()[0].kill()
-    assert driver.wait(timeout=500) == 0
+    driver.join(500)
+    assert driver.exitcode == 0, (tmp_path / "said").read_text()
     assert contents(out) == oracle
     assert {name: (out / name).stat().st_mtime_ns for name in done} == before
     assert not list(out.rglob(".*.tmp"))
@@ -110,7 +108,7 @@ def indices(out):
 
 def wait_for_shards(out, count, driver):
     while len(indices(out)) < count:
-        assert driver.poll() is None
+        assert driver.is_alive()
         time.sleep(0.02)
 
 

@@ -4,8 +4,6 @@ import json
 import os
 import runpy
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from jobs import train_lora
+from tests.processes import command
 
 FLUX = Path(__file__).parents[1] / "lora_engine/flux"
 
@@ -105,7 +104,10 @@ def test_two_ray_workers_give_the_weights_of_one_process(place, tmp_path):
     assert train_lora.main(arguments(place, tmp_path / "one", *fast)) == 0
     there = (Path(os.path.relpath(path)) for path in (place, tmp_path / "two"))
     words = arguments(*there, *fast, "--workers", "2", "--shard")
-    subprocess.run([sys.executable, "-m", "jobs.train_lora", *words], check=True, timeout=500)
+    said = tmp_path / "said"
+    process = command("jobs.train_lora", words, said)
+    process.join(500)
+    assert process.exitcode == 0, said.read_text()
     one, two = (
         load_file(tmp_path / name / "pytorch_lora_weights.safetensors") for name in ("one", "two")
     )

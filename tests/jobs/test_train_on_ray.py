@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from harmoview.train.checks import check_and_claim
 from harmoview.train.settings import TrainSettings
 from harmoview.train.train import train
 from tests.harmoview.encoded import write_encoded
-from tests.processes import together
+from tests.processes import command, together
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 STEPS = 25
@@ -66,14 +64,10 @@ def words(place, out, *more, shards=None):
 
 def started(place, out, shards=None):
     """The command on two workers in a process of its own, after a few steps."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jobs.train", *words(place, out, "--workers", "2", shards=shards)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    line = words(place, out, "--workers", "2", shards=shards)
+    process = command("jobs.train", line, out / "said")
     while len(records(out)) < 5:
-        assert process.poll() is None, process.communicate()[1]
+        assert process.is_alive(), (out / "said").read_text()
         time.sleep(0.01)
     return process
 
@@ -97,9 +91,10 @@ def same_weights(*outs):
 def test_told_to_stop_it_ends_with_a_checkpoint_and_goes_on_exactly(place, whole, tmp_path):
     """Exit status 143; resumed on two processes without Ray, the same weights bit for bit."""
     process = started(place, tmp_path)
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=1500)[1]
-    assert process.returncode == 128 + signal.SIGTERM, said
+    process.terminate()
+    process.join(1500)
+    said = (tmp_path / "said").read_text()
+    assert process.exitcode == 128 + signal.SIGTERM, said
     assert "--resume" in said
     done = len(records(tmp_path))
     assert 5 <= done < 2 * STEPS
@@ -127,7 +122,7 @@ def test_after_a_worker_was_killed_the_run_ends_as_if_it_had_not_been(
     workers = [one for one in below if "RayTrainWorker" in " ".join(one.cmdline())]
     assert len(workers) == 2, [one.cmdline() for one in below]
     workers[0].kill()
-    said = process.communicate(timeout=1500)[1]
-    assert process.returncode == 0, said
+    process.join(1500)
+    assert process.exitcode == 0, (tmp_path / "said").read_text()
     assert [record["step"] for record in records(tmp_path)] == list(range(1, 2 * STEPS + 1))
     same_weights(tmp_path, whole)
