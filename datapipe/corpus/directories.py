@@ -44,24 +44,35 @@ class Directory:
         return at < len(self.names) and self.names[at] == name and name not in self.problems
 
     def caption_file(self, video: str, suffix: str) -> str | None:
-        """The file with the video's caption; by its exact name, else by the folded one."""
-        stem = video.rpartition(".")[0]
-        if self.holds(stem + suffix):
-            return stem + suffix
-        wanted = folded(stem + suffix)
-        for name in (wanted, *self._unusual.get(wanted, [])):
-            other = name.rpartition(".")[0]
-            if self.holds(name) and (other == stem or not self._has_video(other)):
-                return name
+        """The file with the video's caption: of `x.mp4` it is `x.txt`, else `x.mp4.txt`.
+
+        By its exact name, else by the folded one.
+        """
+        owners = (video.rpartition(".")[0], video)
+        for owner in owners:
+            if self.holds(owner + suffix):
+                return owner + suffix
+        for owner in owners:
+            wanted = folded(owner + suffix)
+            for name in (wanted, *self._unusual.get(wanted, [])):
+                other = name.rpartition(".")[0]
+                if self.holds(name) and (other == owner or not self._owns(other)):
+                    return name
         return None
 
     def has_video_for(self, caption_file: str) -> bool:
         """Whether a caption file belongs to any video."""
-        stem = caption_file.rpartition(".")[0]
-        if self._has_video(stem):
+        owner = caption_file.rpartition(".")[0]
+        wanted = folded(owner)
+        if self._owns(owner) or self._owns(wanted):
             return True
-        wanted = folded(stem)
-        return self._has_video(wanted) or any(wanted + suffix in self._unusual for suffix in VIDEOS)
+        if suffix_of(wanted) in VIDEOS and wanted in self._unusual:
+            return True
+        return any(wanted + suffix in self._unusual for suffix in VIDEOS)
+
+    def _owns(self, owner: str) -> bool:
+        """Whether there is a video of that name, with its suffix or without."""
+        return (suffix_of(owner) in VIDEOS and self.holds(owner)) or self._has_video(owner)
 
     def _has_video(self, stem: str) -> bool:
         at = bisect_left(self.names, f"{stem}.")

@@ -130,9 +130,11 @@ class _Contents:
         return list(zip(self.videos, alike, strict=True))
 
     def _names(self, video: _Video) -> list[str]:
-        """Beside `a/b.c.mp4`: `a/b.c.txt`, or `a/b.txt`, for WebDataset ends a key at a dot."""
+        """Beside `a/b.c.mp4`: `a/b.c.txt`; `a/b.txt`, for WebDataset ends a key at its first dot;
+        `a/b.c.mp4.txt`.
+        """
         folder, slash, name = video.name.rpartition("/")
-        stems = dict.fromkeys((name.rpartition(".")[0], name.partition(".")[0]))
+        stems = dict.fromkeys((name.rpartition(".")[0], name.partition(".")[0], name))
         suffixes = (TEXT, JSON) if self._caption_field is None else (JSON, TEXT)
         return [f"{folder}{slash}{stem}{suffix}" for stem in stems for suffix in suffixes]
 

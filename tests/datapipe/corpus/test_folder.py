@@ -31,6 +31,7 @@ def paths(root):
 def test_all_kinds_are_found_in_any_case_and_depth(tmp_path):
     names = ["a.mp4", "b.MOV", "c/d.Mkv", "c/e/f.webm", "g.avi"]
     more = ["h.m4v", "i.ts", "j.MTS", "k.mpg", "l.mpeg", "m.wmv", "n.flv", "o.3gp", "p.ogv"]
+    more += ["q.m2ts", "r.vob", "s.asf", "t.f4v", "u.3g2"]
     write(tmp_path, *names, *more, "notes.pdf", "mp4", "x.mp4.part", "c/picture.jpg")
     assert sorted(paths(tmp_path)) == sorted([*names, *more])
     assert {s.source.suffix for s in corpus(str(tmp_path))} == set(VIDEOS)
@@ -119,6 +120,8 @@ def test_a_named_field_comes_before_text(tmp_path):
         ("caf\u00e9.mp4", "cafe\u0301.txt"),
         ("CAFE\u0301.mp4", "caf\u00e9.TXT"),
         ("v1.2 final.mov", "V1.2 Final.txt"),
+        ("clip.mp4", "clip.mp4.txt"),
+        ("Clip.MP4", "clip.mp4.TXT"),
     ],
 )
 def test_a_caption_is_found_in_any_letter_case_and_normal_form(tmp_path, video, caption):
@@ -131,12 +134,15 @@ def test_a_caption_is_found_in_any_letter_case_and_normal_form(tmp_path, video, 
 
 
 def test_names_that_differ_in_case_only_have_captions_of_their_own(tmp_path):
-    write(tmp_path, "a.mp4", "A.mp4", "b.mp4", "B.mp4")
+    write(tmp_path, "a.mp4", "A.mp4", "b.mp4", "B.mp4", "c.mp4", "c.MP4")
     write(tmp_path, "a.txt", data=b"small")
-    write(tmp_path, "A.txt", data=b"large")
+    write(tmp_path, "A.txt", "c.MP4.txt", data=b"large")
     write(tmp_path, "b.txt", data=b"small")
     found = {os.path.basename(s.source.path): s.caption for s in corpus(str(tmp_path))}  # noqa: PTH119
-    assert found == {"a.mp4": "small", "A.mp4": "large", "b.mp4": "small", "B.mp4": ""}
+    assert found == {
+        "a.mp4": "small", "A.mp4": "large", "b.mp4": "small", "B.mp4": "",
+        "c.mp4": "", "c.MP4": "large",
+    }  # fmt: skip
 
 
 def test_all_captions_of_a_list_are_kept(tmp_path):

@@ -101,10 +101,13 @@ def test_captions_stand_anywhere_in_the_tar(listed):
         tar_bytes(
             ("a.json", b'{"caption": "json"}'), ("a.mp4", b"1"), ("b.mp4", b"2"),
             ("d/a.mp4", b"3"), ("b.txt", b"caf\xe9"), ("c.x.mp4", b"4"), ("c.txt", b"group"),
+            ("e.mp4", b"5"), ("e.mp4.json", b'"whole name"'),
         )
     )  # fmt: skip
     captions = {s.source.member: s.caption for s in samples}
-    assert captions == {"a.mp4": "json", "b.mp4": "", "d/a.mp4": "", "c.x.mp4": "group"}
+    assert captions == {
+        "a.mp4": "json", "b.mp4": "", "d/a.mp4": "", "c.x.mp4": "group", "e.mp4": "whole name",
+    }  # fmt: skip
     assert "not UTF-8" in samples[1].caption_problem
 
 
