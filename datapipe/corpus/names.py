@@ -8,7 +8,8 @@ from collections import Counter
 
 VIDEOS = (
     ".mp4", ".mov", ".mkv", ".webm", ".avi",
-    ".m4v", ".ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv",
+    ".m4v", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".flv", ".f4v",
+    ".3gp", ".3g2", ".ogv",
 )  # fmt: skip
 MANIFESTS = (".parquet", ".jsonl", ".csv", ".tsv")
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")

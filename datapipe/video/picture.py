@@ -88,6 +88,11 @@ class Geometry:
             return self.width, self.height
         return max(1, round(self.width * scale)), max(1, round(self.height * scale))
 
+    def within(self, width: int, height: int) -> tuple[int, int]:
+        """The largest width and height of its shape that fit in."""
+        scale = min(width / self.width, height / self.height)
+        return max(1, round(self.width * scale)), max(1, round(self.height * scale))
+
     def upright(self, picture: Image) -> Image:
         if self.turned:
             picture = picture.transpose(1, 0, 2)
@@ -116,26 +121,43 @@ class Painter:
             raise BadSample("unreadable", "Dolby Vision without an ordinary picture (profile 5)")
         if codec.codec.canonical_name == "hevc" and frame.interlaced_frame:
             raise BadSample("interlaced", "each of its pictures is one field (HEVC)")
-        self.geometry = Geometry.of(frame, stream.sample_aspect_ratio or Fraction(1))
+        self._aspect = stream.sample_aspect_ratio or Fraction(1)
+        self._stored = frame.width, frame.height
+        self.geometry = Geometry.of(frame, self._aspect)
         self.transfer: Transfer = TRANSFERS.get(colours.transfer, "sdr")
         self._declared = declared
         self._scalers: dict[tuple[int, int], VideoReformatter] = {}
 
     def picture(self, frame: Any, long_side: int | None) -> Image:
-        """The frame at full size, or with a long side of so many pixels where that is less."""
-        size = self.geometry.scaled(long_side)
+        """The frame at full size, or with a long side of so many pixels where that is less.
+
+        One of another shape than the first has black bars, as a player's window would have them.
+        """
+        size, geometry = self.geometry.scaled(long_side), self.geometry
+        if (frame.width, frame.height) == self._stored:
+            return self._levels(frame, geometry, size)
+        geometry = Geometry.of(frame, self._aspect)
+        inside = geometry.within(*size)
+        left, top = (size[0] - inside[0]) // 2, (size[1] - inside[1]) // 2
+        picture = np.zeros((size[1], size[0], 3), np.uint8)
+        there = slice(top, top + inside[1]), slice(left, left + inside[0])
+        picture[there] = self._levels(frame, geometry, inside)
+        return picture
+
+    def _levels(self, frame: Any, geometry: Geometry, size: tuple[int, int]) -> Image:
+        """RGB of a frame scaled to an upright size."""
         colours = Colours.of(frame).or_else(self._declared)
         matrix = colours.matrix
         if self.transfer != "sdr" and matrix in UNNAMED:
             matrix = BT2020
         scaler = self._scalers.setdefault(size, VideoReformatter())
-        width, height = size[::-1] if self.geometry.turned else size
+        width, height = size[::-1] if geometry.turned else size
         form = "rgb24" if self.transfer == "sdr" else "rgb48le"
         levels = scaler.reformat(frame, width, height, form, matrix, threads=1).to_ndarray()
         if self.transfer == "sdr":
-            return self.geometry.upright(cast(Image, levels))
+            return geometry.upright(cast(Image, levels))
         deep = cast(npt.NDArray[np.uint16], levels)
-        return self.geometry.upright(to_sdr(deep, self.transfer, colours.primaries))
+        return geometry.upright(to_sdr(deep, self.transfer, colours.primaries))
 
 
 def is_combed(frame: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import struct
 from pathlib import Path
 
@@ -43,11 +44,20 @@ def what_it_is(path: Path) -> str | None:
             return f"{name}, not a video" if ":" not in name else name
     if head and not head.strip(b"\0"):
         return "nothing but zeros: its copy was cut short, or never written"
-    return _lost_index(path)
+    return "a text, not a video" if _is_text(head) else _lost_index(path)
+
+
+def _is_text(head: bytes) -> bool:
+    """Of a file's first bytes, which may end within a letter."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and all(letter.isprintable() or letter in "\t\r\n\f" for letter in text)
 
 
 def _lost_index(path: Path) -> str | None:
-    """Of an MP4 whose `moov` box, written last, is not there."""
+    """Of an MP4 whose `moov` box, written last or in another file, is not there."""
     found: list[bytes] = []
     size, place = path.stat().st_size, 0
     with path.open("rb") as file:
@@ -62,4 +72,6 @@ def _lost_index(path: Path) -> str | None:
             place += length if length >= 8 else size
     if not found or b"moov" in found or b"mdat" not in found:
         return None
+    if b"moof" in found:
+        return "a segment of an MP4 (DASH or HLS): what it is lies in another file, its first part"
     return "an MP4 without its index (moov): the recording or the copy ended before it was written"

@@ -90,6 +90,22 @@ def test_the_container_tells_the_shape_of_pixels_last(decoder, tmp_path):
     assert (info.width, info.height) == (480, 96)
 
 
+@pytest.mark.parametrize("side", [None, 160])
+def test_a_picture_of_another_shape_has_black_bars(decoder, tmp_path, side):
+    """Where the size changes within a file, everything keeps its proportions."""
+    wide = write_video(tmp_path / "wide.ts", [cornered(320, 192)] * 20)
+    tall = write_video(tmp_path / "tall.ts", [cornered(96, 192)] * 20, stamps=range(20, 40))
+    path = tmp_path / "a.ts"
+    path.write_bytes(wide.read_bytes() + tall.read_bytes())
+    before, after = (frame.image for frame in decoder.frames(path, [5, 30], side))
+    width = before.shape[1]
+    assert before.shape == after.shape == (192 * width // 320, width, 3)
+    left, right = width * 112 // 320, width * 208 // 320
+    assert after[:, : left - 2].max() == after[:, right + 2 :].max() == 0
+    same = {corner: corner for corner in CORNERS}
+    assert shown_corners(before) == shown_corners(after[:, left:right]) == same
+
+
 def test_frames_before_the_cut_of_an_edit_list_are_none(decoder, tmp_path):
     """What must be decoded and is not shown is not counted; times begin with what is shown."""
     options = {"avoid_negative_ts": "disabled"}
@@ -271,6 +287,15 @@ def test_interlaced_frames_are_made_whole(decoder, tmp_path, mark, first):
         assert combed(frame.image) < combed(woven[frame.index]) / 2
 
 
+def test_pictures_that_are_single_fields_are_refused(decoder, tmp_path):
+    """HEVC has interlaced films so, and nothing here weaves them."""
+    options = {"x265-params": "log-level=none:interlace=1"}
+    path = write_video(tmp_path / "a.mp4", numbered(10), codec="libx265", options=options)
+    with pytest.raises(BadSample, match="one field") as caught:
+        decoder.probe(path)
+    assert caught.value.reason == "interlaced"
+
+
 def test_progressive_frames_are_left_as_they_are(decoder, tmp_path):
     """Also where a shirt has stripes of one line, all is noise, or a bar moves."""
     draw = np.random.default_rng(0)
@@ -291,6 +316,7 @@ def test_progressive_frames_are_left_as_they_are(decoder, tmp_path):
         (b"\xff\xd8\xff\xe0" + bytes(60), "JPEG"),
         (b"\x89PNG\r\n\x1a\n" + bytes(60), "PNG"),
         (b'{"error": "not found"}', "JSON"),
+        ("export const é = 1;\n".encode(), "a text"),
         (bytes(4096), "zeros"),
     ],
 )
@@ -317,3 +343,8 @@ def test_an_encrypted_video_and_one_without_index_say_so(decoder, plain, tmp_pat
     (tmp_path / "lost.mp4").write_bytes(data[: data.find(b"moov") - 4])
     with pytest.raises(BadSample, match="index"):
         decoder.probe(tmp_path / "lost.mp4")
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    data = write_video(tmp_path / "parts.mp4", numbered(5), container=options).read_bytes()
+    (tmp_path / "segment.mp4").write_bytes(data[data.find(b"moof") - 4 :])
+    with pytest.raises(BadSample, match="segment"):
+        decoder.probe(tmp_path / "segment.mp4")
