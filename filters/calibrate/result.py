@@ -11,6 +11,7 @@ from datapipe.faces.base import FaceAnalyzer
 from filters.calibrate.bounds import Bounds, bounds
 from filters.calibrate.comparisons import Comparisons, comparisons, people
 from filters.calibrate.identity import YawIdentity, calibrate
+from filters.calibrate.impostors import RulesFar, rules_far
 from filters.calibrate.intervals import CONFIDENCE, Share
 from filters.calibrate.people import Drawn
 from filters.calibrate.rules import calibrated
@@ -40,6 +41,8 @@ class Calibration:
     groups: int
     """Groups of identities that look like one person; as many as identities if none do."""
     identity: Sequence[YawIdentity]
+    rules_far: Sequence[RulesFar]
+    """What the thresholds of `base` do to the same people."""
     bounds: Bounds
     base: Rules
     """The rules that were calibrated."""
@@ -87,6 +90,7 @@ class Calibration:
             "lost": self.lost,
             "groups": self.groups,
             "identity": [asdict(one) for one in self.identity],
+            "rules_far": [asdict(one) for one in self.rules_far],
             "bounds": asdict(self.bounds),
             "changed": self.changed(),
             "rules": None if self.rules is None else self.written(),
@@ -131,6 +135,7 @@ def conclude(
         lost=drawn.lost,
         groups=who.groups,
         identity=identity,
+        rules_far=rules_far(base.identity, found),
         bounds=by,
         base=base,
         rules=rules,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from filters.calibrate.bounds import Bound
+from filters.calibrate.impostors import hint
 from filters.calibrate.intervals import Share
 from filters.calibrate.result import Calibration
 from jobs.console.output import new_table, number, numbers, screen, text
@@ -57,6 +58,8 @@ def _thresholds(result: Calibration) -> Table:
 def _notes(result: Calibration) -> list[str]:
     lines = ["In brackets: 95 % intervals for people who were not drawn."]
     lines += [f"{one.yaw}°: not asked: {one.why}." for one in result.identity if one.why]
+    if told := hint(result.base.identity, result.rules_far):
+        lines.append(told)
     if result.lost:
         lines.append(f"{result.lost:,} drawn identities have no candidate or no face.")
     if alike := sum(one.alike for one in result.identity):
