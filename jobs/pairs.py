@@ -32,9 +32,10 @@ class PairsSettings:
     corpus: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CORPUS")]
     """A folder of clips, each of one person turning the head: `subject` in a .json beside a clip
     names the person, whose clips are then all in one split; every clip gives pairs of its own. Or a
-    folder of folders of pictures named by yaw (-30.jpg, yaw+60.png), one for each take. Or a RUN of
-    `harmoview synthesize`, whose people are taken if their video shows them at 4 yaws in one shot
-    and one light."""
+    folder of folders of pictures named by yaw (-30.jpg, yaw+60.png), one for each take. Or the
+    folders reference, target and caption of an editing data set, whose captions tell the yaw. Or a
+    RUN of `harmoview synthesize`, whose people are taken if their video shows them at 4 yaws in one
+    shot and one light."""
     out: str
     """The folder for the pairs; local or on an object store."""
     acquire: tyro.conf.OmitArgPrefixes[AcquireSettings] = field(default_factory=AcquireSettings)

@@ -173,10 +173,12 @@ class Acquire:
     def mark(self, sample: Sample) -> str:
         """Return a hash of everything on which the frames of a clip depend."""
         source = sample.source
-        files = list(pictures_of(Path(source.path))) if source.suffix == FOLDER else []
-        if place(source.path).fs is None and Path(source.path).is_file():
-            files = [Path(source.path)]
-        stats = [(file.name, file.stat()) for file in files]
+        files: dict[Path, int] = {}
+        if source.suffix == FOLDER:
+            files = pictures_of(Path(source.path))
+        elif place(source.path).fs is None and Path(source.path).is_file():
+            files = {Path(source.path): 0}
+        stats = [(f"{file.name} {yaw}", file.stat()) for file, yaw in files.items()]
         stat = [[name, status.st_size, status.st_mtime_ns] for name, status in stats]
         beside = hashlib.sha256(_beside(sample) or b"").hexdigest()
         what = [_VERSION, asdict(self.settings), self.faces.provenance(), asdict(source)]

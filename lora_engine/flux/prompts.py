@@ -40,10 +40,11 @@ def standard(yaws: Sequence[int]) -> dict[int, str]:
     return {yaw: prompt(yaw) for yaw in yaws}
 
 
-def read_prompts(path: Path, yaws: Sequence[int]) -> dict[int, str]:
+def read_prompts(path: Path, yaws: Sequence[int] | None) -> dict[int, str]:
     """Read own prompts from TOML: a table of texts by yaw, such as "+30" = "…". Raises UserError.
 
-    Every yaw must have one, and no two the same: a prompt is all that tells the yaw.
+    Every yaw must have one, and no two the same: a prompt is all that tells the yaw. None: the yaws
+    that the table has.
     """
     try:
         table = {int(yaw): text for yaw, text in tomllib.loads(path.read_text("utf-8")).items()}
@@ -51,6 +52,7 @@ def read_prompts(path: Path, yaws: Sequence[int]) -> dict[int, str]:
         raise UserError(
             f"--prompts {path}: not a TOML table of prompts by yaw ({wrong})"
         ) from wrong
+    yaws = sorted(table) if yaws is None else yaws
     if missing := [yaw for yaw in yaws if not isinstance(table.get(yaw), str)]:
         raise UserError(f"--prompts {path}: no text for the yaws {missing}")
     texts = {yaw: str(table[yaw]) for yaw in yaws}

@@ -7,9 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+from datapipe.errors import UserError
 from lora_engine.acquire.clips import Acquire, acquire
 from lora_engine.acquire.pictures import picture_takes
 from lora_engine.acquire.settings import AcquireSettings
+from lora_engine.flux.prompts import prompt
 from tests.datapipe.painted import Painted, PaintedFaces, paint
 
 SETTINGS = AcquireSettings(side=64)
@@ -95,3 +97,45 @@ def test_other_corpora_hold_no_takes(tmp_path):
     (tmp_path / "30.jpg").write_bytes(b"a thumbnail")
     assert picture_takes(str(tmp_path)) == []
     assert picture_takes("s3://bucket/clips") == []
+
+
+@pytest.fixture
+def captioned(tmp_path):
+    """Two references with targets of one caption each, one name within the other."""
+    corpus = tmp_path / "in"
+    save(corpus / "reference", {"ann.png": 0, "ann-b.png": 0})
+    save(corpus / "target", {"ann.png": 30, "ann_2.png": -60, "ann-b.png": 60, "ann-b.x.png": 0})
+    (corpus / "caption").mkdir()
+    for name, yaw in {"ann": 30, "ann_2": -60, "ann-b": 60}.items():
+        (corpus / f"caption/{name}.txt").write_text(prompt(yaw) + "\n")
+    (corpus / "target/ann-b.x.txt").write_text(prompt(0))
+    (corpus / "reference/ann.json").write_text(json.dumps({"subject": "Ann"}))
+    return corpus
+
+
+def test_a_caption_says_the_yaw_of_a_target(captioned, tmp_path):
+    """Each target goes with the reference of its name, which is the picture at 0."""
+    found, _ = run(captioned, tmp_path / "out")
+    assert {key: [frame.yaw for frame in clip.picked.frames] for key, clip in found.items()} == {
+        "ann": [-60, 0, 30], "ann-b": [0, 60],
+    }  # fmt: skip
+    assert found["ann"].subject == "Ann"
+    for clip in found.values():
+        picked = clip.picked
+        assert all(abs(frame.measured_yaw - frame.yaw) < 3 for frame in picked.frames)
+    assert len(found["ann-b"].picked.more) == 1  # its reference, and a target at 0
+
+
+def test_captions_of_ones_own_need_their_table(captioned, tmp_path):
+    """One that no yaw has is named with the file to write; a new caption is looked at."""
+    (captioned / "caption/ann.txt").write_text("look right")
+    with pytest.raises(UserError, match=r"ann\.txt: the caption is none of .*prompts\.toml"):
+        run(captioned, tmp_path / "out")
+    texts = {yaw: prompt(yaw) for yaw in (-60, 0, 60)} | {90: "look right"}
+    lines = [f'"{yaw:+d}" = "{text}"' for yaw, text in texts.items()]
+    (captioned / "prompts.toml").write_text("\n".join(lines))
+    found, _ = run(captioned, tmp_path / "out")
+    assert [frame.yaw for frame in found["ann"].picked.frames] == [-60, 0, 90]
+    (captioned / "caption/ann_2.txt").unlink()
+    with pytest.raises(UserError, match=r"ann_2\.png: has no caption"):
+        run(captioned, tmp_path / "out")
