@@ -35,9 +35,9 @@ def write(tmp_path, text):
         ("[opens2v_gme]\ngme = { path = 'nowhere', sha256 = 'x' }", "there is no"),
         ("[opens2v_gme]\ngme = { path = 'weights.toml', sha256 = 'x' }", "has sha256"),
         ("[opens2v_natural]\nurl = 'http://x'", "lacks model"),
-        ("[opens2v_natural]\nurl = 'x'\nmodel = 'm'\ntemperature = 0", "temperature"),
-        ("[opens2v_natural]\nurl = 'x'\nmodel = 'm'\nkey_file = 'nowhere'", "key_file"),
-        ("[opens2v_natural]\nurl = 'x'\nmodel = 'm'\nworkers = 0", "workers"),
+        ("[opens2v_natural]\nurl = 'http://x'\nmodel = 'm'\ntemperature = 0", "temperature"),
+        ("[opens2v_natural]\nurl = 'http://x'\nmodel = 'm'\nkey_file = 'nowhere'", "key_file"),
+        ("[opens2v_natural]\nurl = 'http://x'\nmodel = 'm'\nworkers = 0", "workers"),
     ],
 )
 def test_what_is_wrong_with_the_file_is_named(tmp_path, text, says):
