@@ -271,7 +271,7 @@ def _pose_checks(rules: Rules, yaw: int) -> Iterator[Check]:
         off = Threshold(
             "pose.profile_minimum",
             pose.profile_minimum,
-            *("beyond", "Pose", "Least |yaw| at ±90°", "°"),
+            *("beyond", "Pose", "A profile is turned at least", "°"),
             least=max(45.0, PROFILE - half),
             most=89.0,
         )

@@ -13,11 +13,11 @@ function drawFunnel(holder, now, start) {
   const known = (title, count) => (count === undefined || count === null ? null : { title, count });
   const moved = (title, value, first) => ({ title, count: value.count, margin: value.margin, first });
   const columns = [
-    ["Videos", [known("videos", funnel.videos), known("prepared", funnel.prepared),
+    ["Videos, share of all", [known("videos", funnel.videos), known("prepared", funnel.prepared),
       known("candidates", funnel.candidates), moved("samples kept", now.samples, start.samples.count),
       known("packed in RUN/shards", funnel.samples_packed)]],
-    ["Identities", [known("found", funnel.identities), moved("kept", now.identities, start.identities.count)]],
-    ["Views", [known("made", now.made), known("face found", now.detected),
+    ["Identities, share of those found", [known("found", funnel.identities), moved("kept", now.identities, start.identities.count)]],
+    ["Views, share of those made", [known("made", now.made), known("face found", now.detected),
       moved("pass every rule", { count: now.passed, margin: 0 }, start.passed),
       moved("of kept identities", now.views, start.views.count)]],
   ];
@@ -99,7 +99,7 @@ function coarse({ edges, counts }) {
 }
 
 function histogram(edges, bars, low, high, axis) {
-  const width = 260, height = 128, left = 6, right = 6, bottom = 28, top = 18;
+  const width = 260, height = 136, left = 6, right = 6, bottom = 36, top = 18;
   const end = edges[edges.length - 1], room = (end - edges[0]) * 0.05;
   const first = Math.min(edges[0], (low ?? Infinity) - room), last = Math.max(end, (high ?? low ?? -Infinity) + room);
   const x = (value) => left + ((value - first) / (last - first)) * (width - left - right);
@@ -160,7 +160,7 @@ function drawQuantiles(holder, state, name, axis) {
     ? svg("polyline", { class: "curve", points: yaws.map((yaw, i) => [x(yaw), bounds[i][0]]).filter(([, v]) => v !== null).map(([a, v]) => `${a},${y(v)}`).join(" ") }) : null;
   const unjudged = name === "identity_cosine" ? yaws.filter((_, i) => bounds[i][0] === null).map((yaw) =>
     svg("g", {}, svg("rect", { class: "unjudged", x: x(yaw) - half, width: 2 * half, y: top, height: height - top - bottom }),
-      svg("text", { class: "tick", x: x(yaw), y: top + 12 }, "not judged"))) : [];
+      svg("text", { class: "tick", x: Math.min(Math.max(x(yaw), left + 40), width - right - 40), y: height - bottom - 6 }, "not judged"))) : [];
   holder.replaceChildren(svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${axis} by yaw` },
     ticks(low - pad, high + pad, 6).map((value) => svg("g", {},
       svg("line", { class: "gridline", x1: left, x2: width - right, y1: y(value), y2: y(value) }),

@@ -38,8 +38,10 @@ function ticks(low, high, most) {
   return found;
 }
 
+// On a phone each row is a block, in which a cell says its column's name before it.
 function table(head, rows, classes = []) {
-  const cells = (tag, row) => row.map((cell, i) => el(tag, { class: classes[i] }, cell));
+  const cells = (tag, row) => row.map((cell, i) =>
+    el(tag, { class: classes[i], "data-column": tag === "td" ? head[i] : null }, cell));
   return el("table", {},
     el("thead", {}, el("tr", {}, cells("th", head))),
     el("tbody", {}, rows.map((row) => el("tr", {}, cells("td", row)))));

@@ -53,18 +53,19 @@ function drawTotals(now, start) {
     const points = whole ? (100 * (a - b)) / whole : 0;
     return a === b ? "" : `${points >= 0 ? "+" : "−"}${Math.abs(points).toFixed(1)}`;
   };
-  const line = (title, text, share, difference) => el("div", {}, el("span", {}, title),
-    el("strong", { "data-total": title }, text), el("span", { class: "share" }, share), el("em", {}, difference));
+  const line = (title, text, share, of, difference) => el("div", {}, el("span", {}, title),
+    el("strong", { "data-total": title }, text), el("span", { class: "share" }, `${share} of ${of}`), el("em", {}, difference));
   const { funnel } = data.stats;
   $("totals").replaceChildren(
-    line("views pass", number(now.passed), percent(now.passed, now.made), change(now.passed, start.passed, now.made)),
-    line("identities kept", about(now.identities), percent(now.identities.count, funnel.identities),
+    line("views pass", number(now.passed), percent(now.passed, now.made), "those made", change(now.passed, start.passed, now.made)),
+    line("identities kept", about(now.identities), percent(now.identities.count, funnel.identities), "those found",
       change(now.identities.count, start.identities.count, funnel.identities)),
-    line("samples kept", about(now.samples), percent(now.samples.count, funnel.candidates),
+    line("samples kept", about(now.samples), percent(now.samples.count, funnel.candidates), "candidates",
       change(now.samples.count, start.samples.count, funnel.candidates)));
   if (!data.identities.all) $("totals").append(el("p", { class: "muted small" },
     `Views are counted exactly. ≈: identities and samples estimated from ${number(data.identities.samples)} samples, with the 95 % interval.`));
-  $("brief").textContent = `${percent(now.passed, now.made)} pass · ${percent(now.samples.count, funnel.candidates)} kept`;
+  $("brief").replaceChildren(el("span", {}, `${percent(now.passed, now.made)} of views pass`),
+    el("span", {}, `${percent(now.samples.count, funnel.candidates)} of candidates kept`));
 }
 
 function drawOutcomes(now) {
@@ -102,11 +103,12 @@ function drawRealViews() {
 
 function drawSeconds() {
   const { seconds, sources } = data.stats;
-  const round = (value) => (value === null ? "–" : number(Number(value.toPrecision(3))));
+  const round = (value, digits = 2) => (value === null ? "–"
+    : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
   $("seconds").replaceChildren(seconds.length ? table(
     ["stage", "videos", "mean s", "median s", "95 % under s", "total h", "per kept sample s", "GPU s per kept sample"],
     seconds.map((row) => [row.stage, number(row.videos), round(row.mean), round(row.median), round(row.p95),
-      round(row.total / 3600), round(row.per_sample), round(row.gpu_seconds_per_sample)]),
+      round(row.total / 3600, 3), round(row.per_sample), round(row.gpu_seconds_per_sample)]),
     ["", "num", "num", "num", "num", "num", "num", "num"]) : el("p", { class: "muted" }, "not recorded"));
   const worst = (title, rows) => [el("h3", {}, title), table(
     ["source", "videos", "candidates", "rejected", "errors", "mean s"], rows.map((row) => [
