@@ -45,11 +45,14 @@ COMMANDS = {
     "submit": "any of these as a job of a Ray cluster, followed from here",
     "models": "the model files in use: source, licence, hash, present or not",
 }
+_AGAIN = "; what is done is kept: run the same command again to go on"
+_RESUME = "; with --resume the same command goes on from the latest checkpoint"
 CONTINUE = {
-    *("plan", "synthesize", "score", "pack", "pairs", "encode"),
-    *("bench demo", "bench generate", "bench score"),
+    **dict.fromkeys(("plan", "synthesize", "score", "pack", "pairs", "encode"), _AGAIN),
+    **dict.fromkeys(("bench demo", "bench generate", "bench score"), _AGAIN),
+    **dict.fromkeys(("train", "train-lora"), _RESUME),
 }
-"""Commands that go on where they were interrupted when they are run again."""
+"""Commands that go on where they were interrupted, and how."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,8 +161,7 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        then = "; what is done is kept: run the same command again to go on" * (prog in CONTINUE)
-        print(f"harmoview {prog}: interrupted{then}", file=sys.stderr)
+        print(f"harmoview {prog}: interrupted{CONTINUE.get(prog, '')}", file=sys.stderr)
         return 130
 
 
