@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from datapipe.errors import check_range
+from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
 from datapipe.record import YAWS
 from datapipe.run.lock import locked
@@ -111,8 +111,13 @@ def execute(settings: GenerateSettings) -> None:
 
 
 def _single(settings: GenerateSettings) -> Order:
-    """The video of --prompt. Raises UserError."""
+    """The video of --prompt. Raises UserError, also where it would replace somebody's file."""
     assert settings.prompt is not None  # by __post_init__
+    picture, record = (settings.out.with_suffix(suffix) for suffix in (".jpg", ".json"))
+    for there in (settings.out, picture):
+        # the picture is one's own where a killed run left it: its record is written before it
+        if there.exists() and not (there == picture and record.exists()):
+            raise UserError(f"{there} would be replaced: move it away, or give another --out")
     return Order(
         name=settings.out.stem,
         prompt=settings.prompt,

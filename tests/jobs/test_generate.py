@@ -102,6 +102,21 @@ def test_the_same_seed_gives_the_same_file(place, tmp_path):
     assert sheets == [sheets[0]] * 3
 
 
+def test_no_file_is_replaced_but_what_a_killed_run_left(place, tmp_path, capsys):
+    """Neither a video, nor a picture of the video's name: a sentence, and all is as it was."""
+    out, photo = tmp_path / "v.mp4", tmp_path / "v.jpg"
+    for file in (out, photo):
+        file.write_bytes(b"mine")
+        assert run(place, out) == 1
+        assert f"{file} would be replaced" in capsys.readouterr().err
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
+        file.unlink()
+    photo.write_bytes(b"half")
+    (tmp_path / "v.json").write_text("{}")
+    assert run(place, out) == 0
+    assert photo.read_bytes() != b"half"
+
+
 def test_a_job_that_has_the_code_alone_keeps_its_video(place, tmp_path, monkeypatch):
     """Submitted without an image, harmoview has no metadata there; the JSON leaves it out."""
     find = importlib.metadata.Distribution.from_name
