@@ -65,10 +65,10 @@ def tiny_run(folder):
 def clips(folder):
     """`my-videos`: a clip with a person in it and one without."""
     from tests.datapipe.media import numbered, write_video
-    from tests.jobs.test_synthesize import person
+    from tests.jobs.people import person
 
     (folder / "my-videos").mkdir()
-    write_video(folder / "my-videos" / "good.mp4", person("P005", 448))
+    write_video(folder / "my-videos" / "good.mp4", person("P005", 448, 12))
     write_video(folder / "my-videos" / "nobody.mp4", numbered(20))
     (folder / "stricter.toml").write_text("minimum_views = 7\n")
 
