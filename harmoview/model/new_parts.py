@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 PROXY = "proxy_token"
 WEIGHT = "condition_embedder.image_embedder.weight"
 BIAS = "condition_embedder.image_embedder.bias"
-NEW_PARTS = (PROXY, WEIGHT, BIAS)
+IDENTITY = "identity_vectors"
+NEW_PARTS = (PROXY, WEIGHT, BIAS, IDENTITY)
 
 
 def initialize(model: nn.Module, seed: int = 0) -> None:
@@ -28,14 +29,14 @@ def first_values(model: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     """Draw the added parameters of a model, float32 on the CPU, the same on every machine.
 
     The proxy token is random (paper, 3.1.2), with a norm of about 1; the linear layer makes tokens
-    of unit mean square from such features.
+    of unit mean square from such features. The identities' embedding begins at zero.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for name, parameter in model.named_parameters():
-        if name == BIAS:
+        if name in (BIAS, IDENTITY):
             found[name] = torch.zeros(parameter.shape, device="cpu")
         elif name in NEW_PARTS:
             draw = torch.randn(parameter.shape, generator=generator, device="cpu")

@@ -82,6 +82,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         vit_size: int = injection.QWEN_SIZE,
         vit_tower: str | None = None,
         vit_name: str | None = None,
+        identity_embedding: bool = True,
     ) -> None:
         """Builds a model; the first sixteen settings are Wan's.
 
@@ -92,8 +93,9 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         `vit_size` are the sides in pixels at which pictures are encoded. Prompts are padded to
         `text_length` tokens with zeros, which are attended. `vit_dim` None leaves MFI out;
         `vit_tower` and `vit_name` are the fingerprint and the folder or hub name of the tower with
-        whose features the model was trained. Raises ValueError for settings that do not fit
-        together.
+        whose features the model was trained. With `identity_embedding` a learned vector for each
+        identity, zero at first, is added to its MFI tokens, which otherwise do not say whose they
+        are. Raises ValueError for settings that do not fit together.
         """
         if image_dim is not None or added_kv_proj_dim is not None:
             raise ValueError("image_dim and added_kv_proj_dim belong to Wan's image-to-video form")
@@ -117,6 +119,8 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
             self.proxy_token = nn.Parameter(torch.empty(width))
         if vit_dim is not None:
             self.condition_embedder.image_embedder = nn.Linear(vit_dim, width)
+        if vit_dim is not None and identity_embedding:
+            self.identity_vectors = nn.Parameter(torch.empty(identities, width))
         new_parts.initialize(self)
 
     @classmethod
@@ -260,7 +264,10 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
             image = image.masked_fill(~frontal[..., None, None], 0.0)
         kind = self.config.reference_timestep
         levels = embed(self.condition_embedder, timestep, text, image, kind)
-        condition, condition_mask = injection.join(levels.text, levels.image, frontal)
+        image = levels.image
+        if image is not None and self.config.identity_embedding:
+            image = image + self.identity_vectors[: image.shape[1], None].to(image.dtype)
+        condition, condition_mask = injection.join(levels.text, image, frontal)
         first = grid.tokens
         if cache is not None and cache.filled:  # the video's tokens are enough
             first, rotary = 0, tuple(table[:, grid.tokens :] for table in rotary)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from harmoview import flow
-from harmoview.curriculum import Phase, shown
+from harmoview.curriculum import Phase, shown, uniform
 from harmoview.data.loader import EncodedBatch
 from harmoview.flow import NoiseSchedule
 
@@ -44,6 +44,28 @@ def draw(batch: EncodedBatch, phase: Phase, sigma: Tensor, frontal: int, seed: i
         generator = seeded(seed, "noise", key, epoch)
         noises.append(torch.randn(video.shape, generator=generator))
     return Draws(torch.tensor(views), torch.tensor(texts), sigma, torch.stack(noises))
+
+
+def permuted(batch: EncodedBatch, seed: int) -> EncodedBatch:
+    """Return the batch with each sample's people in an order that seed, key and epoch decide.
+
+    In the data the more prominent one comes first, which is not to be learned.
+    """
+    people = batch.present.shape[1]
+    if people == 1:
+        return batch
+    orders = torch.tensor(
+        [sorted(range(people), key=lambda one: uniform(seed, "people", key, epoch, one))
+         for key, epoch in zip(batch.keys, batch.epochs, strict=True)]
+    )  # fmt: skip
+    rows = torch.arange(len(batch))[:, None]
+    features = batch.features
+    return replace(
+        batch,
+        references=batch.references[rows, orders],
+        present=batch.present[rows, orders],
+        features=None if features is None else features[rows, orders],
+    )
 
 
 def noise_levels(

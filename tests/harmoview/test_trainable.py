@@ -8,7 +8,7 @@ import torch
 
 from harmoview.trainable import Lora, add_lora, select
 
-NEW = ["proxy_token", "condition_embedder.image_embedder.weight",
+NEW = ["proxy_token", "identity_vectors", "condition_embedder.image_embedder.weight",
        "condition_embedder.image_embedder.bias"]  # fmt: skip
 LAYERS = ["attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "attn2.to_q", "attn2.to_k",
           "attn2.to_v", "attn2.to_out.0", "ffn.net.0.proj", "ffn.net.2"]  # fmt: skip

@@ -74,6 +74,24 @@ def test_present_tokens_come_before_the_text_and_absent_ones_do_not_come():
     assert not mask[1, 0, 0, :3].any()
 
 
+def test_features_say_whose_they_are_once_the_embedding_has_learned():
+    """Without it, and as long as it is zero, two people's features may change places unnoticed."""
+    values = tiny.inputs()
+    swapped = {**values, "encoder_hidden_states_image":
+               values["encoder_hidden_states_image"].flip(1)}  # fmt: skip
+    for learned in (False, True):
+        model = tiny.harmoview()
+        assert not model.identity_vectors.any()
+        plain = tiny.harmoview(identity_embedding=False)
+        plain.load_state_dict(model.state_dict(), strict=False)
+        if learned:
+            torch.nn.init.normal_(model.identity_vectors)
+        with torch.no_grad():
+            one, other = model(**values).sample, model(**swapped).sample
+            assert torch.equal(one, plain(**values).sample) != learned
+        assert torch.allclose(one, other, atol=1e-5) != learned
+
+
 @pytest.mark.parametrize(("layer", "size", "says"), [(2, 56, "layer"), (-1, 56, "layer"),
                                                    (0, 50, "vit_size")])  # fmt: skip
 def test_settings_outside_the_tower_are_refused(layer, size, says):

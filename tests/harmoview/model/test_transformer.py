@@ -256,12 +256,12 @@ def test_regional_compilation_takes_each_block_as_one_graph(values, kind):
     ids=["A14B", "5B", "1.3B"],
 )  # fmt: skip
 def test_real_sizes_are_wan_plus_the_new_parts(config, billions):
-    """On meta: Wan's published sizes, plus one proxy token and one linear layer."""
+    """On meta: Wan's published sizes, a proxy token, a linear layer, a vector an identity."""
     with torch.device("meta"):
         model = HarmoViewTransformer3DModel(**config)
     width = model.config.num_attention_heads * 128
     new = {name: p.numel() for name, p in model.named_parameters() if name in NEW_PARTS}
-    assert sum(new.values()) == width + 5120 * width + width
+    assert sum(new.values()) == width + 5120 * width + width + 2 * width
     rest = sum(p.numel() for p in model.parameters()) - sum(new.values())
     assert round(rest / 1e9, 3) == billions
 
