@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,8 @@ from datapipe.record import Image
 from training import parallel
 
 FILE = "metrics.jsonl"
+WANDB = "wandb-id"
+"""Holds W&B's name of the run, in its folder."""
 
 
 def check_trackers(*, tensorboard: bool, wandb: bool) -> None:
@@ -29,11 +32,18 @@ class Metrics:
     """Appends records, in the first process only; a context manager."""
 
     def __init__(
-        self, folder: Path, done: int, *, tensorboard: bool, wandb: bool, project: str
+        self,
+        folder: Path,
+        done: int,
+        *,
+        tensorboard: bool,
+        wandb: bool,
+        project: str,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         """A resumed run loses what came after its checkpoint, which holds `done` steps.
 
-        `project` is W&B's.
+        `project` is W&B's, where a resumed run goes on as the same one; it is shown `config`.
         """
         self._path = folder / FILE
         self._first = parallel.rank() == 0
@@ -50,7 +60,12 @@ class Metrics:
             self._writer = SummaryWriter(folder / "tensorboard", purge_step=done + 1)
         if wandb:
             service = importlib.import_module("wandb")  # no stubs, and seldom installed
-            self._wandb = service.init(project=project, dir=folder, resume="allow")
+            name = folder / WANDB
+            if not name.is_file():
+                name.write_text(secrets.token_hex(4))
+            self._wandb = service.init(
+                project=project, dir=folder, id=name.read_text(), resume="allow", config=config
+            )
 
     def __enter__(self) -> Metrics:
         return self

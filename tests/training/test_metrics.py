@@ -2,6 +2,8 @@
 
 import io
 import json
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,3 +55,15 @@ def test_tensorboard_gets_figures_and_pictures(tmp_path):
     assert shown.step == 3
     assert np.array_equal(np.asarray(decoded), sheet)
     assert [one.value for one in found.Scalars("loss")] == [0.5]
+
+
+def test_a_resumed_run_is_the_same_one_at_wandb(tmp_path, monkeypatch):
+    """Under the name that its folder holds, with its settings; the service itself stands aside."""
+    seen = []
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **how: seen.append(how)))
+    for done in (0, 2):
+        Metrics(tmp_path, done, tensorboard=False, wandb=True, project="test", config={"batch": 8})
+    first, second = seen
+    assert first["id"] == second["id"] != ""
+    assert second["resume"] == "allow"
+    assert second["config"] == {"batch": 8}
