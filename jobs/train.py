@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from datapipe.claim import Claim
-from datapipe.errors import UserError
+from datapipe.errors import UserError, check_range
 from datapipe.line.cluster import connect
 from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
@@ -20,6 +20,9 @@ from jobs.cli import command, need_train
 from jobs.console.progress import steps
 from jobs.options.launch import Launch, on_ray, told_to_stop
 from jobs.settings_file import options_of
+
+if TYPE_CHECKING:
+    from harmoview.data.encoded import EncodedShards
 
 STOP_FILE = "stop"
 
@@ -37,11 +40,22 @@ class TrainJobSettings:
     shards: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SHARDS")]
     """The folder that `harmoview encode` or `harmoview pack` wrote."""
     train: tyro.conf.OmitArgPrefixes[TrainSettings]
+    plan: bool = False
+    """Only say what the run will take: work, memory of each GPU by part, disk, days. Of the base
+    the configs are enough, and sizes are the base's own where SHARDS are not encoded yet."""
+    card: str | None = None
+    """The GPU of the plan, like H100, H200 or A100; the default is the one that is here, else
+    H100."""
+    mfu: float = 0.4
+    """The share of a GPU's peak at which the plan reckons."""
     resume: bool = False
     """Continue the run in --out; the number of workers may be another one."""
     launch: tyro.conf.OmitArgPrefixes[Launch] = field(default_factory=Launch)
     quiet: bool = False
     """Show no progress."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "mfu", above=0, most=1)
 
 
 def execute(settings: TrainJobSettings) -> int:
@@ -57,6 +71,9 @@ def execute(settings: TrainJobSettings) -> int:
     from harmoview.train.report import describe
     from training import parallel
 
+    if settings.plan:
+        print("\n".join(_plan(settings)))
+        return 0
     settings.train.out.mkdir(parents=True, exist_ok=True)
     first = parallel.is_first()
     with locked(Folder(settings.train.out)) if first else nullcontext():
@@ -65,7 +82,8 @@ def execute(settings: TrainJobSettings) -> int:
         processes = workers * parallel.launched()
         claim = check_and_claim(settings.train, shards, processes, resume=settings.resume)
         if first and not settings.quiet:
-            for line in describe(settings.train, EncodedShards(*settings.train.folders(shards))):
+            data = EncodedShards(*settings.train.folders(shards))
+            for line in (*describe(settings.train, data), *_in_short(settings, data, processes)):
                 print(line, file=sys.stderr)
         claim = replace(claim, options=options_of(settings))
         if workers > 1 and processes > workers:
@@ -84,6 +102,32 @@ def execute(settings: TrainJobSettings) -> int:
     if not settings.quiet:
         print(f"the model is in {settings.train.out}/model, metrics in metrics.jsonl beside it")
     return 0
+
+
+def _plan(settings: TrainJobSettings) -> Iterator[str]:
+    """Yield what `--plan` says; nothing is written, and no weights are read."""
+    from datapipe.files import Folder
+    from harmoview.data.encoded import EncodedShards
+    from harmoview.encode.manifest import KIND, kind_of
+    from harmoview.train.plan import plan_lines, plan_run
+    from training.cards import card_here, card_named
+
+    folders = settings.train.folders(settings.shards)
+    there = all(kind_of(Folder(one)) == KIND for one in folders)
+    data = EncodedShards(*folders) if there else None
+    card = card_named(settings.card) if settings.card else card_here() or card_named("H100")
+    plan = plan_run(settings.train, data, settings.launch.workers, on_gpu=True)
+    return plan_lines(plan, card, settings.mfu)
+
+
+def _in_short(settings: TrainJobSettings, data: EncodedShards, processes: int) -> Iterator[str]:
+    from harmoview.train.plan import plan_run, short_lines
+    from training.cards import card_here
+    from training.device import device_named
+
+    on_gpu = device_named(settings.train.device).type == "cuda"
+    plan = plan_run(settings.train, data, processes, on_gpu=on_gpu)
+    return short_lines(plan, card_here() if on_gpu else None, settings.mfu)
 
 
 def encoded(settings: TrainJobSettings) -> str:
@@ -162,8 +206,16 @@ def _worker(settings: TrainJobSettings, shards: str, claim: Claim) -> None:
 
 def _shown(told: Callable[[int, int, str], None]) -> Callable[[int, int, dict[str, Any]], None]:
     """What shows a step of a training."""
-    return lambda done, total, record: told(
-        done, total, f"phase {record['phase']}, loss {record['loss']:.4f}"
+    return lambda done, total, record: told(done, total, _words(record))
+
+
+def _words(record: dict[str, Any]) -> str:
+    """Return what a line of progress says of a step, beside its time and what is left."""
+    expert = f"{record['expert']}-noise expert, " if record["expert"] else ""
+    used = f", MFU {record['mfu']:.1%}" if "mfu" in record else ""
+    return (
+        f"{expert}phase {record['phase']}, loss {record['loss']:.4f}, "
+        f"{record['tokens_per_second']:,.0f} tokens/s{used}"
     )
 
 

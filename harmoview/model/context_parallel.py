@@ -13,6 +13,12 @@ def config_of(model: Any) -> Any:
     return None if parallel is None else parallel.context_parallel_config
 
 
+def sharers(model: Any) -> int:
+    """Count the ranks that share each sample's sequence; 1 where it is whole."""
+    parallel = config_of(model)
+    return 1 if parallel is None else int(parallel._flattened_mesh.size())
+
+
 def local_part(model: Any, first: int, tokens: int) -> int:
     """Count those of the `first` tokens, in a sequence of `tokens`, that are this rank's."""
     parallel = config_of(model)

@@ -29,15 +29,18 @@ def is_hub_name(path: str) -> bool:
     return plain and not Path(path).exists()
 
 
-def config_on_wan(path: str, subfolder: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def config_on_wan(
+    path: str, subfolder: str, settings: Mapping[str, Any], *, weights: bool = True
+) -> dict[str, Any]:
     """The config of a HarmoView model on a stock transformer, with these settings of its own.
 
     Two follow the base where they are not given. `reference_timestep` is "zero" for TI2V-5B (48
     channels), which was trained with clean tokens, else "shared", because A14B's high-noise expert
     never saw a clean one. `gray_latent`, if `absent_views` is "gray", is measured with the VAE in
-    the folder beside. Raises UserError where there is no text-to-video transformer of Wan.
+    the folder beside. Raises UserError where there is no text-to-video transformer of Wan; without
+    `weights` its config is enough.
     """
-    config = wan_config(path, subfolder)
+    config = wan_config(path, subfolder, weights=weights)
     if config.get("image_dim") is not None or config["in_channels"] != config["out_channels"]:
         raise UserError(f"{path} is an image-to-video Wan; HarmoView builds on text-to-video Wan.")
     config["reference_timestep"] = "zero" if config["in_channels"] == 48 else "shared"
@@ -46,9 +49,13 @@ def config_on_wan(path: str, subfolder: str, settings: Mapping[str, Any]) -> dic
     return {**config, **settings}
 
 
-def wan_config(path: str, subfolder: str = "") -> dict[str, Any]:
-    """Read the config of a stock transformer. Raises UserError where there is none."""
-    check_transformer(path, subfolder)
+def wan_config(path: str, subfolder: str = "", *, weights: bool = True) -> dict[str, Any]:
+    """Read the config of a stock transformer. Raises UserError where there is none.
+
+    Its weights must be there too, unless they are not asked for.
+    """
+    if weights:
+        check_transformer(path, subfolder)
     try:
         config = WanTransformer3DModel.load_config(path, subfolder=subfolder or None)
     except OSError as error:

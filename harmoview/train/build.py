@@ -23,7 +23,7 @@ from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.model.weights import config_on_wan, is_hub_name
 from harmoview.train.expert_phase import ExpertPhase
 from harmoview.train.settings import TrainSettings
-from harmoview.train.sharded import shard
+from harmoview.train.sharded import shard, share_sequences
 from harmoview.trainable import Lora, add_lora, first_adapter, has_lora, select
 
 READERS = 4
@@ -50,7 +50,7 @@ def build(
         )
         if has_lora(train):
             add_lora(model, settings.lora)
-    _set_precision(model, torch.float32 if train == "full" else dtype)
+    set_precision(model, torch.float32 if train == "full" else dtype)
     select(model, train)
     use_checkpointing = settings.gradient_checkpointing
     if use_checkpointing or (use_checkpointing is None and device.type == "cuda"):
@@ -65,10 +65,12 @@ def build(
         config.attention_head_dim, config.patch_size, config.rope_max_seq_len
     ).to(device)
     _fill(model, settings, part)
+    if settings.context_parallel > 1:  # last, as it hooks into the modules that are there
+        share_sequences(model, settings.context_parallel, device)
     return model
 
 
-def _set_precision(model: HarmoViewTransformer3DModel, dtype: torch.dtype) -> None:
+def set_precision(model: HarmoViewTransformer3DModel, dtype: torch.dtype) -> None:
     """Give all parameters their type: float32 for what is new and for what Wan keeps in it."""
     exact = set(model._keep_in_fp32_modules)
     for name, parameter in model.named_parameters():

@@ -19,6 +19,7 @@ from harmoview.load import boundary_of, load_frontal_encoder
 from harmoview.model.weights import wan_config
 from harmoview.train.build import init_folder
 from harmoview.train.expert_phase import expert_phases
+from harmoview.train.plan import groups_of
 from harmoview.train.settings import CHECKPOINTS, MAY_CHANGE, TrainSettings
 from training.claim import RUN, claim_run
 from training.learned import checkpoints
@@ -87,7 +88,8 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
             f"{data.folder.url} was encoded with another base than {settings.base}: its latents "
             f"have {latents} channels, not {base}; encode again with --base {settings.base}"
         )
-    if settings.micro_batches % workers:
+    _check_sharing(settings, data, workers)
+    if settings.micro_batches % (workers // settings.context_parallel):
         raise UserError(
             f"--batch {settings.batch} in pieces of --micro-batch {settings.micro_batch} does not "
             f"divide among {workers} workers"
@@ -98,6 +100,31 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
     if settings.sample_with is not None:
         _check_sample_with(settings, data, settings.sample_with)
     check_trackers(tensorboard=settings.tensorboard, wandb=settings.wandb)
+
+
+def _check_sharing(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
+    """Raises UserError where --context-parallel cannot cut workers, heads or a sequence."""
+    count = settings.context_parallel
+    if count == 1:
+        return
+    said = f"--context-parallel {count}"
+    if workers % count:
+        raise UserError(f"{said} does not divide {workers} workers")
+    heads = wan_config(settings.base, "transformer")["num_attention_heads"]
+    if heads % count:
+        raise UserError(f"{said} does not divide the {heads} heads of {settings.base}")
+    if settings.absent_views == "sequential":
+        raise UserError(
+            f"{said}: with --absent-views sequential each sample has a length of its own, which "
+            "cannot be cut evenly"
+        )
+    if settings.reference_kv:
+        raise UserError(f"{said}: not with --reference-kv, whose references are a sequence apart")
+    views = data.example.present.shape[1]
+    for group in groups_of(settings, data):
+        tokens = group.shape.video_tokens + group.shape.reference_tokens(views)
+        if tokens % count:
+            raise UserError(f"{said} does not divide the {tokens:,} tokens of {group}")
 
 
 def _check_features(data: EncodedShards) -> None:

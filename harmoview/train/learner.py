@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harmoview.curriculum import Phase
 from harmoview.data.loader import EncodedBatch
 from harmoview.flow import bin_names, bin_of
+from harmoview.model.context_parallel import sharers
 from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.build import build
@@ -41,6 +42,7 @@ class ExpertLearner:
         self.device, self.dtype = device, dtype
         self._whole = part.phase.train_set == "full"
         self.model = build(settings, part, {**settings.model_settings(), **model}, device, dtype)
+        self._sharers = sharers(self.model)
         parameters = learning(self.model)
         optimizer = torch.optim.AdamW(
             [
@@ -65,7 +67,8 @@ class ExpertLearner:
     ) -> dict[str, Any]:
         """Learn from this worker's batches; return the loss and more for the metrics."""
         weights = torch.cat([batch.weight for batch in batches])
-        weight = parallel.sum_over_all(float(weights.sum()), self.device)
+        # workers that share a sequence have the same samples, and each its part of their gradients
+        weight = parallel.sum_over_all(float(weights.sum()), self.device) / self._sharers
         # gradients are averaged over the workers, which their number here undoes
         scale = parallel.processes() / max(weight, 1.0)
         losses = []
@@ -96,7 +99,7 @@ class ExpertLearner:
         names = bin_names()
         sums = torch.zeros(2, len(names), dtype=torch.float64)
         sums.index_add_(1, place, torch.stack([weights, losses]).double())
-        totals = parallel.sums_over_all(sums, self.device)
+        totals = parallel.sums_over_all(sums, self.device) / self._sharers
         return {
             name: {"samples": float(count), "loss": float(total / count)}
             for name, count, total in zip(names, *totals, strict=True)

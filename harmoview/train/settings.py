@@ -25,7 +25,7 @@ PHASE_OPTIONS = ("phase", "phases", "steps", "learning_rate", "train_set", "cura
 """Settings of which the phases are made; a resumed run compares the phases themselves."""
 MAY_CHANGE = (*PHASE_OPTIONS, "out", "checkpoint_every", "keep", "export_every", "device",
               "loader_workers", "tensorboard", "samples_every", "validate_every", "vit", "no_mfi",
-              "verify", "sample_steps", "sample_with", "wandb")  # fmt: skip
+              "verify", "context_parallel", "sample_steps", "sample_with", "wandb")  # fmt: skip
 """Settings that may change when a run is resumed: what is learned does not depend on them."""
 
 
@@ -97,6 +97,9 @@ class TrainSettings:
     reference_kv: bool = False
     """Train references that are told time 0 and do not see the video, so that `generate` sends them
     through the model once a video and not at every step."""
+    no_identity_embedding: bool = False
+    """Leave out the learned vector that tells the MFI tokens of two people apart, as the paper
+    does."""
     holdout: float = 0.02
     """Share of the samples that is kept for validation."""
     validation_samples: int = 8
@@ -117,6 +120,9 @@ class TrainSettings:
     export_every: int = 0
     """Steps between exports of the model, which each take the last one's place and also end every
     phase; 0 for no others."""
+    context_parallel: int = 1
+    """Workers that share each sample's tokens, for videos that do not fit on one GPU: neighbours in
+    one node, as they exchange all of them in every block."""
     gradient_checkpointing: bool | None = None
     """Recompute activations in the backward pass; the default is True on a GPU."""
     precision: Literal["bfloat16", "float32"] | None = None
@@ -144,6 +150,7 @@ class TrainSettings:
             "keep",
             "sample_steps",
             "steps",
+            "context_parallel",
         )
         check_range(self, *positive, least=1)
         not_negative = ("warmup", "weight_decay", "loader_workers", "validate_every",
@@ -220,6 +227,7 @@ class TrainSettings:
             "absent_views": self.absent_views,
             "jump_rope": not self.no_jump_rope,
             **(apart if self.reference_kv else {}),
+            "identity_embedding": not self.no_identity_embedding,
         }
 
 

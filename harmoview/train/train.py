@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,11 +28,13 @@ from harmoview.train.checks import check, has_mfi
 from harmoview.train.expert_phase import ExpertPhase, expert_phases
 from harmoview.train.export import described, export
 from harmoview.train.learner import ExpertLearner
-from harmoview.train.objective import draw, noise_levels, seeded
+from harmoview.train.objective import draw, noise_levels, permuted, seeded, tokens_of
+from harmoview.train.plan import RunPlan, plan_run
 from harmoview.train.sample import Sampler
 from harmoview.train.settings import CHECKPOINTS, TrainSettings
 from harmoview.train.validate import validate
 from training import parallel
+from training.cards import card_here
 from training.device import device_named, free_memory, precision_named
 from training.learned import latest_checkpoint
 from training.metrics import Metrics
@@ -76,7 +81,11 @@ class CurriculumRun:
     ) -> None:
         self.settings, self.data, self.device = settings, data, device
         self._claim = claim
+        self._card = card_here() if device.type == "cuda" else None
         check(settings, data, parallel.processes())
+        # a group of workers has the same samples; it is one worker, but for context parallelism
+        together = settings.context_parallel
+        self._groups, self._group = parallel.processes() // together, parallel.rank() // together
         self._mfi = has_mfi(settings, data)
         self._dtype = precision_named(settings.precision, device)
         self.recipe = base_recipe(settings.base)
@@ -103,15 +112,15 @@ class CurriculumRun:
         if done > part.first or not new_expert:
             learner.weights.load(self.checkpoints, done, weights_only=done == part.first)
         stream, stopped = self._batches(part, done - part.first), False
-        first = done
+        first, seed, frontal = done, self._seed(part), learner.model.layout.frontal
         for step in range(first, part.last):
             start = time.perf_counter()
-            mine = [next(stream) for _ in range(settings.micro_batches // parallel.processes())]
+            mine = [next(stream) for _ in range(settings.micro_batches // self._groups)]
             waited = time.perf_counter() - start
-            frontal = learner.model.layout.frontal
+            mine = [permuted(batch, seed) for batch in mine]
             sigmas = noise_levels(part.noise, mine, self._probabilities(part, step))
             draws = [
-                draw(batch, part.phase, sigma, frontal, self._seed(part))
+                draw(batch, part.phase, sigma, frontal, seed)
                 for batch, sigma in zip(mine, sigmas, strict=True)
             ]
             record: dict[str, Any] = {
@@ -119,7 +128,7 @@ class CurriculumRun:
             }  # fmt: skip
             record |= learner.step(mine, draws, self._no_text)
             record["damaged"] = self._count_damaged(mine)
-            record |= {"seconds": time.perf_counter() - start, "waited": waited}
+            record |= self._speed(part, mine[0], time.perf_counter() - start, waited)
             done = step + 1
             if step == first and parallel.rank() == 0:
                 self._claim.record()
@@ -130,6 +139,25 @@ class CurriculumRun:
             if stopped:
                 break
         return done, stopped
+
+    def _speed(
+        self, part: ExpertPhase, batch: EncodedBatch, seconds: float, waited: float
+    ) -> dict[str, float]:
+        """Return what a step's time was worth; all its micro-batches are as large as `batch`."""
+        tokens = tokens_of(batch.video.shape) + tokens_of(
+            (batch.present[0].numel(), *batch.references.shape[-2:])
+        )
+        found: dict[str, float] = {"seconds": seconds, "waited": waited}
+        found["tokens_per_second"] = tokens * self.settings.batch / seconds
+        if self._card is not None:
+            flops = self._plan.flops(part.phase.train_set, self._plan.group_of(batch.video.shape,
+                                     batch.present.shape[1]))  # fmt: skip
+            found["mfu"] = flops / seconds / (self._card.flops * parallel.processes())
+        return found
+
+    @cached_property
+    def _plan(self) -> RunPlan:
+        return plan_run(self.settings, self.data, parallel.processes(), on_gpu=True)
 
     def _after(
         self,
@@ -161,7 +189,7 @@ class CurriculumRun:
             learner.weights.save(self.checkpoints, done, settings.keep, about)
 
     def _batches(self, part: ExpertPhase, steps: int) -> Iterator[EncodedBatch]:
-        """Return this worker's batches of a phase after `steps` of its steps."""
+        """Return the batches of this worker's group in a phase after `steps` of its steps."""
         settings = self.settings
         own = part.phase.shards or (DataFolder(self.data.folder.url),)
         weights = {self._folder(one.path): one.weight for one in own}
@@ -178,8 +206,8 @@ class CurriculumRun:
             self.data,
             plan,
             start=steps * settings.micro_batches,
-            rank=parallel.rank(),
-            ranks=parallel.processes(),
+            rank=self._group,
+            ranks=self._groups,
             workers=settings.loader_workers,
             features=self._mfi,
         )
@@ -227,7 +255,7 @@ class CurriculumRun:
         [batches, samples] float64; the samples of all workers together cover it.
         """
         drawn = strata(self.settings.batch, seeded(self._seed(part), "levels", step - part.first))
-        return drawn.view(-1, self.settings.micro_batch)[parallel.rank() :: parallel.processes()]
+        return drawn.view(-1, self.settings.micro_batch)[self._group :: self._groups]
 
     def _seed(self, part: ExpertPhase) -> int:
         """Return the seed of a phase's order of data and draws."""
@@ -238,13 +266,14 @@ class CurriculumRun:
         for what in (text for batch in mine for text in batch.damaged):
             log.warning("skipped: %s", what)
         count = sum(len(batch.damaged) for batch in mine)
-        return int(parallel.sum_over_all(count, self.device))
+        return int(parallel.sum_over_all(count, self.device)) // self.settings.context_parallel
 
     def metrics(self, done: int) -> Metrics:
         """Open the metrics of a run that goes on after `done` steps."""
         how = self.settings
+        config = json.loads(json.dumps(asdict(how), default=str))
         return Metrics(how.out, done, tensorboard=how.tensorboard, wandb=how.wandb,
-                       project="harmoview")  # fmt: skip
+                       project="harmoview", config=config)  # fmt: skip
 
 
 def _due(done: int, every: int, ended: bool) -> bool:

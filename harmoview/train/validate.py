@@ -14,6 +14,7 @@ from torch import Tensor
 from harmoview.curriculum import ViewDropout, choose_views
 from harmoview.data.loader import EncodedBatch
 from harmoview.flow import BINS, NoiseSchedule, bin_names
+from harmoview.model.context_parallel import sharers
 from harmoview.train.objective import Draws, loss, seeded
 from training import parallel
 
@@ -42,7 +43,8 @@ def validate(
     counts: dict[str, float] = defaultdict(float)
     cases = list(_cases(batches, noise, frontal))
     names = sorted({name for _, names, _, _ in cases for name in names})
-    ranks, rank = parallel.processes(), parallel.rank()
+    together = sharers(model)
+    ranks, rank = parallel.processes() // together, parallel.rank() // together
     for turn in range(-(-len(cases) // ranks)):
         mine = turn * ranks + rank
         # the model is sharded, so every worker must run the same number of passes

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -98,6 +101,82 @@ def test_a_run_is_a_toml_file(inputs, tmp_path):
     assert train.main(["--settings", str(file), "--out", str(tmp_path / "other")]) == 2
 
 
+CURRICULUM = """
+shards = "{multi}"
+base = "{base}"
+out = "{out}"
+batch = 2
+warmup = 2
+seed = 3
+holdout = 0.1
+validate_every = 4
+checkpoint_every = 2
+loader_workers = 0
+device = "cpu"
+quiet = true
+
+[[phase]]
+data = "single_view"
+steps = 6
+views = {{ 1 = 1.0 }}
+shards = [{{ path = "{single}", weight = 2.0 }}, {{ path = "{multi}" }}]
+
+[[phase]]
+data = "multi_view"
+steps = 6
+views = {{ 1 = 0.5, 7 = 0.5 }}
+
+[[phase]]
+data = "multi_view"
+steps = 6
+views = {{ 1 = 1.0, 3 = 1.0, 7 = 1.0 }}
+keep_frontal = false
+
+[[phase]]
+data = "curated"
+curated = 0.5
+steps = 6
+views = {{ 4 = 0.5, 7 = 0.5 }}
+learning_rate = 5e-6
+"""
+
+
+@pytest.mark.proof
+def test_the_four_phases_of_a_file_are_killed_and_go_on(tmp_path):
+    """A folder of single views first, then several views: in all phases as if nothing happened."""
+    write_encoded(tmp_path / "multi", [7, 6], people=lambda n: 1 + n % 2)
+    write_encoded(tmp_path / "single", [12], views=[3])
+    base = save_base(tmp_path / "wan")
+    commands = {}
+    for name in ("whole", "killed"):
+        file = tmp_path / f"{name}.toml"
+        folders = {"multi": tmp_path / "multi", "single": tmp_path / "single"}
+        file.write_text(CURRICULUM.format(base=base, out=tmp_path / name, **folders))
+        commands[name] = ["--settings", str(file)]
+    assert train.main(commands["whole"]) == 0
+    metrics = tmp_path / "killed/metrics.jsonl"
+    for number, resume in ((4, []), (10, ["--resume"]), (21, ["--resume"])):
+        line = [sys.executable, "-m", "jobs.train", *commands["killed"], *resume]
+        process = subprocess.Popen(line, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        while not (metrics.is_file() and metrics.read_text().count("\n") >= number):
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+    assert train.main([*commands["killed"], "--resume"]) == 0
+    whole, killed = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in commands
+    )
+    assert [record["phase"] for record in killed] == [1] * 6 + [2] * 6 + [3] * 6 + [4] * 6
+    same = ("step", "phase", "loss", "noise", "lr", "grad_norm", "validation")
+    for one, other in zip(whole, killed, strict=True):
+        assert {k: one.get(k) for k in same} == {k: other.get(k) for k in same}
+    models = [load_file(tmp_path / name / "model/transformer/diffusion_pytorch_model.safetensors")
+              for name in commands]  # fmt: skip
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
+
+
 def command(words):
     return train.main(words)
 
@@ -145,6 +224,16 @@ def test_packed_shards_are_trained_on_by_one_command(tmp_path, monkeypatch):
     assert load_expert(out / "model", str(base), "transformer").config.vit_dim is None
 
 
+def test_a_plan_is_printed_and_nothing_is_written(inputs, tmp_path, capsys):
+    """Of the data's own sizes, with the memory by part, and the days."""
+    words = [*inputs, *SHORT, "--out", str(tmp_path / "out"), "--absent-views", "sequential"]
+    assert train.main([*words, "--plan"]) == 0
+    said = capsys.readouterr().out
+    assert "9 frames of 32x32, 1 person: 8 samples" in said
+    assert all(part in said for part in ("weights", "AdamW", "a block at work", "days"))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "status", "message"),
     [
@@ -154,6 +243,8 @@ def test_packed_shards_are_trained_on_by_one_command(tmp_path, monkeypatch):
         (["--experts", "low"], 1, "only one"),
         (["--workers", "3"], 1, "does not divide"),
         (["--device", "cuda:1"], 2, "--device"),
+        (["--plan", "--card", "H999"], 1, "--card H999: known are H100"),
+        (["--plan", "--mfu", "0"], 2, "--mfu"),
     ],
 )
 def test_mistakes_are_told_with_the_option(inputs, tmp_path, capsys, change, status, message):

@@ -154,6 +154,42 @@ def test_two_processes_are_one_and_one_may_go_on(base, shards, tmp_path, whole):
     assert losses(tmp_path) == pytest.approx(losses(whole), rel=1e-4)
 
 
+def _sharing(_rank, how, shards, claim):
+    """A worker that shares sequences; diffusers divides by the number of devices."""
+    torch.accelerator.device_count = lambda: 1
+    train(how, shards, claim, lambda: False, lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("workers", "sharers"),
+    [
+        pytest.param(2, 2, marks=pytest.mark.slow),
+        pytest.param(4, 2, marks=pytest.mark.proof),
+        pytest.param(4, 4, marks=pytest.mark.proof),
+    ],
+)
+def test_workers_that_share_sequences_train_as_one(shards, tmp_path, workers, sharers):
+    """Losses, validation and weights agree to rounding, in groups that share and in one process."""
+    four_heads = save_base(tmp_path / "wan", num_attention_heads=4)
+    outs = [tmp_path / name for name in ("alone", "shared")]
+    hows = [
+        settings(four_heads, out, context_parallel=count, validate_every=3, learning_rate=1e-3)
+        for out, count in zip(outs, (1, sharers), strict=True)
+    ]
+    run(hows[0], shards)
+    claim = check_and_claim(hows[1], shards, workers, resume=False)
+    together(tmp_path / "meet", _sharing, hows[1], shards, claim, ranks=workers)
+    assert losses(outs[1]) == pytest.approx(losses(outs[0]), rel=1e-4)
+    records = [[json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+               for out in outs]  # fmt: skip
+    for alone, shared in zip(*records, strict=True):
+        assert shared["samples"] == alone["samples"]
+        assert shared["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-3)
+        assert shared.get("validation", {}) == pytest.approx(alone.get("validation", {}), rel=1e-3)
+    own, other = weights(outs[0]), weights(outs[1])
+    assert all(torch.allclose(own[name], other[name], atol=1e-4) for name in own)
+
+
 def recording(out):
     """A learner that writes down which samples it sees, a file a process."""
 
@@ -292,6 +328,15 @@ def test_what_cannot_go_on_is_refused(base, shards, tmp_path):
         check_and_claim(settings(base, tmp_path, validation_samples=1), shards, 1, resume=True)
     with pytest.raises(UserError, match="does not divide among 3"):
         check_and_claim(settings(base, tmp_path / "other"), shards, 3, resume=False)
+    for workers, wrong, said in (
+        (1, {"context_parallel": 2}, "does not divide 1 workers"),
+        (3, {"context_parallel": 3}, "does not divide the 2 heads"),
+        (2, {"context_parallel": 2, "absent_views": "sequential"}, "a length of its own"),
+        (2, {"context_parallel": 2, "reference_kv": True}, "a sequence apart"),
+    ):
+        with pytest.raises(UserError, match=said):
+            check_and_claim(settings(base, tmp_path / "other", **wrong), shards, workers,
+                            resume=False)  # fmt: skip
 
 
 def test_later_phases_may_have_other_lengths_and_rates_when_a_run_goes_on(base, shards, tmp_path):

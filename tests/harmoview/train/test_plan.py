@@ -1,0 +1,82 @@
+"""A plan says what a run takes before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from datapipe.errors import UserError
+from harmoview.train.plan import plan_lines, plan_run
+from harmoview.train.settings import TrainSettings
+from training.cards import card_named
+
+BASES = {
+    "A14B": ({"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40}, 16, 0.875),
+    "5B": ({"num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30}, 48, None),
+    "1.3B": ({"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}, 16, None),
+}
+"""What the published configs say, the latents' channels, and where the experts part."""
+
+
+def configs(folder, kind):
+    """The two files of a base that a plan reads."""
+    config, channels, boundary = BASES[kind]
+    config = {**config, "in_channels": channels, "out_channels": channels,
+              "_class_name": "WanTransformer3DModel", "attention_head_dim": 128}  # fmt: skip
+    (folder / "transformer").mkdir(parents=True)
+    (folder / "transformer/config.json").write_text(json.dumps(config))
+    (folder / "model_index.json").write_text(json.dumps({"boundary_ratio": boundary}))
+    return str(folder)
+
+
+def planned(base, data=None, workers=8, **more):
+    how = TrainSettings(base=base, out=Path("out"), **more)
+    return plan_run(how, data, workers, on_gpu=True)
+
+
+def said(plan, card="H100"):
+    return "\n".join(plan_lines(plan, card_named(card), 0.4))
+
+
+def test_a14b_of_two_people_on_eight_cards_of_80_gb_is_marginal(tmp_path):
+    """At 480p, of the config alone; on larger cards, or with shared sequences, it fits.
+
+    Twice the samples are twice the work, in as much memory where gradients are accumulated.
+    """
+    plan = planned(configs(tmp_path, "A14B"), steps=10)
+    assert "2 people is marginal on 8 x H100" in said(plan)
+    assert "2 people fits on 8 x H200" in said(plan, "H200")
+    shared, more, most = (
+        replace(plan, settings=replace(plan.settings, **change))
+        for change in ({"context_parallel": 2}, {"batch": 16}, {"batch": 32})
+    )
+    assert "2 people fits on 8 x H100" in said(shared)
+    assert most.run_flops() == 2 * more.run_flops()
+    assert most.memory(most.largest).total == more.memory(more.largest).total
+
+
+@pytest.mark.slow
+def test_720p_does_not_fit_unless_sequences_are_shared(tmp_path):
+    """The same model and cards, with one, two and four workers for each sample."""
+    plan = planned(configs(tmp_path, "A14B"))
+    two = plan.groups[1]
+    large = replace(two, height=720, width=1280, shape=replace(two.shape, height=90, width=160))
+    for count, told in ((1, "does not fit"), (2, "is marginal"), (4, "fits")):
+        settings = replace(plan.settings, context_parallel=count)
+        assert f"2 people {told} on 8" in said(replace(plan, groups=(large,), settings=settings))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["5B", "1.3B"])
+def test_the_smaller_bases_fit(tmp_path, kind):
+    """With two people, on the same cards."""
+    assert "2 people fits on 8 x H100" in said(planned(configs(tmp_path, kind)))
+
+
+def test_a_base_without_a_config_is_named(tmp_path):
+    """With the files that a plan reads."""
+    with pytest.raises(UserError, match=r"model_index\.json"):
+        planned(str(tmp_path))
