@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -68,7 +68,7 @@ class _Contents:
         self.problem = ""
         self._caption_field = caption_field
         self._groups: dict[str, tuple[set[str], dict[str, _Text]]] = {}
-        self._texts: dict[str, list[_Text]] = {}
+        self._texts: dict[str, deque[_Text]] = {}
 
     def scan(self, file: IO[bytes]) -> None:
         """Read all headers, and the caption files."""
@@ -100,7 +100,7 @@ class _Contents:
             data = reader.read(captions.bytes_to_read(suffix, member.size))
             found = captions.from_file(name, data, member.size, self._caption_field)
             text = self._group(name)[name] = _Text(found)
-            self._texts.setdefault(folded(name), []).append(text)
+            self._texts.setdefault(folded(name), deque()).append(text)
         else:
             self.passed_over.add(name)
 
@@ -123,8 +123,8 @@ class _Contents:
         for video, texts in zip(self.videos, found, strict=True):
             if not texts:
                 texts += self._unused(video)
-        for name, texts in self._texts.items():
-            for _ in filter(lambda text: not text.used, texts):
+        for name, left in self._texts.items():
+            for _ in filter(lambda text: not text.used, left):
                 self.passed_over.add(name)
         alike = (best(text.found for text in texts) for texts in found)
         return list(zip(self.videos, alike, strict=True))
@@ -140,10 +140,12 @@ class _Contents:
 
     def _unused(self, video: _Video) -> Iterator[_Text]:
         for name in self._names(video):
-            texts = self._texts.get(folded(name), ())
-            if (text := next((text for text in texts if not text.used), None)) is not None:
-                text.used = True
-                yield text
+            texts = self._texts.get(folded(name), deque())
+            while texts and texts[0].used:  # as many as videos where all have one name
+                texts.popleft()
+            if texts:
+                texts[0].used = True
+                yield texts[0]
 
 
 def tar_samples(tar: Tar, caption_field: str | None = None) -> Iterator[Sample | PassedOver]:
