@@ -10,9 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
+from datapipe.pictures import decode_jpeg
+from datapipe.record import YAWS
 from dataset.pack.pack import ShardLimits, pack
 from harmoview.data.encoded import EncodedShards
 from harmoview.encode.encoder import Encoder
@@ -20,6 +23,8 @@ from harmoview.encode.manifest import load_encoded
 from harmoview.encode.run import encode, encode_here
 from harmoview.encode.settings import EncodeSettings
 from harmoview.load import load_frontal_encoder
+from harmoview.model.layout import ReferenceLayout
+from harmoview.model.references import encode_references
 from harmoview.tiny import save_base, tower
 from lora_engine.subjects.clip import encode as mp4
 from tests.datapipe.runs import RULES, WINDOW, TinyRun
@@ -78,6 +83,25 @@ def test_a_sample_holds_latents_of_clip_and_views_text_and_features(packed, tmp_
     assert data.read(2).video.shape == (16, 2, 4, 6)
     assert torch.equal(data.read(0).text, two.text)
     assert data.caption(2) == "two"
+
+
+def test_each_slot_holds_the_picture_of_its_own_person_and_yaw(packed, tmp_path, models):
+    """As the shard has it beside the clip, the frontal slot the real reference."""
+    encoded(packed, Folder(tmp_path / "out"), models)
+    data = EncodedShards(str(tmp_path / "out"))
+    vae = AutoencoderKLWan.from_pretrained(models.base, subfolder="vae")
+    members = {}
+    for name in packed.names("*.tar"):
+        with tarfile.open(fileobj=io.BytesIO(packed.read(name))) as tar:
+            members |= {one.name: tar.extractfile(one).read() for one in tar}
+    for row, key in enumerate("abd"):
+        for identity, found in enumerate(data.read(row).references):
+            names = [f"yaw{yaw:+03d}.jpg" if yaw else "reference.jpg" for yaw in YAWS]
+            pictures = [decode_jpeg(members[f"{key}.id{identity}.{name}"]) for name in names]
+            assert len({picture.tobytes() for picture in pictures}) == len(YAWS)
+            views = [dict(zip(YAWS, pictures, strict=True))]
+            asked = encode_references(vae, None, views, ReferenceLayout(), 32, torch.device("cpu"))
+            assert torch.allclose(found, asked.latents[0, 0], atol=1e-4), (key, identity)
 
 
 def test_texts_are_encoded_once_and_the_empty_one_always(packed, tmp_path, models):
