@@ -56,7 +56,7 @@ def corpus_source(listing: Callable[[], Iterable[Sample]], sizer: Any) -> Any:
             row = {"number": [number], "failure": [failure], "samples": [pickle.dumps(samples)]}
             yield pa.table(row)
 
-    class Corpus(Datasource):  # type: ignore[misc]  # Ray ships no types
+    class ListedSamples(Datasource):  # type: ignore[misc]  # Ray ships no types
         def estimate_inmemory_data_size(self) -> int | None:
             return None
 
@@ -64,7 +64,7 @@ def corpus_source(listing: Callable[[], Iterable[Sample]], sizer: Any) -> Any:
             sizes = {"num_rows": None, "size_bytes": None, "input_files": None, "exec_stats": None}
             return [ReadTask(read, BlockMetadata(**sizes))]
 
-    return Corpus()
+    return ListedSamples()
 
 
 def blocks(

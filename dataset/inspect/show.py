@@ -46,7 +46,7 @@ class ClipNow:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackOutcome:
     """What became of the sample in RUN/shards."""
 
     shard: str | None
@@ -77,7 +77,7 @@ class Story:
     """What the rules say; empty where there are no complete scores."""
     windows_judged: tuple[Verdict, ...] = ()
     """Of each window."""
-    packed: Packed | None = None
+    packed: PackOutcome | None = None
     """None where there is no finished pack."""
 
     def windows_of(self, identity: int) -> list[tuple[Row, Verdict]]:
@@ -227,16 +227,18 @@ def _candidate(run: Folder, info: RunInfo, row: Row) -> tuple[Candidate | None, 
     return candidate, None
 
 
-def _packed(run: Folder, story: Story, packed: tuple[Manifest, Rules] | None) -> Packed | None:
+def _packed(run: Folder, story: Story, packed: tuple[Manifest, Rules] | None) -> PackOutcome | None:
     if packed is None:
         return None
     manifest, rules = packed
     verdicts = Judge(rules).rows(story.references, story.views)
     if not verdicts.verdict.passed:
         whys = ", ".join(str(identity.verdict.reason) for identity in verdicts.identities)
-        return Packed(None, f"left out by the rules of the pack: {whys}")
+        return PackOutcome(None, f"left out by the rules of the pack: {whys}")
     shard = shard_of(run.folder("shards"), manifest, story.row["key"])
-    return Packed(shard, None if shard else "passes the rules of the pack, but pack skipped it")
+    return PackOutcome(
+        shard, None if shard else "passes the rules of the pack, but pack skipped it"
+    )
 
 
 def _clip(run: Folder, row: Row) -> ClipNow:

@@ -31,7 +31,7 @@ NEAR = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class References:
+class KnownFaces:
     """The embeddings of every reference of a suite by one recogniser."""
 
     names: tuple[str, ...]
@@ -79,14 +79,14 @@ class Faces:
         return self.pose[:, 0]
 
 
-def references(suite: Suite, faces: FaceAnalyzer) -> References:
+def references(suite: Suite, faces: FaceAnalyzer) -> KnownFaces:
     """Embed every reference. `faces` is set up."""
     names = tuple(sorted(suite.identities))
     rows = [[_vector(suite.view(name, yaw), faces) for yaw in suite.yaws] for name in names]
     size = next((len(v) for row in rows for v in row if v is not None), 1)
     empty = np.full(size, np.nan, np.float32)
     vectors = np.stack([np.stack([empty if v is None else v for v in row]) for row in rows])
-    return References(names, suite.yaws, vectors)
+    return KnownFaces(names, suite.yaws, vectors)
 
 
 def _vector(picture: Image, faces: FaceAnalyzer) -> Floats | None:
@@ -95,7 +95,7 @@ def _vector(picture: Image, faces: FaceAnalyzer) -> Floats | None:
 
 
 def measure(
-    path: Path, faces: FaceAnalyzer, known: References, truth: Mapping[str, Any] | None = None
+    path: Path, faces: FaceAnalyzer, known: KnownFaces, truth: Mapping[str, Any] | None = None
 ) -> Faces:
     """Look at a video. `truth` is that of a virtual one. Raises BadSample."""
     looked = sample(path)

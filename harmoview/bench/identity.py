@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from harmoview.bench.faces import Faces, References
+from harmoview.bench.faces import Faces, KnownFaces
 from harmoview.bench.scores import Score, Status
 from harmoview.bench.suite_json import Case
 
@@ -52,7 +52,7 @@ class Assigned:
     """Mean cosine by which this assignment beats the exchanged one; None for a single identity."""
 
 
-def identity_scores(faces: Faces, known: References, case: Case) -> list[Score]:
+def identity_scores(faces: Faces, known: KnownFaces, case: Case) -> list[Score]:
     """All figures of a video's people."""
     places = [known.names.index(who.id) for who in case.identities]
     assigned = assign(faces, known, places)
@@ -66,7 +66,7 @@ def identity_scores(faces: Faces, known: References, case: Case) -> list[Score]:
     return scores
 
 
-def nearest_views(known: References, identity: int, yaw: npt.NDArray[np.floating]) -> Ints:
+def nearest_views(known: KnownFaces, identity: int, yaw: npt.NDArray[np.floating]) -> Ints:
     """For each yaw, the place of the nearest reference in which a face was found.
 
     0 for a yaw that is NaN.
@@ -77,7 +77,7 @@ def nearest_views(known: References, identity: int, yaw: npt.NDArray[np.floating
     return np.asarray(there[distance.argmin(axis=1)], np.int64)
 
 
-def assign(faces: Faces, known: References, places: list[int]) -> Assigned:
+def assign(faces: Faces, known: KnownFaces, places: list[int]) -> Assigned:
     """Give tracks to identities so that the summed nearest-yaw cosines are largest.
 
     Each identity gets one track at most; what is left over is an extra person.
@@ -102,7 +102,7 @@ def assign(faces: Faces, known: References, places: list[int]) -> Assigned:
     return Assigned(rows, len(left), margin)
 
 
-def _nearest_cosines(faces: Faces, known: References, identity: int) -> Floats:
+def _nearest_cosines(faces: Faces, known: KnownFaces, identity: int) -> Floats:
     """(faces,) to the reference of the nearest yaw; to the likeliest where no yaw was measured."""
     all_ = faces.cosines[:, identity].astype(float)
     nearest = nearest_views(known, identity, faces.yaw)
@@ -151,7 +151,7 @@ class _Person:
 
     name: str
     faces: Faces
-    known: References
+    known: KnownFaces
     rows: Ints
     place: int
     """Among the suite's identities."""

@@ -14,7 +14,7 @@ from datapipe.faces.backends import FACES, face_analyzer
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.files import Folder
 from filters.brisque import Brisque
-from harmoview.bench.faces import References, measure, references
+from harmoview.bench.faces import KnownFaces, measure, references
 from harmoview.bench.identity import identity_scores
 from harmoview.bench.motion import motion_scores
 from harmoview.bench.run import BenchRun, VideoKey
@@ -186,7 +186,7 @@ class FaceScorer:
 
     def setup(self) -> None:
         self._faces.setup()
-        self._known: References | None = None
+        self._known: KnownFaces | None = None
 
     def prepare(self, run: BenchRun) -> None:
         """Embed the suite's references once for all processes. `setup` was called."""
@@ -202,7 +202,7 @@ class FaceScorer:
             put_faces(job.folder, job.key, made_by, found)
         return identity_scores(found, known, job.case)
 
-    def _references(self, folder: Folder, suite: Suite) -> References:
+    def _references(self, folder: Folder, suite: Suite) -> KnownFaces:
         key = f"{suite.sha256}/{self.measured}/{self.model_sha256()}"
         known = read_references(folder, self.backend, key)
         if known is None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from harmoview.bench.faces import Faces, References
+from harmoview.bench.faces import Faces, KnownFaces
 from harmoview.bench.run import VideoKey
 from harmoview.bench.scores import Score
 
@@ -136,7 +136,7 @@ def put_faces(folder: Folder, key: VideoKey, provenance: Provenance, faces: Face
 
 
 def read_faces(
-    folder: Folder, key: VideoKey, provenance: Provenance, known: References
+    folder: Folder, key: VideoKey, provenance: Provenance, known: KnownFaces
 ) -> Faces | None:
     """The stored faces of a video; None where they are not there or of another video or model."""
     found = _face_file(folder, key)
@@ -147,7 +147,7 @@ def read_faces(
 
 def stored_faces(
     folder: Folder, suite_sha256: str, key: VideoKey
-) -> tuple[Faces, References] | None:
+) -> tuple[Faces, KnownFaces] | None:
     """The faces of a video by whichever models, with the references as these see them."""
     found = _face_file(folder, key)
     if found is None:
@@ -170,7 +170,7 @@ def _face_file(folder: Folder, key: VideoKey) -> tuple[pa.Table, dict[str, Any]]
     return table, about
 
 
-def _faces(table: pa.Table, about: Mapping[str, Any], known: References) -> Faces:
+def _faces(table: pa.Table, about: Mapping[str, Any], known: KnownFaces) -> Faces:
     def values(name: str) -> npt.NDArray[Any]:
         column = table.column(name).to_numpy(zero_copy_only=False)
         return np.asarray(column, np.int64 if name in ("frame", "track") else np.float32)
@@ -187,7 +187,7 @@ def _faces(table: pa.Table, about: Mapping[str, Any], known: References) -> Face
     )
 
 
-def put_references(folder: Folder, name: str, key: str, known: References) -> None:
+def put_references(folder: Folder, name: str, key: str, known: KnownFaces) -> None:
     """Write the embeddings of a suite's references under `key`."""
     flat = known.vectors.reshape(-1, known.vectors.shape[2])
     vectors = pa.FixedSizeListArray.from_arrays(
@@ -204,7 +204,7 @@ def put_references(folder: Folder, name: str, key: str, known: References) -> No
     folder.put(f"references/{name}.parquet", _parquet(table))
 
 
-def read_references(folder: Folder, name: str, key: str) -> References | None:
+def read_references(folder: Folder, name: str, key: str) -> KnownFaces | None:
     """The embeddings stored under `key`, if they are there."""
     try:
         table = pq.read_table(io.BytesIO(folder.read(f"references/{name}.parquet")))
@@ -216,7 +216,7 @@ def read_references(folder: Folder, name: str, key: str) -> References | None:
     yaws = tuple(dict.fromkeys(table.column("yaw").to_pylist()))
     flat = table.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False)
     vectors = np.asarray(flat, np.float32).reshape(len(names), len(yaws), -1)
-    return References(names, yaws, vectors)
+    return KnownFaces(names, yaws, vectors)
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -73,7 +73,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MethodRow:
     """One method. Published columns and Totals are points, 0..100; own columns are as measured."""
 
     method: str
@@ -108,7 +108,7 @@ def table(
     results: Results,
     weights: WeightSet = DEFAULT_WEIGHTS,
     resampling: Resampling | None = None,
-) -> list[Row]:
+) -> list[MethodRow]:
     """Every method in the order of its name, every column of any method."""
     resampling = resampling or Resampling()
     drawn = resampling.weights(results)
@@ -133,7 +133,7 @@ def table(
         name: ranks([totals[name].value for _, _, totals, *_ in found]) for name in WEIGHT_SETS
     }
     return [
-        Row(
+        MethodRow(
             method=method,
             cells=cells,
             totals=totals,

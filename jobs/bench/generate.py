@@ -23,7 +23,7 @@ from jobs.options.fleet import Fleet, Model, make_videos
 
 
 @dataclass(frozen=True)
-class GenerateSettings:
+class BenchGenerateSettings:
     """Make the videos of every case, as many as are missing.
 
     With --base and --checkpoint a HarmoView model makes them. Without, the built-in method of that
@@ -75,7 +75,7 @@ class GenerateSettings:
                 raise ValueError("--views is for a model: built-in methods know the people")
 
 
-def execute(settings: GenerateSettings) -> None:
+def execute(settings: BenchGenerateSettings) -> None:
     """Make what is missing, one method after the other."""
     run = open_bench(settings.run, settings.suite)
     with locked(run.folder):
@@ -86,7 +86,7 @@ def execute(settings: GenerateSettings) -> None:
         _built_in(settings, run, METHODS if "all" in settings.method else settings.method)
 
 
-def _by_model(settings: GenerateSettings, run: BenchRun, method: str, model: Model) -> None:
+def _by_model(settings: BenchGenerateSettings, run: BenchRun, method: str, model: Model) -> None:
     check_method(method)
     asked = made_by(model.base, model.checkpoint, model.sampling)
     check_same(run, method, asked, settings.views)
@@ -98,7 +98,7 @@ def _by_model(settings: GenerateSettings, run: BenchRun, method: str, model: Mod
     print(f"{method}: {made} videos made")
 
 
-def _built_in(settings: GenerateSettings, run: BenchRun, methods: Sequence[str]) -> None:
+def _built_in(settings: BenchGenerateSettings, run: BenchRun, methods: Sequence[str]) -> None:
     wanted = dict.fromkeys(methods)
     todo = [key for name in wanted for key in missing_videos(run, name, settings.seeds)]
     workers = settings.workers or len(os.sched_getaffinity(0))
@@ -110,4 +110,4 @@ def _built_in(settings: GenerateSettings, run: BenchRun, methods: Sequence[str])
     print(f"{', '.join(wanted)}: {len(todo)} videos made")
 
 
-main = command(__name__, GenerateSettings, execute)
+main = command(__name__, BenchGenerateSettings, execute)

@@ -17,7 +17,7 @@ from jobs.console.progress import busy
 
 
 @dataclass(frozen=True)
-class MakeSettings:
+class BenchMakeSettings:
     """Make a suite: cases to generate videos of, and the people that they show.
 
     With --virtual, invented people with exact references, and everything sealed and ready. With
@@ -62,7 +62,7 @@ class MakeSettings:
         check_range(self, "frames", least=5, most=1025)
 
 
-def execute(settings: MakeSettings) -> None:
+def execute(settings: BenchMakeSettings) -> None:
     """Make it, and say what is next."""
     folder = Folder(settings.suite)
     if settings.virtual:
@@ -74,7 +74,7 @@ def execute(settings: MakeSettings) -> None:
         print(f"{settings.suite}: README.txt there says what to fill in")
 
 
-def _virtual(settings: MakeSettings, folder: Folder) -> None:
+def _virtual(settings: BenchMakeSettings, folder: Folder) -> None:
     from harmoview.bench.virtual.make import VirtualSuite, make_virtual
 
     wanted = VirtualSuite(
@@ -96,7 +96,7 @@ def _virtual(settings: MakeSettings, folder: Folder) -> None:
     print(f"{settings.suite}: {wanted.cases} cases, {wanted.people} people, suite {sha256[:12]}")
 
 
-def _from_run(settings: MakeSettings, folder: Folder, run: str) -> None:
+def _from_run(settings: BenchMakeSettings, folder: Folder, run: str) -> None:
     shards = Folder(run).folder("shards")
     if not shards.exists("manifest.json"):
         raise UserError(f"{run} has no packed shards: `harmoview pack {run}` makes them")
@@ -114,4 +114,4 @@ def _from_run(settings: MakeSettings, folder: Folder, run: str) -> None:
     print(f"`harmoview bench check {settings.suite}` says what is still missing")
 
 
-main = command(__name__, MakeSettings, execute)
+main = command(__name__, BenchMakeSettings, execute)

@@ -14,7 +14,7 @@ from harmoview.bench.identity import BINS
 from harmoview.bench.published import NEXUS_STRICT, WEIGHT_SETS, WeightSet
 from harmoview.bench.results import Results
 from harmoview.bench.run import Method
-from harmoview.bench.table import TOTAL, Cell, Difference, Row
+from harmoview.bench.table import TOTAL, Cell, Difference, MethodRow
 from jobs.console.output import new_table, screen, text
 
 Layout = Literal["all", "paper", "ablation", "own", "yaw"]
@@ -39,7 +39,7 @@ class Grid:
 
 def print_table(
     results: Results,
-    rows: Sequence[Row],
+    rows: Sequence[MethodRow],
     labels: Mapping[str, Method],
     weights: WeightSet,
     layout: Layout,
@@ -90,7 +90,7 @@ def _place(method: str, labels: Mapping[str, Method]) -> tuple[int, str]:
 
 
 def _paper(
-    rows: Sequence[Row], labels: Mapping[str, Method], weights: WeightSet, *, ablation: bool
+    rows: Sequence[MethodRow], labels: Mapping[str, Method], weights: WeightSet, *, ablation: bool
 ) -> Grid:
     columns = [TOTAL, *PAPER]
     strict = [NEXUS_STRICT.name, "nexus_mean"]
@@ -129,13 +129,13 @@ def _paper(
 _NONE = Cell(None, 0, None)
 
 
-def _own(rows: Sequence[Row], labels: Mapping[str, Method]) -> Grid:
+def _own(rows: Sequence[MethodRow], labels: Mapping[str, Method]) -> Grid:
     there = {column for row in rows for column, cell in row.cells.items() if cell.n}
     wanted = [c.name for c in OWN if c.name in there and not c.name.endswith("_true")]
     return _transposed("HarmoView's own figures", rows, labels, wanted)
 
 
-def _by_yaw(rows: Sequence[Row], labels: Mapping[str, Method]) -> Grid:
+def _by_yaw(rows: Sequence[MethodRow], labels: Mapping[str, Method]) -> Grid:
     there = {column for row in rows for column, cell in row.cells.items() if cell.n}
     names = [column.name for column in OWN]
     wanted = [f"{name}[{one}]" for name in names for one in BINS if f"{name}[{one}]" in there]
@@ -143,7 +143,7 @@ def _by_yaw(rows: Sequence[Row], labels: Mapping[str, Method]) -> Grid:
 
 
 def _transposed(
-    title: str, rows: Sequence[Row], labels: Mapping[str, Method], columns: Sequence[str]
+    title: str, rows: Sequence[MethodRow], labels: Mapping[str, Method], columns: Sequence[str]
 ) -> Grid:
     """Figures down, methods across."""
     lines: list[list[str | Cell]] = [
@@ -165,7 +165,7 @@ def _transposed(
     )
 
 
-def _ranks(rows: Sequence[Row], labels: Mapping[str, Method]) -> Grid:
+def _ranks(rows: Sequence[MethodRow], labels: Mapping[str, Method]) -> Grid:
     lines: list[list[str | Cell]] = []
     for row in rows:
         cells: list[str | Cell] = [labels[row.method].label]
@@ -191,7 +191,7 @@ def _best(cells: Sequence[str | Cell], way: str) -> list[int]:
     return [place for place, value in values.items() if value == wanted]
 
 
-def _notes(results: Results, rows: Sequence[Row], weights: WeightSet) -> None:
+def _notes(results: Results, rows: Sequence[MethodRow], weights: WeightSet) -> None:
     for row in rows:
         if row.missing[weights]:
             names = ", ".join(label(name) for name in row.missing_columns)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from datapipe.nested import leaves
-from dataset.inspect.show import ClipNow, Packed, Story
+from dataset.inspect.show import ClipNow, PackOutcome, Story
 from filters.judge import Verdict
 from filters.rules import PYIQA
 from jobs.console.output import degrees, fold, plain, screen
@@ -95,7 +95,7 @@ def _clip(clip: ClipNow) -> str:
     return clip.problem or f"{clip.bytes:,} bytes, can be read"
 
 
-def _packed(packed: Packed | None) -> str:
+def _packed(packed: PackOutcome | None) -> str:
     if packed is None:
         return "RUN/shards holds no finished pack by these scorers"
     return f"RUN/shards/{packed.shard}" if packed.shard else plain(packed.why_not or "")

@@ -16,7 +16,7 @@ from harmoview.bench.results import Results
 from harmoview.bench.run import BenchRun, Method, VideoKey
 from harmoview.bench.store import stored_faces
 from harmoview.bench.suite import picture_name
-from harmoview.bench.table import TOTAL, Cell, Row, points
+from harmoview.bench.table import TOTAL, Cell, MethodRow, points
 from harmoview.bench.video import FPS
 
 MEDIA = "img-src 'self' file: data:; media-src 'self' file:"
@@ -26,7 +26,7 @@ MEDIA = "img-src 'self' file: data:; media-src 'self' file:"
 def write_report(
     run: BenchRun,
     results: Results,
-    rows: Sequence[Row],
+    rows: Sequence[MethodRow],
     weights: WeightSet,
     out: Path,
     told: Callable[[int, int], None] = lambda done, of: None,
@@ -59,7 +59,7 @@ def _copy(run: BenchRun, key: VideoKey, target: Path) -> None:
 def report_data(
     run: BenchRun,
     results: Results,
-    rows: Sequence[Row],
+    rows: Sequence[MethodRow],
     weights: WeightSet,
     labels: Mapping[str, Method],
 ) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _column(name: str, weights: WeightSet) -> dict[str, Any]:
     }
 
 
-def _summary(row: Row, columns: Sequence[str], weights: WeightSet) -> dict[str, Any]:
+def _summary(row: MethodRow, columns: Sequence[str], weights: WeightSet) -> dict[str, Any]:
     blank = Cell(None, 0, None)
     cells = {TOTAL: row.totals[weights], **row.cells}
     return {

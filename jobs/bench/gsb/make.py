@@ -20,7 +20,7 @@ Axis = Literal["overall", "identity", "motion", "naturalness", "prompt"]
 
 
 @dataclass(frozen=True)
-class MakeSettings:
+class GsbMakeSettings:
     """Write a blind study: one method's videos beside each other method's, cut into sessions.
 
     Each folder package-ROUND-NN is for one rater: index.html opens from disk. key.json and
@@ -63,7 +63,7 @@ class MakeSettings:
             raise ValueError(f"--axes must differ and be at least one, not {self.axes}")
 
 
-def execute(settings: MakeSettings) -> None:
+def execute(settings: GsbMakeSettings) -> None:
     """Plan, encode, write."""
     run = open_bench(settings.run, settings.suite)
     wanted = StudySettings(
@@ -93,4 +93,4 @@ def execute(settings: MakeSettings) -> None:
     print("give each to one rater, nobody packages of two rounds; keep key.json and plan.json")
 
 
-main = command(__name__, MakeSettings, execute)
+main = command(__name__, GsbMakeSettings, execute)

@@ -13,7 +13,7 @@ from jobs.cli import command
 
 
 @dataclass(frozen=True)
-class StatsSettings:
+class GsbStatsSettings:
     """Majority, win rates, tests, agreement, strengths: of a study, or of a plain matrix of votes.
 
     Raters who failed the checks by the plan's rule are listed, and everything is told with and
@@ -34,7 +34,7 @@ class StatsSettings:
             raise ValueError("give a study or --votes FILE.json")
 
 
-def execute(settings: StatsSettings) -> None:
+def execute(settings: GsbStatsSettings) -> None:
     """Read, compute, print."""
     if settings.votes is not None:
         print(json.dumps(_of_matrix(settings.votes), indent=1))
@@ -61,4 +61,4 @@ def _of_matrix(path: Path) -> dict[str, object]:
         raise UserError(f"--votes {path}: {wrong}") from wrong
 
 
-main = command(__name__, StatsSettings, execute)
+main = command(__name__, GsbStatsSettings, execute)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harmoview.bench.faces import Faces, References
+from harmoview.bench.faces import Faces, KnownFaces
 from harmoview.bench.identity import BINS, crosstalk, identity_scores
 from tests.harmoview.bench.suites import case
 
@@ -22,7 +22,7 @@ def known():
     """Three people at seven yaws; a person's views are alike, people are about at right angles."""
     rng = np.random.default_rng(0)
     people = rng.normal(size=(3, 1, 64))
-    return References(NAMES, YAWS, unit(people + 0.35 * rng.normal(size=(3, 7, 64))).astype("f4"))
+    return KnownFaces(NAMES, YAWS, unit(people + 0.35 * rng.normal(size=(3, 7, 64))).astype("f4"))
 
 
 def seen(known, *tracks):
