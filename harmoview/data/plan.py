@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from datapipe.errors import UserError, check_range
 from harmoview.curriculum import Data, uniform
 from harmoview.data.encoded import EncodedShards
-from harmoview.encode.manifest import SCORES, clip_of
+from harmoview.encode.manifest import SCORES, clip_of, span_of
 
 
 def held_out(keys: Sequence[str], share: float, most: int) -> frozenset[int]:
@@ -111,6 +111,8 @@ class BatchPlan:
     shuffled across all shards, and a step takes the next samples of one: groups come in proportion
     to their samples, as evenly as can be, and nothing need divide. In an epoch a group has each of
     its samples once, or as often as its folder's weight says: with .5 another half each time.
+    Where a span is there with several sets of references (`pack --references both`), they count as
+    one sample and take turns.
 
     The order depends on keys, seed and step alone and not on who reads it: micro-batch n is the
     same for any number of ranks and workers, and any of them can begin at any n.
@@ -143,30 +145,32 @@ class BatchPlan:
         return dict(sorted(found.items()))
 
     @cached_property
-    def _parts(self) -> dict[BatchGroup, list[tuple[list[int], int]]]:
-        """By group, each folder's samples in a fixed random order, and how many an epoch has."""
+    def _parts(self) -> dict[BatchGroup, list[tuple[list[list[int]], int]]]:
+        """By group, each folder's spans in a fixed random order, and how many an epoch has; of a
+        span the numbers of the samples, one for each set of references, in such an order too."""
         found = {}
         for group, numbers in self.members.items():
-            by_folder: dict[int, list[int]] = {}
+            by_folder: dict[int, dict[str, list[int]]] = {}
             for number in sorted(numbers, key=lambda n: (self._draw("cycle", self.keys[n]), n)):
-                by_folder.setdefault(self.folders.get(number, 0), []).append(number)
+                spans = by_folder.setdefault(self.folders.get(number, 0), {})
+                spans.setdefault(span_of(self.keys[number]), []).append(number)
             found[group] = [
-                (members, max(1, round(len(members) * self.weights.get(folder, 1.0))))
-                for folder, members in sorted(by_folder.items())
+                (list(spans.values()), max(1, round(len(spans) * self.weights.get(folder, 1.0))))
+                for folder, spans in sorted(by_folder.items())
             ]
         return found
 
     def length(self, group: BatchGroup) -> int:
-        """Count the samples of a group in an epoch."""
+        """Count the samples of a group in an epoch, each with one set of references."""
         return sum(count for _, count in self._parts[group])
 
     def epoch(self, group: BatchGroup, epoch: int) -> list[int]:
         """Return the samples of a group in an epoch, in their order."""
-        numbers = [
-            members[place % len(members)]
-            for members, count in self._parts[group]
-            for place in range(epoch * count, (epoch + 1) * count)
-        ]
+        numbers = []
+        for spans, length in self._parts[group]:
+            for place in range(epoch * length, (epoch + 1) * length):
+                turn, which = divmod(place, len(spans))
+                numbers.append(spans[which][turn % len(spans[which])])
         draws = [self._draw("order", epoch, k, self.keys[n]) for k, n in enumerate(numbers)]
         return [n for _, n in sorted(zip(draws, numbers, strict=True))]
 

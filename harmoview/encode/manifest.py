@@ -71,6 +71,12 @@ def clip_of(key: str) -> str:
     return key.partition("@")[0].partition("+")[0]
 
 
+def span_of(key: str) -> str:
+    """Return the key that an encoded sample has with the references of its own clip."""
+    _, at, start = key.partition("@")
+    return f"{clip_of(key)}{at}{start}"
+
+
 @dataclass(frozen=True)
 class Skipped:
     """A packed sample that was left out."""

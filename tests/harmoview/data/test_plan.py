@@ -121,6 +121,22 @@ def test_the_weight_of_a_folder_says_how_often_its_samples_come(count, weight, s
     assert max(own) - min(own) <= 1
 
 
+@given(st.integers(1, 8), st.integers(0, 8), st.sampled_from([0.5, 1.0, 2.0]), st.integers(0, 9))
+def test_sets_of_references_of_a_span_take_turns(spans, alone, weight, seed):
+    """A span with two counts as one sample; over the epochs each set comes as often, to one."""
+    names = [f"a{n}{more}@0001000" for n in range(spans) for more in ("", "+other")]
+    keys = dict(enumerate([*names, *(f"b{n}@0001000" for n in range(alone))]))
+    made = BatchPlan(keys, {n: (9, 8, 8, 1) for n in keys}, 1, seed, weights={0: weight})
+    (group,) = made.members
+    assert made.length(group) == max(1, round((spans + alone) * weight))
+    times = Counter(n for epoch in range(8) for n in made.epoch(group, epoch))
+    assert times.total() == 8 * made.length(group)
+    assert all(abs(times[2 * n] - times[2 * n + 1]) <= 1 for n in range(spans))
+    of_spans = [times[2 * n] + times[2 * n + 1] for n in range(spans)]
+    every = of_spans + [times[n] for n in keys if n >= 2 * spans]
+    assert max(every) - min(every) <= 1
+
+
 def test_epochs_and_seeds_have_orders_of_their_own():
     """The same seed and epoch have the same order, others another one."""
     made, other = plan([1] * 20), plan([1] * 20, seed=1)
