@@ -72,11 +72,15 @@ class RealStats:
 
     @property
     def spared(self) -> float:
-        """The share of the engine's views that `--real-views instead` does without."""
-        real = sum(one.real for one in self.coverage)
+        """The share of the engine's views that `--real-views instead` does without.
+
+        In a run with `keep` the most that it can be: the rules refuse some real views.
+        """
+        both = sum(one.pairs for one in self.engine)
         if self.mode == "instead":
-            return real / (real + self.synthesised) if real else 0.0
-        return sum(one.pairs for one in self.engine) / max(1, self.synthesised)
+            alone = sum(one.real for one in self.coverage) - both
+            return alone / max(1, alone + self.synthesised)
+        return both / max(1, self.synthesised)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON types; `docs/stats.md` describes them."""

@@ -129,11 +129,28 @@ SCHEMA = {
         "lengths": {},
         "spans": {},
     },
+    "real_views": None,
     "passed_over": {},
     "packed": {},
     "packed_with_these_rules": True,
     "rules": {},
 }
+
+
+MEAN = {"count": 0, "mean": 0.0, "low": 0.0, "high": 0.0}
+REAL = {
+    "mode": "",
+    "coverage": [
+        {
+            **{"yaw": 0, "identities": 0, "real": 0},
+            **{"low": 0.0, "high": 0.0, "kept": 0, "share": 0.0},
+        }
+    ],
+    "engine": [{"yaw": 0, "pairs": 0, "cosine": MEAN, "turn": MEAN, "sharpness": MEAN}],
+    "synthesised": 0,
+    "spared": 0.0,
+}
+"""`real_views` where some were looked for."""
 
 
 def alike(found, wanted):
@@ -148,7 +165,7 @@ def alike(found, wanted):
 def names(part):
     """Every key in a document."""
     if isinstance(part, list):
-        return names(part[0])
+        return [name for one in part for name in names(one)]
     return [*part, *(n for v in part.values() for n in names(v))] if isinstance(part, dict) else []
 
 
@@ -160,7 +177,18 @@ def test_the_json_has_the_documented_shape(run, capsys):
         assert alike(found[name], SCHEMA[name]), (name, found[name])
     assert list(found) == list(SCHEMA)
     text = (Path(__file__).parents[2] / "docs/stats.md").read_text()
-    assert [name for name in names(SCHEMA) if f"`{name}`" not in text] == []
+    assert [name for name in names([SCHEMA, REAL]) if f"`{name}`" not in text] == []
+
+
+def test_real_views_have_the_documented_shape(tmp_path, capsys):
+    """Null where none were looked for."""
+    tiny = TinyRun(tmp_path, real_views="keep")
+    for key in "ab":
+        tiny.add(key, real={30: good(30)})
+    tiny.save()
+    found = json.loads(shown(capsys, tmp_path / "run", "--json"))["real_views"]
+    assert alike(found, REAL), found
+    assert (found["synthesised"], found["spared"]) == (14, 2 / 14)
 
 
 HOSTILE = "\x1b[31m\x9b2J[bold]x[/bold]\u202e\r\x7f"
