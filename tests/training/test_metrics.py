@@ -41,7 +41,6 @@ def test_a_new_run_starts_empty(tmp_path):
 
 def test_tensorboard_gets_figures_and_pictures(tmp_path):
     """A sheet of validation is seen beside the curves, pixel for pixel."""
-    pytest.importorskip("tensorboard")
     from PIL import Image as Pillow
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
