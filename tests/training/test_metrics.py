@@ -6,7 +6,6 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from training.metrics import FILE, Metrics
 
