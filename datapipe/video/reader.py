@@ -89,6 +89,9 @@ class Reader:
         self._codec = self.stream.codec_context
         self._codec.thread_count = 1  # a worker is one CPU
         self._codec.copy_opaque = True  # packets carry their row to the frames
+        self._is_av1 = self._codec.codec.canonical_name == "av1"
+        if self._is_av1:
+            self._codec.options = {"strict": "1"}  # dav1d then checks how each tile's code ends
         self._skips = self._codec.codec.canonical_name in SKIPPING
         self._syntax = syntax_of(self.stream, container.format.name)
 
@@ -163,7 +166,8 @@ class Reader:
             yield from self._wanted(judge, left, doubted)
         judge.ends()
         yield from self._wanted(judge, left, doubted)
-        if doubted and run.shown == run.targets:  # a sweep keeps the order of display instead
+        sweeps = run.shown != run.targets  # in the order of display
+        if doubted and not sweeps and not self._is_av1:
             yield from self._cleared(run, judge.harm, doubted)
         return {row for row in left & run.targets if judge.clean(row)}
 
@@ -180,7 +184,10 @@ class Reader:
     def _cleared(
         self, run: _Run, harm: Collection[int], doubted: Mapping[int, int]
     ) -> Iterator[tuple[int, Any]]:
-        """Pictures behind damage that are the same without it: they do not rest on it."""
+        """Pictures behind damage that are the same without it: they do not rest on it.
+
+        Not so in AV1, whose decoder takes an older picture for one that it has given up.
+        """
         once_more = replace(run, last=max(doubted), twin=None)
         for frame in self._pictures(once_more, _Judge(self.table), frozenset(harm)):
             row = frame.opaque[0]

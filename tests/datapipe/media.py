@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import struct
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -58,6 +61,17 @@ def write_video(
             file.mux(stream.encode(picture))
         file.mux(stream.encode())
     return path
+
+
+def write_av1(path: Path, frames: Sequence[Image], **options: Any) -> Path:
+    """`write_video` for AV1, in a process of its own.
+
+    As root, SVT-AV1 makes the process that encodes a real-time one for good, and with it every
+    process that this one starts.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as elsewhere:
+        made = elsewhere.submit(write_video, path, frames, codec="libsvtav1", bframes=0, **options)
+    return made.result()
 
 
 def write_sound(path: Path) -> Path:

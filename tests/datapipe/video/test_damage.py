@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datapipe.video.decoder import Decoder
-from tests.datapipe.media import damaged, write_video
+from tests.datapipe.media import damaged, write_av1, write_video
 
 CODECS = {
     "h264.mp4": {},
@@ -17,6 +17,7 @@ CODECS = {
     "hevc.mp4": {"codec": "libx265", "options": {"x265-params": "log-level=none"}},
     "hevc.ts": {"codec": "libx265", "options": {"x265-params": "log-level=none"}},
     "vp8.webm": {"codec": "libvpx", "bframes": 0, "options": {"b": "1M", "cpu-used": "8"}},
+    "av1.mp4": {"options": {"preset": "10"}},
     "vp9.mp4": {"codec": "libvpx-vp9", "bframes": 0, "options": {"b": "1M", "cpu-used": "8"}},
 }
 PASSES = 0.2
@@ -49,7 +50,8 @@ def wrong(decoder: Decoder, path: Path, sound: Path, side: int | None) -> tuple[
 @pytest.mark.parametrize("name", CODECS)
 def test_smeared_pictures_are_not_given_out(tmp_path, name):
     """After damage, full-size pictures are the sound file's, and most of these are there."""
-    path = write_video(tmp_path / name, textured(), gop=12, **CODECS[name])
+    write = write_av1 if name.startswith("av1") else write_video
+    path = write(tmp_path / name, textured(), gop=12, **CODECS[name])
     kept = passed = looked_at = smeared = 0
     with Decoder() as decoder:
         for seed in range(4):
@@ -59,7 +61,7 @@ def test_smeared_pictures_are_not_given_out(tmp_path, name):
             counts = wrong(decoder, broken, path, 319)
             looked_at, smeared = looked_at + counts[0], smeared + counts[1]
     assert kept - passed > 0.8 * (looked_at - smeared) > 0
-    tells = name.startswith("h264")  # its own decoder notices, at any size
+    tells = name.startswith(("h264", "av1"))  # its own decoder notices, at any size
     assert passed <= PASSES * smeared or (tells and passed <= 3)
     assert smeared > 40 or tells
 

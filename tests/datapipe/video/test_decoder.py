@@ -1,6 +1,5 @@
 """Laws of sparse decoding and of its child process."""
 
-import multiprocessing
 import os
 import signal
 import struct
@@ -8,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ from tests.datapipe.media import (
     decode_all,
     numbered,
     turn,
+    write_av1,
     write_sound,
     write_video,
 )
@@ -67,13 +66,7 @@ def test_sparse_frames_equal_those_of_a_full_decode(decoder, tmp_path, name):
 
 def test_av1_is_read(decoder, tmp_path):
     """Like any other codec."""
-    # elsewhere: as root, SVT-AV1 makes the process that encodes a real-time one for good, and with
-    # it every process that this one starts
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as elsewhere:
-        made = elsewhere.submit(
-            write_video, tmp_path / "a.mp4", numbered(30), codec="libsvtav1", bframes=0
-        )
-    path = made.result()
+    path = write_av1(tmp_path / "a.mp4", numbered(30))
     full = decode_all(path)
     assert decoder.probe(path).codec == "av1"
     (frame,) = decoder.frames(path, [21])
