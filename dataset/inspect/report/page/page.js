@@ -170,7 +170,7 @@ function drawPage(arrays) {
   drawLegend($("legend"));
   drawProvenance();
   $("windows").hidden = !data.stats.windows.windows;
-  $("windows-note").textContent = `Spans in which a person is seen without a cut: those that pass last ${trim(data.stats.windows.seconds / 60)} minutes together.`;
+  $("windows-note").textContent = `Spans in which a person is seen without a cut: those that pass last ${(data.stats.windows.seconds / 60).toFixed(1)} minutes together.`;
   drawWindows($("spans"));
   drawRealViews();
   drawSeconds();
