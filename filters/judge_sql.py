@@ -83,12 +83,17 @@ class TableJudge:
         return f"CASE {failing} END"
 
     def compare(self, connection: duckdb.DuckDBPyConnection, other: Self) -> None:
-        """Judge by these rules, A, and by others, B; leaves what B's `judge` leaves, and two more.
+        """Judge by these rules, A, and by others, B; leaves what B's `judge` does and three more.
 
         `both_identities` has key, identity, and as `a` and `b` the reasons by each; `both_views`
         has key, identity, yaw, `a`, `b`, and as `kept_a` and `kept_b` what `judged` has as `kept`.
+        `own_source` has for yaws with two views the source of the one that A shows.
         """
         self.judge(connection)
+        connection.execute(
+            "CREATE TEMP TABLE own_source AS "
+            "SELECT key, identity, yaw, source FROM shown WHERE twin"
+        )
         connection.execute("DROP VIEW judged; DROP VIEW alone")
         for table in ("identities", "limits"):
             connection.execute(f"ALTER TABLE {table} RENAME TO own_{table}")

@@ -15,7 +15,7 @@ from datapipe.files import Folder
 from harmoview.identity import read_identity
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SIZES = ("height", "width", "frames", "fps")
+SIZES = ("height", "width", "frames", "fps")
 _WHERE = ("device", "offload", "tiling")
 """Parts of `Sampling` that say how a video is computed, not what it shows."""
 
@@ -114,7 +114,7 @@ def check_made(folder: Folder, orders: Sequence[Order], made: Mapping[str, Any])
             "prompt": order.prompt,
             "seed": order.seed,
             "pictures": hashes(order.pictures),
-            **{key: size for key in _SIZES if (size := getattr(order, key)) is not None},
+            **{key: size for key in SIZES if (size := getattr(order, key)) is not None},
         }
         differing = [key for key, value in wanted.items() if about.get(key) != value]
         before = about.get("made_by") or {}
@@ -123,6 +123,19 @@ def check_made(folder: Folder, orders: Sequence[Order], made: Mapping[str, Any])
             raise UserError(
                 f"{folder.url} has {order.name}.mp4 already, made with other {', '.join(differing)}"
                 ": give another --out or name, or delete the video"
+            )
+
+
+def check_free(folder: Folder, orders: Sequence[Order]) -> None:
+    """Raises UserError where a file that `generate` did not write would be replaced."""
+    there = set(folder.names("*"))
+    for order in orders:
+        record = f"{order.name}.json"
+        taken = [name for name in (f"{order.name}.jpg", record) if name in there]
+        if taken and "made_by" not in read_about(folder, record):
+            raise UserError(
+                f"{folder.url}/{taken[0]} would be replaced: move it away, or give another --out "
+                "or name"
             )
 
 
@@ -161,7 +174,7 @@ def read_orders(path: Path) -> list[Order]:
 
 def _order(data: Any, pictures: dict[str, dict[int, bytes]]) -> Order:
     """Check one line; `pictures` keeps those of each identity. Raises ValueError, UserError."""
-    known = {"name", "prompt", "identities", "seed", *_SIZES}
+    known = {"name", "prompt", "identities", "seed", *SIZES}
     if not isinstance(data, dict) or (set(data) - known):
         raise ValueError(f"a JSON object of {', '.join(sorted(known))}, not {data!r}"[:200])
     name, prompt, sources = data.get("name"), data.get("prompt"), data.get("identities")
@@ -172,9 +185,11 @@ def _order(data: Any, pictures: dict[str, dict[int, bytes]]) -> Order:
     texts = [one for one in sources if isinstance(one, str)] if isinstance(sources, list) else []
     if not 1 <= len(texts) <= 2 or texts != sources:
         raise ValueError("identities must be a list of one or two folders, pictures or SHARDS::KEY")
-    numbers = {key: data[key] for key in ("seed", *_SIZES) if data.get(key) is not None}
-    if wrong := [key for key, value in numbers.items() if type(value) is not int or value < 0]:
-        raise ValueError(f"{wrong[0]} must be a whole number, not {numbers[wrong[0]]!r}")
+    numbers = {key: data[key] for key in ("seed", *SIZES) if data.get(key) is not None}
+    for key, value in numbers.items():
+        least = 0 if key == "seed" else 1
+        if type(value) is not int or value < least:
+            raise ValueError(f"{key} must be a whole number of {least} or more, not {value!r}")
     for source in texts:
         if source not in pictures:
             pictures[source] = read_identity(source)

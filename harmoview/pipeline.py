@@ -255,7 +255,9 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
         prediction = torch.zeros_like(latents)
         for name, factor in scale.weights().items():
             words, references = conditions[name]
-            shown = {**references, "reference_cache": caches.get(name)} if looks else {}
+            apart = looks and model.config.reference_attention == "references"
+            kept = {"reference_cache": caches.get(name)} if apart else {}
+            shown = {**references, **kept} if looks else {}
             with model.cache_context(name):
                 (velocity,) = model(
                     hidden_states=latents.to(model.dtype),

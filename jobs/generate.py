@@ -15,7 +15,7 @@ from datapipe.files import Folder
 from datapipe.record import YAWS
 from datapipe.run.lock import locked
 from harmoview.identity import read_identity
-from harmoview.orders import Order, Sampling, check_made, made_by, read_orders
+from harmoview.orders import SIZES, Order, Sampling, check_free, check_made, made_by, read_orders
 from jobs.cli import command
 from jobs.options.engine import EngineOptions
 from jobs.options.fleet import Fleet, Model, make_videos
@@ -76,6 +76,9 @@ class GenerateSettings:
                 raise ValueError("--prompts takes the place of --prompt and --identity")
             if self.out.suffix == ".mp4":
                 raise ValueError(f"--out is a folder with --prompts, not {self.out}")
+            sizes = [name for name in SIZES if getattr(self, name) is not None]
+            if own := sizes + ["seed"] * (self.seed != 0):
+                raise ValueError(f"--{own[0]}: each line of --prompts has its own {own[0]}")
         else:
             if self.prompt is None:
                 raise ValueError("--prompt is missing, or --prompts")
@@ -99,6 +102,7 @@ def execute(settings: GenerateSettings) -> None:
     model = Model(settings.base, settings.checkpoint, settings.sampling)
     again = settings.prompts is None
     with nullcontext() if again else locked(out):
+        check_free(out, orders)
         if settings.make_views != "none":
             orders = _with_views(settings, orders, out)
         if not again:
@@ -113,11 +117,8 @@ def execute(settings: GenerateSettings) -> None:
 def _single(settings: GenerateSettings) -> Order:
     """The video of --prompt. Raises UserError, also where it would replace somebody's file."""
     assert settings.prompt is not None  # by __post_init__
-    picture, record = (settings.out.with_suffix(suffix) for suffix in (".jpg", ".json"))
-    for there in (settings.out, picture):
-        # the picture is one's own where a killed run left it: its record is written before it
-        if there.exists() and not (there == picture and record.exists()):
-            raise UserError(f"{there} would be replaced: move it away, or give another --out")
+    if settings.out.exists():
+        raise UserError(f"{settings.out} would be replaced: move it away, or give another --out")
     return Order(
         name=settings.out.stem,
         prompt=settings.prompt,

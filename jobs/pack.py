@@ -58,6 +58,7 @@ class PackSettings:
 
     def __post_init__(self) -> None:
         check_range(self, "shard_samples", "shard_bytes", least=1)
+        check_range(self, "same_person", above=0, under=1)
         self.by_person(lambda: 0.5)
 
     def by_person(self, default: Callable[[], float]) -> PersonLimits | None:
@@ -157,7 +158,7 @@ def _given(settings: PackSettings, run: Folder, rules: Rules) -> OtherReferences
         def told(what: str, done: int, of: int) -> None:
             show(Counter({what: done}), of)
 
-        found = givers(run, rules, same_person, told)
+        found = givers(run, rules, same_person, told, skip_damaged=settings.skip_damaged)
     return replace(found, beside=settings.references == "both")
 
 

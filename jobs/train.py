@@ -121,11 +121,16 @@ def _plan(settings: TrainJobSettings) -> Iterator[str]:
 
 
 def _in_short(settings: TrainJobSettings, data: EncodedShards, processes: int) -> Iterator[str]:
+    import torch
+
     from harmoview.train.plan import plan_run, short_lines
     from training.cards import card_here
     from training.device import device_named
 
-    on_gpu = device_named(settings.train.device).type == "cuda"
+    device = settings.train.device
+    if settings.launch.workers > 1 and device != "cpu" and not torch.cuda.is_available():
+        return iter(())  # which GPUs the cluster's nodes have is not known here
+    on_gpu = device_named(device).type == "cuda"
     plan = plan_run(settings.train, data, processes, on_gpu=on_gpu)
     return short_lines(plan, card_here() if on_gpu else None, settings.mfu)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -30,11 +30,18 @@ CARDS = (
 
 
 def card_here() -> Card | None:
-    """Return the kind of this process's GPU; None where there is none, or an unknown one."""
+    """Return the kind of this process's GPU; None where there is none, or an unknown one.
+
+    Its memory is no more than is there: A100s of 40 GB and slices of a card have the same name.
+    """
     if not torch.cuda.is_available():
         return None
     name = torch.cuda.get_device_name()
-    return next((card for card in CARDS if card.name in name), None)
+    card = next((card for card in CARDS if card.name in name), None)
+    if card is None:
+        return None
+    there = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return replace(card, memory=min(card.memory, there // 2**30))
 
 
 def card_named(name: str) -> Card:

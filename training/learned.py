@@ -104,6 +104,8 @@ class LearnedWeights:
         try:
             save({**self._tensors(), "optimizer": self._moments()}, checkpoint_id=temporary)
         except CheckpointException as failed:
+            if parallel.rank() == 0:  # half a checkpoint would keep the disk full
+                shutil.rmtree(temporary, ignore_errors=True)
             why = str(next(iter(failed.failures.values()))[0]).partition("\n")[0]
             raise UserError(
                 f"the checkpoint of step {step} cannot be written into {folder} ({why}); the one "

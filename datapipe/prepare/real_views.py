@@ -33,6 +33,8 @@ READS: Mapping[str, tuple[tuple[float, float], ...]] = {
 """What a face backend reads of a head and what is true, |yaw| in degrees, straight lines between:
 3DDFA reads portraits so (docs/filters.md). Its angles fold back from about 85 degrees on: where
 they do not, a reading of 90 is of a head short of it. Others are taken at their word."""
+TOGETHER = 4
+"""Frames that are asked for at once, because the decoder's limit of time is for all of them."""
 FINALISTS = 2
 """Frames of a person at a yaw that are looked at in full size, in each of `ROUNDS`."""
 ROUNDS = 2
@@ -265,9 +267,12 @@ class RealViews:
 
     def _look(self, indices: set[int]) -> dict[int, tuple[Frame, list[Face]]]:
         """Frames at full size with their faces; damaged ones are left out."""
-        frames = self._decoder.frames(self._path, indices) if indices else []
-        faces = self._faces.find([frame.image for frame in frames]) if frames else []
-        return {f.index: (f, distinct(some)) for f, some in zip(frames, faces, strict=True)}
+        wanted, seen = sorted(indices), dict[int, tuple[Frame, list[Face]]]()
+        for begin in range(0, len(wanted), TOGETHER):
+            frames = self._decoder.frames(self._path, wanted[begin : begin + TOGETHER])
+            faces = self._faces.find([frame.image for frame in frames]) if frames else []
+            seen |= {f.index: (f, distinct(some)) for f, some in zip(frames, faces, strict=True)}
+        return seen
 
     def _made(
         self, yaw: int, guess: Guess, frame: Frame, faces: Sequence[Face], known: Sequence[Vector]

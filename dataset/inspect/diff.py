@@ -205,7 +205,11 @@ def _count_samples(diff: Diff, connection: duckdb.DuckDBPyConnection) -> None:
         diff.identities.add(*row)
     samples = f"""
         SELECT count(*), a, b, a AND b AND key IN (
-                SELECT key FROM both_views WHERE kept_a <> kept_b) AS changed,
+                SELECT key FROM both_views WHERE kept_a <> kept_b
+                UNION ALL SELECT key FROM both_views
+                    JOIN own_source AS own USING (key, identity, yaw)
+                    JOIN shown AS now USING (key, identity, yaw)
+                    WHERE kept_a AND kept_b AND own.source <> now.source) AS changed,
             min(key, {EXAMPLES})
         FROM (SELECT key, bool_or(a IS NULL) AS a, bool_or(b IS NULL) AS b
             FROM both_identities GROUP BY key)

@@ -35,8 +35,10 @@ def data_card(info: RunInfo, manifests: Mapping[str | None, Manifest]) -> str:
         _front_matter(manifests),
         "# Multi-view identity data set\n",
         "Video clips with, for each person in them, one reference picture and views of the head\n"
-        "at fixed yaw angles. The clips are real, the views are synthesised from the reference;\n"
-        "packed by HarmoView. Yaw is in degrees, positive when the nose points to image right.\n",
+        "at fixed yaw angles. The clips are real; a view is synthesised from the reference or a\n"
+        "frame of a video: `source` of each view in `json` says which, and `references_from`\n"
+        "whose video the pictures are of where that is another one. Packed by HarmoView. Yaw is\n"
+        "in degrees, positive when the nose points to image right.\n",
         _counts(manifests),
         _loading(manifests),
         _members(whole),

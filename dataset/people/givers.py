@@ -54,12 +54,14 @@ def apart(one: Floats, other: Floats) -> float:
     return float(np.abs(one - other).sum() / 2)
 
 
-def givers(run: Folder, rules: Rules, same_person: float, show: Show) -> OtherReferences:
+def givers(
+    run: Folder, rules: Rules, same_person: float, show: Show, *, skip_damaged: bool = False
+) -> OtherReferences:
     """For each identity of a run that passes the rules, whose references it can have instead.
 
     Giver and taker have a cosine of `same_person` or more themselves, not through others, so that
     nobody of one side of a holdout by that cosine gives to the other. Raises UserError when the
-    tables or a candidate cannot be read.
+    tables or, without `skip_damaged`, a candidate cannot be read.
     """
     info = load_info(run)
     with embeddings(run, info) as embedded:
@@ -69,10 +71,14 @@ def givers(run: Folder, rules: Rules, same_person: float, show: Show) -> OtherRe
         rows = sorted({row for one, some in partners.items() for row in (one, *some)})
         names = embedded.keys.take(embedded.sample[rows]).to_pylist()
         store = CandidateStore(run, info.settings_hash)
-        looks = dict(zip(rows, _looks(store, names, embedded.identity[rows].tolist()), strict=True))
+        seen = _looks(store, names, embedded.identity[rows].tolist(), skip_damaged)
+        looks = {row: look for row, look in zip(rows, seen, strict=True) if look is not None}
         taken = []
         for row, some in sorted(partners.items()):
-            away, best = max((apart(looks[row], looks[other]), -other) for other in some)
+            there = [other for other in some if other in looks]
+            if row not in looks or not there:
+                continue
+            away, best = max((apart(looks[row], looks[other]), -other) for other in there)
             if away >= LEAST_APART:
                 taken.append((row, -best))
         name = dict(zip(rows, names, strict=True))
@@ -100,15 +106,17 @@ def _partners(
 
 
 def _looks(
-    store: CandidateStore, keys: Sequence[str], identities: Sequence[int]
-) -> Iterator[Floats]:
+    store: CandidateStore, keys: Sequence[str], identities: Sequence[int], skip_damaged: bool
+) -> Iterator[Floats | None]:
     with ThreadPoolExecutor(READERS) as pool:
-        yield from pool.map(partial(_look, store), keys, identities)
+        yield from pool.map(partial(_look, store, skip_damaged), keys, identities)
 
 
-def _look(store: CandidateStore, key: str, identity: int) -> Floats:
+def _look(store: CandidateStore, skip_damaged: bool, key: str, identity: int) -> Floats | None:
     try:
         picture = store.read(store.name(key)).pictures[identity].reference
     except (FileNotFoundError, DamagedCandidate) as gone:
+        if skip_damaged:
+            return None
         raise UserError(f"{key} cannot be read: {gone}") from gone
     return surroundings(decode_jpeg(picture))

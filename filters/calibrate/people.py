@@ -91,7 +91,7 @@ def from_run(
         wanted = ", ".join(["yaw", *COLUMNS])
         query = (
             f"SELECT {wanted} FROM views SEMI JOIN drawn USING (key, identity) "
-            "WHERE detected AND (twin IS NOT TRUE OR source = 'synthesised')"
+            "WHERE detected AND source = 'synthesised'"
         )
         views = connection.sql(query).to_arrow_table()
     people = list(zip(rows["key"].to_pylist(), rows["identity"].to_pylist(), strict=True))
@@ -107,7 +107,9 @@ def from_run(
                 yield {}
 
     found = _embedded(pictures(), len(people), faces, workers, told)
-    kept = [row for row, vectors in enumerate(found) if vectors]
+    # with --frontal reference the view at 0 is the reference itself
+    trivial = 0 if info.settings.get("frontal") == "reference" else None
+    kept = [row for row, vectors in enumerate(found) if any(yaw != trivial for yaw in vectors)]
     if not kept:
         what = "real views of anyone" if real else "candidates with faces"
         raise UserError(f"{run.url} holds no {what} to compare")
@@ -117,7 +119,7 @@ def from_run(
             {0: one, **found[row]} for one, row in zip(units, kept, strict=True)
         ]
         return Drawn(_together(units, vectors, 0), lost, False)
-    embedded = _together(units, [found[row] for row in kept], None)
+    embedded = _together(units, [found[row] for row in kept], trivial)
     columns = {name: _floats(views[name]) for name in COLUMNS}
     scores = StoredScores(views["yaw"].to_numpy().astype(np.intp), columns)
     return Drawn(embedded, lost, False, scores)

@@ -111,6 +111,8 @@ def _map_file(path: Path) -> list[tuple[str, str, int]]:
         raise UserError(f"{path}: its first line must name the columns file, case and seed")
     listed = []
     for number, row in enumerate(reader, 2):
+        if not (row["file"] or "").strip() and not (row["case"] or "").strip():
+            continue  # spreadsheets leave rows without anything
         seed = (row.get("seed") or "0").strip()
         if not seed.isdecimal():
             raise UserError(

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from datapipe.concurrent import process_pool
-from datapipe.errors import BadSample, SampleError
+from datapipe.errors import BadSample, SampleError, UserError
 from datapipe.models import digest
 from datapipe.run.info import library_versions
 from harmoview.bench.run import BenchRun, VideoKey
@@ -67,7 +67,10 @@ def score(
     workers: int,
     told: Callable[[Task, Status], None] = lambda task, status: None,
 ) -> None:
-    """Do the tasks. A video that ends its process becomes a row with that reason."""
+    """Do the tasks. A video that ends its process becomes a row with that reason.
+
+    Raises UserError for a scorer that cannot work, after the others have.
+    """
     apart = [task for task in tasks if not task.scorer.in_process]
     here = [task for task in tasks if task.scorer.in_process]
     if apart:
@@ -75,11 +78,19 @@ def score(
         for task, status in _pooled(run, apart, workers):
             told(task, status)
     ready: set[str] = set()
+    stopped: dict[str, UserError] = {}
     for task in here:
-        if task.scorer.name not in ready:
-            task.scorer.setup()
-            ready.add(task.scorer.name)
-        told(task, measure(run, task))
+        if task.scorer.name in stopped:
+            continue
+        try:
+            if task.scorer.name not in ready:
+                task.scorer.setup()
+                ready.add(task.scorer.name)
+            told(task, measure(run, task))
+        except UserError as failed:
+            stopped[task.scorer.name] = failed
+    for wrong in stopped.values():
+        raise wrong
 
 
 def measure(run: BenchRun, task: Task) -> Status:

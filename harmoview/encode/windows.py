@@ -61,8 +61,9 @@ def train_windows(identities: Sequence[Mapping[str, Any]]) -> list[TrainWindow]:
     """Spans to train on, the best first, out of the windows in a packed sample's JSON.
 
     Where two identities are seen at once, both are named; where one is alone, only that one. So
-    whoever is seen and has references is always named with them. More people, then longer spans,
-    then larger faces are better. Raises KeyError and TypeError where the JSON is not pack's.
+    whoever has a window there is named; one whom the rules refused for being small or brief may be
+    in the picture all the same. More people, then longer spans, then larger faces are better.
+    Raises KeyError and TypeError where the JSON is not pack's.
     """
     own = [[_window(place, one) for one in entry["windows"]]
            for place, entry in enumerate(identities)]  # fmt: skip

@@ -35,6 +35,7 @@ from harmoview.model.reference_kv import (
 from harmoview.model.references import blank_absent, fill_gray, fill_proxy, patchify
 from harmoview.model.rope import JumpRotaryPosEmbed, ReferenceGrid
 from harmoview.model.weights import config_on_wan
+from training.parallel import processes
 
 
 class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
@@ -229,7 +230,11 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         inputs = (hidden_states, timestep, encoder_hidden_states, encoder_hidden_states_image,
                   reference_latents, reference_mask.bool())  # fmt: skip
         if self.config.absent_views == "sequential":  # as many views make equal lengths
-            _, group = torch.unique(inputs[-1].sum(dim=2), dim=0, return_inverse=True)
+            mask = inputs[-1]
+            if processes() == 1:
+                _, group = torch.unique(mask.sum(dim=2), dim=0, return_inverse=True)
+            else:  # FSDP gathers weights at each pass, so every process must do as many
+                group = torch.arange(len(mask), device=mask.device)
             groups = range(int(group.max()) + 1)
             alike = [(group == number).nonzero().flatten() for number in groups]
             parts = [

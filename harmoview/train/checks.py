@@ -88,12 +88,8 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
             f"{data.folder.url} was encoded with another base than {settings.base}: its latents "
             f"have {latents} channels, not {base}; encode again with --base {settings.base}"
         )
-    _check_sharing(settings, data, workers)
-    if settings.micro_batches % (workers // settings.context_parallel):
-        raise UserError(
-            f"--batch {settings.batch} in pieces of --micro-batch {settings.micro_batch} does not "
-            f"divide among {workers} workers"
-        )
+    settings.check_workers(workers)
+    _check_sharing(settings, data)
     if len(expert_names(settings.base)) == 1 and settings.experts != "both":
         raise UserError(f"--experts {settings.experts}: this base has only one")
     init_folder(settings, "transformer")
@@ -102,14 +98,12 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
     check_trackers(tensorboard=settings.tensorboard, wandb=settings.wandb)
 
 
-def _check_sharing(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
-    """Raises UserError where --context-parallel cannot cut workers, heads or a sequence."""
+def _check_sharing(settings: TrainSettings, data: EncodedShards) -> None:
+    """Raises UserError where --context-parallel cannot cut heads or a sequence."""
     count = settings.context_parallel
     if count == 1:
         return
     said = f"--context-parallel {count}"
-    if workers % count:
-        raise UserError(f"{said} does not divide {workers} workers")
     heads = wan_config(settings.base, "transformer")["num_attention_heads"]
     if heads % count:
         raise UserError(f"{said} does not divide the {heads} heads of {settings.base}")

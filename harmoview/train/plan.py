@@ -179,9 +179,11 @@ def plan_run(
 ) -> RunPlan:
     """Plan a run on these data, or on the base's default sizes where they are not encoded yet.
 
-    Of the base only the configs are read. Raises UserError where there are none.
+    Of the base only the configs are read. Raises UserError where there are none, and for workers
+    that `train` would refuse.
     """
     _check_configs(settings.base)
+    settings.check_workers(workers)
     # whatever absent views are, the plan is that of samples that lack none
     chosen = {**settings.model_settings(), "absent_views": "proxy"}
     boundary = boundary_of(settings.base)
@@ -326,7 +328,10 @@ def _stored(plan: RunPlan) -> Iterator[str]:
         "float32 and in the exported precision; weights are read part by part"
     )
     times = 4 if plan.settings.ema else 3
-    yield f"disk, GiB: {times * learned / GIB:.1f} a checkpoint, of which {plan.settings.keep} stay"
+    yield (
+        f"disk, GiB: {times * learned / GIB:.1f} a checkpoint, of which {plan.settings.keep} stay, "
+        "and one more while it is written"
+    )
 
 
 def _days(plan: RunPlan, card: Card, mfu: float) -> str:

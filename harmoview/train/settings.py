@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from datapipe.errors import check_range
+from datapipe.errors import UserError, check_range
 from harmoview.curriculum import PHASES, Phase, ViewDropout, phase_of
 from harmoview.model.layout import AbsentViews
 from harmoview.trainable import Lora, TrainSet, check_train_set
@@ -163,6 +163,8 @@ class TrainSettings:
             raise ValueError(
                 f"--batch {self.batch} must be a multiple of --micro-batch {self.micro_batch}"
             )
+        if self.reference_kv and self.absent_views == "sequential":
+            raise ValueError("--reference-kv and --absent-views sequential exclude each other")
         if self.train_set is not None:
             check_train_set(self.train_set)
         sets = {phase.train_set == "full" for _, phase in self.curriculum_phases()}
@@ -178,6 +180,17 @@ class TrainSettings:
     def micro_batches(self) -> int:
         """Micro-batches of a step, over all workers."""
         return self.batch // self.micro_batch
+
+    def check_workers(self, workers: int) -> None:
+        """Raises UserError where a step cannot be shared out among so many workers."""
+        together = self.context_parallel
+        if workers % together:
+            raise UserError(f"--context-parallel {together} does not divide {workers} workers")
+        if self.micro_batches % (workers // together):
+            raise UserError(
+                f"--batch {self.batch} in pieces of --micro-batch {self.micro_batch} does not "
+                f"divide among {workers} workers"
+            )
 
     def curriculum_phases(self) -> list[tuple[int, Phase]]:
         """Return the phases of the run with their numbers, settings applied.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
+from datapipe.errors import UserError
 from training import parallel
 
 
@@ -36,8 +37,10 @@ def share_sequences(model: Any, sharers: int, device: torch.device) -> None:
     """Let each `sharers` neighbouring workers attend together to the sequences that they share.
 
     Gradients of the weights are then those of a worker's own part of a sequence (diffusers'
-    Ulysses), which FSDP sums up with those of the other samples.
+    Ulysses), which FSDP sums up with those of the other samples. Raises UserError without a GPU.
     """
+    if not torch.accelerator.device_count():  # diffusers divides by it
+        raise UserError(f"--context-parallel {sharers} is for GPUs")
     groups = parallel.processes() // sharers
     mesh = init_device_mesh(
         device.type, (groups, 1, sharers), mesh_dim_names=("data", "ring", "ulysses")

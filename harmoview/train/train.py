@@ -22,6 +22,7 @@ from harmoview.data.encoded import EncodedShards, padded
 from harmoview.data.loader import BatchReader, EncodedBatch, batches
 from harmoview.data.plan import MicroBatch, chosen, held_out, plan_of
 from harmoview.encode.encoder import base_recipe
+from harmoview.encode.manifest import clip_of
 from harmoview.flow import strata
 from harmoview.load import boundary_of
 from harmoview.train.checks import check, has_mfi
@@ -133,8 +134,11 @@ class CurriculumRun:
             if step == first and parallel.rank() == 0:
                 self._claim.record()
             stopped = parallel.sum_over_all(float(stop()), self.device) > 0
-            self._after(part, done, learner, record, stopped)
-            metrics.write(record)
+            self._after(part, done, learner, record)
+            metrics.write(record)  # before the checkpoint: a resumed run drops what is too much
+            if stopped or _due(done, settings.checkpoint_every, done == part.last):
+                about = described(settings, part, learner)
+                learner.weights.save(self.checkpoints, done, settings.keep, about)
             progress(done, self.parts[-1].last, record)
             if stopped:
                 break
@@ -165,9 +169,8 @@ class CurriculumRun:
         done: int,
         learner: ExpertLearner,
         record: dict[str, Any],
-        stopped: bool,
     ) -> None:
-        """Do what is due after a step: validation, a sample video, the model, a checkpoint."""
+        """Do what is due after a step but a checkpoint: validation, a sample video, the model."""
         settings, ended = self.settings, done == part.last
         if self._validation and _due(done, settings.validate_every, ended):
             stage("validating")
@@ -184,9 +187,6 @@ class CurriculumRun:
         if ended or _due(done, settings.export_every, ended):
             # before the checkpoint, which says that the phase is done
             export(settings.out / MODEL, settings, part, learner)
-        if stopped or _due(done, settings.checkpoint_every, ended):
-            about = described(settings, part, learner)
-            learner.weights.save(self.checkpoints, done, settings.keep, about)
 
     def _batches(self, part: ExpertPhase, steps: int) -> Iterator[EncodedBatch]:
         """Return the batches of this worker's group in a phase after `steps` of its steps."""
@@ -221,7 +221,9 @@ class CurriculumRun:
             not self.settings.validate_every and not (self.settings.samples_every)
         ):
             return []
-        numbers = sorted(self._held_out)
+        # one of each clip: its other windows show the same people
+        clips = {clip_of(self.data.keys[n]): n for n in sorted(self._held_out, reverse=True)}
+        numbers = sorted(clips.values())
         reader = BatchReader(self.data, plan_of(self.data, numbers, 1, 0), self._mfi)
         return [reader.read(MicroBatch((0,), (number,))) for number in numbers]
 

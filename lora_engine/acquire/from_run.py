@@ -36,6 +36,8 @@ from lora_engine.pairs import SubjectFrame
 
 LEAST = 4
 """Yaws at which a person is seen, the front among them."""
+ROUNDED = 1e-3
+"""Seconds by which stored times may be off."""
 ONE_LIGHT = 1.6
 """How many times brighter than in the reference a face may be."""
 
@@ -84,7 +86,10 @@ def _alone(sample: Sample, index: int, identity: Identity) -> Sample:
 def _in_one_shot(candidate: Candidate, index: int) -> Identity:
     """An identity with the real views of its reference's shot alone."""
     identity = candidate.sample.identities[index]
-    shot = _shot(candidate.pictures[index].track, identity.reference.timestamp)
+    at = identity.reference.timestamp
+    shot = next((w.shot for w in identity.windows if w.start - ROUNDED <= at < w.end), None)
+    if shot is None:  # the face was too small there for a window, or not seen by the sweep
+        shot = _shot(candidate.pictures[index].track, at)
     views = tuple(v for v in identity.views if v.cutout is not None and v.cutout.shot == shot)
     return replace(identity, views=views, windows=())
 

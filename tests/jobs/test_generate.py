@@ -112,7 +112,11 @@ def test_no_file_is_replaced_but_what_a_killed_run_left(place, tmp_path, capsys)
         assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
         file.unlink()
     photo.write_bytes(b"half")
-    (tmp_path / "v.json").write_text("{}")
+    record = tmp_path / "v.json"
+    record.write_text("{}")  # of another tool
+    assert run(place, out) == 1
+    assert photo.read_bytes() == b"half"
+    record.write_text('{"made_by": {}}')
     assert run(place, out) == 0
     assert photo.read_bytes() != b"half"
 
@@ -308,6 +312,7 @@ def test_several_workers_make_the_same_videos_as_one(place, tmp_path):
         ('{"name": "a", "prompt": "p", "identities": []}', "one or two"),
         ('{"name": "a", "prompt": "p", "identities": ["nobody"]}', "nobody"),
         ('{"name": "a", "prompt": "p", "identities": ["x"], "seed": -1}', "seed"),
+        ('{"name": "a", "prompt": "p", "identities": ["x"], "fps": 0}', "fps"),
         ('{"name": "a", "prompt": "p", "identities": ["x"], "speed": 1}', "speed"),
         ("", "holds no prompt"),
     ],
@@ -321,6 +326,14 @@ def test_a_wrong_line_of_prompts_is_named(place, tmp_path, capsys, line, says):
     assert str(file) in message
     assert says in message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--seed", "--height", "--fps"])
+def test_sizes_and_seeds_of_prompts_stand_in_their_lines(place, tmp_path, capsys, option):
+    """An option that would be ignored is refused."""
+    (tmp_path / "prompts.jsonl").write_text("{}")
+    assert many(place, tmp_path / "prompts.jsonl", tmp_path / "out", option, "32") == 2
+    assert option in capsys.readouterr().err
 
 
 def test_a_suite_goes_on_with_the_model_that_began_it(place, tmp_path, capsys):

@@ -35,8 +35,10 @@ WAITS = (2.0, 10.0)
 """Least and most seconds before another try."""
 TIMEOUT = 120.0
 """Seconds for one reply."""
-CLOSED = (401, 403, 404)
-"""HTTP statuses of a server that takes nobody's requests, with this key, model and address."""
+CLOSED = (401, 404)
+"""HTTP statuses of a server that takes nobody's requests, with this key, model and address.
+
+403 is not among them: services that moderate answer it to one video."""
 _SCORE = re.compile(r"\s*([1-5])(?:\.0*)?\s*")
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from datapipe.record import YAWS
 from datapipe.run.store import CandidateStore
+from dataset.inspect.diff import rules_diff
 from dataset.inspect.show import tell
 from dataset.inspect.stats import run_stats
 from dataset.inspect.strip import TILE
@@ -92,6 +93,16 @@ def test_statistics_count_whom_the_corpus_shows(run, rules):
     assert engine[30].sharpness.mean == pytest.approx(1800.0)
     assert stats.real.spared == len(REAL) / (2 * len(YAWS))
     json.dumps(stats.as_dict())
+
+
+def test_another_picture_of_a_yaw_is_a_change_of_the_sample(tmp_path):
+    """Rules that take the real view where both pass change what is packed, and nothing is lost."""
+    tiny = TinyRun(tmp_path, real_views="keep")
+    tiny.add("turns", real={30: REAL[30]})
+    tiny.add("still")
+    run = tiny.save()
+    assert rules_diff(run, RULES, PREFER, 0).changed_samples == 1
+    assert rules_diff(run, RULES, RULES, 0).changed_samples == 0
 
 
 def test_every_yaw_is_counted_once(run):
