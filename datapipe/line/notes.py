@@ -5,43 +5,61 @@ from __future__ import annotations
 import io
 import logging
 import os
-import re
+import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 STDERR = 2
-_NOTE = re.compile(rb"\[[^]]* E \d+ \d+\] core_worker\.cc:\d+: Actor .* has constructor arguments")
+_NOTE = r"\[[^]]* E \d+ \d+\] core_worker\.cc:\d+: Actor .* has constructor arguments"
+_PASS_ON = """
+import re, sys
+note, out = re.compile(sys.argv[1].encode()), open(1, "wb", buffering=0)
+for line in sys.stdin.buffer:
+    if not note.match(line):
+        out.write(line)
+"""
 _WAIT = 1.0
 """Seconds to wait for what is still in the pipe; a child process may hold it open."""
 
 
 @contextmanager
 def without_notes() -> Iterator[None]:
-    """Within the block, a note that Ray writes about every pool goes to the log, as level info.
+    """Within the block, a note that Ray writes about every pool is left out, but at level info.
 
     Ray's core calls it an error and writes it to file descriptor 2: a worker could not be started
     again if its arguments were lost. Ray Data, which makes the workers, holds them as long as it
-    runs, so they are not. All else that is written there is passed on.
+    runs, so they are not. All else that is written there is passed on, by a process of its own, so
+    that the last words of this one are too.
     """
-    terminal = os.dup(STDERR)
-    reader, writer = os.pipe()
+    if logging.getLogger(__name__).isEnabledFor(logging.INFO):
+        yield
+        return
+    terminal, (reader, writer) = os.dup(STDERR), os.pipe()
+    passing = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _PASS_ON, _NOTE],
+        stdin=reader, stdout=terminal, start_new_session=True,  # Ctrl-C is not for it
+    )  # fmt: skip
+    os.close(reader)
     os.dup2(writer, STDERR)
     os.close(writer)
-    passing = threading.Thread(target=_pass_on, args=(reader, terminal), daemon=True)
-    passing.start()
-    own = sys.stderr
+    own, direct = sys.stderr, None
     if _is_stderr(own):  # stays a terminal, for bars
-        sys.stderr = os.fdopen(os.dup(terminal), "w", buffering=1, encoding=own.encoding)
+        direct = os.fdopen(
+            os.dup(terminal), "w", buffering=1, encoding=own.encoding, errors="backslashreplace"
+        )
+        sys.stderr = direct
     try:
         yield
     finally:
         os.dup2(terminal, STDERR)
-        if sys.stderr is not own and _is_stderr(own):
-            sys.stderr.close()
-            sys.stderr = own
-        passing.join(_WAIT)
+        os.close(terminal)
+        if direct is not None:
+            if sys.stderr is direct:  # a bar that has ended puts its own back
+                sys.stderr = own
+            direct.close()
+        with suppress(subprocess.TimeoutExpired):
+            passing.wait(_WAIT)
 
 
 def _is_stderr(stream: object) -> bool:
@@ -50,12 +68,3 @@ def _is_stderr(stream: object) -> bool:
         return stream is not None and getattr(stream, "fileno", io.StringIO().fileno)() == STDERR
     except (io.UnsupportedOperation, ValueError):
         return False
-
-
-def _pass_on(reader: int, terminal: int) -> None:
-    with open(reader, "rb") as lines, open(terminal, "wb", buffering=0) as out:
-        for line in lines:
-            if _NOTE.match(line):
-                logging.getLogger("ray").info(line.decode(errors="replace").rstrip())
-            else:
-                out.write(line)

@@ -75,7 +75,7 @@ def captioned(reference: Path) -> dict[Path, int]:
     root, yaws = reference.parent.parent, range(-90, 91)
     own = root / PROMPTS
     texts = read_prompts(own, None) if own.is_file() else standard(yaws)
-    by_text = {text: yaw for yaw, text in texts.items()}
+    by_text = {text.strip(): yaw for yaw, text in texts.items()}
     found = {reference: 0}
     for target in sorted((root / TARGETS).glob(f"{glob.escape(reference.stem)}*")):
         if not _is_picture(target) or _reference_of(target) != reference.stem:
@@ -99,8 +99,9 @@ def _reference_of(target: Path) -> str | None:
     """Return the name of the target's reference: of several that fit, the longest."""
     folder, name = target.parent.parent / REFERENCES, target.stem
     ends = [at for at in range(len(name), 0, -1) if at == len(name) or name[at] in "._-+"]
+    suffixes = (*SUFFIXES, *map(str.upper, SUFFIXES))
     for end in ends:
-        if any((folder / f"{name[:end]}{suffix}").is_file() for suffix in SUFFIXES):
+        if any((folder / f"{name[:end]}{suffix}").is_file() for suffix in suffixes):
             return name[:end]
     return None
 

@@ -225,8 +225,9 @@ class TrainLoraSettings:
         check_range(self, "learning_rate", "alpha", "clip", above=0)
         check_range(self, "text_length", least=1, most=MAX_TEXT)
         check_range(self, "ema", least=0, under=1)
-        if not self.resolution or len(set(self.resolution)) < len(self.resolution):
-            raise ValueError(f"--resolution must be sides that differ, not {self.resolution}")
+        sides = self.resolution
+        if not sides or min(sides) < 1 or len(set(sides)) < len(sides):
+            raise ValueError(f"--resolution must be sides from 1 on that differ, not {sides}")
         if self.shard and self.quantize != "none":
             raise ValueError(
                 "--shard and --quantize exclude each other: quantised weights cannot be shared out"

@@ -103,7 +103,7 @@ def test_other_corpora_hold_no_takes(tmp_path):
 def captioned(tmp_path):
     """Two references with targets of one caption each, one name within the other."""
     corpus = tmp_path / "in"
-    save(corpus / "reference", {"ann.png": 0, "ann-b.png": 0})
+    save(corpus / "reference", {"ann.PNG": 0, "ann-b.png": 0})
     save(corpus / "target", {"ann.png": 30, "ann_2.png": -60, "ann-b.png": 60, "ann-b.x.png": 0})
     (corpus / "caption").mkdir()
     for name, yaw in {"ann": 30, "ann_2": -60, "ann-b": 60}.items():
