@@ -69,6 +69,7 @@ def command(module: str, words: Sequence[str], said: Path) -> BaseProcess:
 
 
 def _command(module: str, words: Sequence[str], said: Path, environment: dict[str, str]) -> None:
+    os.environ.clear()  # of what was set when the first such process was started
     os.environ.update(environment)
     with said.open("a") as file:
         os.dup2(file.fileno(), 1)

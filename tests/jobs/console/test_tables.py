@@ -6,6 +6,7 @@ import pytest
 
 from filters.calibrate.bounds import Bound, Bounds
 from filters.calibrate.identity import YawIdentity
+from filters.calibrate.impostors import RulesFar
 from filters.calibrate.intervals import Share
 from filters.calibrate.result import Calibration
 from filters.rules_file import load_rules
@@ -74,7 +75,8 @@ def test_nor_in_a_calibration(capsys, monkeypatch):
     ]  # fmt: skip
     bound = Bound(60, 72_000, -1.25, 12.25, 0.95)
     bounds = Bounds((bound,), Bound(90, 72_000, 88.0, 85.0, 0.95), *[(bound,)] * 3)
+    far = [RulesFar(yaw, 0.363, Share(1.0, 0.347, 1.0), 0.862) for yaw in (0, 30, 60, 90)]
     found = Calibration(
-        "sface", {}, 0.01, 0.5, 0.6, 36, 0, 36, identity, bounds, RULES, None, "none", None
+        "sface", {}, 0.01, 0.5, 0.6, 36, 0, 36, identity, far, bounds, RULES, None, "none", None
     )
     fits(lambda: print_calibration(found), capsys, monkeypatch)
