@@ -33,11 +33,13 @@ def write_mp4(path: str | Path, frames: NDArray[np.uint8], fps: int) -> None:
 
 
 def encode_mp4(frames: NDArray[np.uint8], fps: int) -> bytes:
-    """Encode RGB frames [F, H, W, 3], of even sides, with H.264."""
+    """Encode RGB frames [F, H, W, 3], of even sides, with H.264: the same frames, the same bytes."""
     count, height, width, _ = frames.shape
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "16"})
+        # x264's macroblock tree reads memory that it has not set, so its output would vary
+        options = {"crf": "16", "threads": "1", "x264-params": "mbtree=0"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(count):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frames[index], format="rgb24")))
