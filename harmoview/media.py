@@ -33,7 +33,7 @@ def write_mp4(path: str | Path, frames: NDArray[np.uint8], fps: int) -> None:
 
 
 def encode_mp4(frames: NDArray[np.uint8], fps: int) -> bytes:
-    """Encode RGB frames [F, H, W, 3], of even sides, with H.264: the same frames, the same bytes."""
+    """Encode RGB frames [F, H, W, 3], of even sides, as H.264; the same frames, the same bytes."""
     count, height, width, _ = frames.shape
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:

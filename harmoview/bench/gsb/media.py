@@ -24,7 +24,11 @@ MIME: dict[Codec, str] = {
 }
 """What a browser is asked whether it can play."""
 _ENCODER: dict[Codec, tuple[str, str, dict[str, str]]] = {
-    "h264": ("mp4", "libx264", {"preset": "medium", "crf": "17", "threads": "1"}),
+    "h264": (
+        "mp4",
+        "libx264",
+        {"preset": "medium", "crf": "17", "threads": "1", "x264-params": "mbtree=0"},
+    ),
     "vp9": ("webm", "libvpx-vp9", {"crf": "24", "b": "0", "threads": "1", "cpu-used": "4"}),
 }
 BLUR = 0.03
