@@ -152,6 +152,7 @@ def test_a_store_that_stays_away_ends_the_run_which_then_continues(
     assert {kind for _, kind in calls(tmp_path / "calls")} == {"first"}
 
 
+@pytest.mark.slow
 def test_a_listing_that_lags_behind_loses_and_doubles_nothing(
     url, proxy, tmp_path, uninterrupted, monkeypatch
 ):

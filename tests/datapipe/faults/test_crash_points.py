@@ -106,6 +106,7 @@ def test_synthesize_killed_at_any_effect_continues(tmp_path, whole, number, how)
     assert {kind for _, kind in calls(tmp_path / "calls")} == {"first"}
 
 
+@pytest.mark.slow
 def test_a_rerun_that_dies_too_continues(tmp_path, whole):
     """At any effect of its own, the deletion of half a segment among them."""
     number = LINE.index("ledger/000000.parquet")

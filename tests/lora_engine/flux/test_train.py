@@ -181,6 +181,7 @@ def test_a_folder_in_use_needs_resume_and_the_same_settings(run):
         run(steps=2, resume=True, rank=4, learning_rate=0.5)
 
 
+@pytest.mark.slow
 def test_a_run_that_never_came_to_a_step_does_not_bind_the_folder(run, monkeypatch):
     """The corrected command begins there, with prompts of its own length."""
 
