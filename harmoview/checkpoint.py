@@ -69,10 +69,9 @@ def load_expert(
             f"{folder} holds a {config.get('_class_name')}, not a HarmoView transformer; "
             "give the folder that `harmoview train` exported."
         )
-    config.setdefault("identity_embedding", False)  # exported before there was one
     if whole:
         model: HarmoViewTransformer3DModel = HarmoViewTransformer3DModel.from_pretrained(
-            folder, dtype=dtype, identity_embedding=config["identity_embedding"]
+            folder, dtype=dtype
         )
         return model
     return _on_base(folder, config, base, name, dtype)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from datapipe.errors import UserError
+from datapipe.files import Folder
 from datapipe.nested import leaves
 from datapipe.record import Image
 from training import parallel
@@ -62,7 +63,7 @@ class Metrics:
             service = importlib.import_module("wandb")  # no stubs, and seldom installed
             name = folder / WANDB
             if not name.is_file():
-                name.write_text(secrets.token_hex(4))
+                Folder(folder).put(WANDB, secrets.token_hex(4).encode())  # whole, or not at all
             self._wandb = service.init(
                 project=project, dir=folder, id=name.read_text(), resume="allow", config=config
             )
