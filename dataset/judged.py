@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import numpy as np
@@ -264,6 +264,15 @@ class KeptIdentity:
     """Those that pass, in order of time."""
     giver: Giver | None = None
     """Whose reference and views these are; None: its own."""
+    other_shots: bool = False
+    """Whether `windows` are only those of other shots than its own reference's."""
+
+    @property
+    def origin(self) -> Literal["own", "shot", "other"]:
+        """Whose references it gets: those of the clip, of another shot of it, of another video."""
+        if self.giver is not None:
+            return "other"
+        return "shot" if self.other_shots else "own"
 
 
 OTHER = "+other"

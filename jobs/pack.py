@@ -51,8 +51,8 @@ class PackSettings:
     is in several videos (OUT/identities.jsonl)."""
     references: Literal["own", "other", "both"] = "own"
     """Whose references a sample gets: its own clip's; those of another video of the same person, of
-    whom background and clothes differ most, where there is one (other); or a sample for each
-    (both)."""
+    whom background and clothes differ most, else those of another shot of the clip, else its own
+    (other); or its own and, as a second sample, those of another video (both)."""
     quiet: bool = False
     """Show no progress and no summary."""
 

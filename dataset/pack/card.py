@@ -37,8 +37,9 @@ def data_card(info: RunInfo, manifests: Mapping[str | None, Manifest]) -> str:
         "Video clips with, for each person in them, one reference picture and views of the head\n"
         "at fixed yaw angles. The clips are real; a view is synthesised from the reference or a\n"
         "frame of a video: `source` of each view in `json` says which, and `references_from`\n"
-        "whose video the pictures are of where that is another one. Packed by HarmoView. Yaw is\n"
-        "in degrees, positive when the nose points to image right.\n",
+        "which video the pictures are of where that is another one, or the same one where all\n"
+        "windows are of other shots than the pictures. Packed by HarmoView. Yaw is in degrees,\n"
+        "positive when the nose points to image right.\n",
         _counts(manifests),
         _loading(manifests),
         _members(whole),

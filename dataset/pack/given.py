@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import duckdb
@@ -44,7 +44,12 @@ class Given:
         connection.unregister("givers")
 
     def groups(self, samples: Sequence[KeptSample]) -> Iterator[Group]:
-        """Each sample with what it gets; an identity whose giver does not pass keeps its own."""
+        """Each sample with what it gets.
+
+        An identity without a giver, or whose giver does not pass, keeps its own references, but
+        for other shots than theirs where there are some (unless the sample with all of its shots
+        is written beside).
+        """
         keys = pa.array([sample.key for sample in samples], pa.string())
         table = self._table.filter(pc.is_in(self._table["key"], keys))
         wanted = {(row["key"], row["identity"]): row for row in table.to_pylist()}
@@ -56,13 +61,12 @@ class Given:
                 if row is not None and row["from_key"] in kept:
                     giver = kept[row["from_key"]]
                     others[index] = _from(own, giver, row["from_identity"])
-            other = replace(sample, identities=others)
-            if all(identity.giver is None for identity in others.values()):
-                yield (sample,)
-            elif self._beside:
-                yield sample, replace(other, again=True)
+            if not self._beside:
+                yield (replace(sample, identities=_other_shots(others)),)
+            elif any(identity.giver is not None for identity in others.values()):
+                yield sample, replace(sample, identities=others, again=True)
             else:
-                yield (other,)
+                yield (sample,)
 
     def _kept(self, keys: pa.Array) -> dict[str, KeptSample]:
         """The givers that pass, by key."""
@@ -90,3 +94,42 @@ def _from(own: KeptIdentity, giver: KeptSample, index: int) -> KeptIdentity:
         return own
     name = Giver(giver.key, index, giver.row["candidate"])
     return replace(found, windows=own.windows, giver=name)
+
+
+def _other_shots(identities: Mapping[int, KeptIdentity]) -> Mapping[int, KeptIdentity]:
+    """A clip's identities without the windows in shots that own references were cut from.
+
+    The same as given where nothing would be left of somebody who has windows. A shot is left out
+    for everybody, so that nobody is in a window without being named.
+    """
+    shots = [
+        around
+        for one in identities.values()
+        if one.giver is None and one.windows
+        for around in _shots_of_pictures(one)
+    ]
+    left = {
+        index: replace(
+            one,
+            windows=tuple(
+                w for w in one.windows if not any(low <= w["shot"] <= high for low, high in shots)
+            ),
+            other_shots=one.giver is None and bool(one.windows),
+        )
+        for index, one in identities.items()
+    }
+    kept = all(left[index].windows or not one.windows for index, one in identities.items())
+    return left if shots and kept else identities
+
+
+def _shots_of_pictures(own: KeptIdentity) -> Iterator[tuple[int, int]]:
+    """The first and the last shot that each picture of the clip may be of: the reference, and the
+    views that are real.
+
+    That is the shot of the window it lies in; else all from the window before to the one after.
+    """
+    real = (view["timestamp"] for view in own.views.values() if view["source"] == "real")
+    for time in {own.reference["timestamp"], *real}:
+        before = [w for w in own.windows if w["start"] <= time] or own.windows[:1]
+        after = [w for w in own.windows if time < w["end"]] or own.windows[-1:]
+        yield before[-1]["shot"], after[0]["shot"]

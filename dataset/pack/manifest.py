@@ -51,7 +51,8 @@ class PackTotals:
     again: int = 0
     """Samples that are there a second time, with another video's references."""
     references: dict[str, int] = field(default_factory=dict)
-    """Identities with their `own` references and with those of an `other` video."""
+    """Identities with their `own` references, with those of another `shot` of the clip, and with
+    those of an `other` video."""
 
     @property
     def all_skipped(self) -> int:
@@ -61,8 +62,7 @@ class PackTotals:
         """Count a sample that went into a shard."""
         self.samples += 1
         self.again += kept.again
-        count(self.references, ("own" if i.giver is None else "other" for i in
-                                kept.identities.values()))  # fmt: skip
+        count(self.references, (identity.origin for identity in kept.identities.values()))
         self.identities += len(kept.identities)
         self.bytes += sum(member.size for member in members)
         count(self.members, (member.name.partition(".")[2] for member in members))

@@ -133,11 +133,14 @@ def _description(kept: KeptSample, provenance: Mapping[str, Any]) -> str:
 
 def _identity(index: int, identity: KeptIdentity) -> dict[str, Any]:
     reference = identity.reference
-    giver = identity.giver
-    given = {"references_from": {"key": giver.key, "identity": giver.identity}} if giver else {}
+    origin: dict[str, Any] = {}
+    if (giver := identity.giver) is not None:
+        origin = {"references_from": {"key": giver.key, "identity": giver.identity}}
+    elif identity.other_shots:
+        origin = {"references_from": {"key": reference["key"], "identity": index}}
     return {
         "identity": index,
-        **given,
+        **origin,
         "yaws": list(identity.views),
         "reference": {
             "timestamp": reference["timestamp"],

@@ -237,9 +237,12 @@ def print_packed(manifest: Manifest, where: str) -> None:
         f"identities {totals.identities:,}, views {sum(totals.views.values()):,}, "
         f"shards {len(manifest.shards):,}, {totals.bytes / 1e6:,.1f} MB"
     )
-    if given := totals.references.get("other"):
-        own = totals.references.get("own", 0)
-        print(f"references: {given:,} of another video of the same person, {own:,} of the clip")
+    if totals.references.keys() - {"own"}:
+        other, shot, own = (totals.references.get(name, 0) for name in ("other", "shot", "own"))
+        print(
+            f"references: {other:,} of another video of the same person, {shot:,} of another shot, "
+            f"{own:,} of the clip"
+        )
     if totals.over_cap:
         print(f"left out as too many of a person: {totals.over_cap:,}")
     if totals.skipped:

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from dataset.people.givers import apart, givers, surroundings
 from dataset.selection import ALL, PersonLimits
 from harmoview.encode.manifest import clip_of, window_key
 from jobs import pack as command
-from tests.datapipe.runs import RULES, TinyRun, good
+from tests.datapipe.runs import RULES, WINDOW, TinyRun, good
 
 BAD = {yaw: good(yaw, detected=False) for yaw in YAWS}
 SAME = 0.7
@@ -149,6 +150,56 @@ def test_both_are_samples_of_their_own(run, tmp_path):
     assert not list(verify(Folder(tmp_path / "both"), quiet))
     totals = load_packed(Folder(tmp_path / "both")).totals
     assert (totals.samples, totals.again, totals.left_out) == (8, 3, 1)
+
+
+def spans(*ends):
+    """Windows one after the other, each a shot of its own; the reference is at 1.5 s."""
+    pairs = pairwise((0.0, *ends))
+    return [replace(WINDOW, start=a, end=b, shot=shot) for shot, (a, b) in enumerate(pairs)]
+
+
+@pytest.fixture
+def shots(tmp_path):
+    """People who come once each: in three shots, in one, with the reference between two windows,
+    with a real view (at .8 s) in a shot beside, two people in the same three shots."""
+    tiny = TinyRun(tmp_path)
+    between = [w for w in spans(1.0, 4.0, 6.0, 9.0) if w.start != 1.0]
+    tiny.add("c-1", faces=[person(0)], windows=spans(3.0, 5.0, 9.0))
+    tiny.add("c-2", faces=[person(1)], windows=spans(9.0))
+    tiny.add("c-3", faces=[person(2)], windows=between)
+    tiny.add("c-4", faces=[person(3)], windows=spans(1.0, 2.0, 4.0), real={30: good(30)})
+    tiny.add("c-5", [{}, {}], faces=[person(4), person(5)], windows=spans(3.0, 5.0))
+    return tiny.save()
+
+
+@pytest.mark.parametrize(
+    ("prefer_real", "wanted"),
+    [
+        (False, {"c-1": [1, 2], "c-2": [0], "c-3": [3], "c-4": [0, 2], "c-5": [1]}),
+        (True, {"c-1": [1, 2], "c-2": [0], "c-3": [3], "c-4": [2], "c-5": [1]}),
+    ],
+)
+def test_whoever_is_in_no_other_video_is_paired_with_another_shot(
+    shots, tmp_path, prefer_real, wanted
+):
+    """Than any that its pictures were cut from or may be; without one, all windows stay."""
+    out, rules = Folder(tmp_path / "out"), replace(RULES, prefer_real=prefer_real)
+    pack(shots, out, rules, ShardLimits(), quiet,
+         selection=replace(ALL, references=givers(shots, rules, SAME, quiet)))  # fmt: skip
+    members = contents(out)
+    for sample in described(members).values():
+        for one in sample["identities"]:
+            assert [window["shot"] for window in one["windows"]] == wanted[sample["key"]]
+    named = {(key, n): (key, n) for key, n in [("c-1", 0), ("c-3", 0), ("c-4", 0)]}
+    assert origins(members) == named | {("c-5", 0): ("c-5", 0), ("c-5", 1): ("c-5", 1)}
+    assert load_packed(out).totals.references == {"own": 1, "shot": 5}
+    assert not list(verify(out, quiet))
+
+
+def test_beside_a_sample_with_all_shots_there_is_none_of_other_shots(shots, tmp_path):
+    """Its references would be the same."""
+    members = packed(shots, Folder(tmp_path / "both"), beside=True)
+    assert members == packed_own(shots, tmp_path)
 
 
 @pytest.mark.parametrize("stops", range(1, 5))
