@@ -73,7 +73,10 @@ def decode_jpeg(data: bytes) -> Image:
     """The RGB picture. Raises ValueError when the bytes are not a picture."""
     import cv2
 
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as wrong:  # of no bytes, or of a header that claims a huge picture
+        raise ValueError("not a JPEG picture") from wrong
     if picture is None:
         raise ValueError("not a JPEG picture")
     return cast(Image, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))

@@ -67,7 +67,7 @@ def read_picture(data: bytes, source: str | Path) -> Image:
     """Decode a picture, upright. Raises UserError, naming `source`, where it is none."""
     try:
         return decode_jpeg(data)
-    except (ValueError, cv2.error) as wrong:
+    except ValueError as wrong:
         raise UserError(
             f"{source} is not a picture that can be read: give a JPEG, PNG or WebP"
         ) from wrong

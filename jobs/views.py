@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import tyro
 
 from datapipe.errors import BadSample, UserError
@@ -100,7 +99,7 @@ def _named(paths: Sequence[Path]) -> dict[str, Image]:
             picture = decode_jpeg(path.read_bytes())
         except OSError as wrong:
             raise UserError(f"{path}: {wrong.strerror}; give a picture") from wrong
-        except (ValueError, cv2.error):
+        except ValueError:
             told.append(f"{path}: not a picture that can be read; give a JPEG or PNG")
             continue
         name, number = path.stem, 1

@@ -10,8 +10,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
-
 from datapipe.corpus.keys import file_key
 from datapipe.errors import BadSample, UserError
 from datapipe.faces.base import FaceAnalyzer
@@ -159,7 +157,7 @@ def _choices(faces: FaceAnalyzer, named: Mapping[Path, int]) -> dict[int, Sequen
     for place, (path, yaw) in enumerate(named.items()):
         try:
             image = decode_jpeg(path.read_bytes())
-        except (ValueError, cv2.error):
+        except ValueError:
             continue
         found = sorted(faces.find([image])[0], key=lambda face: -face.size)
         if found and whole(found[0], image):

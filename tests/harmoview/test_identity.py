@@ -103,10 +103,11 @@ def test_two_pictures_of_one_yaw_are_refused(tmp_path):
         read_identity(str(tmp_path))
 
 
-def test_a_damaged_picture_is_named():
+@pytest.mark.parametrize("data", [b"not a picture", b""])
+def test_a_damaged_picture_is_named(data):
     """By its yaw and source."""
     with pytest.raises(UserError, match="yaw 30 is damaged"):
-        decode({0: jpeg(1), 30: b"not a picture"}, "anna")
+        decode({0: jpeg(1), 30: data}, "anna")
     assert decode({0: jpeg(1)}, "anna")[0].shape == (48, 48, 3)
 
 
