@@ -20,8 +20,10 @@ CODECS = {
     "av1.mp4": {"options": {"preset": "10"}},
     "vp9.mp4": {"codec": "libvpx-vp9", "bframes": 0, "options": {"b": "1M", "cpu-used": "8"}},
 }
-PASSES = 0.2
-"""Share of smeared pictures that may pass: not all are found (docs/prepare.md, Known limits)."""
+PASSES = {"h264": 0.1, "hevc": 0.25, "vp8": 0.6, "vp9": 0.25, "av1": 0.1}
+"""Share of smeared pictures that may pass, for H.264 and AV1 of all that are given out: not all are
+found (docs/prepare.md, Known limits).
+"""
 
 
 @cache
@@ -61,8 +63,9 @@ def test_smeared_pictures_are_not_given_out(tmp_path, name):
             counts = wrong(decoder, broken, path, 319)
             looked_at, smeared = looked_at + counts[0], smeared + counts[1]
     assert kept - passed > 0.8 * (looked_at - smeared) > 0
-    tells = name.startswith(("h264", "av1"))  # its own decoder notices, at any size
-    assert passed <= PASSES * smeared or (tells and passed <= 3)
+    codec = name.split(".")[0]
+    tells = codec in ("h264", "av1")  # its own decoder notices, at any size
+    assert passed <= PASSES[codec] * (kept if tells else smeared)
     assert smeared > 40 or tells
 
 
