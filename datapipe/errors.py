@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 Reason = Literal[
@@ -26,9 +28,22 @@ class UserError(Exception):
     """A mistake the user can mend: says what is wrong with which file or option, and what to do."""
 
 
+MANY = 12
+"""Names that a message lists at most."""
+
+
 def install(extra: str) -> str:
     """What to do where an optional dependency is missing, for messages."""
     return f"pip install -e '.[{extra}]' in HarmoView's folder"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """What may be meant by an unknown name, to end a message: the nearest, or those there are."""
+    names = sorted(known)
+    if near := difflib.get_close_matches(name.lower(), names, 1):
+        return f"did you mean {near[0]}?"
+    more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
+    return f"there are {', '.join(names[:MANY])}{more}" if names else "there are none"
 
 
 def check_range(

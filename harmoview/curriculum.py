@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple, get_args
 
-from datapipe.errors import check_range
+from datapipe.errors import check_range, meant
 from harmoview.trainable import TrainSet, check_train_set
 
 Data = Literal["single_view", "multi_view", "curated"]
@@ -124,9 +123,7 @@ def phase_of(table: Mapping[str, Any]) -> Phase:
     given = dict(table)
     known = {each.name for each in fields(Phase)} | {"keep_frontal"}
     if unknown := sorted(given.keys() - known):
-        near = difflib.get_close_matches(unknown[0], known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
-        raise ValueError(f"a phase has no {unknown[0]}; {hint}")
+        raise ValueError(f"a phase has no {unknown[0]}; {meant(unknown[0], known)}")
     if missing := [name for name in ("data", "steps", "views") if name not in given]:
         raise ValueError(f"{missing[0]} is missing")
     try:

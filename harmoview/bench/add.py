@@ -9,12 +9,12 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, meant
 from datapipe.models import digest
 from harmoview.bench.run import BenchRun, VideoKey, check_method
 from harmoview.bench.scores import Score
@@ -70,7 +70,8 @@ def _mapped(run: BenchRun, method: str, source: Path) -> tuple[dict[VideoKey, Pa
         elif not name.lower().endswith(".mp4"):
             unknown.append(f"{name}: not an mp4")
         elif case not in run.suite.case:
-            unknown.append(f"{name}: the suite has no case {case!r}{_near(case, run.suite.case)}")
+            hint = meant(case, run.suite.case)
+            unknown.append(f"{name}: the suite has no case {case!r}; {hint}")
         elif key in found:
             unknown.append(f"{name}: the same case and seed as {found[key].name}")
         else:
@@ -92,12 +93,6 @@ def _named(source: Path) -> list[tuple[str, str, int]]:
     return listed
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    """Ask whether another case is meant."""
-    near = difflib.get_close_matches(name.lower(), known, 1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
 def _map_file(path: Path) -> list[tuple[str, str, int]]:
     """Read map.csv, as spreadsheets write it too. Raises UserError."""
     try:
@@ -107,8 +102,12 @@ def _map_file(path: Path) -> list[tuple[str, str, int]]:
     first = text.partition("\n")[0]
     split = max(",;\t", key=first.count)
     reader = csv.DictReader(io.StringIO(text), delimiter=split, skipinitialspace=True)
-    if not {"file", "case"} <= set(reader.fieldnames or ()):
+    columns = reader.fieldnames or ()
+    if not {"file", "case"} <= set(columns):
         raise UserError(f"{path}: its first line must name the columns file, case and seed")
+    near = {name for name in columns if difflib.get_close_matches(name.lower(), ["seed"])}
+    if near and "seed" not in columns:  # other columns are somebody's notes
+        raise UserError(f"{path} has a column {min(near)!r}; did you mean seed?")
     listed = []
     for number, row in enumerate(reader, 2):
         if not (row["file"] or "").strip() and not (row["case"] or "").strip():

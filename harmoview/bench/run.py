@@ -15,11 +15,11 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, meant
 from datapipe.files import Folder
 from harmoview.bench.suite import Suite, load_suite
 from harmoview.orders import read_about
@@ -99,8 +99,21 @@ class BenchRun:
             yield path
 
     def methods(self) -> Mapping[str, Method]:
-        """Labels and groups by method, from methods.toml."""
-        return read_methods(self.folder)
+        """Labels and groups by method, from methods.toml.
+
+        Raises UserError where it is wrong, or names a method of which the run has nothing.
+        """
+        found = read_methods(self.folder)
+        if not found:
+            return found
+        known = {name.split("/")[1] for name in self.folder.names("videos/*/*.mp4")}
+        known |= {name[len("scores/") :].split(".")[0] for name in self.folder.names("scores/*")}
+        if unknown := [name for name in found if name not in known]:
+            raise UserError(
+                f"{self.folder.url}/methods.toml: the run has neither videos nor scores of "
+                f"[{unknown[0]}]; {meant(unknown[0], known)}"
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +181,12 @@ def read_methods(folder: Folder) -> dict[str, Method]:
     for name, entry in data.items():
         if not isinstance(entry, dict) or not all(isinstance(v, str) for v in entry.values()):
             raise UserError(f'{folder.url}/methods.toml: [{name}] holds label = "…", group = "…"')
-        if unknown := set(entry) - {"label", "group", "ablation"}:
-            raise UserError(f"{folder.url}/methods.toml: [{name}] has no {sorted(unknown)[0]}")
+        known = {one.name for one in fields(Method)}
+        if unknown := sorted(set(entry) - known):
+            raise UserError(
+                f"{folder.url}/methods.toml: [{name}] has no {unknown[0]}; "
+                f"{meant(unknown[0], known)}"
+            )
         found[name] = Method(**{"label": name, **entry})
     return found
 

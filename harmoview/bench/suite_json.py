@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, cast
 
+from datapipe.errors import meant
+
 FORMAT = 1
+HEAD = ("format", "version", "yaws", "counts", "licence", "suite_sha256")
+"""Names in suite.json."""
 ID = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 MOST_IDENTITIES = 2
 SIDES = (128, 2048)
@@ -80,6 +84,7 @@ class SuiteIdentity:
 def parse_head(data: bytes) -> dict[str, Any]:
     """suite.json: version, licence, yaws, suite_sha256. Raises MalformedSuite."""
     head = _object(data, "suite.json")
+    _only(head, HEAD, "suite.json")
     if head.get("format") != FORMAT:
         raise MalformedSuite(f"suite.json has format {head.get('format')!r}, not {FORMAT}")
     yaws = _yaws(head.get("yaws"), "suite.json: yaws")
@@ -100,6 +105,7 @@ def parse_case(line: bytes, yaws: tuple[int, ...]) -> Case:
     if not isinstance(name, str) or not ID.fullmatch(name):
         raise MalformedSuite(f"case id {name!r} is not of small letters, digits and hyphens")
     where = f"case {name}"
+    _only(data, _names(Case), where)
     shown = yaws if data.get("shown") is None else _yaws(data["shown"], f"{where}: shown")
     if set(shown) - set(yaws):
         raise MalformedSuite(f"{where}: shown {list(shown)} are not all among the suite's yaws")
@@ -139,6 +145,7 @@ def _case_identities(data: Any, where: str) -> tuple[CaseIdentity, ...]:
     for number, one in enumerate(data):
         if not isinstance(one, dict):
             raise MalformedSuite(f"{where}: identities[{number}] is not an object")
+        _only(one, _names(CaseIdentity), f"{where}: identities[{number}]")
         name, role = one.get("id"), one.get("role", "AB"[number])
         placement = one.get("placement")
         if not isinstance(name, str) or not ID.fullmatch(name):
@@ -177,6 +184,7 @@ def parse_identity(name: str, content: bytes) -> SuiteIdentity:
     if not ID.fullmatch(name):
         raise MalformedSuite(f"identities/{name}: the id is not of small letters, digits, hyphens")
     data = _object(content, where)
+    _only(data, _names(SuiteIdentity) - {"id"}, where)
     kind = data.get("kind")
     if kind not in ("virtual", "synthetic", "real"):
         raise MalformedSuite(f"{where}: kind is virtual, synthetic or real, not {kind!r}")
@@ -219,6 +227,16 @@ def _object(data: bytes, where: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise MalformedSuite(f"{where} is not a JSON object")
     return found
+
+
+def _only(data: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    """Raises MalformedSuite for a name that nothing reads: misspelt, it would be passed over."""
+    if unknown := sorted(set(data) - set(known)):
+        raise MalformedSuite(f"{where} has no {unknown[0]}; {meant(unknown[0], known)}")
+
+
+def _names(entry: type[Case | CaseIdentity | SuiteIdentity]) -> set[str]:
+    return {one.name for one in fields(entry)}
 
 
 def _text(value: Any, where: str) -> str:

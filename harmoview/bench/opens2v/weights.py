@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from datapipe.errors import UserError
+from datapipe.errors import UserError, meant
 from datapipe.models import digest
 from harmoview.bench.scorers import digest_of
 
@@ -93,11 +93,14 @@ def read_weights(path: Path | None) -> tuple[dict[str, Weights], Endpoint | None
         elif metric in PARTS:
             found[metric] = _weights(table, PARTS[metric], where, path.parent)
         else:
-            raise UserError(f"{where}: there are {', '.join([*PARTS, 'opens2v_natural'])}")
+            known = [*PARTS, "opens2v_natural"]
+            raise UserError(f"{where} is no metric with weights; {meant(metric, known)}")
     return found, endpoint
 
 
 def _weights(table: Mapping[str, Any], parts: tuple[str, ...], where: str, at: Path) -> Weights:
+    if unknown := sorted(set(table) - set(parts)):
+        raise UserError(f"{where} has no {unknown[0]}; {meant(unknown[0], parts)}")
     if set(table) != set(parts):
         raise UserError(
             f"{where} must name {', '.join(parts)}, not {', '.join(table) or 'nothing'}"
@@ -122,9 +125,11 @@ def _weights(table: Mapping[str, Any], parts: tuple[str, ...], where: str, at: P
 
 def _endpoint(table: Mapping[str, Any], where: str, at: Path) -> Endpoint:
     texts = [name for name in ENDPOINT if not isinstance(table.get(name), str)]
-    if texts or (unknown := set(table) - {*ENDPOINT, *OPTIONAL}):
-        what = f"lacks {texts[0]}" if texts else f"has no {sorted(unknown)[0]}"
-        raise UserError(f"{where} {what}; it takes url, model, and if wanted key_file and workers")
+    known = {*ENDPOINT, *OPTIONAL}
+    if unknown := sorted(set(table) - known):
+        raise UserError(f"{where} has no {unknown[0]}; {meant(unknown[0], known)}")
+    if texts:
+        raise UserError(f"{where} lacks {texts[0]}; it takes {', '.join(sorted(known))}")
     address = urlsplit(table["url"])
     if address.scheme not in ("http", "https") or not address.netloc:
         raise UserError(f"{where}: url must begin with http:// or https://, not {table['url']!r}")

@@ -117,10 +117,30 @@ def test_a_list_may_be_as_a_spreadsheet_writes_it(tmp_path, form):
     (source / "map.csv").write_bytes((form + row).encode())
     assert add_videos(run, "new", source, partial=False).added == [VideoKey("new", "solo-3", 0)]
     for wrong, says in ((b"file,case,seed\nout 1.mp4,solo-3,-1", "seed '-1'"),
+                        (b"file,case,Seed\nout 1.mp4,solo-3,1", "did you mean seed"),
                         (b"\xff\xfe\x00", "UTF-8"), (b"", "first line")):  # fmt: skip
         (source / "map.csv").write_bytes(wrong)
         with pytest.raises(UserError, match=says):
             add_videos(run, "new", source, partial=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[our]\nlabel = 'Ours'", "did you mean ours"),
+        ("[ours]\nlabl = 'Ours'", "did you mean label"),
+        ("[ours]\nlabel = 1", "holds label"),
+        ("[ours", "methods.toml"),
+    ],
+)
+def test_what_is_wrong_with_the_labels_is_named(tmp_path, text, says):
+    """A method of which the run has nothing, or a name that labels nothing, is a mistake."""
+    run = write_run(tmp_path / "run")
+    run.folder.put("methods.toml", b"[ours]\nlabel = 'Ours'")
+    assert run.methods()["ours"].label == "Ours"
+    run.folder.put("methods.toml", text.encode())
+    with pytest.raises(UserError, match=says):
+        run.methods()
 
 
 def test_what_generate_writes_beside_videos_is_passed_over(tmp_path):

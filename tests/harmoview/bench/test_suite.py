@@ -82,6 +82,8 @@ def test_the_same_suite_elsewhere_has_the_same_hash(tmp_path):
         ({"requests": {"yaw": [-100, 0]}}, "requests"),
         ({"requests": {"pitch": [0, 1]}}, "requests"),
         ({"tags": "solo"}, "tags"),
+        ({"shwon": [0]}, "did you mean shown"),
+        ({"identities": [{"id": "a", "placment": "left"}]}, "did you mean placement"),
     ],
 )
 def test_a_wrong_case_is_named_with_its_field(change, says):
@@ -89,6 +91,22 @@ def test_a_wrong_case_is_named_with_its_field(change, says):
     line = json.dumps({**json.loads(case_json(case())), **change}).encode()
     with pytest.raises(MalformedSuite, match=says):
         parse_case(line, YAWS)
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "meant"),
+    [
+        ("suite.json", "license", "licence"),
+        ("identities/anna/identity.json", "consnt", "consent"),
+    ],
+)
+def test_a_misspelt_name_is_told_with_the_one_that_is_meant(tmp_path, file, name, meant):
+    """It would be passed over in silence else, as if nothing had been given."""
+    write_suite(tmp_path / "suite", four_cases())
+    path = tmp_path / "suite" / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: "yes"}))
+    with pytest.raises(UserError, match=f"has no {name}; did you mean {meant}"):
+        load_suite(str(tmp_path / "suite"))
 
 
 json_values = st.recursive(
