@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,7 +35,10 @@ class RealCoverage:
 
 @dataclass(frozen=True)
 class MeanOf:
-    """A mean and its interval, 95 % by Student's t; no interval of a single value."""
+    """A mean and its interval, 95 % by Student's t; no interval of a single value.
+
+    What no such mean can be is cut off the interval, which covers the true mean as often as before.
+    """
 
     count: int
     mean: float
@@ -138,18 +141,26 @@ def _engine(connection: duckdb.DuckDBPyConnection) -> list[EngineYaw]:
         f"SELECT yaw, count(*), {wanted} FROM ({_PAIRS}) GROUP BY yaw ORDER BY yaw"
     ).fetchall()
     return [
-        EngineYaw(yaw, pairs, *(_mean(*row[place : place + 3]) for place in (0, 3, 6)))
+        EngineYaw(
+            yaw,
+            pairs,
+            cosine=_mean(row[:3], least=-1.0, most=1.0),
+            turn=_mean(row[3:6], least=0.0, most=180.0),
+            sharpness=_mean(row[6:], least=0.0),
+        )
         for yaw, pairs, *row in rows
     ]
 
 
-def _mean(count: int, mean: float | None, deviation: float | None) -> MeanOf | None:
+def _mean(found: Sequence[Any], least: float, most: float = math.inf) -> MeanOf | None:
+    """Of count, mean and deviation; the mean lies in `least`..`most` whatever was measured."""
+    count, mean, deviation = found
     if mean is None:
         return None
     if count < 2 or deviation is None:
         return MeanOf(count, mean, None, None)
     half = float(t.ppf(_TAIL, count - 1)) * deviation / math.sqrt(count)
-    return MeanOf(count, mean, mean - half, mean + half)
+    return MeanOf(count, mean, max(least, mean - half), min(most, mean + half))
 
 
 def _wilson(hits: int, of: int) -> tuple[float, float]:

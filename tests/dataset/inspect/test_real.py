@@ -95,6 +95,20 @@ def test_statistics_count_whom_the_corpus_shows(run, rules):
     json.dumps(stats.as_dict())
 
 
+def test_an_interval_holds_no_value_that_the_mean_cannot_have(tmp_path):
+    """Degrees between two yaws and a ratio are no less than 0, also where two pairs differ widely;
+    at the other end the interval is as wide as ever."""
+    tiny = TinyRun(tmp_path, real_views="keep")
+    for key, apart in (("one", 0.0), ("two", 25.0)):
+        made = good(30, sharpness=1800.0 * (1 + apart))
+        tiny.add(key, [{30: made}], real={30: good(30, measured_yaw=30 + apart)})
+    (engine,) = run_stats(tiny.save(), RULES).real.engine
+    for found in (engine.turn, engine.sharpness):
+        assert found.count == 2
+        assert found.low == 0
+        assert found.high > 2 * found.mean
+
+
 def test_another_picture_of_a_yaw_is_a_change_of_the_sample(tmp_path):
     """Rules that take the real view where both pass change what is packed, and nothing is lost."""
     tiny = TinyRun(tmp_path, real_views="keep")
