@@ -6,6 +6,7 @@ A checkpoint resumes exactly, with any number of processes, and appears whole or
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,11 +23,14 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.optim.lr_scheduler import LRScheduler
 
 from datapipe.errors import UserError
+from datapipe.files import Folder
 from training import parallel
 
 KEPT = 2
 """Checkpoints that stay where nothing else is asked for; the one before the latest is for people,
 not for the code."""
+SKIPPED = 10
+"""Steps without a finite gradient, one after the other, that end a run: it has diverged."""
 STATE = "state.json"
 """What of a checkpoint is not tensors; written last."""
 
@@ -51,20 +55,34 @@ class LearnedWeights:
         """`ema`: decay of the averages, 0 for none; `clip`: the largest norm of the gradient."""
         self.parameters = dict(parameters)
         self.optimizer, self.schedule, self._clip = optimizer, schedule, clip
+        self._skipped = 0
         self.averages = EMAModel(list(parameters.values()), decay=ema) if ema else None
 
     def step(self) -> dict[str, float]:
-        """One step along every process's gradients: their norm before clipping, and the rate."""
+        """One step along every process's gradients: their norm before clipping, and the rate.
+
+        A gradient that is not finite is skipped, as it would make all weights NaN, and the next
+        checkpoint with them. Raises UserError where `SKIPPED` in a row are.
+        """
         parameters = self.parameters.values()
         parallel.average_gradients(parameters)
         norm = parallel.clip_gradients(parameters, self._clip)
         rate = float(self.schedule.get_last_lr()[0])
-        self.optimizer.step()
+        finite = math.isfinite(norm)  # the norm is of all processes, which so agree
+        if finite:
+            self.optimizer.step()
+            if self.averages is not None:
+                self.averages.step(parameters)
+        self._skipped = 0 if finite else self._skipped + 1
+        if self._skipped == SKIPPED:
+            raise UserError(
+                f"the gradients of {SKIPPED} steps in a row were not finite: the weights are those "
+                "of the last good step; look at the data and the losses in metrics.jsonl, and go "
+                "on from the latest checkpoint with a lower learning rate or a longer warm-up"
+            )
         self.schedule.step()
         self.optimizer.zero_grad()
-        if self.averages is not None:
-            self.averages.step(parameters)
-        return {"grad_norm": norm, "lr": rate}
+        return {"grad_norm": norm, "lr": rate, "skipped": float(not finite)}
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -118,7 +136,7 @@ class LearnedWeights:
                 "ema": None if self.averages is None else self.averages.optimization_step,
                 "about": about or {},
             }
-            (temporary / STATE).write_text(json.dumps(state))
+            Folder(temporary).put(STATE, json.dumps(state).encode())  # on the disk, like the rest
             temporary.rename(folder / f"{step:08d}")
             for old in checkpoints(folder)[:-keep]:
                 going = (folder / f"{old:08d}").rename(folder / f".{old:08d}.tmp")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import math
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,7 +95,7 @@ class Metrics:
         if not self._first:
             return
         with self._path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(_in_json(record)) + "\n")
         found = leaves(record, "/").items()
         numbers = {name: float(value) for name, value in found if isinstance(value, int | float)}
         step = int(numbers.pop("step"))
@@ -110,3 +111,10 @@ class Metrics:
             self._writer.add_image(name, picture, step, dataformats="HWC")
         if self._wandb is not None:
             self._wandb.log({name: importlib.import_module("wandb").Image(picture)}, step=step)
+
+
+def _in_json(value: Any) -> Any:
+    """The value with null for numbers that JSON does not have: NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {name: _in_json(one) for name, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -85,11 +85,18 @@ class BatchReader:
         """Reads for a model that takes `features`, or does not."""
         self._data, self._plan, self._features = data, plan, features
 
-    def __call__(self, batches: Iterable[MicroBatch]) -> Iterator[EncodedBatch]:
-        """Read ahead in order, as a stage of a `wds.DataPipeline`."""
+    def __call__(self, batches: Iterable[MicroBatch]) -> Iterator[EncodedBatch | UserError]:
+        """Read ahead in order, as a stage of a `wds.DataPipeline`.
+
+        An error goes the batches' way: raised in a worker process it would come with a traceback.
+        """
         ahead = AHEAD_FAR if self._data.folder.local is None else AHEAD
         for _, batch in read_ahead(self.read, batches, ahead):
-            yield batch.result()
+            try:
+                yield batch.result()
+            except UserError as wrong:
+                yield wrong
+                return
 
     def read(self, batch: MicroBatch) -> EncodedBatch:
         """Read a micro-batch. Raises UserError where nothing near a damaged sample can be read."""
@@ -161,7 +168,7 @@ def batches(
 
     Of R ranks, each has every R-th micro-batch, and a rank's worker processes share its
     micro-batches in the same way; the loader takes from them in turn, so that the order is the
-    plan's whatever their number.
+    plan's whatever their number. Raises UserError where too much is damaged.
     """
     pipeline = wds.DataPipeline(
         RankShare(plan, start, rank, ranks), wds.split_by_worker, BatchReader(data, plan, features)
@@ -174,4 +181,7 @@ def batches(
         multiprocessing_context=context,
         worker_init_fn=_leave_interrupts_to_the_trainer if workers else None,
     )
-    return iter(loader)
+    for one in loader:
+        if isinstance(one, UserError):
+            raise one
+        yield one

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from harmoview.curriculum import Phase
@@ -22,6 +21,7 @@ from harmoview.train.objective import Draws, loss
 from harmoview.train.settings import TrainSettings
 from training import parallel
 from training.learned import LearnedWeights, learning
+from training.optimizer import adamw, rates
 
 
 class ExpertLearner:
@@ -44,20 +44,8 @@ class ExpertLearner:
         self.model = build(settings, part, {**settings.model_settings(), **model}, device, dtype)
         self._sharers = sharers(self.model)
         parameters = learning(self.model)
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": alike, "lr": rate}
-                for rate, group in _by_rate(parameters, part.phase)
-                for alike in parallel.by_kind(group)
-            ],
-            weight_decay=settings.weight_decay,
-        )
-        schedule = get_scheduler(
-            settings.schedule,
-            optimizer,
-            num_warmup_steps=settings.warmup,
-            num_training_steps=part.phase.steps,
-        )
+        optimizer = adamw(_by_rate(parameters, part.phase), settings.weight_decay)
+        schedule = rates(optimizer, settings.schedule, settings.warmup, part.phase.steps)
         self.weights = LearnedWeights(
             parameters, optimizer, schedule, ema=settings.ema, clip=settings.clip
         )

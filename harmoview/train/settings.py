@@ -13,11 +13,11 @@ from datapipe.errors import UserError, check_range
 from harmoview.curriculum import PHASES, Phase, ViewDropout, phase_of
 from harmoview.model.layout import AbsentViews
 from harmoview.trainable import Lora, TrainSet, check_train_set
+from training.options import Schedule
 
 Curriculum = Literal["progressive", "single_view", "multi_view", "no_view_dropout"]
 """The paper's curriculum, and the three with which its Table 2 (d) compares it."""
 Experts = Literal["both", "high", "low"]
-Schedule = Literal["constant_with_warmup", "cosine", "linear"]
 CHECKPOINTS = "checkpoints"
 """Where a run's checkpoints are, in its folder."""
 PHASE_OPTIONS = ("phase", "phases", "steps", "learning_rate", "train_set", "curated",
@@ -60,8 +60,8 @@ class TrainSettings:
     """Samples of one forward pass; a step's other samples are accumulated, or other workers'."""
     learning_rate: float | None = None
     """Learning rate of all that learns; the default is each phase's own, by kind of weight."""
-    schedule: Schedule = "constant_with_warmup"
-    """Schedule of the learning rate within a phase."""
+    schedule: Schedule = "constant"
+    """What the learning rate does in a phase after the warm-up: stay, or fall to 0 at its end."""
     warmup: int = 100
     """Steps of each phase over which the learning rate rises."""
     weight_decay: float = 0.01

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import math
 from typing import Any
 
 import torch
@@ -29,6 +26,7 @@ from lora_engine.flux.settings import TrainLoraSettings
 from training import parallel
 from training.device import best_attention, device_named, use_attention
 from training.learned import LearnedWeights, learning
+from training.optimizer import adamw, rates
 
 
 class LoraLearner:
@@ -59,8 +57,12 @@ class LoraLearner:
         self.reference_kv = ReferenceKV(self.transformer) if settings.reference_kv else None
         kernel = best_attention(self.transformer.device, dtype, learns=True)
         use_attention(self.transformer, kernel)
-        optimizer = _optimizer(settings, list(lora.values()))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, functools.partial(rate, settings))
+        optimizer = adamw(
+            [(settings.learning_rate, list(lora.values()))],
+            settings.weight_decay,
+            settings.optimizer,
+        )
+        schedule = rates(optimizer, settings.schedule, settings.warmup, settings.steps)
         self.weights = LearnedWeights(
             lora, optimizer, schedule, ema=settings.ema, clip=settings.clip
         )
@@ -107,26 +109,3 @@ def share_out(transformer: Any, device: torch.device) -> None:
     """
     blocks = (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
     parallel.share_out(transformer, blocks, device, learning(transformer).values())
-
-
-def rate(settings: TrainLoraSettings, step: int) -> float:
-    """Return the learning rate of a step, from 0, as a share of `--learning-rate`."""
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
-    if settings.schedule == "constant":
-        return 1.0
-    left = 1 - (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return max(0.0, left if settings.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2)
-
-
-def _optimizer(
-    settings: TrainLoraSettings, parameters: list[torch.nn.Parameter]
-) -> torch.optim.Optimizer:
-    peak, decay = settings.learning_rate, settings.weight_decay
-    if settings.optimizer == "adamw8bit":
-        library = importlib.import_module("bitsandbytes")  # optional; `training_inputs` has looked
-        made: torch.optim.Optimizer = library.optim.AdamW8bit(
-            parameters, lr=peak, weight_decay=decay
-        )
-        return made
-    return torch.optim.AdamW(parameters, lr=peak, weight_decay=decay)

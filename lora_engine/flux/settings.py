@@ -10,7 +10,7 @@ import tyro
 
 from datapipe.errors import check_range
 from datapipe.record import YAWS
-from training.options import Precision
+from training.options import Optimizer, Precision, Schedule
 
 Quantize = Literal["none", "fp8", "nf4"]
 ReferenceMode = Literal["concatenated", "two-pass"]
@@ -170,7 +170,7 @@ class TrainLoraSettings:
     """Learning rate of AdamW after the warm-up."""
     warmup: int = 100
     """Steps over which the learning rate rises."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     """What the learning rate does after the warm-up: stay, or fall to 0 at --steps, in a straight
     line or in half a cosine."""
     weight_decay: float = 0.01
@@ -179,7 +179,7 @@ class TrainLoraSettings:
     """Largest norm of the gradient."""
     ema: float = 0.99
     """Decay of the averaged weights, which are those that are saved and validated; 0 for none."""
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    optimizer: Optimizer = "adamw"
     """adamw8bit needs bitsandbytes."""
     quantize: Quantize = "none"
     """Hold the base in 8 bits (fp8, torchao) or 4 (nf4, bitsandbytes)."""

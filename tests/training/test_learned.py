@@ -1,6 +1,5 @@
 """A checkpoint goes on as what was saved, and is there whole or not at all."""
 
-import importlib
 import multiprocessing
 import os
 import resource
@@ -13,7 +12,8 @@ import torch
 from datapipe.errors import UserError
 from tests.processes import forked
 from tests.training.checkpoints import tensors
-from training.learned import LearnedWeights, checkpoints
+from training import optimizer
+from training.learned import SKIPPED, LearnedWeights, checkpoints
 from training.parallel import process_group
 
 
@@ -25,19 +25,19 @@ def alone():
 
 
 def adamw(parameters):
-    return torch.optim.AdamW(parameters, lr=0.1, weight_decay=0.1)
+    return optimizer.adamw([(0.1, parameters)], 0.1)
 
 
 def adamw8bit(parameters):
     pytest.importorskip("bitsandbytes")
-    return importlib.import_module("bitsandbytes").optim.AdamW8bit(parameters, lr=0.1)
+    return optimizer.adamw([(0.1, parameters)], 0.01, "adamw8bit")
 
 
-def learned(optimizer=adamw, size=4, seed=0, steps=2, **more):
+def learned(make=adamw, size=4, seed=0, steps=2, **more):
     """Weights after some steps at a falling rate; bitsandbytes has 8 bits from 4,096 numbers on."""
     torch.manual_seed(seed)
     parameters = {name: torch.nn.Parameter(torch.randn(size, 3)) for name in ("a", "b.c")}
-    made = optimizer(list(parameters.values()))
+    made = make(list(parameters.values()))
     schedule = torch.optim.lr_scheduler.ExponentialLR(made, 0.9)
     one = LearnedWeights(parameters, made, schedule, **{"ema": 0.9, "clip": 1.0, **more})
     for _ in range(steps):
@@ -56,10 +56,10 @@ def same(one, other):
     return all(torch.equal(*pair) for pair in pairs)
 
 
-@pytest.mark.parametrize(("optimizer", "size"), [(adamw, 4), (adamw8bit, 4), (adamw8bit, 2000)])
-def test_what_is_loaded_goes_on_as_what_was_saved(tmp_path, optimizer, size):
+@pytest.mark.parametrize(("make", "size"), [(adamw, 4), (adamw8bit, 4), (adamw8bit, 2000)])
+def test_what_is_loaded_goes_on_as_what_was_saved(tmp_path, make, size):
     """Weights, moments, averages and rate continue bit for bit, in a learner that was elsewhere."""
-    one, other = learned(optimizer, size), learned(optimizer, size, seed=9, steps=5)
+    one, other = learned(make, size), learned(make, size, seed=9, steps=5)
     one.save(tmp_path, 2)
     other.load(tmp_path, 2)
     for _ in range(3):
@@ -86,6 +86,33 @@ def test_weights_alone_go_on_with_a_fresh_optimiser(tmp_path):
     assert same(one, fresh)
     assert not fresh.optimizer.state
     assert step(fresh)["lr"] == 0.1
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_changes_no_weight(bad):
+    """Nor an average or a moment: a run that skips such a step ends as one that had none."""
+    one, other = learned(ema=0.9), learned(ema=0.9)
+    one.schedule, other.schedule = (rate_that_stays(each) for each in (one, other))
+    one.parameters["a"].grad = torch.full((4, 3), bad)
+    assert one.step()["skipped"] == 1
+    assert all(parameter.grad is None for parameter in one.parameters.values())
+    assert step(one) == step(other)
+    assert same(one, other)
+
+
+def rate_that_stays(one):
+    return optimizer.rates(one.optimizer, "constant", 0, 100)
+
+
+def test_a_run_that_has_diverged_ends():
+    """After some steps in a row without a finite gradient, but not where a good one is between."""
+    one = learned()
+    for good in (*[False] * (SKIPPED - 1), True, *[False] * (SKIPPED - 1)):
+        one.parameters["a"].grad = torch.full((4, 3), 0.1 if good else float("nan"))
+        assert one.step()["skipped"] == (not good)
+    one.parameters["a"].grad = torch.full((4, 3), float("nan"))
+    with pytest.raises(UserError, match="not finite"):
+        one.step()
 
 
 def test_averages_take_the_weights_place_within_the_block_only():

@@ -38,6 +38,15 @@ def test_a_new_run_starts_empty(tmp_path):
     assert steps(tmp_path) == []
 
 
+def test_every_line_is_json_where_a_loss_is_not_a_number(tmp_path):
+    """Python writes NaN, which no other reader of JSON takes."""
+    wrong = {"loss": float("nan"), "noise": {"0-0.3": {"loss": float("inf"), "samples": 1.0}}}
+    metrics(tmp_path, 0).write({"step": 1, **wrong})
+    record = json.loads((tmp_path / FILE).read_text(), parse_constant=lambda name: 1 / 0)
+    assert record["loss"] is record["noise"]["0-0.3"]["loss"] is None
+    assert record["noise"]["0-0.3"]["samples"] == 1
+
+
 def test_tensorboard_gets_figures_and_pictures(tmp_path):
     """A sheet of validation is seen beside the curves, pixel for pixel."""
     from PIL import Image as Pillow

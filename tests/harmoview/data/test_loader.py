@@ -67,10 +67,14 @@ def test_folders_are_read_as_one(data, tmp_path):
 
 @pytest.mark.slow
 def test_worker_processes_do_not_change_the_order_nor_the_place_to_resume(data):
-    """Two processes from batch 3 on give what none give."""
+    """Two processes from batch 3 on give what none give, an error of the data in the end too."""
     plan = planned(data)
     expected = keys(batches(data, plan, start=3), 9)
     assert keys(batches(data, plan, start=3, workers=2), 9) == expected
+    for shard in data.manifest.shards:
+        (data.folder.local / shard.name).write_bytes(bytes(shard.bytes))
+    with pytest.raises(UserError, match=r"^\d+ samples near .* into a new folder$"):
+        next(batches(data, plan, workers=1))
 
 
 def test_a_batch_holds_what_was_encoded(data):

@@ -11,7 +11,6 @@ from datapipe.files import Folder
 from lora_engine.flux.adapter import FILE, adapter_file, read_header
 from lora_engine.flux.adapters import Adapters
 from lora_engine.flux.card import CARD, card
-from lora_engine.flux.learner import rate
 from lora_engine.flux.settings import TrainLoraSettings
 
 
@@ -86,15 +85,9 @@ def test_an_adapter_of_another_kind_is_no_beginning(run, make_adapter, changes, 
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
-def test_the_rate_rises_then_stays_or_falls_to_the_end(schedule):
-    """Never above the peak; the last step of a falling one is nearly at rest."""
-    settings = TrainLoraSettings("p", "o", "b", steps=100, warmup=10, schedule=schedule)
-    rates = [rate(settings, step) for step in range(100)]
-    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
-    assert max(rates) == 1
-    after = rates[10:]
-    assert after == sorted(after, reverse=True)
-    assert rates[-1] == 1 if schedule == "constant" else rates[-1] < 0.02
+def test_a_run_may_become_longer_where_its_rate_stays(schedule):
+    """A falling one would be another from the first step after the warm-up on."""
+    settings = TrainLoraSettings("p", "o", "b", schedule=schedule)
     assert ("steps" in settings.may_change) == (schedule == "constant")
 
 
