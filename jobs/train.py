@@ -116,7 +116,7 @@ def _plan(settings: TrainJobSettings) -> Iterator[str]:
     there = all(kind_of(Folder(one)) == KIND for one in folders)
     data = EncodedShards(*folders) if there else None
     card = card_named(settings.card) if settings.card else card_here() or card_named("H100")
-    plan = plan_run(settings.train, data, settings.launch.workers, on_gpu=True)
+    plan = plan_run(settings.train, data, settings.launch.workers, on_gpu=True, card=card)
     return plan_lines(plan, card, settings.mfu)
 
 
@@ -131,8 +131,9 @@ def _in_short(settings: TrainJobSettings, data: EncodedShards, processes: int) -
     if settings.launch.workers > 1 and device != "cpu" and not torch.cuda.is_available():
         return iter(())  # which GPUs the cluster's nodes have is not known here
     on_gpu = device_named(device).type == "cuda"
-    plan = plan_run(settings.train, data, processes, on_gpu=on_gpu)
-    return short_lines(plan, card_here() if on_gpu else None, settings.mfu)
+    card = card_here() if on_gpu else None
+    plan = plan_run(settings.train, data, processes, on_gpu=on_gpu, card=card)
+    return short_lines(plan, card, settings.mfu)
 
 
 def encoded(settings: TrainJobSettings) -> str:

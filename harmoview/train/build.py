@@ -25,6 +25,7 @@ from harmoview.train.expert_phase import ExpertPhase
 from harmoview.train.settings import TrainSettings
 from harmoview.train.sharded import shard, share_sequences
 from harmoview.trainable import Lora, add_lora, first_adapter, has_lora, select
+from training.recompute import recompute
 
 READERS = 4
 """Files of weights that a worker reads at the same time."""
@@ -52,9 +53,7 @@ def build(
             add_lora(model, settings.lora)
     set_precision(model, torch.float32 if train == "full" else dtype)
     select(model, train)
-    use_checkpointing = settings.gradient_checkpointing
-    if use_checkpointing or (use_checkpointing is None and device.type == "cuda"):
-        model.enable_gradient_checkpointing()
+    recompute(model, settings.recompute or "none")
     model.train()
     use_best_attention(model, device, dtype, learns=True)
     shard(model, device, dtype)

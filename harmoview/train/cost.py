@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -19,12 +18,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.build import set_precision
 from harmoview.trainable import Lora, TrainSet, add_lora, has_lora, select
+from training.options import Recompute
+from training.recompute import recompute
 
 FEW, MORE = 2, 3
 """Blocks of the two models that are run."""
@@ -82,7 +82,9 @@ class BatchCost:
     """The cost of a micro-batch's forward and backward pass."""
 
     flops: float
-    """Without what checkpointing computes a second time, as MFU is defined."""
+    """Without what is computed a second time, as MFU is defined."""
+    again: float
+    """What is computed a second time in the backward pass."""
     kept: int
     """Bytes that the blocks keep from the forward pass for the backward pass."""
     block: int
@@ -125,16 +127,20 @@ def batch_cost(
     shape: BatchShape,
     dtype: torch.dtype,
     *,
-    checkpointing: bool,
+    again: Recompute,
 ) -> BatchCost:
     """Count what a micro-batch costs a model of this config, computing in `dtype`."""
-    layers = config["num_layers"]
-    made = [_Meta({**config, "num_layers": blocks}, train, lora, shape, dtype)
-            for blocks in (FEW, MORE)]  # fmt: skip
-    first, second = (one.flops() for one in made)
-    few, more = (one.most_bytes(checkpointing) for one in made)
-    kept = more - few
-    return BatchCost(first + (layers - FEW) * (second - first), kept * layers, few - kept * FEW)
+    further = config["num_layers"] - FEW
+    few, more = (_Meta({**config, "num_layers": blocks}, train, lora, shape, dtype)
+                 for blocks in (FEW, MORE))  # fmt: skip
+
+    def flops(kind: Recompute) -> float:
+        first, second = (one.flops(kind) for one in (few, more))
+        return float(first + further * (second - first))
+
+    least, bytes_more = (one.most_bytes(again) for one in (few, more))
+    kept, once = bytes_more - least, flops("none")
+    return BatchCost(once, flops(again) - once, kept * config["num_layers"], least - kept * FEW)
 
 
 class _Meta:
@@ -163,29 +169,21 @@ class _Meta:
             output = self.model(**self.inputs, return_dict=False)[0].float()
         torch.autograd.backward(output.square().mean())
 
-    def flops(self) -> int:
-        """Count the operations, none of them twice."""
-        self.model.disable_gradient_checkpointing()
+    def flops(self, again: Recompute) -> int:
+        """Count the operations."""
+        recompute(self.model, again, _OnMeta)
         with FlopCounterMode(display=False) as counter:
             self.step()
         return int(counter.get_total_flops())
 
-    def most_bytes(self, checkpointing: bool) -> int:
+    def most_bytes(self, again: Recompute) -> int:
         """Return the most bytes that are alive; not counting operations, which keeps tensors."""
-        if checkpointing:
-            self.model.enable_gradient_checkpointing(_checkpoint)
+        recompute(self.model, again, _OnMeta)
         known = (*self.model.parameters(), *self.model.buffers(), *self.inputs.values())
         alive = _LiveBytes(known)
         with alive:
             self.step()
         return alive.most
-
-
-def _checkpoint(block: nn.Module, *args: Any) -> Any:
-    """Call a block as diffusers does under checkpointing, and on meta when it is called again."""
-    return checkpoint(
-        block.__call__, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), _OnMeta())
-    )
 
 
 def _drop_gradient(parameter: Tensor) -> None:

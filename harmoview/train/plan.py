@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -30,10 +30,14 @@ from harmoview.train.expert_phase import ExpertPhase, expert_phases
 from harmoview.train.settings import TrainSettings
 from harmoview.trainable import TrainSet
 from training.cards import Card
+from training.options import Recompute
 
 GIB = 2**30
 OF_CUDA = 2 * GIB
 """What CUDA, cuDNN and NCCL take of a GPU before the first tensor; assumed, not computed."""
+WORDS: dict[Recompute, str] = {
+    "none": "nothing", "all_but_attention": "all but self-attention", "all": "every block",
+}  # fmt: skip
 MARGINAL = 0.85
 """The share of a GPU's memory from which a run is marginal: torch's allocator does not fill it."""
 
@@ -95,7 +99,7 @@ class RunPlan:
     config: dict[str, Any]
     workers: int
     dtype: torch.dtype
-    checkpointing: bool
+    recompute: Recompute
     known: bool
     """Whether the groups are those of encoded shards, not those of the base's default sizes."""
     _costs: dict[tuple[TrainSet, PlannedGroup], BatchCost] = field(default_factory=dict)
@@ -115,7 +119,7 @@ class RunPlan:
         if (train, group) not in self._costs:
             self._costs[train, group] = batch_cost(
                 self.config, train, self.settings.lora, group.shape, self.dtype,
-                checkpointing=self.checkpointing,
+                again=self.recompute,
             )  # fmt: skip
         return self._costs[train, group]
 
@@ -163,6 +167,10 @@ class RunPlan:
         """Return the operations of a step, of all workers."""
         return self.cost(train, group).flops * self.settings.micro_batches
 
+    def share(self, group: PlannedGroup, card: Card) -> float:
+        """Return what of a card's memory a group takes."""
+        return (self.memory(group).total + OF_CUDA) / GIB / card.memory
+
     def run_flops(self) -> float:
         """Return the operations of the whole run; groups count by their samples."""
         total = sum(group.samples or 1 for group in self.groups)
@@ -175,12 +183,18 @@ class RunPlan:
 
 
 def plan_run(
-    settings: TrainSettings, data: EncodedShards | None, workers: int, *, on_gpu: bool
+    settings: TrainSettings,
+    data: EncodedShards | None,
+    workers: int,
+    *,
+    on_gpu: bool,
+    card: Card | None = None,
 ) -> RunPlan:
     """Plan a run on these data, or on the base's default sizes where they are not encoded yet.
 
-    Of the base only the configs are read. Raises UserError where there are none, and for workers
-    that `train` would refuse.
+    Of the base only the configs are read. Where --recompute is left open, it is the least with
+    which all groups fit on the card; all of it where the card is not known. Raises UserError where
+    there are no configs, and for workers that `train` would refuse.
     """
     _check_configs(settings.base)
     settings.check_workers(workers)
@@ -200,16 +214,21 @@ def plan_run(
         small = HarmoViewTransformer3DModel.from_config({**config, "num_layers": 1})
     whole = {k: v for k, v in small.config.items() if k[0] != "_"}
     bfloat16 = settings.precision == "bfloat16" or (settings.precision is None and on_gpu)
-    checkpointing = settings.gradient_checkpointing
-    return RunPlan(
+    plan = RunPlan(
         settings,
         tuple(groups),
         {**whole, "num_layers": config.get("num_layers", whole["num_layers"])},
         workers,
         torch.bfloat16 if bfloat16 else torch.float32,
-        on_gpu if checkpointing is None else checkpointing,
+        settings.recompute or ("all" if on_gpu else "none"),
         data is not None,
     )
+    if settings.recompute is None and card is not None:
+        for kind in get_args(Recompute):
+            less = replace(plan, recompute=kind, _costs={})
+            if less.share(less.largest, card) < MARGINAL:
+                return less
+    return plan
 
 
 def _check_configs(base: str) -> None:
@@ -286,24 +305,26 @@ def plan_lines(plan: RunPlan, card: Card, mfu: float) -> Iterator[str]:
         yield "no encoded shards there yet: sizes and features are those of `encode`'s defaults"
     for group in plan.groups:
         train = plan.train_sets[-1]
-        flops = plan.flops(train, group)
+        flops, again = plan.flops(train, group), plan.cost(train, group).again
         count = f"{group.samples:,} samples, " if group.samples else ""
         yield (
             f"  {group}: {count}{group.shape.video_tokens:,} tokens of video, "
             f"{group.shape.reference_tokens(views):,} of references; "
-            f"{flops / settings.batch / 1e15:.3g} PFLOP a sample, "
+            f"{flops / settings.batch / 1e15:.3g} PFLOP a sample and "
+            f"{again / settings.micro_batch / 1e15:.3g} again, "
             f"{flops / (mfu * card.flops * plan.workers):.1f} s a step, "
             f"{(plan.memory(group).total + OF_CUDA) / GIB:.1f} GiB"
         )
     worst = plan.largest
     yield f"memory of a GPU, GiB, for {worst}: {plan.memory(worst).parts()}, CUDA 2.0 (assumed)"
+    yield f"the backward pass computes {WORDS[plan.recompute]} a second time (--recompute)"
     yield _verdict(plan, worst, card)
     yield from _stored(plan)
     yield _days(plan, card, mfu)
 
 
 def _verdict(plan: RunPlan, group: PlannedGroup, card: Card) -> str:
-    share = (plan.memory(group).total + OF_CUDA) / GIB / card.memory
+    share = plan.share(group, card)
     told = "fits" if share < MARGINAL else "is marginal" if share < 1 else "does not fit"
     advice = ""
     if share >= MARGINAL:

@@ -13,7 +13,7 @@ from datapipe.errors import UserError, check_range
 from harmoview.curriculum import PHASES, Phase, ViewDropout, phase_of
 from harmoview.model.layout import AbsentViews
 from harmoview.trainable import Lora, TrainSet, check_train_set
-from training.options import Schedule
+from training.options import Recompute, Schedule
 
 Curriculum = Literal["progressive", "single_view", "multi_view", "no_view_dropout"]
 """The paper's curriculum, and the three with which its Table 2 (d) compares it."""
@@ -25,7 +25,8 @@ PHASE_OPTIONS = ("phase", "phases", "steps", "learning_rate", "train_set", "cura
 """Settings of which the phases are made; a resumed run compares the phases themselves."""
 MAY_CHANGE = (*PHASE_OPTIONS, "out", "checkpoint_every", "keep", "export_every", "device",
               "loader_workers", "tensorboard", "samples_every", "validate_every", "vit", "no_mfi",
-              "verify", "context_parallel", "sample_steps", "sample_with", "wandb")  # fmt: skip
+              "verify", "context_parallel", "recompute", "sample_steps", "sample_with",
+              "wandb")  # fmt: skip
 """Settings that may change when a run is resumed: what is learned does not depend on them."""
 
 
@@ -123,8 +124,9 @@ class TrainSettings:
     context_parallel: int = 1
     """Workers that share each sample's tokens, for videos that do not fit on one GPU: neighbours in
     one node, as they exchange all of them in every block."""
-    gradient_checkpointing: bool | None = None
-    """Recompute activations in the backward pass; the default is True on a GPU."""
+    recompute: Recompute | None = None
+    """What the backward pass computes a second time, to save memory: all, all_but_attention or
+    none; the default is the least that fits by the plan, and none on a CPU. The numbers stay."""
     precision: Literal["bfloat16", "float32"] | None = None
     """Precision of the computation; weights that learn are float32. The default is bfloat16 on a
     GPU."""

@@ -7,8 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from functools import cached_property
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ from harmoview.train.expert_phase import ExpertPhase, expert_phases
 from harmoview.train.export import described, export
 from harmoview.train.learner import ExpertLearner
 from harmoview.train.objective import draw, noise_levels, permuted, seeded, tokens_of
-from harmoview.train.plan import RunPlan, plan_run
+from harmoview.train.plan import plan_run
 from harmoview.train.sample import Sampler
 from harmoview.train.settings import CHECKPOINTS, TrainSettings
 from harmoview.train.validate import validate
@@ -80,10 +79,14 @@ class CurriculumRun:
     def __init__(
         self, settings: TrainSettings, data: EncodedShards, claim: Claim, device: torch.device
     ) -> None:
+        check(settings, data, parallel.processes())
+        on_gpu = device.type == "cuda"
+        self._card = card_here() if on_gpu else None
+        self._plan = plan_run(settings, data, parallel.processes(), on_gpu=on_gpu, card=self._card)
+        # the same for all: they exchange sequences while they compute again
+        settings = replace(settings, recompute=parallel.gather(self._plan.recompute)[0])
         self.settings, self.data, self.device = settings, data, device
         self._claim = claim
-        self._card = card_here() if device.type == "cuda" else None
-        check(settings, data, parallel.processes())
         # a group of workers has the same samples; it is one worker, but for context parallelism
         together = settings.context_parallel
         self._groups, self._group = parallel.processes() // together, parallel.rank() // together
@@ -158,10 +161,6 @@ class CurriculumRun:
                                      batch.present.shape[1]))  # fmt: skip
             found["mfu"] = flops / seconds / (self._card.flops * parallel.processes())
         return found
-
-    @cached_property
-    def _plan(self) -> RunPlan:
-        return plan_run(self.settings, self.data, parallel.processes(), on_gpu=True)
 
     def _after(
         self,

@@ -32,9 +32,9 @@ def configs(folder, kind):
     return str(folder)
 
 
-def planned(base, data=None, workers=8, **more):
+def planned(base, data=None, workers=8, card=None, **more):
     how = TrainSettings(base=base, out=Path("out"), **more)
-    return plan_run(how, data, workers, on_gpu=True)
+    return plan_run(how, data, workers, on_gpu=True, card=card)
 
 
 def said(plan, card="H100"):
@@ -70,10 +70,24 @@ def test_720p_does_not_fit_unless_sequences_are_shared(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["5B", "1.3B"])
-def test_the_smaller_bases_fit(tmp_path, kind):
-    """With two people, on the same cards."""
-    assert "2 people fits on 8 x H100" in said(planned(configs(tmp_path, kind)))
+@pytest.mark.parametrize(("kind", "card"), [("5B", "H100"), ("A14B", "H200")])
+def test_as_little_is_computed_again_as_fits(tmp_path, kind, card):
+    """With two people: to keep everything is too much, self-attention is not."""
+    found = planned(configs(tmp_path, kind), card=card_named(card))
+    assert found.recompute == "all_but_attention"
+    assert f"2 people fits on 8 x {card}" in said(found, card)
+
+
+@pytest.mark.slow
+def test_what_self_attention_gives_is_most_of_what_would_be_computed_again(tmp_path):
+    """And less than the card has left, unlike everything that blocks make."""
+    base, again = configs(tmp_path, "1.3B"), {}
+    for kind in ("none", "all_but_attention", "all"):
+        plan = planned(base, recompute=kind, card=card_named("H100"))
+        group = plan.largest
+        again[kind] = plan.cost("full", group).again
+        assert (plan.share(group, card_named("H100")) < 1) == (kind != "none")
+    assert again["none"] == 0 < again["all_but_attention"] < again["all"] / 2
 
 
 def test_a_base_without_a_config_is_named(tmp_path):
