@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datapipe.faces.backends import face_analyzer
+from datapipe.faces import face_analyzer
 from datapipe.line.stages import view_seed
 from datapipe.models import model_path
 from datapipe.models.catalogue import PORTRAITS

@@ -24,7 +24,7 @@ from pathlib import Path
 import tyro
 
 from datapipe.files import Folder
-from datapipe.run.ledger import Ledger
+from datapipe.run.tables import Ledger
 from tests.datapipe.fast_line import calls, contents, session_workers, work
 
 SPAWN = multiprocessing.get_context("forkserver")

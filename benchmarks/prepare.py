@@ -22,7 +22,7 @@ from typing import Annotated, TypeVar
 import av
 import tyro
 
-from datapipe.faces.backends import FACES, face_analyzer
+from datapipe.faces import FACES, face_analyzer
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.prepare.frontal import FrontalBound, Measured, measure
 from datapipe.prepare.prepare import Prepare, PrepareSettings

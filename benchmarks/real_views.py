@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from datapipe.faces.backends import FACES, face_analyzer
+from datapipe.faces import FACES, face_analyzer
 from datapipe.prepare.people import iou
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.prepare.real_views import RealViewSettings

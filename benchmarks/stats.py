@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from datapipe.files import Folder
 from datapipe.record import YAWS
 from datapipe.run.info import RunInfo, Scoring, save_info
-from datapipe.run.ledger import RECORDED, STARTED
 from datapipe.run.rows import LEDGER, REFERENCES, VIEWS
+from datapipe.run.tables import RECORDED, STARTED
 
 VIDEOS = 512
 """Videos of a segment."""

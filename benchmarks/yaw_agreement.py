@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import tyro
 
-from datapipe.faces.backends import face_analyzer
+from datapipe.faces import face_analyzer
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.faces.landmarks import Landmarker, place, turned
 from datapipe.models import model_path

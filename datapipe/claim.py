@@ -1,14 +1,25 @@
-"""Claiming a folder for work of certain settings, so that work of others is not mixed in.
+"""Claiming a folder: for work of certain settings, and for one writer at a time.
 
 A command checks its claim before it loads anything, and records it with the first work: a mistake
-that shows in between has not bound the folder.
+that shows in between has not bound the folder. One writer at a time is held to by a lock, on a disk
+or an object store.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Collection, Mapping
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from datapipe.errors import UserError
@@ -98,3 +109,153 @@ def check_not_foreign(folder: Folder, command: str, *own: str) -> None:
             f"{folder.url} holds files that `harmoview {command}` did not write ({found[0]}, …); "
             "choose another --out"
         )
+
+
+BEAT = 20.0
+"""Seconds between the signs of life of a lock on an object store."""
+STALE = 120.0
+"""Seconds without one after which its holder counts as dead."""
+LOOK = 1.0
+"""Seconds between two looks at another's lock."""
+SETTLE = 3.0
+"""Seconds after which whoever took a lock over looks whether another did so too: the last one wins.
+"""
+_NAME = ".lock.json"
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked(folder: Folder) -> Iterator[None]:
+    """Hold the folder for writing; a holder that is killed holds it no longer.
+
+    On a disk the kernel lets go with the process. On an object store the lock is an object that is
+    only created where there is none, and renewed while its holder lives; one that is not renewed is
+    waited for and taken over. A holder that finds its lock taken over is stopped, as by Ctrl-C.
+    Raises UserError then, when another process holds it, or when the folder cannot be written.
+    """
+    local = folder.local
+    with _on_store(folder) if local is None else _on_disk(local):
+        yield
+
+
+@contextmanager
+def _on_disk(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as wrong:
+        raise UserError(
+            f"cannot write to {folder}: {wrong.strerror}; choose another --out"
+        ) from wrong
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _in_use(str(folder), os.pread(file, 200, 0).decode(errors="replace")) from None
+        except OSError as wrong:
+            raise UserError(
+                f"{folder}: its file system refuses locks ({wrong.strerror}); mount it with them "
+                "(Lustre: -o flock), or choose another --out"
+            ) from wrong
+        os.ftruncate(file, 0)
+        os.pwrite(file, _me().encode(), 0)
+        yield
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _on_store(folder: Folder) -> Iterator[None]:
+    token = uuid.uuid4().hex
+    _take(folder, token)
+    done, lost = threading.Event(), threading.Event()
+    holder = threading.current_thread()
+
+    def renew() -> None:
+        while not done.wait(BEAT):
+            with suppress(OSError, UserError):  # the store is away; so it is for any other
+                if not _is_ours(folder, token):
+                    lost.set()
+                    _interrupt(holder)
+                    break
+                folder.put(_NAME, _content(token))
+
+    keeper = threading.Thread(target=renew, daemon=True)
+    keeper.start()
+    try:
+        try:
+            yield
+        finally:
+            done.set()
+            keeper.join()
+            if not lost.is_set() and _is_ours(folder, token):
+                folder.delete(_NAME)
+    except KeyboardInterrupt:
+        if not lost.is_set():
+            raise
+    if lost.is_set():
+        raise UserError(
+            f"{folder.url}: this process gave no sign of life for {STALE:g} s, so another took its "
+            "lock over and works there now. If that one ends early, run this again: it continues"
+        )
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    """Stop a command as Ctrl-C does; one that ignores that learns of it when it is done."""
+    if thread is threading.main_thread() and thread.ident is not None:
+        signal.pthread_kill(thread.ident, signal.SIGINT)
+
+
+def _take(folder: Folder, token: str) -> None:
+    """Create the lock object, or take it over from a holder who gives no sign of life."""
+    first, end = None, 0.0
+    while not folder.put_new(_NAME, _content(token)):
+        held = _held(folder)
+        if held is None:  # let go just now
+            continue
+        if first is None:
+            first, left = held, min(STALE, held["beat"] + STALE - time.time())
+            end = time.monotonic() + left
+            if left > 0:
+                log.warning(
+                    "%s is held by %s; unless that gives a sign of life, this takes over in %.0f s",
+                    *(folder.url, held["holder"], left),
+                )
+        if held != first:
+            raise _in_use(folder.url, held["holder"])
+        if time.monotonic() >= end:
+            folder.put(_NAME, _content(token))
+            time.sleep(SETTLE)
+            if not _is_ours(folder, token):
+                raise _in_use(folder.url, "another process")
+            return
+        time.sleep(LOOK)
+
+
+def _held(folder: Folder) -> dict[str, Any] | None:
+    """The lock object, if there is one."""
+    try:
+        held: dict[str, Any] = json.loads(folder.read(_NAME))
+    except FileNotFoundError:
+        return None
+    return held
+
+
+def _is_ours(folder: Folder, token: str) -> bool:
+    held = _held(folder)
+    return held is not None and held["token"] == token
+
+
+def _content(token: str) -> bytes:
+    return json.dumps({"holder": _me(), "token": token, "beat": time.time()}).encode()
+
+
+def _me() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _in_use(where: str, holder: str) -> UserError:
+    return UserError(
+        f"{where} is in use by {holder.strip() or 'another process'}; wait for it, or stop it, "
+        "then run this again"
+    )

@@ -67,7 +67,7 @@ class Reference:
     score: float
     """The detector's confidence, 0..1."""
     sharpness: float
-    """`datapipe.faces.quality` of the face."""
+    """`datapipe.faces.crops` of the face."""
     seen: int
     """Probed frames in which this identity was found."""
     transfer: Transfer = "sdr"
@@ -75,7 +75,7 @@ class Reference:
     deinterlaced: bool = False
     """Whether the frame was made whole from two fields of different moments."""
     expression: float | None = None
-    """How far mouth, eyes and brows are from rest, 0 neutral … 1; see `datapipe.faces.expression`.
+    """How far mouth, eyes and brows are from rest, 0 neutral … 1; see `datapipe.faces.landmarks`.
     """
 
 
@@ -119,7 +119,7 @@ class Cutout:
     score: float
     """The detector's confidence, 0..1."""
     sharpness: float
-    """`datapipe.faces.quality` of the face."""
+    """`datapipe.faces.crops` of the face."""
     cosine: float
     """The best to the person's mean embedding and to the real views nearer to the front."""
 
@@ -178,7 +178,7 @@ class Window:
     together: float
     """Share of the sampled frames in which another identity of the sample is seen too, 0..1."""
     sharpness: float | None
-    """Median of `datapipe.faces.quality`; None where the sampled pictures are too small to tell."""
+    """Median of `datapipe.faces.crops`; None where the sampled pictures are too small to tell."""
 
     @property
     def box(self) -> tuple[float, float, float, float]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from datapipe.claim import locked
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.run.info import load_info
-from datapipe.run.lock import locked
 from dataset.inspect.show import Story, tell
 from dataset.inspect.stats import Stats, stats_of
 from dataset.inspect.verdicts import views_table, windows_table

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from datapipe.faces.base import Face, FaceAnalyzer, Floats
-from datapipe.faces.quality import sharpness
+from datapipe.faces.crops import sharpness
 from datapipe.pictures import decode_jpeg
 from datapipe.record import Identity, Image, Pose, Sample, Scores, View, ViewSource
 from datapipe.run.store import CandidateStore, DamagedCandidate, Pictures

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from datapipe.errors import UserError
-from datapipe.faces.backends import face_analyzer
+from datapipe.faces import face_analyzer
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.pictures import decode_jpeg, encode_jpeg
 from datapipe.prepare.frontal import FACE_SHARE, FrontalBound, cut, portrait_square

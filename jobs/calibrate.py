@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 import tyro
 
 from datapipe.errors import UserError, check_range, install
-from datapipe.faces.backends import FACES
+from datapipe.faces import FACES
 from jobs.cli import command
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def from_pairs(
 
 def _faces(settings: CalibrateSettings, default: str) -> FaceAnalyzer:
     """The face models that compare, not yet set up. Raises UserError."""
-    from datapipe.faces.backends import face_analyzer
+    from datapipe.faces import face_analyzer
 
     name = settings.faces or default
     if name not in get_args(FACES):

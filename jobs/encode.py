@@ -63,8 +63,8 @@ def execute(settings: EncodeJobSettings) -> None:
     from training.device import silence_libraries
 
     silence_libraries()
+    from datapipe.claim import locked
     from datapipe.files import Folder
-    from datapipe.run.lock import locked
     from harmoview.encode.encoder import base_recipe
     from harmoview.encode.run import encode, encode_here, packed_manifest
 

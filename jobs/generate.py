@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 import tyro
 
+from datapipe.claim import locked
 from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
 from datapipe.record import YAWS
-from datapipe.run.lock import locked
 from harmoview.identity import read_identity
 from harmoview.orders import SIZES, Order, Sampling, check_free, check_made, made_by, read_orders
 from jobs.cli import command

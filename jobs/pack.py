@@ -74,8 +74,8 @@ class PackSettings:
 
 def execute(settings: PackSettings) -> None:
     """Pack, into one folder or into one for each split, and say what came of it."""
+    from datapipe.claim import locked
     from datapipe.files import Folder
-    from datapipe.run.lock import locked
     from dataset.pack.pack import ShardLimits
     from dataset.run_rules import run_rules
     from jobs.console.stats import print_packed, print_people

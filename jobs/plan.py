@@ -11,12 +11,12 @@ from typing import Annotated
 
 import tyro
 
+from datapipe.claim import locked
 from datapipe.corpus import corpus as listed
 from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
 from datapipe.line.drive import drive, recorder
 from datapipe.run.info import RunInfo, open_run
-from datapipe.run.lock import locked
 from datapipe.stage import Stage
 from dataset.plan.measured import measure
 from dataset.plan.pilot import Pilot, PilotRemaining, TimedStage, draw, load_pilot, save_pilot

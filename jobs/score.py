@@ -7,10 +7,10 @@ from typing import Annotated
 
 import tyro
 
+from datapipe.claim import locked
 from datapipe.files import Folder
 from datapipe.line.rescore import begin_scoring, rescore
 from datapipe.run.info import load_info
-from datapipe.run.lock import locked
 from datapipe.run.store import CandidateStore
 from jobs.cli import command
 from jobs.console.output import plain

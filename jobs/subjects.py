@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datapipe.errors import check_range
-from datapipe.faces.backends import FACES
+from datapipe.faces import FACES
 from jobs.cli import command
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def execute(settings: SubjectsSettings) -> None:
 
 
 def _told_apart(settings: SubjectsSettings, wanted: Sequence[ClipTask]) -> list[ClipTask]:
-    from datapipe.faces.backends import face_analyzer
+    from datapipe.faces import face_analyzer
     from jobs.console.progress import progress
     from lora_engine.subjects.write import apart
 

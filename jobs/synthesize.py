@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import tyro
 
+from datapipe.claim import locked
 from datapipe.errors import check_range
 from datapipe.files import Folder
 from datapipe.line.drive import Remaining, drive, recorder
 from datapipe.run.info import check_run, open_run
-from datapipe.run.lock import locked
 from dataset.inspect.stats import run_stats
 from dataset.pack.pack import ShardLimits, pack
 from dataset.run import Run

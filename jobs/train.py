@@ -64,8 +64,8 @@ def execute(settings: TrainJobSettings) -> int:
     from training.device import silence_libraries
 
     silence_libraries()
+    from datapipe.claim import locked
     from datapipe.files import Folder
-    from datapipe.run.lock import locked
     from harmoview.data.encoded import EncodedShards
     from harmoview.train.checks import check_and_claim
     from harmoview.train.report import describe

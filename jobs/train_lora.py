@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from datapipe.claim import Claim
+from datapipe.claim import Claim, locked
 from datapipe.files import Folder
-from datapipe.run.lock import locked
 from jobs.cli import command, need_train
 from jobs.console.progress import steps
 from jobs.options.engine import FaceSettings

@@ -50,7 +50,7 @@ class SubjectFrame:
     true_yaw: float | None = None
     """Degrees, where the clip was rendered and the truth is known."""
     sharpness: float | None = None
-    """Sharpness of the face at full size, as in `datapipe.faces.quality`."""
+    """Sharpness of the face at full size, as in `datapipe.faces.crops`."""
     number: int = 0
     """Place among the subject's frames of this yaw, or among its references; 0 is the best."""
     reference: bool = False

@@ -39,7 +39,7 @@ class Face:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """What is read off one face about its expression; see `datapipe.faces.expression`."""
+    """What is read off one face about its expression; see `datapipe.faces.landmarks`."""
 
     lips: float
     """Distance between the lips over the mouth's width."""
@@ -55,7 +55,7 @@ class FaceAnalyzer(Protocol):
     """Boxes, five points, score, pose; apart from them what costs more: embeddings, features."""
 
     name: str
-    """The backend's, one of `datapipe.faces.backends.FACES`."""
+    """The backend's, one of `datapipe.faces.FACES`."""
     recogniser: str
     """Which network embeds, for the rules: thresholds belong to one recogniser."""
 
@@ -75,4 +75,4 @@ class FaceAnalyzer(Protocol):
         """The same for one face of each picture, in one batch."""
 
     def features(self, image: Image, face: Face) -> Features | None:
-        """What `datapipe.faces.expression` compares, of a face about frontal; None if unseen."""
+        """What `datapipe.faces.landmarks` compares, of a face about frontal; None if unseen."""

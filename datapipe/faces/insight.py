@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from datapipe.errors import UserError, check_range
-from datapipe.faces.align import align
 from datapipe.faces.base import Face, Features, Floats
-from datapipe.faces.expression import ExpressionReader
+from datapipe.faces.crops import align
+from datapipe.faces.landmarks import ExpressionReader
 from datapipe.faces.onnx import Device, check_device, options, providers, readable
 from datapipe.models import digest, model, model_path
 from datapipe.record import Image, Pose
@@ -91,7 +91,7 @@ class InsightFaces:
         return unit
 
     def features(self, image: Image, face: Face) -> Features | None:
-        """What `datapipe.faces.expression` compares, of a face about frontal; None if unseen."""
+        """What `datapipe.faces.landmarks` compares, of a face about frontal; None if unseen."""
         return self._features(image, face)
 
     def _find(self, image: Image) -> list[Face]:

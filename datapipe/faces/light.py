@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.errors import check_range
-from datapipe.faces.align import align, box_window, warp
 from datapipe.faces.base import Face, Features, Floats
-from datapipe.faces.expression import ExpressionReader
+from datapipe.faces.crops import align, box_window, warp
+from datapipe.faces.landmarks import ExpressionReader
 from datapipe.faces.onnx import session
 from datapipe.models import model, model_path
 from datapipe.record import Image, Pose
@@ -94,7 +94,7 @@ class LightFaces:
         return unit
 
     def features(self, image: Image, face: Face) -> Features | None:
-        """What `datapipe.faces.expression` compares, of a face about frontal; None if unseen."""
+        """What `datapipe.faces.landmarks` compares, of a face about frontal; None if unseen."""
         return self._features(image, face)
 
     def _detect(

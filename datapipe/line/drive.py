@@ -17,9 +17,8 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.line.line import Line
 from datapipe.record import Sample
-from datapipe.run.info import RunInfo
-from datapipe.run.ledger import KeySet, Ledger
-from datapipe.run.survey import FIRST, Survey
+from datapipe.run.info import FIRST, RunInfo, Survey
+from datapipe.run.tables import KeySet, Ledger
 
 SEGMENT_ROWS = 512
 """Samples of a ledger segment, at most."""
@@ -143,7 +142,7 @@ class Recorder:
     """Collects samples into ledger segments and counts outcomes."""
 
     def __init__(self, ledger: Ledger, labels: Mapping[str, str], generation: int) -> None:
-        """`labels` name the judges of the scores (see `datapipe.run.ledger.VIEWS`)."""
+        """`labels` name the judges of the scores (see `datapipe.run.tables.VIEWS`)."""
         self.ledger = ledger
         self.labels = dict(labels)
         self.generation = generation

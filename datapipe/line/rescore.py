@@ -17,8 +17,8 @@ from datapipe.line.drive import ERROR_SHARE, RecentErrors, give_up
 from datapipe.line.line import Line
 from datapipe.record import Sample, Source
 from datapipe.run.info import RunInfo, Scoring, save_info
-from datapipe.run.ledger import KeySet, ledger_segments, put_scores, put_table, score_segments
 from datapipe.run.rows import SCORED
+from datapipe.run.tables import KeySet, ledger_segments, put_scores, put_table, score_segments
 
 SEGMENT_ROWS = 512
 """Candidates of a segment of scores."""

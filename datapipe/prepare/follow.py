@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from datapipe.faces.base import Face, FaceAnalyzer
-from datapipe.faces.quality import sharpness
+from datapipe.faces.crops import sharpness
 from datapipe.prepare.people import distinct
 from datapipe.prepare.shots import SIDE, TINY, Change, Shot, ShotFinder, shots, steady
 from datapipe.prepare.tracks import Box, Look, Track, Tracker, Vector, closeness, recognise

@@ -15,8 +15,8 @@ import numpy as np
 
 from datapipe.errors import BadSample, check_range
 from datapipe.faces.base import Face, Features
-from datapipe.faces.expression import CALM, expressions
-from datapipe.faces.quality import FACE_SIZE, eye_visibility, sharpness
+from datapipe.faces.crops import FACE_SIZE, eye_visibility, sharpness
+from datapipe.faces.landmarks import CALM, expressions
 from datapipe.prepare.people import Person, Sighting
 from datapipe.record import Image
 
@@ -76,7 +76,7 @@ WEIGHTS = {"yaw": 0.25, "pitch": 0.1, "sharpness": 0.2, "size": 0.05, "calm": 0.
 """Of the parts of `Measured.merit`; they sum to 1. An open mouth (0.35) costs more than the whole
 way from frontal to the bound (0.25)."""
 SHARP = 0.28
-"""A face in focus; see `datapipe.faces.quality`."""
+"""A face in focus; see `datapipe.faces.crops`."""
 AGAPE = 0.5
 """A mouth that is open; see `datapipe.faces.base.Face`."""
 SCREENED = 8
@@ -99,7 +99,7 @@ class FrontalBound:
     """Mean side of the face box, in pixels of the full-size frame; at least 112, since of a smaller
     face the sharpness cannot be told."""
     min_sharpness: float = 0.18
-    """`datapipe.faces.quality`: about 0.28 in focus, 0.13 blurred by 2 % of the face's side. This
+    """`datapipe.faces.crops`: about 0.28 in focus, 0.13 blurred by 2 % of the face's side. This
     is what admits a reference: the default rules don't ask for its sharpness again."""
 
     def __post_init__(self) -> None:
@@ -131,7 +131,7 @@ class Measured:
     mouth: float = 0.0
     """`Face.mouth` over that of the person's calm faces."""
     expression: float | None = None
-    """0 neutral … 1; see `datapipe.faces.expression`. None where it was not measured."""
+    """0 neutral … 1; see `datapipe.faces.landmarks`. None where it was not measured."""
 
     def merit(self, bound: FrontalBound) -> float:
         """0..1: the weighted sum of how straight, sharp, large, calm and certain it is.

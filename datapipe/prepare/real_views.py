@@ -15,8 +15,8 @@ import numpy as np
 
 from datapipe.errors import check_range
 from datapipe.faces.base import Face, FaceAnalyzer
-from datapipe.faces.expression import BLINK, LIDS
-from datapipe.faces.quality import FACE_SIZE, sharpness
+from datapipe.faces.crops import FACE_SIZE, sharpness
+from datapipe.faces.landmarks import BLINK, LIDS
 from datapipe.pictures import encode_jpeg
 from datapipe.prepare.frontal import LARGE, MIN_INSIDE, SHARP, cut, inside, portrait_square
 from datapipe.prepare.people import RELIABLE_YAW, distinct, found_again
@@ -64,7 +64,7 @@ class RealViewSettings:
     min_face: float = 112.0
     """Mean side of the face box, in pixels of the full-size frame; at least 112."""
     min_sharpness: float = 0.18
-    """`datapipe.faces.quality`: about 0.28 in focus."""
+    """`datapipe.faces.crops`: about 0.28 in focus."""
 
     def __post_init__(self) -> None:
         check_range(self, "tolerance", above=0, most=15, option="")

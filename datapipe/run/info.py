@@ -1,4 +1,4 @@
-"""A run folder: the settings it was made with, and its current scoring."""
+"""A run folder: the settings it was made with, its current scoring, and what its listing showed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from importlib.metadata import version
 from typing import Any
 
 from datapipe.claim import check_same
+from datapipe.corpus.names import PassedOver
 from datapipe.errors import UserError
 from datapipe.files import Folder
+from datapipe.record import Sample
 
 FORMAT = 4
 """Format 1 had no `captions` in its ledger, format 2 no windows, format 3 no real views."""
@@ -127,3 +129,53 @@ def check_run(run: Folder, wanted: RunInfo) -> RunInfo:
     remedy = "take the scorers it was made with, then `harmoview score RUN` for others"
     check_same(run, there, here, remedy)
     return replace(found, versions=wanted.versions)
+
+
+LISTING = "listing.json"
+FIRST = 1000
+"""Videos whose captions are looked at before the work begins."""
+
+
+@dataclass
+class Survey:
+    """Grows while a listing goes on."""
+
+    videos: int = 0
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    looked_at: int = 0
+    """Videos whose captions were looked for."""
+    empty: int = 0
+    """Those of them without a caption, whether there is none or it cannot be read."""
+    problem: str = ""
+    """Why the first caption that cannot be read cannot."""
+    complete: bool = False
+    """Whether the listing came to its end, or to the number of videos that were wanted."""
+
+    def look_at(self, sample: Sample) -> None:
+        """Count a sample whose caption was looked for, unless it is no video anyway."""
+        if sample.stopped is not None:
+            return
+        self.looked_at += 1
+        self.empty += not sample.caption
+        self.problem = self.problem or sample.caption_problem
+
+    def save(self, run: Folder) -> None:
+        found = {"videos": self.videos, "passed_over": dict(sorted(self.passed_over.items()))}
+        run.put(LISTING, (json.dumps(found, indent=1) + "\n").encode())
+
+
+def load_passed_over(run: Folder) -> PassedOver | None:
+    """What the last listing of a run's corpus passed over; None where none came to its end.
+
+    Raises UserError when the file is damaged.
+    """
+    try:
+        found = json.loads(run.read(LISTING))["passed_over"]
+        return PassedOver({str(suffix): int(count) for suffix, count in found.items()})
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as wrong:
+        raise UserError(
+            f"{run.path(LISTING)} is damaged ({wrong!r}); delete it, and `harmoview synthesize` "
+            "writes it again"
+        ) from wrong

@@ -160,13 +160,13 @@ def score_tables(samples: Sequence[Sample], labels: dict[str, str]) -> dict[str,
         for window in identity.windows
     ]
     return {
-        "windows": parquet(pa.Table.from_pylist(windows, schema=WINDOWS)),
-        "views": parquet(pa.Table.from_pylist(views, schema=VIEWS)),
-        "references": parquet(pa.Table.from_pylist(references, schema=REFERENCES)),
+        "windows": parquet_bytes(pa.Table.from_pylist(windows, schema=WINDOWS)),
+        "views": parquet_bytes(pa.Table.from_pylist(views, schema=VIEWS)),
+        "references": parquet_bytes(pa.Table.from_pylist(references, schema=REFERENCES)),
     }
 
 
-def parquet(table: pa.Table) -> bytes:
+def parquet_bytes(table: pa.Table) -> bytes:
     """A segment's bytes."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")

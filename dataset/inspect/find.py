@@ -10,10 +10,9 @@ import pyarrow as pa
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo
-from datapipe.run.ledger import ledger_segments
 from datapipe.run.rows import REFERENCES, VIEWS
 from datapipe.run.store import CandidateStore
-from datapipe.run.tables import parquet, tables
+from datapipe.run.tables import ledger_segments, parquet, tables
 from dataset.judged import CandidateRows
 
 NEAREST = 5

@@ -9,8 +9,7 @@ from typing import Literal
 import duckdb
 
 from datapipe.files import Folder
-from datapipe.run.ledger import RECORDED, STARTED, ledger_segments
-from datapipe.run.tables import parquet
+from datapipe.run.tables import RECORDED, STARTED, ledger_segments, parquet
 
 STAGES = ("prepare", "synthesize", "score")
 EXAMPLES = 3

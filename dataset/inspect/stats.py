@@ -11,7 +11,7 @@ from typing import Any, Literal
 import duckdb
 
 from datapipe.files import Folder
-from datapipe.run.survey import load_passed_over
+from datapipe.run.info import load_passed_over
 from dataset.inspect import ledger_stats
 from dataset.inspect.ledger_stats import (
     EXAMPLES,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datapipe.faces.base import Face, FaceAnalyzer
-from datapipe.faces.quality import sharpness
+from datapipe.faces.crops import sharpness
 from datapipe.prepare.people import Person, Sighting, attach
 from datapipe.record import Image
 from harmoview.bench.suite import Suite

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from datapipe.faces.backends import FACES, face_analyzer
+from datapipe.faces import FACES, face_analyzer
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.files import Folder
 from filters.brisque import Brisque

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from datapipe.errors import UserError
-from datapipe.faces.backends import FACES, face_analyzer
+from datapipe.faces import FACES, face_analyzer
 from datapipe.files import Folder
 from harmoview.bench.check import check
 from harmoview.bench.suite import seal

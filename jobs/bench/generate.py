@@ -11,8 +11,8 @@ from typing import Annotated
 
 import tyro
 
+from datapipe.claim import locked
 from datapipe.errors import check_range
-from datapipe.run.lock import locked
 from harmoview.bench.generate import check_same, missing_videos, order, render_videos
 from harmoview.bench.run import BenchRun, check_method, open_bench
 from harmoview.bench.virtual.methods import METHODS

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from datapipe.errors import UserError, check_range
-from datapipe.faces.backends import face_analyzer
+from datapipe.faces import face_analyzer
 from datapipe.files import Folder
 from harmoview.bench.frame import make_frame
 from harmoview.bench.from_run import RunSuite, make_from_run

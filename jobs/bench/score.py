@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from datapipe.claim import locked
 from datapipe.errors import UserError, check_range
-from datapipe.faces.backends import FACES
-from datapipe.run.lock import locked
+from datapipe.faces import FACES
 from harmoview.bench.add import import_scores
 from harmoview.bench.columns import METRICS
 from harmoview.bench.opens2v.scorers import published

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datapipe.corpus.captions import FIELDS
 from datapipe.files import Folder
 from datapipe.line.drive import Remaining
-from datapipe.run.survey import FIRST, Survey
+from datapipe.run.info import FIRST, Survey
 from jobs.console.output import plain
 
 Total = Callable[[], int | None]

@@ -10,7 +10,7 @@ from typing import Literal
 import tyro
 
 from datapipe.errors import UserError
-from datapipe.faces.backends import FACES, face_analyzer
+from datapipe.faces import FACES, face_analyzer
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.stage import ViewSynthesizer
 from jobs.cli import need_train

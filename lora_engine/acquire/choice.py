@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 
 from datapipe.faces.base import Face
-from datapipe.faces.quality import eye_visibility, sharpness
+from datapipe.faces.crops import eye_visibility, sharpness
 from datapipe.pictures import encode_jpeg
 from datapipe.prepare.frontal import cut
 from datapipe.record import Image

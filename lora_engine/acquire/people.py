@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from datapipe.corpus.keys import row_key
+from datapipe.corpus.names import row_key
 from datapipe.files import Folder
 from lora_engine.acquire.clips import ClipResult
 from lora_engine.pairs import (

@@ -10,7 +10,7 @@ import numpy as np
 
 from datapipe.errors import BadSample
 from datapipe.faces.base import FaceAnalyzer
-from datapipe.faces.quality import FACE_SIZE
+from datapipe.faces.crops import FACE_SIZE
 from datapipe.prepare.people import Person, Sighting
 from datapipe.video.decoder import Decoder
 from lora_engine.acquire import yaw_geometry

@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from datapipe.corpus.keys import file_key
+from datapipe.corpus.names import file_key
 from datapipe.errors import BadSample, UserError
 from datapipe.faces.base import FaceAnalyzer
-from datapipe.faces.quality import FACE_SIZE
+from datapipe.faces.crops import FACE_SIZE
 from datapipe.pictures import decode_jpeg
 from datapipe.record import Sample, Source
 from lora_engine.acquire import yaw_geometry

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from datapipe.claim import locked
 from datapipe.files import Folder
 from datapipe.line.drive import Recorder, Remaining, drive
 from datapipe.line.line import LocalLine, RayLine
@@ -24,9 +25,8 @@ from datapipe.line.stages import PrepareUnlessStored, Synthesize
 from datapipe.pictures import decode_jpeg, encode_jpeg
 from datapipe.record import Cutout, Identity, Pose, Reference, Scores, View
 from datapipe.run.info import RunInfo, Scoring, open_run
-from datapipe.run.ledger import Ledger
-from datapipe.run.lock import locked
 from datapipe.run.store import CandidateStore
+from datapipe.run.tables import Ledger
 from datapipe.stage import Resources
 
 YAWS = (-90, -60, -30, 0, 30, 60, 90)

@@ -162,7 +162,7 @@ def write_videos(folder: Path, clips: list[Path], count: int, seed: int) -> dict
 
 
 def _key(number: int, clips: list[Path]) -> str:
-    from datapipe.corpus.keys import file_key
+    from datapipe.corpus.names import file_key
 
     return file_key(f"{number:05d}{clips[number % len(clips)].suffix}")
 

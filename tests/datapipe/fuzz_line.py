@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 
+from datapipe.claim import locked
 from datapipe.files import Folder
 from datapipe.line.drive import Recorder, Remaining, drive
 from datapipe.line.line import LocalLine
@@ -22,9 +23,8 @@ from datapipe.line.stages import PrepareUnlessStored, Synthesize
 from datapipe.prepare.frontal import FrontalBound
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.run.info import open_run
-from datapipe.run.ledger import Ledger
-from datapipe.run.lock import locked
 from datapipe.run.store import CandidateStore
+from datapipe.run.tables import Ledger
 from datapipe.stage import Resources
 from tests.datapipe.fast_line import INFO, YAWS, Mean, Roll
 from tests.datapipe.fuzz import seed_clips, write_tars, write_videos

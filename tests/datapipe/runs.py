@@ -20,8 +20,8 @@ from datapipe.record import (
     Window,
 )  # fmt: skip
 from datapipe.run.info import RunInfo, Scoring, save_info
-from datapipe.run.ledger import Ledger
 from datapipe.run.store import CandidateStore
+from datapipe.run.tables import Ledger
 from filters.rules_file import load_rules
 
 LABELS = {"aesthetic_scorer": "brisque", "recogniser": "sface", "pose_estimator": "3ddfa"}

@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from datapipe.errors import UserError
-from datapipe.run.ledger import put_scores
-from datapipe.run.tables import tables
+from datapipe.run.tables import put_scores, tables
 from dataset.judged import RowColumns, candidate_rows, judge_rows, judged_run
 from filters.judge_sql import TableJudge
 from tests.datapipe.runs import LABELS, RULES, TinyRun, good

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.fuzz import faults
 from datapipe.corpus import corpus
 from datapipe.files import Folder
-from datapipe.run.ledger import Ledger
+from datapipe.run.tables import Ledger
 from tests.datapipe.fuzz import KINDS, MUTATIONS, hostile_tar, mutated, write_tars
 from tests.datapipe.fuzz_line import fuzz
 

@@ -9,17 +9,16 @@ import pytest
 import s3fs
 from botocore.retries.standard import ExponentialBackoff
 
-from datapipe import stores
+from datapipe import claim, stores
+from datapipe.claim import locked
 from datapipe.corpus import corpus, open_source
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.line import rescore
 from datapipe.line.drive import Recorder, Remaining, drive
 from datapipe.line.line import LocalLine
-from datapipe.run import lock
 from datapipe.run.info import Scoring, load_info, open_run
-from datapipe.run.ledger import Ledger, ledger_segments
-from datapipe.run.lock import locked
+from datapipe.run.tables import Ledger, ledger_segments
 from dataset.pack.pack import ShardLimits, pack
 from dataset.pack.verify import verify
 from jobs import pack as pack_command
@@ -130,8 +129,8 @@ def test_a_store_that_stays_away_ends_the_run_which_then_continues(
 ):
     """One message within the time that is promised; the rerun loses and repeats nothing."""
     monkeypatch.setattr(stores, "PATIENCE", 1.0)
-    monkeypatch.setattr(lock, "SETTLE", 0.3)
-    monkeypatch.setattr(lock, "STALE", 0.0)  # the lock cannot be taken away from a store so far
+    monkeypatch.setattr(claim, "SETTLE", 0.3)
+    monkeypatch.setattr(claim, "STALE", 0.0)  # the lock cannot be taken away from a store so far
     run_engine = fast_line.Roll.for_key
 
     def until_the_fifth(engine, key):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datapipe.faces.backends import face_analyzer
+from datapipe.faces import face_analyzer
 from datapipe.faces.base import Face
 from datapipe.files import Folder
 from datapipe.models import model_path

@@ -11,8 +11,8 @@ from datapipe.files import Folder
 from datapipe.pictures import encode_jpeg
 from datapipe.record import Identity, Pose, Sample, Source, View
 from datapipe.run.info import RunInfo, Scoring, save_info
-from datapipe.run.ledger import Ledger
 from datapipe.run.store import CandidateStore
+from datapipe.run.tables import Ledger
 from datapipe.stage import Resources
 from dataset.run_rules import run_rules
 from filters.brisque import Brisque

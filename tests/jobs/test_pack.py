@@ -161,7 +161,7 @@ def test_mistakes_end_in_one_message(run, tmp_path, capsys, arguments, status, s
 
 def test_two_packs_at_once_are_refused(run, capsys):
     """The second one on the same folder says who is at work."""
-    from datapipe.run.lock import locked
+    from datapipe.claim import locked
 
     with locked(Folder(run / "shards")):
         assert pack.main([str(run), "--quiet"]) == 1

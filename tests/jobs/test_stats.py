@@ -11,7 +11,7 @@ from PIL import Image
 
 from datapipe.corpus.names import PassedOver
 from datapipe.record import Sample, Source
-from datapipe.run.survey import Survey
+from datapipe.run.info import Survey
 from jobs import pack, stats
 from tests.datapipe.runs import TinyRun, good
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from datapipe.claim import locked
 from datapipe.files import Folder
-from datapipe.run.lock import locked
 from jobs import pack, score, synthesize, verify
 from tests.datapipe.media import numbered, write_sound, write_video
 from tests.jobs.people import person

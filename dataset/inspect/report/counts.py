@@ -10,8 +10,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from datapipe.run.ledger import score_segments
-from datapipe.run.tables import next_rows, parquet
+from datapipe.run.tables import next_rows, parquet, score_segments
 from dataset.inspect.report.bins import (
     ABSENT,
     BITS,

@@ -17,7 +17,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from datapipe.errors import UserError
-from datapipe.faces.align import TEMPLATE, similarity
+from datapipe.faces.crops import TEMPLATE, similarity
 from datapipe.faces.onnx import options, providers, readable
 from datapipe.record import Image
 from harmoview.bench.opens2v.curricular import SIDE, load_backbone

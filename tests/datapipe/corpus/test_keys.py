@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from datapipe.corpus.keys import MAX_LENGTH, file_key, member_key, row_key, shared_row_key
+from datapipe.corpus.names import MAX_LENGTH, file_key, member_key, row_key, shared_row_key
 
 # Few letters, so that near misses are frequent; and anything at all, lone surrogates included.
 narrow = st.text(alphabet="aA_-./ 1é", min_size=1, max_size=6)

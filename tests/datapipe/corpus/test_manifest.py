@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.corpus import corpus, local_copy
-from datapipe.corpus.keys import file_key
+from datapipe.corpus.names import file_key
 from datapipe.errors import UserError
 
 

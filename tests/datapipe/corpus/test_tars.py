@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.corpus import corpus, open_source
-from datapipe.corpus.keys import member_key
-from datapipe.corpus.names import PassedOver
-from datapipe.corpus.tars import Tar, tar_samples
+from datapipe.corpus.folder import Tar, tar_samples
+from datapipe.corpus.names import PassedOver, member_key
 from datapipe.errors import UserError
 from datapipe.files import place
 from datapipe.record import Sample

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datapipe.faces.align import TEMPLATE, align, box_window, similarity, warp
+from datapipe.faces.crops import TEMPLATE, align, box_window, similarity, warp
 
 
 def similar(points, scale, degrees, x, y):

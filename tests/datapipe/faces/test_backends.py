@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datapipe.errors import UserError
-from datapipe.faces.backends import face_analyzer
+from datapipe.faces import face_analyzer
 
 
 @pytest.mark.parametrize("name", ["light", "buffalo_l"])
@@ -32,7 +32,7 @@ def test_the_light_pack_refuses_what_it_cannot_do():
 def test_choosing_loads_no_network_library():
     """Importing the factory is free of OpenCV, ONNX Runtime and insightface."""
     code = (
-        "import sys, datapipe.faces.backends;"
+        "import sys, datapipe.faces;"
         "sys.exit(bool({'cv2', 'onnxruntime', 'insightface'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

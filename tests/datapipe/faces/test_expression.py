@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipe.faces.base import Features
-from datapipe.faces.expression import BROWS, EYES, GAZE, MOUTH, expressions
 from datapipe.faces.insight import InsightFaces
+from datapipe.faces.landmarks import BROWS, EYES, GAZE, MOUTH, expressions
 
 REST = Features(0.005, 0.57, 0.3, np.zeros(52, np.float32))
 SHAPES = [places for kinds in (MOUTH, EYES, GAZE, BROWS) for places, _ in kinds.values()]

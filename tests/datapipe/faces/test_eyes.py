@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datapipe.faces.quality import eye_visibility
+from datapipe.faces.crops import eye_visibility
 
 pytestmark = pytest.mark.weights
 

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from datapipe.errors import UserError
-from datapipe.faces.align import align
+from datapipe.faces.crops import align
 from datapipe.faces.insight import FILES, InsightFaces
 from datapipe.models import digest, models_folder
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datapipe.faces.base import Face
-from datapipe.faces.quality import FACE_SIZE, sharpness
+from datapipe.faces.crops import FACE_SIZE, sharpness
 
 pytestmark = pytest.mark.weights
 

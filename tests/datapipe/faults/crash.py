@@ -8,13 +8,13 @@ import signal
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from datapipe.claim import locked
 from datapipe.files import Folder
 from datapipe.line import drive, rescore
 from datapipe.line.line import LocalLine
 from datapipe.run.info import Scoring, load_info
-from datapipe.run.ledger import Ledger
-from datapipe.run.lock import locked
 from datapipe.run.store import CandidateStore
+from datapipe.run.tables import Ledger
 from dataset.pack.pack import ShardLimits, pack
 from tests.datapipe.fast_line import Flat, work
 from tests.datapipe.runs import RULES

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from datapipe.files import Folder
 from datapipe.line.drive import Recorder, Remaining, drive
 from datapipe.line.line import LocalLine
-from datapipe.run.ledger import Ledger
+from datapipe.run.tables import Ledger
 from tests.datapipe.fast_line import LABELS, numbers
 
 

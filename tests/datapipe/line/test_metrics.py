@@ -20,7 +20,7 @@ from datapipe.line.line import RayLine
 from datapipe.line.metrics import COUNTERS, IN_LINE, SECONDS
 from datapipe.record import Sample, Scores, Source
 from datapipe.run.info import open_run
-from datapipe.run.ledger import Ledger
+from datapipe.run.tables import Ledger
 from datapipe.stage import BusyTime, GpuTurns, Resources, apply, gpu_busy, gpu_waited
 from tests.datapipe.fast_line import INFO, Mean, Portraits, Roll, numbers, stages
 

@@ -10,7 +10,7 @@ NOTE = (
 OTHER = "[2026-11-30 20:25:38,063 E 3086 3086] core_worker.cc:99: The disk is full."
 CODE = """
 import os, sys
-from datapipe.line.notes import without_notes
+from datapipe.line.line import without_notes
 with without_notes():
     for line in sys.argv[1:]:
         os.write(2, line.encode() + b"\\n")

@@ -6,7 +6,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.line.drive import ERRORS_SEEN, Recorder
 from datapipe.record import Sample, Source
-from datapipe.run.ledger import Ledger
+from datapipe.run.tables import Ledger
 
 
 def feed(recorder, count, every):

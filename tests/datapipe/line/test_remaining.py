@@ -6,7 +6,7 @@ import pytest
 from datapipe.files import Folder
 from datapipe.line.drive import Remaining
 from datapipe.record import Sample, Source
-from datapipe.run.ledger import Ledger
+from datapipe.run.tables import Ledger
 from tests.datapipe.fast_line import LABELS
 
 COUNT = 12

@@ -10,8 +10,7 @@ from datapipe.line import rescore
 from datapipe.line.line import LocalLine
 from datapipe.record import Scores
 from datapipe.run.info import Scoring, load_info
-from datapipe.run.ledger import Ledger
-from datapipe.run.tables import tables
+from datapipe.run.tables import Ledger, tables
 from datapipe.stage import Resources
 from dataset.judged import RowColumns, candidate_rows
 from tests.datapipe.runs import TinyRun

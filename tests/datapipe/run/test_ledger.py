@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import Identity, Pose, Reference, Sample, Scores, Source, View
-from datapipe.run.ledger import KeySet, Ledger
+from datapipe.run.tables import KeySet, Ledger
 
 TABLES = ("ledger", "views", "references")
 LABELS = {"aesthetic_scorer": "brisque", "recogniser": "sface", "pose_estimator": "3ddfa"}

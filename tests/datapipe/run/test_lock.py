@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from datapipe import claim
+from datapipe.claim import STALE, locked
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.run import lock
-from datapipe.run.lock import STALE, locked
 
 
 def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
@@ -27,7 +27,7 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
 HOLD = """
 import sys, time
 from datapipe.files import Folder
-from datapipe.run.lock import locked
+from datapipe.claim import locked
 with locked(Folder(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -56,8 +56,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 @pytest.fixture
 def bucket(s3_bucket, tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "SETTLE", 0.3)
-    monkeypatch.setattr(lock, "LOOK", 0.1)
+    monkeypatch.setattr(claim, "SETTLE", 0.3)
+    monkeypatch.setattr(claim, "LOOK", 0.1)
     return Folder(f"{s3_bucket}/{tmp_path.name}")
 
 
@@ -68,7 +68,7 @@ def others(age=0.0):
 
 def test_a_second_process_is_refused_on_an_object_store_too(bucket, monkeypatch):
     """At the first's next sign of life; and the folder is free again afterwards."""
-    monkeypatch.setattr(lock, "BEAT", 0.1)
+    monkeypatch.setattr(claim, "BEAT", 0.1)
     refused = pytest.raises(UserError, match=f"process {os.getpid()}")
     with locked(bucket), refused, locked(bucket):
         pass
@@ -86,7 +86,7 @@ def test_a_lock_without_signs_of_life_counts_no_more(bucket):
 
 def test_the_lock_of_a_holder_who_was_just_killed_is_waited_for(bucket, monkeypatch, caplog):
     """The same command, run again at once, says how long it waits, and goes on."""
-    monkeypatch.setattr(lock, "STALE", 2.0)
+    monkeypatch.setattr(claim, "STALE", 2.0)
     bucket.put(".lock.json", others())
     with locked(bucket):
         assert "is held by x; unless that gives a sign of life" in caplog.text
@@ -132,7 +132,7 @@ def test_of_two_who_take_over_a_dead_lock_one_gets_it(bucket):
 
 def test_a_sleeper_whose_lock_was_taken_over_is_stopped_and_leaves_it(bucket, monkeypatch):
     """It neither renews nor deletes what is its successor's."""
-    monkeypatch.setattr(lock, "BEAT", 0.1)
+    monkeypatch.setattr(claim, "BEAT", 0.1)
     theirs = others()
 
     def sleep():

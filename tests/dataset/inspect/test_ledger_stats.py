@@ -7,7 +7,7 @@ import pytest
 
 from datapipe.record import Sample, Source
 from datapipe.run.info import save_info
-from datapipe.run.ledger import Ledger
+from datapipe.run.tables import Ledger
 from dataset.inspect.ledger_stats import DriverTime
 from dataset.inspect.stats import run_stats
 from tests.datapipe.runs import RULES, TinyRun
@@ -16,7 +16,7 @@ from tests.datapipe.runs import RULES, TinyRun
 @pytest.fixture
 def hours(monkeypatch):
     """Sets the ledger's clock."""
-    return lambda at: monkeypatch.setattr("datapipe.run.ledger.time.time", lambda: 3600.0 * at)
+    return lambda at: monkeypatch.setattr("datapipe.run.tables.time.time", lambda: 3600.0 * at)
 
 
 @pytest.fixture

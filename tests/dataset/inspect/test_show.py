@@ -13,7 +13,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.record import YAWS
 from datapipe.run.info import save_info
-from datapipe.run.ledger import put_scores
+from datapipe.run.tables import put_scores
 from dataset.inspect.show import shard_of, tell
 from dataset.pack.pack import ShardLimits, pack
 from tests.datapipe.runs import LABELS, REFERENCE, RULES, TinyRun, good

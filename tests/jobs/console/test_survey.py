@@ -12,8 +12,8 @@ from datapipe.files import Folder
 from datapipe.line import drive
 from datapipe.line.drive import Remaining
 from datapipe.record import Sample, Source
-from datapipe.run.ledger import Ledger
-from datapipe.run.survey import FILE, load_passed_over
+from datapipe.run.info import LISTING, load_passed_over
+from datapipe.run.tables import Ledger
 from jobs.console import survey
 from tests.datapipe.runs import LABELS
 
@@ -55,7 +55,7 @@ def test_what_is_passed_over_is_told_and_kept(clips, tmp_path, capsys):
     with survey.surveyed(remaining(clips, tmp_path / "run"), run):
         assert "passed over: 2 .gif, 1 .pdf" in capsys.readouterr().err
     assert load_passed_over(run) == {".gif": 2, ".pdf": 1}
-    assert json.loads(run.read(FILE))["videos"] == 7
+    assert json.loads(run.read(LISTING))["videos"] == 7
     assert capsys.readouterr().err == ""  # once
 
 
@@ -130,7 +130,7 @@ def test_a_corpus_without_a_video_is_told_before_the_block(tmp_path, content):
         survey.surveyed(remaining(tmp_path / "clips", tmp_path / "run"), Folder(tmp_path / "run")),
     ):
         pytest.fail("the block began")
-    assert not (tmp_path / "run" / FILE).exists()
+    assert not (tmp_path / "run" / LISTING).exists()
 
 
 END_WHILE_LISTING = """

@@ -12,8 +12,8 @@ from datapipe.pictures import decode_jpeg
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import YAWS, Sample, Scores, Source
 from datapipe.run.info import RunInfo, Scoring, save_info
-from datapipe.run.ledger import Ledger
 from datapipe.run.store import CandidateStore
+from datapipe.run.tables import Ledger
 from datapipe.stage import Resources
 from lora_engine.acquire.clips import acquire
 from lora_engine.acquire.from_run import LEAST, AcquireFromRun, is_run, turned_people

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from datapipe.faces.expression import expressions
+from datapipe.faces.landmarks import expressions
 from datapipe.faces.light import LightFaces
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import Pose, Sample, Source
