@@ -18,7 +18,7 @@ from datapipe.pictures import decode_jpeg, encode_jpeg
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import YAWS, Image, Sample, Scores, Source
 from datapipe.stage import Resources
-from filters.brisque import Brisque
+from filters.aesthetic import Brisque
 from filters.score import MeasuredPicture, measure
 from lora_engine.mesh.engine import MeshSynthesizer
 

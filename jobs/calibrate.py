@@ -72,7 +72,7 @@ class CalibrateSettings:
 
     def __post_init__(self) -> None:
         """Raises ValueError for options that cannot be, or not together."""
-        from filters.calibrate.intervals import people_needed
+        from filters.calibrate.comparisons import people_needed
 
         check_range(self, "far", above=0, most=0.5)
         check_range(self, "least_tar", least=0, most=1)

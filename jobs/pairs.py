@@ -65,13 +65,12 @@ def execute(settings: PairsSettings) -> None:
     """Look at the clips, split the people, write the shards, report. Raises UserError."""
     from datapipe.corpus import corpus
     from datapipe.files import Folder
-    from filters.head_pose import SixDRepNet
+    from filters.head_pose import PosedFaces, SixDRepNet
     from jobs.console.pairs import report, rows
     from lora_engine.acquire.clips import Acquire
     from lora_engine.acquire.from_run import AcquireFromRun, is_run, turned_people
     from lora_engine.acquire.people import people_of, splits, write
     from lora_engine.acquire.pictures import picture_takes
-    from lora_engine.acquire.posed import PosedFaces
 
     source, kept = Folder(settings.corpus), f"{settings.out}/clips"
     faces = settings.faces.load()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from filters.calibrate.intervals import Floats, Ints
+from filters.calibrate.comparisons import Floats, Ints
 from filters.rules import PROFILE
 
 SIGMAS = 3.0

@@ -20,8 +20,7 @@ from datapipe.record import ViewSource
 from datapipe.run.info import load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate
 from datapipe.run.tables import one_scoring, tables
-from filters.calibrate.comparisons import Embedded
-from filters.calibrate.intervals import Ints
+from filters.calibrate.comparisons import Embedded, Ints
 from filters.score import subject
 
 PicturesByYaw = Mapping[int, bytes]

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from filters.calibrate.comparisons import Comparisons
+from filters.calibrate.comparisons import Comparisons, Floats
 from filters.calibrate.identity import YawIdentity
-from filters.calibrate.intervals import Floats
 from filters.calibrate.result import Calibration
 
 _SIZE = (11.0, 4.6)

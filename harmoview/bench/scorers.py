@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from datapipe.faces import FACES, face_analyzer
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.files import Folder
-from filters.brisque import Brisque
+from filters.aesthetic import Brisque
 from harmoview.bench.faces import KnownFaces, measure, references
 from harmoview.bench.identity import identity_scores
 from harmoview.bench.motion import motion_scores

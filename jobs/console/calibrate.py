@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.table import Table
 
 from filters.calibrate.bounds import Bound
-from filters.calibrate.impostors import hint
-from filters.calibrate.intervals import Share
+from filters.calibrate.comparisons import Share
+from filters.calibrate.identity import hint
 from filters.calibrate.result import Calibration
 from jobs.console.output import new_table, number, numbers, screen, text
 

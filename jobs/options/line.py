@@ -21,10 +21,9 @@ from datapipe.run.info import FILE, RunInfo, Scoring, library_versions
 from datapipe.run.store import CandidateStore
 from datapipe.stage import Resources, Stage
 from filters.aesthetic import AestheticScorer, check_aesthetic, load_aesthetic
-from filters.attempts import RulesJudge
 from filters.head_pose import SixDRepNet
 from filters.rules_file import load_rules
-from filters.score import Score
+from filters.score import RulesJudge, Score
 from jobs.options.engine import EngineOptions, FaceSettings
 
 Device = Literal["cpu", "cuda"]

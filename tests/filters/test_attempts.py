@@ -9,9 +9,9 @@ import pytest
 from datapipe.faces.light import LightFaces
 from datapipe.models import model_path
 from datapipe.pictures import decode_jpeg
-from filters.attempts import RulesJudge
-from filters.brisque import Brisque
+from filters.aesthetic import Brisque
 from filters.rules_file import load_rules
+from filters.score import RulesJudge
 from tests.datapipe.runs import REFERENCE
 
 pytestmark = pytest.mark.weights

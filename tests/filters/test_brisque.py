@@ -8,7 +8,7 @@ import pytest
 
 from datapipe.models import model_path
 from datapipe.pictures import decode_jpeg
-from filters.brisque import Brisque, features
+from filters.aesthetic import Brisque, features
 
 pytestmark = pytest.mark.weights
 

@@ -14,7 +14,7 @@ from datapipe.pictures import decode_jpeg, encode_jpeg
 from datapipe.record import Identity, Pose, Reference, Sample, Source, View
 from datapipe.run.store import CandidateStore
 from datapipe.stage import Resources, apply
-from filters.brisque import Brisque
+from filters.aesthetic import Brisque
 from filters.head_pose import PoseEstimator
 from filters.score import Score, rounded, subject
 

@@ -15,7 +15,7 @@ from datapipe.run.store import CandidateStore
 from datapipe.run.tables import Ledger
 from datapipe.stage import Resources
 from dataset.run_rules import run_rules
-from filters.brisque import Brisque
+from filters.aesthetic import Brisque
 from filters.calibrate.comparisons import comparisons, people
 from filters.score import Score
 from jobs import calibrate, pack

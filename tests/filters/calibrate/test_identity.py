@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from filters.calibrate.comparisons import comparisons, people
+from filters.calibrate.comparisons import comparisons, interval, people
 from filters.calibrate.identity import (
     STEP,
     area,
@@ -17,7 +17,6 @@ from filters.calibrate.identity import (
     threshold_for,
     true_accepts,
 )
-from filters.calibrate.intervals import interval
 from tests.filters.calibrate.crowd import crowd
 
 DRAWS = 200

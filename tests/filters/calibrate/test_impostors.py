@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from filters.calibrate.comparisons import comparisons, people
-from filters.calibrate.impostors import CHOSEN_ON, hint, rules_far
+from filters.calibrate.identity import CHOSEN_ON, hint, rules_far
 from filters.rules_file import load_rules
 from tests.filters.calibrate.crowd import crowd
 

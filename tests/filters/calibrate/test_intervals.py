@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from filters.calibrate.intervals import crossed_share, people_needed, share
+from filters.calibrate.comparisons import crossed_share, people_needed, share
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=30))

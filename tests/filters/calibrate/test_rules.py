@@ -8,7 +8,7 @@ from datapipe.record import YAWS
 from filters.calibrate.bounds import Bound, Bounds
 from filters.calibrate.comparisons import comparisons, people
 from filters.calibrate.identity import calibrate
-from filters.calibrate.rules import calibrated
+from filters.calibrate.result import calibrated
 from filters.rules import AestheticRule
 from filters.rules_file import load_rules, to_toml
 from tests.filters.calibrate.crowd import crowd

@@ -5,9 +5,8 @@ import re
 import pytest
 
 from filters.calibrate.bounds import Bound, Bounds
-from filters.calibrate.identity import YawIdentity
-from filters.calibrate.impostors import RulesFar
-from filters.calibrate.intervals import Share
+from filters.calibrate.comparisons import Share
+from filters.calibrate.identity import RulesFar, YawIdentity
 from filters.calibrate.result import Calibration
 from filters.rules_file import load_rules
 from jobs import cli

@@ -8,8 +8,8 @@ import pytest
 
 from datapipe.errors import BadSample
 from datapipe.video.decoder import Decoder
+from filters.head_pose import PosedFaces
 from lora_engine.acquire.pick import pick
-from lora_engine.acquire.posed import PosedFaces
 from lora_engine.acquire.settings import AcquireSettings
 from tests.datapipe.media import cut, write_video
 from tests.datapipe.painted import Painted, PaintedFaces, paint
