@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from dataset.people.clusters import cluster
-from dataset.people.neighbours import exact_pairs
+from dataset.people.clusters import cluster, exact_pairs
 
 CHUNK = 50_000
 

@@ -31,7 +31,7 @@ from datapipe.record import YAWS, Image
 from datapipe.run.info import load_info
 from datapipe.run.tables import tables
 from dataset.inspect.stats import run_stats
-from dataset.run_rules import run_rules
+from dataset.run import run_rules
 from lora_engine.flux.denoise import Denoiser, speed_up
 from lora_engine.flux.prompts import prompt
 from lora_engine.flux.quantize import chosen, quantize

@@ -142,7 +142,7 @@ def _of_run(
     settings: CalibrateSettings, run: Folder, told: Told
 ) -> tuple[Rules, FaceAnalyzer, Drawn]:
     from datapipe.run.info import load_info
-    from dataset.run_rules import run_rules
+    from dataset.run import run_rules
     from filters.calibrate.people import from_run
 
     scored_by = load_info(run).scoring.scorers.get("faces") or {}

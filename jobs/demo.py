@@ -8,7 +8,7 @@ from pathlib import Path
 from datapipe.files import Folder
 from dataset.inspect.stats import stats_of
 from dataset.judged import judged_run
-from dataset.run_rules import run_rules
+from dataset.run import run_rules
 from jobs import demo_training, stats, subjects, synthesize
 from jobs.cli import command
 from jobs.demo_training import step

@@ -77,7 +77,7 @@ def execute(settings: PackSettings) -> None:
     from datapipe.claim import locked
     from datapipe.files import Folder
     from dataset.pack.pack import ShardLimits
-    from dataset.run_rules import run_rules
+    from dataset.run import run_rules
     from jobs.console.stats import print_packed, print_people
 
     run = Folder(settings.run)

@@ -18,10 +18,17 @@ from datapipe.files import Folder
 from datapipe.line.drive import drive, recorder
 from datapipe.run.info import RunInfo, open_run
 from datapipe.stage import Stage
-from dataset.plan.measured import measure
-from dataset.plan.pilot import Pilot, PilotRemaining, TimedStage, draw, load_pilot, save_pilot
+from dataset.plan.pilot import (
+    Pilot,
+    PilotRemaining,
+    TimedStage,
+    draw,
+    load_pilot,
+    measure,
+    save_pilot,
+)
 from dataset.plan.plan import Cluster, plan
-from dataset.run_rules import run_rules
+from dataset.run import run_rules
 from jobs.cli import command
 from jobs.console.plan import print_plan
 from jobs.console.progress import progress

@@ -78,7 +78,7 @@ def execute(settings: RulesDiffSettings) -> None:
 def _named(run: Folder, name: str) -> Rules:
     """Rules by the name of their file, or by one of the two words. Raises UserError."""
     from datapipe.errors import UserError
-    from dataset.run_rules import packed_rules, run_rules
+    from dataset.run import packed_rules, run_rules
 
     if name == "default":
         return run_rules(run, None)

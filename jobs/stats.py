@@ -55,7 +55,7 @@ def execute(settings: StatsSettings) -> None:
     from datapipe.files import Folder
     from dataset.inspect.stats import stats_of
     from dataset.judged import judged_run
-    from dataset.run_rules import packed_rules, run_rules
+    from dataset.run import packed_rules, run_rules
     from jobs.console.progress import busy
 
     run = Folder(settings.run)
@@ -77,7 +77,7 @@ def execute(settings: StatsSettings) -> None:
             if not settings.json:
                 print(f"report: {settings.html}")
         if settings.export:
-            from dataset.inspect.verdicts import export_views
+            from dataset.inspect.stats import export_views
 
             with busy("writing the views", quiet=settings.quiet):
                 count = export_views(judged, settings.export)

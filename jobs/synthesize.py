@@ -15,8 +15,7 @@ from datapipe.line.drive import Remaining, drive, recorder
 from datapipe.run.info import check_run, open_run
 from dataset.inspect.stats import run_stats
 from dataset.pack.pack import ShardLimits, pack
-from dataset.run import Run
-from dataset.run_rules import rules_for
+from dataset.run import Run, rules_for
 from filters.rules import Rules
 from jobs.arguments import arguments, values
 from jobs.arguments import build as settings_of

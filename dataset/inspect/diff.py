@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from dataset.inspect.sheet import (
     PAPER,
     PICTURE,
     RED,
+    draw_inset,
     draw_picture,
     font,
     jpeg,
@@ -230,18 +230,16 @@ def _drawn(connection: duckdb.DuckDBPyConnection, most: int) -> list[list[Change
     The ones whose hash is smallest; those that change sides themselves come before those that go
     with their identity.
     """
-    halves = []
-    for left, right in ("ab", "ba"):
-        halves.append(
-            f"""(SELECT key, identity, yaw, '{left}' AS side FROM both_views
+    halves = [
+        f"""(SELECT key, identity, yaw, '{left}' AS side FROM both_views
             WHERE kept_{left} AND NOT kept_{right} OR {left} IS NULL AND {right} IS NOT NULL
             ORDER BY {right} IS NULL, md5(concat(key, ' ', identity, ' ', yaw)) LIMIT {most})"""
-        )
+        for left, right in ("ab", "ba")
+    ]
     connection.execute(f"CREATE TEMP TABLE drawn AS {' UNION ALL '.join(halves)}")
 
     def rows(query: str) -> list[Row]:
-        table = connection.sql(query).to_arrow_table()
-        return list(table.to_pylist())
+        return list(connection.sql(query).to_arrow_table().to_pylist())
 
     labels = "recogniser, pose_estimator"
     same = "SEMI JOIN drawn USING (key, identity)"
@@ -253,16 +251,11 @@ def _drawn(connection: duckdb.DuckDBPyConnection, most: int) -> list[list[Change
     for row in rows(f"SELECT * EXCLUDE ({labels}) FROM views {same} ORDER BY yaw, source"):
         views.setdefault((row["key"], row["identity"]), []).append(row)
     found: dict[str, list[ChangedView]] = {"a": [], "b": []}
-    for row in rows(
-        "SELECT drawn.*, candidate FROM drawn JOIN ledger USING (key) "
-        "WHERE outcome = 'candidate' ORDER BY key, identity, yaw"
-    ):
-        key, identity = whose = row["key"], row["identity"]
-        found[row["side"]].append(
-            ChangedView(
-                key, identity, row["yaw"], row["candidate"], references[whose], views[whose]
-            )
-        )
+    changed = "SELECT drawn.*, candidate FROM drawn JOIN ledger USING (key)"
+    for row in rows(f"{changed} WHERE outcome = 'candidate' ORDER BY key, identity, yaw"):
+        whose = row["key"], row["identity"]
+        measured = references[whose], views[whose]
+        found[row["side"]].append(ChangedView(*whose, row["yaw"], row["candidate"], *measured))
     return [found["a"], found["b"]]
 
 
@@ -343,19 +336,13 @@ def _draw(title: str, sections: Sequence[tuple[str, Sequence[_Tile]]]) -> Image.
 def _draw_tile(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: _Tile, left: int, top: int
 ) -> None:
-    view = tile.view
+    view, row = tile.view, tile.row
     draw.text((left, top), wrap(view.key, 13, PICTURE, 1)[0], INK, font(13))
     yaw = f"{view.yaw:+d}°" if view.yaw else "0°"
     draw.text((left, top + 16), f"identity {view.identity}, {yaw}", GREY, font(13))
-    row = tile.row
     picture = tile.pictures.of(view.yaw, row["source"]) if tile.pictures else None
     place = left, top + _NAME
     draw_picture(sheet, place, picture, tile.verdict, numbers_of(row), tile.colour)
     if tile.pictures is not None:
-        with Image.open(io.BytesIO(tile.pictures.reference)) as opened:
-            inset = opened.convert("RGB").resize((INSET, INSET), Image.Resampling.LANCZOS)
         away = 4 if view.yaw > 0 else PICTURE - INSET - 4  # from where the face looks
-        corner = left + away, top + _NAME + 4
-        sheet.paste(inset, corner)
-        edge = (corner[0] - 1, corner[1] - 1, corner[0] + INSET, corner[1] + INSET)
-        draw.rectangle(edge, outline=PAPER)
+        draw_inset(sheet, (left + away, top + _NAME + 4), tile.pictures.reference, INSET)

@@ -47,6 +47,16 @@ def draw_picture(
         draw.text((left, top + PICTURE + 3 + 14 * number), text, GREY, font(12))
 
 
+def draw_inset(sheet: Image.Image, corner: tuple[int, int], picture: bytes, side: int) -> None:
+    """A small picture over another, in a frame of paper."""
+    with Image.open(io.BytesIO(picture)) as opened:
+        inset = opened.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+    sheet.paste(inset, corner)
+    left, top = corner
+    edge = (left - 1, top - 1, left + side, top + side)
+    ImageDraw.Draw(sheet).rectangle(edge, outline=PAPER)
+
+
 def numbers_of(view: Row) -> str:
     """The measurements of a picture, as far as there are any."""
     named = (

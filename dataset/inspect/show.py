@@ -6,20 +6,102 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
+
 from datapipe.corpus import open_source
 from datapipe.errors import BadSample, UserError
 from datapipe.files import Folder
 from datapipe.record import Scores, Source, Window
 from datapipe.run.info import RunInfo, load_info
+from datapipe.run.rows import REFERENCES, VIEWS
 from datapipe.run.store import Candidate, CandidateStore, DamagedCandidate
+from datapipe.run.tables import ledger_segments, parquet, tables
 from dataset.inspect.contact import SheetLine, draw_sheet
-from dataset.inspect.find import find_rows
 from dataset.inspect.sheet import jpeg
-from dataset.judged import Row, judge_rows
+from dataset.judged import CandidateRows, Row, judge_rows
 from dataset.pack.manifest import Manifest, shard_of
 from filters.judge import IdentityVerdict, Judge, Verdict
 from filters.judge_sql import TableJudge
 from filters.rules import Rules
+
+NEAREST = 5
+"""Keys that are named where the one asked for is not there."""
+THREADS = 16
+"""Most of the time goes into opening files, also on a disk."""
+
+
+def find_rows(run: Folder, info: RunInfo, key: str) -> CandidateRows:
+    """The rows of one sample by the current scorers, in the ledger and in the scores.
+
+    It reads the key column of the whole ledger, and of the scores only the segment it leads to.
+    Raises UserError when the run cannot be read, and one that names the nearest keys when the run
+    has not this one.
+    """
+    with tables(run, info) as connection:
+        connection.execute(f"SET threads = {THREADS}")
+
+        def rows(name: str, columns: str, order: str) -> pa.Table:
+            query = f"SELECT {columns} FROM {parquet(run, [name])} WHERE key = ? ORDER BY {order}"
+            return connection.sql(query, params=[key]).to_arrow_table()
+
+        found = _where(connection, run, ledger_segments(run), key)
+        if found is None:
+            raise UserError(_unknown(connection, run, key))
+        ledger = rows(f"ledger/{found}", "*", "key")
+        segment = _scored(connection, run, info.scoring.generation, found, key)
+        if segment is None:
+            return CandidateRows(ledger, REFERENCES.empty_table(), VIEWS.empty_table())
+        references = rows(f"references/{segment}", "* EXCLUDE (embedding)", "identity")
+        views = rows(f"views/{segment}", "*", "identity, yaw")
+        windows = rows(f"windows/{segment}", "*", "identity, start")
+        return CandidateRows(ledger, references, views, windows)
+
+
+def _scored(
+    connection: DuckDBPyConnection, run: Folder, generation: int, segment: str, key: str
+) -> str | None:
+    """The segment with a sample's scores: the ledger's own, or one of `harmoview score`."""
+    prefix = f"g{generation:04d}-"
+    if run.exists(f"references/{prefix}{segment}"):
+        return prefix + segment
+    return _where(connection, run, run.names(f"references/{prefix}r*.parquet"), key)
+
+
+def _where(connection: DuckDBPyConnection, run: Folder, names: list[str], key: str) -> str | None:
+    """The name, without its folder, of the file that holds a key."""
+    if not names:
+        return None
+    # the key alone: reading every column of every file takes twice as long
+    query = f"SELECT filename FROM {parquet(run, names)} WHERE key = ? LIMIT 1"
+    found = connection.execute(query, [key]).fetchall()
+    return str(found[0][0]).rsplit("/", 1)[-1] if found else None
+
+
+def _unknown(connection: DuckDBPyConnection, run: Folder, key: str) -> str:
+    """What to say of a key that the ledger does not hold."""
+    said = f"{run.url} holds no sample {key!r}"
+    if "/" in key or "." in key:  # in no key
+        query = "SELECT key FROM ledger WHERE source = $1 OR ends_with(source, '/' || $1)"
+        near = connection.execute(f"{query} ORDER BY key LIMIT {NEAREST}", [key]).fetchall()
+        if near:
+            return f"{said}; that is a path, and its key is {_names(near)}"
+        return f"{said}, nor a source that ends so; keys have no dots and slashes"
+    if run.exists(CandidateStore.name(key)):
+        return (
+            f"{said} in its ledger yet, but a candidate of it is stored: the run goes on, or was "
+            "ended; the same `harmoview synthesize` command finishes it"
+        )
+    query = "SELECT key FROM ledger ORDER BY jaro_winkler_similarity(key, ?) DESC, key"
+    near = connection.execute(f"{query} LIMIT {NEAREST}", [key]).fetchall()
+    if not near:
+        return f"{said}: its ledger is empty"
+    return f"{said}; the nearest keys are {_names(near)}. `harmoview stats` has examples by outcome"
+
+
+def _names(rows: list[tuple[Any, ...]]) -> str:
+    return ", ".join(str(name) for (name,) in rows)
+
 
 FORMAT = 1
 _SCORES = tuple(Scores.__dataclass_fields__)
@@ -141,12 +223,9 @@ class Story:
 
     def _identity(self, index: int) -> dict[str, Any]:
         verdict, own = self.verdicts[index], self.references[index]
+        cut = ("timestamp", "frame", "transfer", "deinterlaced", "seen")
         reference: dict[str, Any] = {
-            "timestamp": own["timestamp"],
-            "frame": own["frame"],
-            "transfer": own["transfer"],
-            "deinterlaced": own["deinterlaced"],
-            "seen": own["seen"],
+            **{name: own[name] for name in cut},
             "pose": {name: own[f"frame_{name}"] for name in ("yaw", "pitch", "roll")},
             "sharpness": own["frame_sharpness"],
             "score": own["frame_score"],
@@ -165,18 +244,10 @@ class Story:
                 "decision": _decision(verdict.reference),
             },
             "views": [
-                {
-                    "yaw": yaw,
-                    **_made(view),
-                    "scores": _scores(view),
-                    "decision": _decision(verdict.views[yaw]),
-                }
+                {**_view(view), "decision": _decision(verdict.views[yaw])}
                 for yaw, view in sorted(self.views_of(index).items())
             ],
-            "passed_over": [
-                {"yaw": row["yaw"], **_made(row), "scores": _scores(row)}
-                for row in self.passed_over(index)
-            ],
+            "passed_over": [_view(row) for row in self.passed_over(index)],
             "windows": [
                 {**{name: row[name] for name in _WINDOW}, "decision": _decision(judged)}
                 for row, judged in self.windows_of(index)
@@ -236,9 +307,8 @@ def _packed(run: Folder, story: Story, packed: tuple[Manifest, Rules] | None) ->
         whys = ", ".join(str(identity.verdict.reason) for identity in verdicts.identities)
         return PackOutcome(None, f"left out by the rules of the pack: {whys}")
     shard = shard_of(run.folder("shards"), manifest, story.row["key"])
-    return PackOutcome(
-        shard, None if shard else "passes the rules of the pack, but pack skipped it"
-    )
+    why_not = None if shard else "passes the rules of the pack, but pack skipped it"
+    return PackOutcome(shard, why_not)
 
 
 def _clip(run: Folder, row: Row) -> ClipNow:
@@ -268,8 +338,9 @@ def _decision(verdict: Verdict) -> dict[str, Any]:
     return {"passed": verdict.passed, "reason": verdict.reason, "detail": verdict.detail}
 
 
-def _made(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("source", "seed", "attempt", "timestamp")}
+def _view(row: Mapping[str, Any]) -> dict[str, Any]:
+    made = {name: row[name] for name in ("yaw", "source", "seed", "attempt", "timestamp")}
+    return {**made, "scores": _scores(row)}
 
 
 def _scores(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from datapipe.run.tables import tables
 from datapipe.shards import Member, Shard, ShardWriter
 from dataset.judged import KeptSample, RowColumns, candidate_rows, judge_rows, kept_samples
 from dataset.pack.card import data_card
-from dataset.pack.given import Given, Group
 from dataset.pack.manifest import (
     CARD,
     NAME,
@@ -37,7 +36,7 @@ from dataset.pack.manifest import (
 )
 from dataset.pack.payload import load_payload
 from dataset.pack.resume import Finished, begin, clear_splits, plan_of, save
-from dataset.selection import ALL, Chosen, Selection
+from dataset.selection import ALL, Chosen, Given, Group, Selection
 from filters.judge_sql import TableJudge
 from filters.rules import Rules
 

@@ -18,7 +18,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo
 from datapipe.run.tables import next_rows, one_scoring, tables
-from dataset.people.neighbours import Rows, Vectors
+from dataset.people.clusters import Rows, Vectors
 
 ROWS = 20_000
 """References that are read at a time."""

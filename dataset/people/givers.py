@@ -19,9 +19,8 @@ from datapipe.record import Image
 from datapipe.run.info import load_info
 from datapipe.run.store import CandidateStore, DamagedCandidate
 from dataset.people.cap import passing
-from dataset.people.clusters import cluster
+from dataset.people.clusters import ClosePairs, Show, cluster
 from dataset.people.embeddings import Embeddings, embeddings
-from dataset.people.neighbours import ClosePairs, Show
 from dataset.selection import GIVEN, OtherReferences
 from filters.rules import Rules
 

@@ -18,7 +18,7 @@ from dataset.plan.intervals import (
     sum_of_amounts,
     sum_of_counts,
 )
-from dataset.plan.measured import PilotVideo
+from dataset.plan.pilot import PilotVideo
 
 FORMAT = 1
 SHARD_SAMPLES, SHARD_BYTES = 1000, 1 << 30

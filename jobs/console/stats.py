@@ -9,8 +9,8 @@ from rich.text import Text
 
 from datapipe.corpus.names import PassedOver
 from dataset.inspect.ledger_stats import DriverTime, SourceStats
-from dataset.inspect.real_stats import MeanOf
 from dataset.inspect.stats import Stats
+from dataset.inspect.video_stats import MeanOf
 from dataset.pack.manifest import Manifest
 from jobs.console.output import degrees, new_table, number, numbers, plain, screen, text
 

@@ -14,7 +14,7 @@ from datapipe.run.info import RunInfo, Scoring, save_info
 from datapipe.run.store import CandidateStore
 from datapipe.run.tables import Ledger
 from datapipe.stage import Resources
-from dataset.run_rules import run_rules
+from dataset.run import run_rules
 from filters.aesthetic import Brisque
 from filters.calibrate.comparisons import comparisons, people
 from filters.score import Score

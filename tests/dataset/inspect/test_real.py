@@ -10,10 +10,10 @@ from PIL import Image
 
 from datapipe.record import YAWS
 from datapipe.run.store import CandidateStore
+from dataset.inspect.contact import TILE
 from dataset.inspect.diff import rules_diff
 from dataset.inspect.show import tell
 from dataset.inspect.stats import run_stats
-from dataset.inspect.strip import TILE
 from dataset.pack.pack import ShardLimits, pack
 from dataset.run import Run
 from tests.datapipe.runs import RULES, TinyRun, good, picture

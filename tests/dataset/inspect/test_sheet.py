@@ -7,9 +7,8 @@ import pytest
 from PIL import Image
 
 from datapipe.record import YAWS
-from dataset.inspect.contact import contact_sheet
+from dataset.inspect.contact import HEIGHT, TILE, contact_sheet
 from dataset.inspect.sheet import AMBER, GAP, GREEN, MARGIN, NOTE, PICTURE, RED, SIDE, wrap
-from dataset.inspect.strip import HEIGHT, TILE
 from tests.datapipe.runs import RULES, TinyRun, good
 
 STEP = PICTURE + NOTE + GAP + HEIGHT

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dataset.inspect.contact import HEIGHT, draw_strip
 from dataset.inspect.show import tell
 from dataset.inspect.stats import run_stats
-from dataset.inspect.strip import HEIGHT, draw_strip
 from dataset.pack.pack import ShardLimits, pack
 from filters.judge import PASSED, Verdict
 from tests.datapipe.runs import RULES, WINDOW, TinyRun

@@ -14,11 +14,9 @@ from dataset.pack.manifest import load_holdout, load_packed
 from dataset.pack.pack import ShardLimits, pack, pack_chosen
 from dataset.pack.verify import verify
 from dataset.people.cap import Passing, over_cap
-from dataset.people.choose import choose
-from dataset.people.clusters import Clusters, cluster
+from dataset.people.choose import choose, validation
+from dataset.people.clusters import Clusters, cluster, joined
 from dataset.people.embeddings import Embeddings
-from dataset.people.holdout import validation
-from dataset.people.neighbours import joined
 from dataset.selection import PersonLimits
 from tests.datapipe.runs import RULES, TinyRun, good
 from tests.dataset.people.test_neighbours import by_hand, crowd, quiet, units

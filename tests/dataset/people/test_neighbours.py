@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from dataset.people.clusters import cluster, components
-from dataset.people.neighbours import NEIGHBOURS, exact_pairs, near_pairs
+from dataset.people.clusters import NEIGHBOURS, cluster, components, exact_pairs, near_pairs
 
 
 def quiet(*_):

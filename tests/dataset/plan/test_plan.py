@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dataset.plan.intervals import Estimate
-from dataset.plan.measured import PilotVideo
+from dataset.plan.pilot import PilotVideo
 from dataset.plan.plan import SHARD_SAMPLES, Cluster, plan
 
 YAWS = (-60, 0, 60)

@@ -8,7 +8,7 @@ import pytest
 from dataset.inspect.report.report import SAMPLES_HELD, report
 from dataset.inspect.stats import stats_of
 from dataset.judged import judged_run
-from dataset.run_rules import run_rules
+from dataset.run import run_rules
 from jobs import stats
 from tests.datapipe.runs import TinyRun
 from tests.dataset.inspect.report.browser import opened
