@@ -28,9 +28,8 @@ from datapipe.run.store import Candidate, CandidateStore, DamagedCandidate
 from datapipe.run.tables import tables
 from datapipe.video.decoder import Decoder, Frame
 from lora_engine.acquire import yaw_geometry
-from lora_engine.acquire.choice import sized
 from lora_engine.acquire.clips import Acquire, ClipResult, facts_of
-from lora_engine.acquire.pick import PickedFrames
+from lora_engine.acquire.pick import PickedFrames, sized
 from lora_engine.acquire.settings import AcquireSettings
 from lora_engine.pairs import SubjectFrame
 

@@ -17,8 +17,7 @@ from datapipe.faces.crops import FACE_SIZE
 from datapipe.pictures import decode_jpeg
 from datapipe.record import Sample, Source
 from lora_engine.acquire import yaw_geometry
-from lora_engine.acquire.choice import Choice, merit, whole
-from lora_engine.acquire.pick import PickedFrames, numbered
+from lora_engine.acquire.pick import Choice, PickedFrames, merit, numbered, whole
 from lora_engine.acquire.settings import AcquireSettings
 from lora_engine.acquire.subject_search import BOUND
 

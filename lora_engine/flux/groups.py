@@ -16,9 +16,8 @@ from diffusers.pipelines.flux.pipeline_flux_kontext import calculate_shift
 
 from datapipe.errors import check_range
 from lora_engine.flux import vae
-from lora_engine.flux.latents import LatentCache, sample_id
+from lora_engine.flux.latents import REFERENCE, LatentCache, sample_id
 from lora_engine.flux.prompts import tag
-from lora_engine.flux.variants import REFERENCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,13 +26,12 @@ from lora_engine.flux.groups import (
     load_group,
     shift_of,
 )
-from lora_engine.flux.latents import LatentCache
+from lora_engine.flux.latents import LatentCache, Variety
 from lora_engine.flux.learner import LoraLearner, load_transformer
 from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.settings import TrainLoraSettings
 from lora_engine.flux.training_inputs import TrainingInputs, training_inputs
 from lora_engine.flux.validation import Measure, Validation
-from lora_engine.flux.variants import Variety
 from training import parallel
 from training.claim import claim_run
 from training.device import device_named, free_memory, precision_named

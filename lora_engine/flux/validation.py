@@ -16,11 +16,11 @@ from datapipe.files import Folder
 from datapipe.pictures import encode_jpeg
 from datapipe.record import Image
 from lora_engine.flux.denoise import Denoiser
+from lora_engine.flux.latents import PRODUCTION, REFERENCE, variant
 from lora_engine.flux.learner import LoraLearner
 from lora_engine.flux.prompts import PromptEmbeddings
 from lora_engine.flux.settings import FluxSettings, TrainLoraSettings
 from lora_engine.flux.training_inputs import TrainingInputs
-from lora_engine.flux.variants import PRODUCTION, REFERENCE, variant
 from lora_engine.views import MeasuredView, PersonViews, grid, summary
 from training import parallel
 

@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from lora_engine.flux.adapter import FILE, adapter_file, read_header
-from lora_engine.flux.adapters import Adapters
-from lora_engine.flux.card import CARD, card
+from lora_engine.flux.adapters import CARD, Adapters, card
 from lora_engine.flux.settings import TrainLoraSettings
 
 

@@ -4,8 +4,8 @@ from diffusers import FluxTransformer2DModel
 
 from datapipe.record import YAWS
 from lora_engine.flux.adapter import add_lora
-from lora_engine.flux.flow import Objective
 from lora_engine.flux.groups import Draw, Group
+from lora_engine.flux.learner import Objective
 from lora_engine.flux.prompts import PromptEmbeddings, prompt
 from lora_engine.flux.reference_kv import ReferenceKV
 from lora_engine.flux.settings import TARGETS

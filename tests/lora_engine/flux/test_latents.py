@@ -5,8 +5,7 @@ from diffusers import AutoencoderKL
 from datapipe.files import Folder
 from lora_engine.flux import vae
 from lora_engine.flux.base import find_base
-from lora_engine.flux.latents import LatentCache, mirror, sample_id
-from lora_engine.flux.variants import Variety, variant
+from lora_engine.flux.latents import LatentCache, Variety, mirror, sample_id, variant
 
 
 @pytest.fixture

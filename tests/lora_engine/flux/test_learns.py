@@ -15,8 +15,8 @@ from datapipe.pictures import encode_jpeg
 from datapipe.record import YAWS, Pose
 from lora_engine.flux import vae
 from lora_engine.flux.base import find_base
-from lora_engine.flux.flow import Objective
 from lora_engine.flux.groups import Draw, Group, shifted_sigmas
+from lora_engine.flux.learner import Objective
 from lora_engine.flux.prompts import PromptEmbeddings, encode_prompts, standard
 from lora_engine.flux.settings import FluxSettings, TrainLoraSettings
 from lora_engine.flux.synthesizer import FluxSynthesizer

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from datapipe.pictures import encode_jpeg
 from datapipe.prepare.frontal import FACE_CENTRE
 from datapipe.record import YAWS
+from lora_engine.flux.latents import PRODUCTION, REFERENCE, Variety, variant
 from lora_engine.flux.settings import TrainLoraSettings
-from lora_engine.flux.variants import PRODUCTION, REFERENCE, Variety, variant
 from lora_engine.pairs import Subject, SubjectFrame
 
 SIDE = 96
