@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"harmoview {__version__}")
         return 0
     if arguments[:1] == ["--complete"]:
-        from jobs.complete import complete
+        from jobs.console.help import complete
 
         line, point = os.environ.get("COMP_LINE", ""), os.environ.get("COMP_POINT")
         print("\n".join(complete(COMMANDS, LEVELS, line, point)))

@@ -110,7 +110,7 @@ def _plan(settings: TrainJobSettings) -> Iterator[str]:
     from harmoview.data.encoded import EncodedShards
     from harmoview.encode.manifest import KIND, kind_of
     from harmoview.train.plan import plan_lines, plan_run
-    from training.cards import card_here, card_named
+    from training.device import card_here, card_named
 
     folders = settings.train.folders(settings.shards)
     there = all(kind_of(Folder(one)) == KIND for one in folders)
@@ -124,8 +124,7 @@ def _in_short(settings: TrainJobSettings, data: EncodedShards, processes: int) -
     import torch
 
     from harmoview.train.plan import plan_run, short_lines
-    from training.cards import card_here
-    from training.device import device_named
+    from training.device import card_here, device_named
 
     device = settings.train.device
     if settings.launch.workers > 1 and device != "cpu" and not torch.cuda.is_available():

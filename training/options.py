@@ -1,4 +1,8 @@
-"""The words that both trainers' settings are made of; imports nothing heavy."""
+"""What both trainers share with those who only describe or watch them; imports nothing heavy.
+
+The words of their settings, and what a training does before its steps and between them, told to
+whoever shows it.
+"""
 
 from __future__ import annotations
 
@@ -18,3 +22,14 @@ def hush_imports() -> None:
     """Let no library say on its import what it would like to be installed with."""
     for noisy in ("torchao", "torch.utils._pytree", "bitsandbytes", "diffusers.quantizers"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+STAGES = logging.getLogger("harmoview.stages")
+"""Hears a message as each stage begins; who shows progress adds a handler."""
+STAGES.setLevel(logging.INFO)
+STAGES.propagate = False
+
+
+def stage(what: str) -> None:
+    """Tell what begins now: "loading the model"."""
+    STAGES.info(what)

@@ -29,7 +29,7 @@ from harmoview.train.cost import (
 from harmoview.train.expert_phase import ExpertPhase, expert_phases
 from harmoview.train.settings import TrainSettings
 from harmoview.trainable import TrainSet
-from training.cards import Card
+from training.device import Card
 from training.options import Recompute
 
 GIB = 2**30

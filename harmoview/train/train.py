@@ -34,11 +34,10 @@ from harmoview.train.sample import Sampler
 from harmoview.train.settings import CHECKPOINTS, TrainSettings
 from harmoview.train.validate import validate
 from training import parallel
-from training.cards import card_here
-from training.device import device_named, free_memory, precision_named
+from training.device import card_here, device_named, free_memory, precision_named
 from training.learned import latest_checkpoint
 from training.metrics import Metrics
-from training.stages import stage
+from training.options import stage
 
 MODEL = "model"
 """Where the trained model is exported."""

@@ -1,10 +1,10 @@
-"""The benchmark's tables on a terminal, or as plain text in a pipe."""
+"""The benchmark's tables and what a human study says, on a terminal or as plain text in a pipe."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -68,3 +68,83 @@ def print_problems(problems: Sequence[Problem]) -> None:
             console.print(Text(f"{level:<8}", style=style) + line, soft_wrap=True)
     errors = sum(problem.level == "error" for problem in problems)
     print(f"{errors} errors, {len(problems) - errors} warnings")
+
+
+def print_study(found: Mapping[str, Any]) -> None:
+    """Raters and their checks; then every axis, with and without those who failed them."""
+    console = screen()
+    packages = found["packages"]
+    console.print(f"{packages['answered']} of {packages['of']} packages are answered")
+    for name, (given, of) in found["unfinished"].items():
+        console.print(text(f"  {name}: {given} of {of} votes"))
+    console.print(_raters(found["raters"]))
+    if found["left_share"] is not None:
+        share, p = 100 * found["left_share"], found["left_p"]
+        console.print(f"left was preferred in {share:.1f} % of the decided votes (p {p:.3f})\n")
+    excluded = any(rater["excluded"] for rater in found["raters"])
+    for axis, both in found["axes"].items():
+        console.print(_axis(f"{axis}: {found['base']} against …", both["all"]))
+        if excluded:
+            title = f"{axis}, without the raters who failed the checks"
+            console.print(_axis(title, both["without_excluded"]))
+
+
+def _raters(raters: Sequence[Mapping[str, Any]]) -> Any:
+    columns = ("votes", "gold right", "repeats alike", "identical same", "s a vote", "excluded")
+    table = new_table("Raters", "rater", *columns, words=["excluded"])
+    for one in raters:
+        table.add_row(
+            text(one["name"]),
+            str(one["votes"]),
+            f"{one['gold'] - one['gold_wrong']} of {one['gold']}",
+            f"{one['repeats_alike']} of {one['repeats']}",
+            f"{one['identical_same']} of {one['identical']}",
+            f"{one['seconds']:.1f}",
+            text(one["excluded"]),
+        )
+    return table
+
+
+def _axis(title: str, found: Mapping[str, Any]) -> Any:
+    columns = (
+        *("G", "S", "B", "net %", "win rate", "(G+S)/(B+S)", "G/(G+B)", "p", "p Holm"),
+        *("α ordinal", "κ", "agree", "1–1–1", "Elo"),
+    )
+    table = new_table(title, "opponent", *columns)
+    for name, one in found["opponents"].items():
+        strength = found["strengths"][name]
+        table.add_row(
+            text(name),
+            *(str(one[grade]) for grade in ("good", "same", "bad")),
+            _ranged(one["net"], one["net_interval"], 100, 0),
+            _ranged(one["win_rate"], one["win_rate_interval"]),
+            _number(one["odds"]),
+            _ranged(None, one["decided"]),
+            *(f"{one[name]:.4f}" for name in ("p", "p_holm")),
+            *(_number(one[name]) for name in ("alpha_ordinal", "kappa", "agreement")),
+            str(one["one_of_each"]),
+            _ranged(strength["elo"], strength["interval"], digits=0),
+        )
+    if found["opponents"]:
+        n = max(one["n"] for one in found["opponents"].values())
+        best = next(one for one in found["opponents"].values() if one["n"] == n)["power"]
+        table.caption = (
+            f"of {n} cases without ties {best['wins']} wins are the fewest with p under .05 "
+            f"(p {best['p']:.4f}; one fewer {best['p_one_fewer']:.4f})"
+        )
+    return table
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _ranged(
+    value: float | None, ends: Sequence[float] | None, factor: float = 1, digits: int = 2
+) -> str:
+    """A number and its interval; either may be missing."""
+    shown = "" if value is None else f"{factor * value:.{digits}f}"
+    if ends is None:
+        return shown or "–"
+    low, high = (factor * end for end in ends)
+    return f"{shown} [{low:.{digits}f}, {high:.{digits}f}]".strip()

@@ -23,7 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from training.stages import STAGES
+from training.options import STAGES
 
 Show = Callable[[Counter[str], int | None], None]
 """Told how many samples ended in which outcome, of how many (None while that is counted)."""
@@ -64,7 +64,7 @@ def steps(title: str, *, quiet: bool) -> Iterator[Callable[[int, int, str], None
     """Yields what shows steps done, of how many, and words about the last one, on stderr.
 
     On a terminal it is a bar; else a line each half minute, with the seconds a step took on the
-    mean and what is left by it. Stages (`training.stages`) are named as they begin.
+    mean and what is left by it. Stages (`training.options`) are named as they begin.
     """
     begin = told = time.monotonic()
     first: int | None = None

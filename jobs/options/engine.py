@@ -12,10 +12,34 @@ import tyro
 from datapipe.errors import UserError
 from datapipe.faces import FACES, face_analyzer
 from datapipe.faces.base import FaceAnalyzer
+from datapipe.record import YAWS
 from datapipe.stage import ViewSynthesizer
 from jobs.cli import need_train
 from lora_engine.flux.settings import FluxSettings
-from lora_engine.load import ENGINES, view_synthesizer
+
+ENGINES = Literal["none", "mesh", "flux"]
+
+
+def view_synthesizer(
+    name: Literal["mesh", "flux"],
+    *,
+    flux: FluxSettings,
+    yaws: Sequence[int] = YAWS,
+    resolution: int | None = None,
+) -> ViewSynthesizer:
+    """Return an engine, not yet set up, whose views have `resolution` pixels a side.
+
+    None is 512 for mesh; for flux it is the adapter's, or 1024 for a base alone.
+    """
+    match name:
+        case "mesh":
+            from lora_engine.mesh.engine import MeshSettings, MeshSynthesizer
+
+            return MeshSynthesizer(MeshSettings(size=resolution or 512))
+        case "flux":
+            from lora_engine.flux.synthesizer import FluxSynthesizer
+
+            return FluxSynthesizer(flux, yaws, resolution)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from training.claim import claim_run
 from training.device import device_named, free_memory, precision_named
 from training.learned import latest_checkpoint
 from training.metrics import Metrics
-from training.stages import stage
+from training.options import stage
 
 CHECKPOINTS = "checkpoints"
 

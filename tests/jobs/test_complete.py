@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from jobs.cli import COMMANDS, LEVELS
-from jobs.complete import complete
+from jobs.console.help import complete
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def execute(settings: GsbStatsSettings) -> None:
     if settings.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return
-    from jobs.console.bench_gsb import print_study
+    from jobs.console.bench import print_study
 
     print_study(found)
 

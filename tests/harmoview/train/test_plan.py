@@ -11,7 +11,7 @@ import pytest
 from datapipe.errors import UserError
 from harmoview.train.plan import plan_lines, plan_run
 from harmoview.train.settings import TrainSettings
-from training.cards import card_named
+from training.device import card_named
 
 BASES = {
     "A14B": ({"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40}, 16, 0.875),

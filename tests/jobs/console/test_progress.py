@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jobs.console import progress
 from jobs.console.progress import describe, parse
 from jobs.submit import JobLog
-from training.stages import stage
+from training.options import stage
 
 COUNTS = st.dictionaries(
     st.sampled_from(["candidate", "error", "left out", "too_small"]), st.integers(1, 10**9)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from datapipe.errors import BadSample, UserError
+from jobs.options.engine import view_synthesizer
 from lora_engine.flux.settings import FluxSettings
-from lora_engine.load import view_synthesizer
 from lora_engine.mesh.engine import MeshSettings, MeshSynthesizer
 
 weights = pytest.mark.weights
