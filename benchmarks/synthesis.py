@@ -32,9 +32,9 @@ from datapipe.run.info import load_info
 from datapipe.run.tables import tables
 from dataset.inspect.stats import run_stats
 from dataset.run import run_rules
+from lora_engine.flux.adapter import chosen, quantize
 from lora_engine.flux.denoise import Denoiser, speed_up
 from lora_engine.flux.prompts import prompt
-from lora_engine.flux.quantize import chosen, quantize
 from lora_engine.flux.reference_kv import ReferenceKV
 from lora_engine.flux.settings import FluxSettings, Speed
 from training.device import silence_libraries

@@ -24,7 +24,18 @@ from typing import Any
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.nested import leaves
+
+
+def leaves(tree: Mapping[Any, Any], separator: str = ".", prefix: str = "") -> dict[str, Any]:
+    """Every value that is no mapping, by the names on the way to it; empty mappings have none."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= leaves(value, separator, f"{prefix}{name}{separator}")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
 
 _SHOWN = 80
 """Characters of a value in a message."""

@@ -13,8 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+from datapipe.claim import leaves
 from datapipe.errors import UserError
-from datapipe.nested import leaves
 from filters.rules import (
     PROFILE,
     PYIQA,

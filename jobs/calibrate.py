@@ -124,7 +124,7 @@ def execute(settings: CalibrateSettings) -> None:
 def _drawn(settings: CalibrateSettings) -> tuple[Rules, FaceAnalyzer, Drawn]:
     """The rules to start from, the recogniser, and the people. Raises UserError."""
     from datapipe.files import Folder
-    from jobs.console.progress import progress
+    from jobs.console.output import progress
 
     source = Folder(settings.source)
     readers = {"run.json": _of_run, "manifest.json": _of_pairs}

@@ -15,7 +15,7 @@ from datapipe.errors import UserError, check_range
 from datapipe.line.cluster import LOCAL, connect, gpus_there
 from harmoview.encode.settings import EncodeSettings
 from jobs.cli import command, need_train
-from jobs.console.progress import progress
+from jobs.console.output import progress
 from jobs.options.launch import enter
 
 if TYPE_CHECKING:

@@ -125,7 +125,7 @@ def _packed(
     from dataset.pack.pack import pack, pack_chosen
     from dataset.pack.resume import check_ours
     from dataset.selection import ALL
-    from jobs.console.progress import progress
+    from jobs.console.output import progress
 
     damaged, quiet = settings.skip_damaged, settings.quiet
     check_ours(out)  # before what may take long
@@ -148,7 +148,7 @@ def _packed(
 def _given(settings: PackSettings, run: Folder, rules: Rules) -> OtherReferences | None:
     """Who gets whose references; None where everyone has their own."""
     from dataset.people.givers import givers
-    from jobs.console.progress import progress
+    from jobs.console.output import progress
 
     if settings.references == "own":
         return None

@@ -111,7 +111,7 @@ def execute(settings: PairsSettings) -> None:
 def _look(settings: PairsSettings, stage: Acquire, samples: Sequence[Sample]) -> list[ClipResult]:
     """Look at every clip; what became of each, in the order of the corpus."""
     from datapipe.concurrent import cores
-    from jobs.console.progress import progress
+    from jobs.console.output import progress
     from lora_engine.acquire.clips import acquire
 
     done, counts = {}, Counter[str]()

@@ -30,8 +30,8 @@ from dataset.plan.pilot import (
 from dataset.plan.plan import Cluster, plan
 from dataset.run import run_rules
 from jobs.cli import command
+from jobs.console.output import progress
 from jobs.console.plan import print_plan
-from jobs.console.progress import progress
 from jobs.options.line import FLAT, ClusterSettings, LineSettings, build, run_folder, start
 from jobs.settings_file import options_of
 

@@ -96,7 +96,7 @@ def _passes(
     code look slower.
     """
     from datapipe.line.profile import Profile, passed_through
-    from jobs.console.progress import progress
+    from jobs.console.output import progress
 
     profile, profiler = Profile(), cProfile.Profile()
     done: Counter[str] = Counter()

@@ -50,7 +50,7 @@ def execute(settings: RulesDiffSettings) -> None:
     """Judge by both, print, draw."""
     from datapipe.files import Folder
     from dataset.inspect.diff import rules_diff
-    from jobs.console.progress import busy
+    from jobs.console.output import busy
 
     run = Folder(settings.run)
     a, b = (_named(run, name) for name in (settings.a, settings.b))

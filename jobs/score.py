@@ -13,8 +13,7 @@ from datapipe.line.rescore import begin_scoring, rescore
 from datapipe.run.info import load_info
 from datapipe.run.store import CandidateStore
 from jobs.cli import command
-from jobs.console.output import plain
-from jobs.console.progress import progress
+from jobs.console.output import plain, progress
 from jobs.options.engine import FaceSettings
 from jobs.options.line import (
     FLAT,

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from datapipe.claim import leaves
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.nested import leaves
 from jobs.arguments import Argument, Given, arguments, unknown
 
 RECORD = "run.json"

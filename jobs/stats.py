@@ -56,7 +56,7 @@ def execute(settings: StatsSettings) -> None:
     from dataset.inspect.stats import stats_of
     from dataset.judged import judged_run
     from dataset.run import packed_rules, run_rules
-    from jobs.console.progress import busy
+    from jobs.console.output import busy
 
     run = Folder(settings.run)
     rules = None if settings.rules else packed_rules(run)

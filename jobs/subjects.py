@@ -69,7 +69,7 @@ def execute(settings: SubjectsSettings) -> None:
     from datapipe.concurrent import cores
     from datapipe.files import Folder
     from datapipe.models import model_path
-    from jobs.console.progress import progress
+    from jobs.console.output import progress
     from lora_engine.subjects.clip import ClipFormat
     from lora_engine.subjects.write import missing, tasks, write_clips
 
@@ -92,7 +92,7 @@ def execute(settings: SubjectsSettings) -> None:
 
 def _told_apart(settings: SubjectsSettings, wanted: Sequence[ClipTask]) -> list[ClipTask]:
     from datapipe.faces import face_analyzer
-    from jobs.console.progress import progress
+    from jobs.console.output import progress
     from lora_engine.subjects.write import apart
 
     faces = face_analyzer(settings.faces)

@@ -20,7 +20,7 @@ import tyro
 from datapipe.errors import UserError, check_range
 from datapipe.line.cluster import TOKEN, use_token
 from jobs.cli import COMMANDS, command
-from jobs.console.progress import Show, parse, progress
+from jobs.console.output import Show, parse, progress
 
 PACKAGES = ("datapipe", "filters", "training", "dataset", "lora_engine", "harmoview", "jobs")
 """The code that goes along with a job."""

@@ -17,7 +17,7 @@ from datapipe.line.cluster import connect
 from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
 from jobs.cli import command, need_train
-from jobs.console.progress import steps
+from jobs.console.output import steps
 from jobs.options.launch import Launch, on_ray, told_to_stop
 from jobs.settings_file import options_of
 

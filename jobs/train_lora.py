@@ -14,7 +14,7 @@ import tyro
 from datapipe.claim import Claim, locked
 from datapipe.files import Folder
 from jobs.cli import command, need_train
-from jobs.console.progress import steps
+from jobs.console.output import steps
 from jobs.options.engine import FaceSettings
 from jobs.options.launch import Launch, on_ray, told_to_stop
 from jobs.settings_file import options_of

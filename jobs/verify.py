@@ -33,7 +33,7 @@ def execute(settings: VerifySettings) -> int:
     """Print each mismatch as it is found; 1 where there is one."""
     from datapipe.files import Folder
     from dataset.pack.verify import CaptionCount, verify
-    from jobs.console.progress import transfer
+    from jobs.console.output import transfer
 
     folder = Folder(settings.folder)
     if not folder.exists("manifest.json") and folder.exists("shards/manifest.json"):

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from datapipe.claim import leaves
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.nested import leaves
 from datapipe.record import Image
 from training import parallel
 

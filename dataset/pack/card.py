@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from datapipe.claim import leaves
 from datapipe.models.catalogue import CATALOGUE, USER_MODELS
-from datapipe.nested import leaves
 from datapipe.run.info import RunInfo
 from dataset.pack.manifest import Manifest
 

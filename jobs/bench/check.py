@@ -15,7 +15,7 @@ from datapipe.files import Folder
 from harmoview.bench.check import check
 from harmoview.bench.suite import seal
 from jobs.cli import command
-from jobs.console.progress import busy
+from jobs.console.output import busy
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from harmoview.bench.run import BenchRun, check_method, open_bench
 from harmoview.bench.virtual.methods import METHODS
 from harmoview.orders import Sampling, made_by
 from jobs.cli import command
-from jobs.console.progress import progress
+from jobs.console.output import progress
 from jobs.options.fleet import Fleet, Model, make_videos
 
 

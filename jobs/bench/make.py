@@ -13,7 +13,7 @@ from datapipe.files import Folder
 from harmoview.bench.frame import make_frame
 from harmoview.bench.from_run import RunSuite, make_from_run
 from jobs.cli import command
-from jobs.console.progress import busy
+from jobs.console.output import busy
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from harmoview.bench.run import open_bench
 from harmoview.bench.store import read_scores
 from harmoview.bench.table import Resampling, table
 from jobs.cli import command
-from jobs.console.progress import progress
+from jobs.console.output import progress
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from harmoview.bench.score import outdated, score
 from harmoview.bench.scorers import Scorer, embedded
 from jobs.cli import command
 from jobs.console.bench import print_listed
-from jobs.console.progress import progress
+from jobs.console.output import progress
 
 
 @dataclass(frozen=True)

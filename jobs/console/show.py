@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from datapipe.nested import leaves
+from datapipe.claim import leaves
 from dataset.inspect.show import ClipNow, PackOutcome, Story
 from filters.judge import Verdict
 from filters.rules import PYIQA

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
-from jobs.console.progress import progress
+from jobs.console.output import progress
 
 if TYPE_CHECKING:
     from harmoview.generate import Generator

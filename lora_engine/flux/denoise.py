@@ -19,10 +19,9 @@ from diffusers import (
 from datapipe.errors import BadSample
 from datapipe.record import Image
 from lora_engine.flux import vae
-from lora_engine.flux.adapter import load_adapter
+from lora_engine.flux.adapter import chosen, load_adapter, quantize
 from lora_engine.flux.inputs import SynthesisInputs
 from lora_engine.flux.prompts import PromptEmbeddings, find_prompts
-from lora_engine.flux.quantize import chosen, quantize
 from lora_engine.flux.reference_kv import USE, ReferenceKV
 from lora_engine.flux.settings import SPEEDS, FluxSettings
 from training.device import best_attention, device_named, precision_named, use_attention

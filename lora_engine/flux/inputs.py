@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datapipe.errors import UserError
 from lora_engine.flux import prompts
-from lora_engine.flux.adapter import adapter_file, check_adapter, read_header
+from lora_engine.flux.adapter import adapter_file, check_adapter, check_quantize, read_header
 from lora_engine.flux.base import (
     SYNTHESIS,
     TEXT,
@@ -18,7 +18,6 @@ from lora_engine.flux.base import (
     find_base,
 )
 from lora_engine.flux.prompts import standard
-from lora_engine.flux.quantize import check_quantize
 from lora_engine.flux.settings import SPEEDS, FluxSettings
 from training.device import check_attention, device_named
 

@@ -19,11 +19,11 @@ from lora_engine.flux.adapter import (
     add_lora,
     keep_input_dtype,
     load_adapter,
+    quantize,
 )
 from lora_engine.flux.base import Base
 from lora_engine.flux.groups import Group
 from lora_engine.flux.prompts import PromptEmbeddings
-from lora_engine.flux.quantize import quantize
 from lora_engine.flux.reference_kv import USE, ReferenceKV
 from lora_engine.flux.settings import TrainLoraSettings
 from training import parallel

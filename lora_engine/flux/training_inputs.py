@@ -10,7 +10,7 @@ import torch
 
 from datapipe.errors import UserError, install
 from datapipe.files import Folder
-from lora_engine.flux.adapter import adapter_file, check_init
+from lora_engine.flux.adapter import adapter_file, check_init, check_quantize
 from lora_engine.flux.base import (
     WEIGHTS,
     Base,
@@ -20,7 +20,6 @@ from lora_engine.flux.base import (
     find_base,
 )
 from lora_engine.flux.prompts import read_prompts, standard
-from lora_engine.flux.quantize import check_quantize
 from lora_engine.flux.settings import TrainLoraSettings
 from lora_engine.pairs import PairsFolder
 from training.device import device_named

@@ -16,8 +16,7 @@ from datapipe.faces.landmarks import IRISES, LIPS_INNER
 from datapipe.record import Image
 from lora_engine.mesh.anatomy import Anatomy
 from lora_engine.mesh.fit import Fit
-from lora_engine.mesh.geometry import Array, normals, smoothstep
-from lora_engine.mesh.light import Light
+from lora_engine.mesh.geometry import Array, Light, normals, smoothstep
 from lora_engine.mesh.portrait import CHIN, FOREHEAD, OVAL, Masks
 
 STRANDS, POINTS = 11000, 20

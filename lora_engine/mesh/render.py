@@ -15,15 +15,16 @@ from datapipe.record import Image, Pose
 from lora_engine.mesh.fit import DISTANCE
 from lora_engine.mesh.geometry import (
     Array,
+    Light,
     buffers,
     interpolate,
     moved,
+    shading,
     smoothstep,
     strands,
     triangles,
 )
 from lora_engine.mesh.head import PATCH, PIVOT, Eyes, Garment, Head
-from lora_engine.mesh.light import Light, shading
 from lora_engine.mesh.texture import WRAP
 
 SUPERSAMPLE = 2

@@ -18,8 +18,16 @@ import numpy as np
 from datapipe.record import Image
 from lora_engine.mesh.anatomy import Anatomy, Phenotype, shading_normals
 from lora_engine.mesh.fit import Fit
-from lora_engine.mesh.geometry import Array, buffers, interpolate, normals, smoothstep, triangles
-from lora_engine.mesh.light import Light, estimate
+from lora_engine.mesh.geometry import (
+    Array,
+    Light,
+    buffers,
+    estimate,
+    interpolate,
+    normals,
+    smoothstep,
+    triangles,
+)
 from lora_engine.mesh.portrait import Masks
 
 WIDTH, HEIGHT = 1152, 800

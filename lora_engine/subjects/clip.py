@@ -21,9 +21,8 @@ import numpy as np
 
 from datapipe.errors import check_range
 from datapipe.record import Image, Pose
-from lora_engine.mesh.geometry import Array
+from lora_engine.mesh.geometry import Array, Light
 from lora_engine.mesh.head import Head
-from lora_engine.mesh.light import Light
 from lora_engine.mesh.render import Camera, Sensor, Shot, Turn, render, rotations
 from lora_engine.mesh.studio import build
 from lora_engine.subjects.distinct import invented

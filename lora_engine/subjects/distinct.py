@@ -18,9 +18,8 @@ from datapipe.errors import UserError
 from datapipe.faces.base import FaceAnalyzer
 from datapipe.record import Image, Pose
 from lora_engine.mesh.anatomy import DIRECTIONS, HEADS, Anatomy
-from lora_engine.mesh.geometry import Array, smoothstep
+from lora_engine.mesh.geometry import Array, Light, smoothstep
 from lora_engine.mesh.head import Head
-from lora_engine.mesh.light import Light
 from lora_engine.mesh.render import Camera, Shot, render
 from lora_engine.mesh.studio import build
 from lora_engine.subjects.gallery import Gallery

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datapipe.claim import Claim, check_not_foreign, check_same
+from datapipe.claim import Claim, check_not_foreign, check_same, leaves
 from datapipe.errors import UserError
 from datapipe.files import Folder
-from datapipe.nested import leaves
 
 CLAIM = Claim(
     Folder("unused"), "run.json", {"rank": 2, "learning_rate": 0.1, "steps": 5, "out": Path("a")},

@@ -14,7 +14,7 @@ from datapipe.files import Folder
 from harmoview.bench.gsb.make import StudySettings, make_study
 from harmoview.bench.run import open_bench
 from jobs.cli import command
-from jobs.console.progress import progress
+from jobs.console.output import progress
 
 Axis = Literal["overall", "identity", "motion", "naturalness", "prompt"]
 

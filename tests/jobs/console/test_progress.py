@@ -7,8 +7,8 @@ from contextlib import redirect_stdout
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.console import progress
-from jobs.console.progress import describe, parse
+from jobs.console import output
+from jobs.console.output import describe, parse
 from jobs.submit import JobLog
 from training.options import stage
 
@@ -48,8 +48,8 @@ def test_a_log_is_told_of_a_training_each_half_minute(capsys, monkeypatch):
     """Without a terminal, a line says the step, the words about it, its seconds and what is left;
     not at every step, but at the last; none where it is to be quiet."""
     for quiet, seconds, steps in [(False, 0.0, [5, 6, 7]), (False, 30.0, [7]), (True, 0.0, [])]:
-        monkeypatch.setattr(progress, "STEP_SECONDS", seconds)
-        with progress.steps("train", quiet=quiet) as told:
+        monkeypatch.setattr(output, "STEP_SECONDS", seconds)
+        with output.steps("train", quiet=quiet) as told:
             for done in (5, 6, 7):
                 told(done, 7, "loss 0.5")
         lines = capsys.readouterr().err.splitlines()
@@ -60,7 +60,7 @@ def test_a_log_is_told_of_a_training_each_half_minute(capsys, monkeypatch):
 def test_a_log_names_the_stages_of_a_training(capsys):
     """A line for each as it begins, while its steps are shown; quiet tells none."""
     for quiet in (False, True):
-        with progress.steps("train", quiet=quiet):
+        with output.steps("train", quiet=quiet):
             stage("loading the model")
         stage("nobody is shown this")
         assert capsys.readouterr().err == "[train] loading the model\n" * (not quiet)

@@ -14,7 +14,7 @@ from datapipe.line.drive import Remaining
 from datapipe.record import Sample, Source
 from datapipe.run.info import LISTING, load_passed_over
 from datapipe.run.tables import Ledger
-from jobs.console import survey
+from jobs import synthesize
 from tests.datapipe.runs import LABELS
 
 
@@ -41,9 +41,9 @@ def test_the_total_is_what_is_left_and_is_told_when_it_is_known(clips, tmp_path)
     run = Folder(tmp_path / "run")
     done = [Sample(f"{n}", Source(f"{n}.mp4", ".mp4")).stop("rejected", "x", "") for n in range(3)]
     Ledger(run).append(done, LABELS, 0)
-    with survey.surveyed(remaining(clips, tmp_path / "run"), run) as total:
+    with synthesize.surveyed(remaining(clips, tmp_path / "run"), run) as total:
         assert wait_for(total) == 4
-    with survey.surveyed(remaining(clips, tmp_path / "run", limit=5), run) as total:
+    with synthesize.surveyed(remaining(clips, tmp_path / "run", limit=5), run) as total:
         assert wait_for(total) == 2
 
 
@@ -52,7 +52,7 @@ def test_what_is_passed_over_is_told_and_kept(clips, tmp_path, capsys):
         (clips / name).touch()
     run = Folder(tmp_path / "run")
     assert load_passed_over(run) is None
-    with survey.surveyed(remaining(clips, tmp_path / "run"), run):
+    with synthesize.surveyed(remaining(clips, tmp_path / "run"), run):
         assert "passed over: 2 .gif, 1 .pdf" in capsys.readouterr().err
     assert load_passed_over(run) == {".gif": 2, ".pdf": 1}
     assert json.loads(run.read(LISTING))["videos"] == 7
@@ -65,9 +65,9 @@ def test_a_long_listing_is_told_as_far_as_it_has_come_and_again_at_its_end(
     (clips / "a.gif").touch()
     (clips / "z").mkdir()
     (clips / "z/b.gif").touch()
-    for module in (drive, survey):
+    for module in (drive, synthesize):
         monkeypatch.setattr(module, "FIRST", 3)
-    go_on = survey.threading.Event()
+    go_on = synthesize.threading.Event()
     every = Remaining.surveyed
 
     def slowly(self, found):
@@ -77,7 +77,7 @@ def test_a_long_listing_is_told_as_far_as_it_has_come_and_again_at_its_end(
                 go_on.wait(30)
 
     monkeypatch.setattr(Remaining, "surveyed", slowly)
-    with survey.surveyed(remaining(clips, tmp_path / "run"), Folder(tmp_path / "run")) as total:
+    with synthesize.surveyed(remaining(clips, tmp_path / "run"), Folder(tmp_path / "run")) as total:
         assert total() is None
         assert "passed over so far: 1 .gif" in capsys.readouterr().err
         go_on.set()
@@ -91,7 +91,7 @@ def test_captions_that_most_videos_lack_are_told_at_the_start(
     for number in range(captioned):
         (clips / f"{number}.txt").write_text("a caption")
     (clips / "6.txt").write_bytes(b"caf\xe9")
-    with survey.surveyed(remaining(clips, tmp_path / "run"), Folder(tmp_path / "run")):
+    with synthesize.surveyed(remaining(clips, tmp_path / "run"), Folder(tmp_path / "run")):
         said = capsys.readouterr().err
     assert ("of the first 7 videos" in said) == told
     assert ("6.txt is not UTF-8" in said) == told
@@ -127,7 +127,9 @@ def test_a_corpus_without_a_video_is_told_before_the_block(tmp_path, content):
         (tmp_path / "clips" / content).touch()
     with (
         pytest.raises(UserError, match="no video in it"),
-        survey.surveyed(remaining(tmp_path / "clips", tmp_path / "run"), Folder(tmp_path / "run")),
+        synthesize.surveyed(
+            remaining(tmp_path / "clips", tmp_path / "run"), Folder(tmp_path / "run")
+        ),
     ):
         pytest.fail("the block began")
     assert not (tmp_path / "run" / LISTING).exists()
@@ -137,7 +139,7 @@ END_WHILE_LISTING = """
 import sys, time
 from concurrent.futures import ThreadPoolExecutor
 from datapipe.files import Folder
-from jobs.console.survey import surveyed
+from jobs.synthesize import surveyed
 
 class Endless:
     def surveyed(self, survey):

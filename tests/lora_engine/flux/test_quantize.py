@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from datapipe.errors import UserError
 from datapipe.record import YAWS
-from lora_engine.flux.quantize import check_quantize, quantize
+from lora_engine.flux.adapter import check_quantize, quantize
 from lora_engine.flux.settings import FluxSettings
 from lora_engine.flux.synthesizer import FluxSynthesizer
 from tests.training.checkpoints import tensors

@@ -13,9 +13,9 @@ from PIL import Image
 from datapipe.errors import BadSample, UserError
 from datapipe.record import YAWS
 from lora_engine.flux import vae
+from lora_engine.flux.adapter import chosen
 from lora_engine.flux.denoise import Denoiser, compile_blocks
 from lora_engine.flux.prompts import prompt
-from lora_engine.flux.quantize import chosen
 from lora_engine.flux.settings import SPEEDS, FluxSettings
 from lora_engine.flux.synthesizer import FluxSynthesizer
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_engine.mesh.light import Light, basis, estimate
+from lora_engine.mesh.geometry import Light, basis, estimate
 
 
 def hemisphere(count=1500):

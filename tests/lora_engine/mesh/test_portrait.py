@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from datapipe.record import Pose
+from lora_engine.mesh.geometry import Light
 from lora_engine.mesh.hair import HairStyle
-from lora_engine.mesh.light import Light
 from lora_engine.mesh.render import Sensor, Shot, render
 from lora_engine.mesh.studio import build, cut_square
 from lora_engine.subjects.clip import camera_for
