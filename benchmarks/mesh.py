@@ -23,7 +23,7 @@ from datapipe.faces.light import LightFaces
 from datapipe.models import model_path
 from datapipe.record import YAWS, Image, Pose
 from lora_engine.mesh.engine import MeshSettings, MeshSynthesizer
-from lora_engine.mesh.render import Sensor, Shot, render
+from lora_engine.mesh.render import HeadShot, Sensor, render
 from lora_engine.mesh.studio import build
 from lora_engine.subjects.clip import camera_for, scene
 from lora_engine.subjects.gallery import Gallery
@@ -106,7 +106,7 @@ def _invented(settings: MeshBenchmark) -> list[Image]:
         rng = np.random.default_rng([settings.seed, index])
         place = scene(1.0, rng)
         head = build(invent(gallery, rng).person, gallery.studio, index)
-        shot = Shot(head, Pose(0, 0, 0), camera_for(head, 0, 1, rng), place.light)
+        shot = HeadShot(head, Pose(0, 0, 0), camera_for(head, 0, 1, rng), place.light)
         picture = render([shot], (settings.size, settings.size), place.background)
         pictures.append(Sensor()(picture, rng))
     return pictures

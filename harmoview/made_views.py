@@ -30,7 +30,7 @@ def with_views(
     person. Raises UserError where the engine lacks something or refuses a picture.
     """
     made_by = json.dumps(engine.provenance(), sort_keys=True)
-    maker = _Maker(engine, folder, told)
+    maker = _ViewMaker(engine, folder, told)
     filled = []
     for order in orders:
         people = []
@@ -42,7 +42,7 @@ def with_views(
     return filled
 
 
-class _Maker:
+class _ViewMaker:
     """Makes views and remembers them; the engine is loaded when the first is missing."""
 
     def __init__(

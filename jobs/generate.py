@@ -18,7 +18,7 @@ from harmoview.identity import read_identity
 from harmoview.orders import SIZES, Order, Sampling, check_free, check_made, made_by, read_orders
 from jobs.cli import command
 from jobs.options.engine import EngineOptions
-from jobs.options.fleet import Fleet, Model, make_videos
+from jobs.options.fleet import Fleet, VideoModel, make_videos
 from lora_engine.flux.settings import FluxSettings
 
 
@@ -99,7 +99,7 @@ def execute(settings: GenerateSettings) -> None:
         orders, out = [_single(settings)], Folder(settings.out.parent)
     else:
         orders, out = read_orders(settings.prompts), Folder(settings.out)
-    model = Model(settings.base, settings.checkpoint, settings.sampling)
+    model = VideoModel(settings.base, settings.checkpoint, settings.sampling)
     again = settings.prompts is None
     with nullcontext() if again else locked(out):
         check_free(out, orders)

@@ -13,7 +13,7 @@ import numpy as np
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.faces.crops import sharpness
 from datapipe.prepare.people import distinct
-from datapipe.prepare.shots import SIDE, TINY, Change, Shot, ShotFinder, shots, steady
+from datapipe.prepare.shots import SIDE, TINY, Shot, ShotChange, ShotFinder, shots, steady
 from datapipe.prepare.tracks import Box, Look, Track, Tracker, Vector, closeness, recognise
 from datapipe.prepare.windows import (
     Span,
@@ -77,7 +77,7 @@ class Follower:
         self._times: list[float] = []  # of the frames that were sampled, ascending
         self._frames: list[int] = []
         self._boxes: dict[int, list[Box]] = {}
-        self._changes: list[Change] = []
+        self._changes: list[ShotChange] = []
 
     def follow(
         self, people: Sequence[Vector], kept: Sequence[int], same_person: float,
@@ -142,7 +142,7 @@ class Follower:
             some = [waiting.popleft() for _ in range(min(TOGETHER, len(waiting)))]
             self._look(some, self._changes)
 
-    def _look(self, frames: Sequence[Frame], changes: Sequence[Change]) -> None:
+    def _look(self, frames: Sequence[Frame], changes: Sequence[ShotChange]) -> None:
         firsts = [change.first for change in changes]
         for frame, faces in zip(frames, self.find([f.image for f in frames]), strict=True):
             shot = bisect.bisect_right(firsts, frame.timestamp)

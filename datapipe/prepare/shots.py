@@ -45,7 +45,7 @@ CUT = 25.0
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ShotChange:
     """What parts two shots: a cut, or a fade, which belongs to neither."""
 
     last: float
@@ -78,7 +78,7 @@ class ShotFinder:
     """
 
     def __init__(self) -> None:
-        self.changes: list[Change] = []
+        self.changes: list[ShotChange] = []
         """In order of time; final before `settled`."""
         self._near: deque[_Small] = deque(maxlen=2 * FLASH + 2)
         self._steps: deque[float] = deque(maxlen=2 * FLASH + 1)
@@ -110,7 +110,7 @@ class ShotFinder:
         if not self._colours or time - self._colours[-1][0] >= STEP:
             self._fade(time, picture)
 
-    def end(self) -> list[Change]:
+    def end(self) -> list[ShotChange]:
         """All changes, when no more pictures come."""
         for place in range(max(1, len(self._near) - FLASH), len(self._near)):
             self._cut_at(place)
@@ -131,7 +131,7 @@ class ShotFinder:
         pictures = list(self._near)
         before, after = pictures[max(0, place - FLASH) : place], pictures[place : place + FLASH]
         if all(_difference(a, b) > RETURNED * step for a in before for b in after):
-            self._add(Change(before[-1].time, after[0].time))
+            self._add(ShotChange(before[-1].time, after[0].time))
 
     def _fade(self, time: float, picture: Image) -> None:
         colours = cv2.calcHist([picture], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3)
@@ -156,14 +156,14 @@ class ShotFinder:
         if any(first - FADE <= change.first <= last + FADE for change in self.changes):
             return
         middles = sorted((first, max(0.0, last - FADE)))
-        self._add(Change(max(0.0, middles[0] - BLURRED), middles[1] + BLURRED))
+        self._add(ShotChange(max(0.0, middles[0] - BLURRED), middles[1] + BLURRED))
 
-    def _add(self, change: Change) -> None:
+    def _add(self, change: ShotChange) -> None:
         self.changes.append(change)
         self.changes.sort(key=lambda c: c.first)
 
 
-def find_changes(pictures: Sequence[tuple[float, Image]]) -> list[Change]:
+def find_changes(pictures: Sequence[tuple[float, Image]]) -> list[ShotChange]:
     """The changes in a whole row of pictures with their times."""
     finder = ShotFinder()
     for time, picture in pictures:
@@ -185,7 +185,7 @@ def _shrunk(picture: Image) -> Image:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2HSV), np.uint8)
 
 
-def shots(changes: Sequence[Change], info: VideoInfo) -> list[Shot]:
+def shots(changes: Sequence[ShotChange], info: VideoInfo) -> list[Shot]:
     """The shots of a video, in order.
 
     Frames between the two pictures of a change belong to none: nobody has looked at them.

@@ -48,7 +48,7 @@ _HEAD, _NAME = 76, 34
 
 
 @dataclass
-class Change:
+class PassChange:
     """How many things pass by A and by B, and how many of them change sides."""
 
     a: int = 0
@@ -71,9 +71,9 @@ class YawChange:
     """The views at one yaw."""
 
     yaw: int
-    passed: Change = field(default_factory=Change)
+    passed: PassChange = field(default_factory=PassChange)
     """Views that no rule rejects."""
-    kept: Change = field(default_factory=Change)
+    kept: PassChange = field(default_factory=PassChange)
     """Those whose identity is kept, too: what goes into shards."""
     lost_by: Counter[str] = field(default_factory=Counter)
     """Of views that pass by A alone, the rule of B that they fail first."""
@@ -99,15 +99,15 @@ class Diff:
 
     candidates: int = 0
     yaws: dict[int, YawChange] = field(default_factory=dict)
-    identities: Change = field(default_factory=Change)
-    windows: Change = field(default_factory=Change)
+    identities: PassChange = field(default_factory=PassChange)
+    windows: PassChange = field(default_factory=PassChange)
     """Spans that pass the rules for windows, of identities kept or not."""
     windows_lost_by: Counter[str] = field(default_factory=Counter)
     """Of windows that pass by A alone, the rule of B that they fail first."""
     windows_gained_from: Counter[str] = field(default_factory=Counter)
-    trained: Change = field(default_factory=Change)
+    trained: PassChange = field(default_factory=PassChange)
     """Identities that are kept and have a window that passes: `encode` leaves the others out."""
-    samples: Change = field(default_factory=Change)
+    samples: PassChange = field(default_factory=PassChange)
     lost_samples: list[str] = field(default_factory=list)
     """The first keys."""
     gained_samples: list[str] = field(default_factory=list)

@@ -17,7 +17,7 @@ from typing import Any
 from datapipe.errors import UserError, meant
 from datapipe.models import digest
 from harmoview.bench.run import BenchRun, VideoKey, check_method
-from harmoview.bench.scores import Score
+from harmoview.bench.scores import VideoScore
 from harmoview.bench.store import Provenance, put_scores
 
 _FILE = re.compile(r"(?P<case>[a-z0-9-]+?)(?:[._]s(?P<seed>\d+))?")
@@ -190,7 +190,7 @@ def import_scores(run: BenchRun, method: str, files: Sequence[Path]) -> Imported
         value = sum(kept) / len(kept) if kept else None
         marks = "".join(sorted(hashes[column]))
         model = IMPORTED + hashlib.sha256(marks.encode()).hexdigest()
-        score = Score(
+        score = VideoScore(
             metric=column,
             value=value,
             status="failed" if value is None else "ok",

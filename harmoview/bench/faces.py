@@ -17,7 +17,7 @@ from datapipe.faces.crops import sharpness
 from datapipe.prepare.people import Person, Sighting, attach
 from datapipe.record import Image
 from harmoview.bench.suite import Suite
-from harmoview.bench.video import FPS, Frame, sample
+from harmoview.bench.video import FPS, VideoFrame, sample
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -122,12 +122,12 @@ def measure(
     )
 
 
-def _found(frame: Frame, faces: FaceAnalyzer) -> list[Face]:
+def _found(frame: VideoFrame, faces: FaceAnalyzer) -> list[Face]:
     return faces.find([frame.image])[0]
 
 
 def _tracks(
-    looked: Sequence[Frame], seen: Sequence[Sighting], vectors: Mapping[int, Floats]
+    looked: Sequence[VideoFrame], seen: Sequence[Sighting], vectors: Mapping[int, Floats]
 ) -> dict[int, int]:
     """Which person each sighting is, the most prominent first.
 

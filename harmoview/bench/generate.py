@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from datapipe.errors import UserError
 from harmoview.bench.run import BenchRun, VideoKey
-from harmoview.bench.virtual.methods import Cast, Method, check_virtual, virtual_video
+from harmoview.bench.virtual.methods import Method, SuitePeople, check_virtual, virtual_video
 from harmoview.orders import Order, read_about
 
 
@@ -78,7 +78,7 @@ def render_videos(run: BenchRun, keys: Sequence[VideoKey], workers: int) -> Iter
     """
     check_virtual(run.suite)
     if workers == 1 or len(keys) <= 1:
-        people = Cast(run.suite)
+        people = SuitePeople(run.suite)
         for key in keys:
             yield render_video(run, people, key)
         return
@@ -100,7 +100,7 @@ def render_videos(run: BenchRun, keys: Sequence[VideoKey], workers: int) -> Iter
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def render_video(run: BenchRun, people: Cast, key: VideoKey) -> VideoKey:
+def render_video(run: BenchRun, people: SuitePeople, key: VideoKey) -> VideoKey:
     """One video, its truth first."""
     case = run.suite.case[key.case]
     made = virtual_video(people, case, cast(Method, key.method), key.seed)
@@ -111,13 +111,13 @@ def render_video(run: BenchRun, people: Cast, key: VideoKey) -> VideoKey:
     return key
 
 
-_here: tuple[BenchRun, Cast] | None = None
+_here: tuple[BenchRun, SuitePeople] | None = None
 """In a worker process: the run, and its people."""
 
 
 def _begin(run: BenchRun) -> None:
     global _here
-    _here = (run, Cast(run.suite))
+    _here = (run, SuitePeople(run.suite))
 
 
 def _render(key: VideoKey) -> VideoKey:

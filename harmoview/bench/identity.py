@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from harmoview.bench.faces import Faces, KnownFaces
-from harmoview.bench.scores import Score, Status
+from harmoview.bench.scores import Status, VideoScore
 from harmoview.bench.suite_json import Case
 
 Floats = npt.NDArray[np.float64]
@@ -52,7 +52,7 @@ class Assigned:
     """Mean cosine by which this assignment beats the exchanged one; None for a single identity."""
 
 
-def identity_scores(faces: Faces, known: KnownFaces, case: Case) -> list[Score]:
+def identity_scores(faces: Faces, known: KnownFaces, case: Case) -> list[VideoScore]:
     """All figures of a video's people."""
     places = [known.names.index(who.id) for who in case.identities]
     assigned = assign(faces, known, places)
@@ -113,36 +113,36 @@ def _nearest_cosines(faces: Faces, known: KnownFaces, identity: int) -> Floats:
     return np.asarray(chosen)
 
 
-def _case_scores(faces: Faces, case: Case, assigned: Assigned) -> Iterator[Score]:
+def _case_scores(faces: Faces, case: Case, assigned: Assigned) -> Iterator[VideoScore]:
     """Figures of all people of a video together."""
     n = faces.sampled
-    yield Score("hv_extra_people", float(assigned.extra), n, n)
+    yield VideoScore("hv_extra_people", float(assigned.extra), n, n)
     if len(case.identities) < 2:
         for metric in ("hv_assign_margin", "hv_ambiguous", "hv_swapped"):
-            yield Score(metric, None, n, 0, status="not_applicable", reason="one person")
+            yield VideoScore(metric, None, n, 0, status="not_applicable", reason="one person")
         return
     margin = assigned.margin
     none: Status = "ok" if margin is not None else "no_face"
     unsure = margin is not None and margin < AMBIGUOUS
-    yield Score("hv_assign_margin", margin, n, n, status=none, reason="ambiguous" * unsure)
-    yield Score("hv_ambiguous", None if margin is None else float(unsure), n, n, status=none)
+    yield VideoScore("hv_assign_margin", margin, n, n, status=none, reason="ambiguous" * unsure)
+    yield VideoScore("hv_ambiguous", None if margin is None else float(unsure), n, n, status=none)
     yield _swapped(faces, case, assigned)
 
 
-def _swapped(faces: Faces, case: Case, assigned: Assigned) -> Score:
+def _swapped(faces: Faces, case: Case, assigned: Assigned) -> VideoScore:
     """Whether the people stand on each other's side: the assignment by faces cannot know."""
     n = faces.sampled
     wanted = [who.placement for who in case.identities]
     if None in wanted:
-        return Score("hv_swapped", None, n, 0, status="not_applicable", reason="no placement")
+        return VideoScore("hv_swapped", None, n, 0, status="not_applicable", reason="no placement")
     middles = {
         number: float(faces.box[rows][:, [0, 2]].mean()) for number, rows in assigned.rows.items()
     }
     if len(middles) < 2:
-        return Score("hv_swapped", None, n, 0, status="no_face", reason="not both were found")
+        return VideoScore("hv_swapped", None, n, 0, status="no_face", reason="not both were found")
     on_left = min(middles, key=lambda number: middles[number])
     used = sum(len(rows) for rows in assigned.rows.values())
-    return Score("hv_swapped", float(wanted[on_left] != "left"), n, used)
+    return VideoScore("hv_swapped", float(wanted[on_left] != "left"), n, used)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +156,7 @@ class _Person:
     place: int
     """Among the suite's identities."""
 
-    def scores(self, case: Case) -> Iterator[Score]:
+    def scores(self, case: Case) -> Iterator[VideoScore]:
         n, used = self.faces.sampled, len(self.rows)
         yield self._score("hv_missing", float(used == 0))
         yield self._score("hv_detected", len(np.unique(self.faces.frame[self.rows])) / n)
@@ -169,7 +169,7 @@ class _Person:
         if not np.isnan(self.faces.true_yaw).all():
             yield from self._by_yaw(true, "_true")
 
-    def _by_yaw(self, yaw: Floats, suffix: str) -> Iterator[Score]:
+    def _by_yaw(self, yaw: Floats, suffix: str) -> Iterator[VideoScore]:
         """Cosines to the frontal and the nearest reference, all frames and by bin of |yaw|."""
         front, view, match = self._cosines(yaw)
         used = max(1, int((~np.isnan(yaw)).sum()))
@@ -206,7 +206,7 @@ class _Person:
             match = np.where(turned, (view - front) / (1 - between), np.nan)
         return front, view, match
 
-    def _span(self, case: Case, yaw: Floats) -> Iterator[Score]:
+    def _span(self, case: Case, yaw: Floats) -> Iterator[VideoScore]:
         """How far the head turns, and how much of what was asked for."""
         measured = yaw[~np.isnan(yaw)]
         if not len(measured):
@@ -217,7 +217,7 @@ class _Person:
         yield self._score("hv_yaw_span", float(high - low))
         asked = case.yaw_request
         if asked is None or asked[0] == asked[1]:
-            yield Score(
+            yield VideoScore(
                 "hv_yaw_reached", None, self.faces.sampled, 0, self.name, "",
                 "not_applicable", "the case requests no yaw",
             )  # fmt: skip
@@ -237,13 +237,13 @@ class _Person:
         )
         return np.asarray(best.argmax(axis=1) == self.place, float)
 
-    def crosstalk(self, other: int | None) -> Score:
+    def crosstalk(self, other: int | None) -> VideoScore:
         """How much of the other person is in this one: 0 none, 1 all; a linear mix reads its share.
 
         The mean over faces up to 60 degrees whose people can be told apart.
         """
         if other is None:
-            return Score(
+            return VideoScore(
                 "hv_crosstalk", None, self.faces.sampled, 0, self.name, "",
                 "not_applicable", "one person",
             )  # fmt: skip
@@ -257,7 +257,7 @@ class _Person:
         sound = (abs(yaw) <= JUDGED_TO) & (c <= TOO_ALIKE) & (a + b >= TOO_STRANGE)
         return self._mean("hv_crosstalk", crosstalk(a, b, c)[sound])
 
-    def _mean(self, metric: str, values: Floats, variant: str = "") -> Score:
+    def _mean(self, metric: str, values: Floats, variant: str = "") -> VideoScore:
         kept = values[~np.isnan(values)]
         mean = float(kept.mean()) if len(kept) else None
         return self._score(metric, mean, variant, len(kept))
@@ -269,9 +269,9 @@ class _Person:
         variant: str = "",
         used: int | None = None,
         reason: str = "",
-    ) -> Score:
+    ) -> VideoScore:
         none = len(self.rows) == 0
-        return Score(
+        return VideoScore(
             metric=metric,
             value=value,
             n_frames=self.faces.sampled,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datapipe.record import Image
-from harmoview.bench.scores import Score
+from harmoview.bench.scores import VideoScore
 from harmoview.bench.video import FPS, HEIGHT, frames, standardised
 
 Flow = npt.NDArray[np.float32]
@@ -21,7 +21,7 @@ COARSE = 16
 """Pixels to whose width OpenS2V shrinks every flow."""
 
 
-def motion_scores(path: Path) -> list[Score]:
+def motion_scores(path: Path) -> list[VideoScore]:
     """`opens2v_amp` of the file as it is, `hv_flow` and `hv_interp` of the standardised video.
 
     Raises BadSample.
@@ -107,7 +107,7 @@ def _farneback(one: Grey, two: Grey) -> Flow:
     )
 
 
-def _score(metric: str, value: float | None, frames: int, used: int, why: str) -> Score:
+def _score(metric: str, value: float | None, frames: int, used: int, why: str) -> VideoScore:
     if value is None:
-        return Score(metric, None, frames, used, status="not_applicable", reason=why)
-    return Score(metric, value, frames, used)
+        return VideoScore(metric, None, frames, used, status="not_applicable", reason=why)
+    return VideoScore(metric, value, frames, used)

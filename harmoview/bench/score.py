@@ -14,7 +14,7 @@ from datapipe.models import digest
 from datapipe.run.info import library_versions
 from harmoview.bench.run import BenchRun, VideoKey
 from harmoview.bench.scorers import Job, Scorer
-from harmoview.bench.scores import Score, Status
+from harmoview.bench.scores import Status, VideoScore
 from harmoview.bench.store import (
     Provenance,
     put_scores,
@@ -170,15 +170,15 @@ def _alone(run: BenchRun, task: Task) -> Status:
             return "failed"
 
 
-def _without(scorer: Scorer, status: Status, reason: str) -> list[Score]:
-    return [Score(metric, None, status=status, reason=reason) for metric in scorer.metrics]
+def _without(scorer: Scorer, status: Status, reason: str) -> list[VideoScore]:
+    return [VideoScore(metric, None, status=status, reason=reason) for metric in scorer.metrics]
 
 
 def _put(
     run: BenchRun,
     key: VideoKey,
     made_by: Provenance,
-    scores: Sequence[Score],
+    scores: Sequence[VideoScore],
     seconds: float,
     versions: dict[str, str],
 ) -> None:

@@ -18,7 +18,7 @@ from harmoview.bench.faces import KnownFaces, measure, references
 from harmoview.bench.identity import identity_scores
 from harmoview.bench.motion import motion_scores
 from harmoview.bench.run import BenchRun, VideoKey
-from harmoview.bench.scores import Score
+from harmoview.bench.scores import VideoScore
 from harmoview.bench.store import (
     Provenance,
     put_faces,
@@ -76,7 +76,7 @@ class Scorer(Protocol):
     def setup(self) -> None:
         """Load. Raises UserError."""
 
-    def __call__(self, job: Job) -> list[Score]:
+    def __call__(self, job: Job) -> list[VideoScore]:
         """Raises BadSample for a video that cannot be used."""
 
 
@@ -103,7 +103,7 @@ class MotionScorer:
 
         cv2.setNumThreads(1)  # processes share the machine; results do not depend on it
 
-    def __call__(self, job: Job) -> list[Score]:
+    def __call__(self, job: Job) -> list[VideoScore]:
         return motion_scores(job.path)
 
 
@@ -129,14 +129,14 @@ class QualityScorer:
         self._brisque = Brisque()
         self._brisque.setup()
 
-    def __call__(self, job: Job) -> list[Score]:
+    def __call__(self, job: Job) -> list[VideoScore]:
         looked = sample(job.path)
         places = sorted(sample_indices(len(looked), PICTURES))
         found = self._brisque([looked[place].image for place in places])
         values = [value for value in found if value is not None]
         mean = sum(values) / len(values) if values else None
         reason = "" if values else "no frame has texture"
-        return [Score("hv_brisque", mean, len(places), len(values), reason=reason)]
+        return [VideoScore("hv_brisque", mean, len(places), len(values), reason=reason)]
 
 
 @dataclass
@@ -192,7 +192,7 @@ class FaceScorer:
         """Embed the suite's references once for all processes. `setup` was called."""
         self._known = self._references(run.folder, run.suite)
 
-    def __call__(self, job: Job) -> list[Score]:
+    def __call__(self, job: Job) -> list[VideoScore]:
         known = self._known or self._references(job.folder, job.suite)
         self._known = known
         made_by = Provenance("faces", self.measured, self.model_sha256(), job.video_sha256)

@@ -10,7 +10,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class VideoScore:
     """What a scorer says of a video, of one of its people, or of one bin of their frames."""
 
     metric: str

@@ -17,7 +17,7 @@ from datapipe.errors import UserError
 from datapipe.files import Folder
 from harmoview.bench.faces import Faces, KnownFaces
 from harmoview.bench.run import VideoKey
-from harmoview.bench.scores import Score
+from harmoview.bench.scores import VideoScore
 
 SCORES = pa.schema(
     [
@@ -74,7 +74,7 @@ def put_scores(
     suite_sha256: str,
     key: VideoKey,
     provenance: Provenance,
-    scores: Iterable[Score],
+    scores: Iterable[VideoScore],
     seconds: float,
     versions: Mapping[str, str],
 ) -> None:

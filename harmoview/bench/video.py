@@ -26,7 +26,7 @@ SAMPLED = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class VideoFrame:
     """One decoded frame."""
 
     index: int
@@ -48,7 +48,7 @@ def probe(path: Path) -> VideoInfo:
     return _decoder().probe(path)
 
 
-def frames(path: Path) -> Iterator[Frame]:
+def frames(path: Path) -> Iterator[VideoFrame]:
     """Every clean frame at full size, in order of display. Raises as `probe`."""
     info = probe(path)
     gap = float(np.diff(info.times).min()) if info.frames > 1 else 1.0
@@ -56,12 +56,12 @@ def frames(path: Path) -> Iterator[Frame]:
     count = 0
     for _, frame in _decoder().sweep(path, [every]):
         count += 1
-        yield Frame(frame.index, frame.timestamp, frame.image)
+        yield VideoFrame(frame.index, frame.timestamp, frame.image)
     if count == 0:
         raise BadSample("damaged", "no frame is undamaged")
 
 
-def standardised(path: Path) -> Iterator[Frame]:
+def standardised(path: Path) -> Iterator[VideoFrame]:
     """Frames at 16 a second and 480 pixels high: the last one shown at each tick.
 
     A damaged frame's place is taken by the clean one before it. Raises as `probe`.
@@ -70,21 +70,21 @@ def standardised(path: Path) -> Iterator[Frame]:
     tick, shown = 0, None
     for frame in frames(path):
         while shown is not None and tick < len(ticks) and ticks[tick] < frame.index:
-            yield Frame(tick, tick / FPS, shown)
+            yield VideoFrame(tick, tick / FPS, shown)
             tick += 1
         shown = scaled(frame.image)
     assert shown is not None  # `frames` raises where there are none
     for last in range(tick, len(ticks)):
-        yield Frame(last, last / FPS, shown)
+        yield VideoFrame(last, last / FPS, shown)
 
 
-def sample(path: Path, count: int = SAMPLED) -> list[Frame]:
+def sample(path: Path, count: int = SAMPLED) -> list[VideoFrame]:
     """Of the standardised frames, `count` spread evenly; each once. Raises as `probe`."""
     ticks = _ticks(probe(path))
     wanted = sample_indices(len(ticks), count)
     images = _images(path, {int(ticks[tick]) for tick in wanted})
     return [
-        Frame(tick, tick / FPS, scaled(images[int(ticks[tick])]))
+        VideoFrame(tick, tick / FPS, scaled(images[int(ticks[tick])]))
         for tick in sorted(wanted)
         if int(ticks[tick]) in images
     ]

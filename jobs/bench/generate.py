@@ -19,7 +19,7 @@ from harmoview.bench.virtual.methods import METHODS
 from harmoview.orders import Sampling, made_by
 from jobs.cli import command
 from jobs.console.output import progress
-from jobs.options.fleet import Fleet, Model, make_videos
+from jobs.options.fleet import Fleet, VideoModel, make_videos
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,15 @@ def execute(settings: BenchGenerateSettings) -> None:
     run = open_bench(settings.run, settings.suite)
     with locked(run.folder):
         if settings.base is not None and settings.checkpoint is not None:
-            model = Model(settings.base, settings.checkpoint, settings.sampling)
+            model = VideoModel(settings.base, settings.checkpoint, settings.sampling)
             _by_model(settings, run, settings.method[0], model)
             return
         _built_in(settings, run, METHODS if "all" in settings.method else settings.method)
 
 
-def _by_model(settings: BenchGenerateSettings, run: BenchRun, method: str, model: Model) -> None:
+def _by_model(
+    settings: BenchGenerateSettings, run: BenchRun, method: str, model: VideoModel
+) -> None:
     check_method(method)
     asked = made_by(model.base, model.checkpoint, model.sampling)
     check_same(run, method, asked, settings.views)

@@ -26,7 +26,7 @@ from jobs.console.output import progress
 
 
 @dataclass(frozen=True)
-class ScoreSettings:
+class BenchScoreSettings:
     """Measure every video of a run that was not measured yet, on all cores.
 
     The project's own metrics (hv) need nothing but the embedded models. OpenS2V-Eval's (opens2v)
@@ -70,7 +70,7 @@ class ScoreSettings:
                              f"{', '.join(METRICS)}")  # fmt: skip
 
 
-def execute(settings: ScoreSettings) -> None:
+def execute(settings: BenchScoreSettings) -> None:
     """Measure what is missing, or import. Raises UserError."""
     run = open_bench(settings.run, settings.suite)
     with locked(run.folder):
@@ -96,7 +96,7 @@ def _import(run: BenchRun, method: str, *files: str) -> None:
         print(f"{method} has no videos in this run: tables show these scores alone")
 
 
-def _measure(settings: ScoreSettings, run: BenchRun) -> None:
+def _measure(settings: BenchScoreSettings, run: BenchRun) -> None:
     scorers = chosen(settings)
     print_listed("files that belong to no case", run.strangers())
     for method, cases in run.missing().items():
@@ -118,7 +118,7 @@ def _measure(settings: ScoreSettings, run: BenchRun) -> None:
     print(f"{settings.run}: {len(tasks)} measurements, {outcomes['failed']} failed")
 
 
-def chosen(settings: ScoreSettings) -> list[Scorer]:
+def chosen(settings: BenchScoreSettings) -> list[Scorer]:
     """The scorers of the metrics asked for. Raises UserError where weights are not as told."""
     every = [
         *embedded(settings.faces, settings.device, settings.faces_folder),
@@ -132,4 +132,4 @@ def chosen(settings: ScoreSettings) -> list[Scorer]:
     return [scorer for scorer in every if wanted(scorer)]
 
 
-main = command(__name__, ScoreSettings, execute)
+main = command(__name__, BenchScoreSettings, execute)

@@ -22,7 +22,7 @@ RESTARTS = 3
 
 
 @dataclass(frozen=True)
-class Model:
+class VideoModel:
     """What makes the videos, before it is loaded."""
 
     base: str
@@ -53,7 +53,7 @@ class Fleet:
 
 
 def make_videos(
-    model: Model,
+    model: VideoModel,
     orders: Sequence[Order],
     out: str,
     fleet: Fleet,
@@ -85,7 +85,7 @@ def make_videos(
 
 
 def _here(
-    model: Model,
+    model: VideoModel,
     todo: Sequence[Order],
     folder: Folder,
     told: Callable[[], None],
@@ -103,7 +103,7 @@ def _here(
 
 
 def _on_ray(
-    model: Model,
+    model: VideoModel,
     todo: Sequence[Order],
     folder: Folder,
     fleet: Fleet,
@@ -128,7 +128,9 @@ def _on_ray(
                 "fewer, or --device cpu"
             )
     remote = ray.remote(num_gpus=gpus, num_cpus=1, max_restarts=RESTARTS, max_task_retries=RESTARTS)
-    actors = [remote(_Maker).remote(model, folder) for _ in range(min(fleet.workers, len(todo)))]
+    actors = [
+        remote(_VideoMaker).remote(model, folder) for _ in range(min(fleet.workers, len(todo)))
+    ]
     pool = ActorPool(actors)
     try:
         for _ in pool.map_unordered(lambda actor, order: actor.make.remote(order), todo):
@@ -147,10 +149,10 @@ def _on_ray(
             ray.kill(actor)
 
 
-class _Maker:
+class _VideoMaker:
     """An actor: one pipeline, loaded when the first order comes."""
 
-    def __init__(self, model: Model, folder: Folder) -> None:
+    def __init__(self, model: VideoModel, folder: Folder) -> None:
         self._model, self._folder = model, folder
         self._generator: Any = None
 

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.prepare import search
 from datapipe.prepare.people import Person, Sighting, distinct, found_again, group
-from datapipe.prepare.shots import FLASH, SIDE, TINY, Change, find_changes, same_shot, shots, steady
+from datapipe.prepare.shots import (
+    FLASH,
+    SIDE,
+    TINY,
+    ShotChange,
+    find_changes,
+    same_shot,
+    shots,
+    steady,
+)
 from datapipe.record import Image
 from datapipe.video.decoder import Decoder, VideoInfo
 from lora_engine.acquire import yaw_geometry
@@ -139,13 +148,13 @@ class SubjectSearch:
         for frame in set(frames) - set(kept):
             del self._images[frame], self.times[frame], self._found[frame]
 
-    def _changes(self) -> list[Change]:
+    def _changes(self) -> list[ShotChange]:
         """Find cuts: every frame between two probes is looked at where these look different.
 
         A head that turns fast changes a picture as much from probe to probe as a cut does, but
         little from frame to frame.
         """
-        found: set[Change] = set()
+        found: set[ShotChange] = set()
         for one, other in pairwise(sorted(self._images)):
             if not steady([self._images[one], self._images[other]]):
                 near = range(max(0, one - FLASH), min(self._info.frames, other + FLASH + 1))

@@ -78,7 +78,7 @@ class MeshSynthesizer:
 
         Raises BadSample "engine_refused" when the reference shows no usable frontal face.
         """
-        from lora_engine.mesh.render import Sensor, Shot, render
+        from lora_engine.mesh.render import HeadShot, Sensor, render
         from lora_engine.mesh.studio import background, cut_square, frame, person
 
         face = self._face(reference)
@@ -96,7 +96,7 @@ class MeshSynthesizer:
         sensor = Sensor(self.settings.noise, self.settings.blur)
         views = []
         for yaw, seed in zip(yaws, seeds, strict=True):
-            shot = Shot(head, Pose(float(yaw), 0.0, 0.0), camera, lifted.skin.light)
+            shot = HeadShot(head, Pose(float(yaw), 0.0, 0.0), camera, lifted.skin.light)
             picture = render([shot], (self.settings.size, self.settings.size), behind)
             views.append(sensor(picture, np.random.default_rng(seed)))
         return views

@@ -94,7 +94,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Look:
+class HeadLook:
     """Eyes and clothes: what of a person's look is not in the skin's texture."""
 
     iris: Array
@@ -109,7 +109,7 @@ class Look:
     """Decimetres by which the neckline is deeper in the middle."""
 
 
-def eyeballs(shape: Array, anatomy: Anatomy, look: Look) -> Eyes:
+def eyeballs(shape: Array, anatomy: Anatomy, look: HeadLook) -> Eyes:
     """Make spheres where the mesh's eyes are, looking where the face looks."""
     around, along = np.meshgrid(
         np.linspace(0, 2 * np.pi, 33)[:-1], np.linspace(0, 0.62 * np.pi, 13)
@@ -155,7 +155,7 @@ def eye_centre(eye: Array) -> tuple[Array, float]:
     return centre, radius
 
 
-def below_neckline(fine: Array, anatomy: Anatomy, look: Look) -> Array:
+def below_neckline(fine: Array, anatomy: Anatomy, look: HeadLook) -> Array:
     """Return how far each vertex lies below the neckline: (fine,), decimetres."""
     neck = anatomy.neck
     x, y, z = fine.T
@@ -182,7 +182,7 @@ def assemble(
     texture: Array,
     seen: Array,
     hair: Hair,
-    look: Look,
+    look: HeadLook,
     anatomy: Anatomy,
     atlas: Atlas,
     features: Array,

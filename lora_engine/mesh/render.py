@@ -60,7 +60,7 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Shot:
+class HeadShot:
     """One head in one picture."""
 
     head: Head
@@ -128,7 +128,7 @@ class Turn:
         return np.asarray(moved(points - self.pivot, level, self.matrices) + self.pivot)
 
 
-def render(shots: Sequence[Shot], size: tuple[int, int], background: Array) -> Array:
+def render(shots: Sequence[HeadShot], size: tuple[int, int], background: Array) -> Array:
     """Render a float picture (height, width, 3), 0..255, for a size (width, height).
 
     `background` is stretched to it; later shots lie over earlier ones.
@@ -141,7 +141,7 @@ def render(shots: Sequence[Shot], size: tuple[int, int], background: Array) -> A
     return np.asarray(cv2.resize(canvas, size, interpolation=cv2.INTER_AREA))
 
 
-def _draw(canvas: Array, shot: Shot) -> None:
+def _draw(canvas: Array, shot: HeadShot) -> None:
     head, camera, light = shot.head, shot.camera, shot.light
     high, wide = canvas.shape[:2]
     turn = Turn(rotations(shot.pose), head.pivot)

@@ -20,7 +20,7 @@ from lora_engine.mesh.anatomy import Anatomy, Phenotype
 from lora_engine.mesh.fit import Fit, fit, map_landmarks
 from lora_engine.mesh.geometry import Array
 from lora_engine.mesh.hair import HairStyle, grow, read_hair_palette, read_hair_style
-from lora_engine.mesh.head import PATCH, Head, Look, assemble, eye_centre
+from lora_engine.mesh.head import PATCH, Head, HeadLook, assemble, eye_centre
 from lora_engine.mesh.portrait import CHIN, OVAL, Masks, masks
 from lora_engine.mesh.render import Camera
 from lora_engine.mesh.texture import Atlas, Skin, paint
@@ -162,12 +162,12 @@ class HeadParts:
     style: HairStyle
     palette: Array
     """(m, 3): colours of the hair, RGB 0..255."""
-    look: Look
+    look: HeadLook
 
 
 def person(lifted: Lifted, base: Studio) -> Head:
     """Make a head of the portrait's person."""
-    skin, look = lifted.skin, Look(lifted.iris, lifted.cloth, lifted.eyes)
+    skin, look = lifted.skin, HeadLook(lifted.iris, lifted.cloth, lifted.eyes)
     return build(
         HeadParts(
             lifted.fit.shape, skin.albedo, skin.scalp, skin.seen, lifted.style, lifted.palette, look

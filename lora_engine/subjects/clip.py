@@ -23,7 +23,7 @@ from datapipe.errors import check_range
 from datapipe.record import Image, Pose
 from lora_engine.mesh.geometry import Array, Light
 from lora_engine.mesh.head import Head
-from lora_engine.mesh.render import Camera, Sensor, Shot, Turn, render, rotations
+from lora_engine.mesh.render import Camera, HeadShot, Sensor, Turn, render, rotations
 from lora_engine.mesh.studio import build
 from lora_engine.subjects.distinct import invented
 from lora_engine.subjects.gallery import Gallery
@@ -204,7 +204,7 @@ def portrait_clip(
     def frames() -> Iterator[Image]:
         for poses in zip(*tracks, strict=True):
             shots = [
-                Shot(head, pose, camera, place.light)
+                HeadShot(head, pose, camera, place.light)
                 for head, pose, camera in zip(heads, poses, cameras, strict=True)
             ]
             yield sensor(render(shots, size, place.background), rng)

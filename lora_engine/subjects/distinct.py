@@ -20,7 +20,7 @@ from datapipe.record import Image, Pose
 from lora_engine.mesh.anatomy import DIRECTIONS, HEADS, Anatomy
 from lora_engine.mesh.geometry import Array, Light, smoothstep
 from lora_engine.mesh.head import Head
-from lora_engine.mesh.render import Camera, Shot, render
+from lora_engine.mesh.render import Camera, HeadShot, render
 from lora_engine.mesh.studio import build
 from lora_engine.subjects.gallery import Gallery
 from lora_engine.subjects.people import Invented, Mixing, invent
@@ -269,7 +269,7 @@ def portrait(head: Head, yaw: float, side: int) -> Image:
     camera = Camera(centre * [0, 1, 1], (0.5, max(0.5, top + 0.14)), scale)
     light = Light.from_direction(np.array([0.0, 0.4, 1.0]), key=0.25)
     plain = np.full((2, 2, 3), 168.0, np.float32)
-    picture = render([Shot(head, Pose(yaw, 0.0, 0.0), camera, light)], (side, side), plain)
+    picture = render([HeadShot(head, Pose(yaw, 0.0, 0.0), camera, light)], (side, side), plain)
     return np.asarray(np.clip(np.rint(picture), 0, 255), np.uint8)
 
 

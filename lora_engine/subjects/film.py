@@ -16,8 +16,7 @@ import numpy as np
 from datapipe.record import Image, Pose
 from lora_engine.mesh.geometry import Array
 from lora_engine.mesh.head import Head
-from lora_engine.mesh.render import Camera, Turn, render, rotations
-from lora_engine.mesh.render import Shot as RenderedShot
+from lora_engine.mesh.render import Camera, HeadShot, Turn, render, rotations
 from lora_engine.subjects.clip import Scene, encode, scene
 from lora_engine.subjects.distinct import Distinct
 
@@ -191,7 +190,7 @@ class Sprite:
         return Camera(centre * [0, 1, 1], (0.5, max(0.45, top + 0.12)), scale)
 
     def _draw(self, yaw: int) -> tuple[Array, Array, tuple[float, ...]]:
-        shot = RenderedShot(self._head, Pose(yaw, 0.0, 0.0), self._camera, self._place.light)
+        shot = HeadShot(self._head, Pose(yaw, 0.0, 0.0), self._camera, self._place.light)
         dark, bright = (
             render([shot], (SIDE, SIDE), np.full((2, 2, 3), level, np.float32))
             for level in (0.0, 255.0)

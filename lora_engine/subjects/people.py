@@ -9,7 +9,7 @@ import numpy as np
 from lora_engine.mesh.anatomy import DIRECTIONS, Phenotype
 from lora_engine.mesh.geometry import Array
 from lora_engine.mesh.hair import HairStyle
-from lora_engine.mesh.head import Look
+from lora_engine.mesh.head import HeadLook
 from lora_engine.mesh.studio import HeadParts
 from lora_engine.subjects.gallery import Gallery, Sitter, enlarged
 
@@ -179,7 +179,7 @@ def invent(gallery: Gallery, rng: np.random.Generator, mixing: Mixing | None = N
     scalp = np.sum([share * sitters[name].scalp for name, share in mixes[0].items()], axis=0)
     iris = _pick(IRIS, rng, skip=0 if depth < 0.5 else 4)
     worn = _pick(CLOTH, rng)
-    look = Look(
+    look = HeadLook(
         iris.rgb * rng.uniform(0.85, 1.15),
         worn.rgb * rng.uniform(0.85, 1.1),
         neckline=rng.uniform(-0.12, 0.05),

@@ -19,7 +19,7 @@ from filters.aesthetic import Brisque
 from filters.calibrate.comparisons import comparisons, people
 from filters.score import Score
 from jobs import calibrate, pack
-from lora_engine.mesh.render import Sensor, Shot, render
+from lora_engine.mesh.render import HeadShot, Sensor, render
 from lora_engine.mesh.studio import build
 from lora_engine.pairs import Subject, SubjectFrame, write_pairs
 from lora_engine.subjects.clip import camera_for, scene
@@ -37,7 +37,7 @@ def pictures(gallery, seed):
     place = scene(1.0, rng)
     head = build(invent(gallery, rng).person, gallery.studio, seed)
     camera = camera_for(head, 0, 1, rng)
-    shots = {yaw: Shot(head, Pose(yaw, 0, 0), camera, place.light) for yaw in (0, 30)}
+    shots = {yaw: HeadShot(head, Pose(yaw, 0, 0), camera, place.light) for yaw in (0, 30)}
     return {
         yaw: encode_jpeg(Sensor()(render([shot], (SIZE, SIZE), place.background), rng))
         for yaw, shot in shots.items()

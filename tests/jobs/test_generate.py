@@ -24,7 +24,7 @@ from harmoview.identity import read_identity
 from harmoview.orders import Sampling, read_orders
 from jobs import generate
 from jobs.bench import generate as bench_generate
-from jobs.options.fleet import Fleet, Model, make_videos
+from jobs.options.fleet import Fleet, VideoModel, make_videos
 
 _spec = importlib.util.spec_from_file_location(
     "tiny", Path(__file__).parent.parent / "harmoview" / "tiny.py"
@@ -255,13 +255,13 @@ def test_views_that_a_photo_lacks_are_made_once(place, tmp_path):
 def test_stopped_at_any_write_and_run_again_the_files_are_the_same(place, tmp_path, monkeypatch):
     """Whatever write a process ends before, what is there is kept and the rest is made."""
 
-    class Ready(Model):
+    class Ready(VideoModel):
         def load(self, *, quiet):
             return generator
 
     sampling = Sampling(vit=f"{place}/vit", steps=1, dtype="float32", device="cpu")
     model = Ready(f"{place}/base", place / "own", sampling)
-    generator = Model.load(model, quiet=True)
+    generator = VideoModel.load(model, quiet=True)
     todo = read_orders(orders(place, tmp_path, 2))
     put = Folder.put
 

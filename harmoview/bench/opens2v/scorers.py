@@ -12,7 +12,7 @@ from datapipe.errors import BadSample, UserError
 from datapipe.record import Image
 from harmoview.bench.opens2v.weights import Endpoint, Weights, lacking, read_weights
 from harmoview.bench.scorers import Job, Scorer, digest_of
-from harmoview.bench.scores import Score
+from harmoview.bench.scores import VideoScore
 from harmoview.bench.video import SAMPLED, frames, raw_sample
 
 Device = Literal["cpu", "cuda"]
@@ -48,7 +48,7 @@ class PublishedScorer:
         return self.weights.paths[part]
 
 
-class AestheticScorer(PublishedScorer):
+class AesScorer(PublishedScorer):
     """Mean of 32 frames."""
 
     name = "opens2v_aes"
@@ -58,9 +58,9 @@ class AestheticScorer(PublishedScorer):
 
         self._model = Aesthetic(self.path("clip"), self.path("head"), self.device)
 
-    def __call__(self, job: Job) -> list[Score]:
+    def __call__(self, job: Job) -> list[VideoScore]:
         scores = self._model(raw_sample(job.path))
-        return [Score(self.name, sum(scores) / len(scores), SAMPLED, len(scores))]
+        return [VideoScore(self.name, sum(scores) / len(scores), SAMPLED, len(scores))]
 
 
 class SmoothScorer(PublishedScorer):
@@ -73,11 +73,11 @@ class SmoothScorer(PublishedScorer):
 
         self._model = OneAlign(self.path("one_align"), self.device)
 
-    def __call__(self, job: Job) -> list[Score]:
+    def __call__(self, job: Job) -> list[VideoScore]:
         from harmoview.bench.opens2v.smooth import smoothness
 
         scores = self._model(frame.image for frame in frames(job.path))
-        return [Score(self.name, smoothness(scores), len(scores), len(scores))]
+        return [VideoScore(self.name, smoothness(scores), len(scores), len(scores))]
 
 
 class GmeScorer(PublishedScorer):
@@ -90,10 +90,10 @@ class GmeScorer(PublishedScorer):
 
         self._model = Gme(self.path("gme"), self.device)
 
-    def __call__(self, job: Job) -> list[Score]:
+    def __call__(self, job: Job) -> list[VideoScore]:
         prompt = self._model.text(job.case.prompt)
         cosines = [float(prompt @ self._model.picture(image)) for image in raw_sample(job.path)]
-        return [Score(self.name, sum(cosines) / len(cosines), SAMPLED, len(cosines))]
+        return [VideoScore(self.name, sum(cosines) / len(cosines), SAMPLED, len(cosines))]
 
 
 class FaceSimScorer(PublishedScorer):
@@ -107,7 +107,7 @@ class FaceSimScorer(PublishedScorer):
         self._model = FaceSim(self.path("curricularface"), self.path("detector"), self.device)
         self._known: dict[str, Any] = {}
 
-    def __call__(self, job: Job) -> list[Score]:
+    def __call__(self, job: Job) -> list[VideoScore]:
         from harmoview.bench.opens2v.facesim import facesim
 
         references = [self._reference(job, who.id) for who in job.case.identities]
@@ -118,12 +118,12 @@ class FaceSimScorer(PublishedScorer):
         ]
         if lost:
             why = f"no face in the reference of {lost[0]}"
-            return [Score(self.name, None, SAMPLED, 0, status="no_face", reason=why)]
+            return [VideoScore(self.name, None, SAMPLED, 0, status="no_face", reason=why)]
         looked = [self._model.faces(image) for image in raw_sample(job.path)]
         found = facesim(looked, references)
         extended = "two people: faces assigned by frame" if len(references) > 1 else ""
         return [
-            Score(self.name, value, SAMPLED, used, identity=who.id, reason=extended)
+            VideoScore(self.name, value, SAMPLED, used, identity=who.id, reason=extended)
             for who, (value, used) in zip(job.case.identities, found, strict=True)
         ]
 
@@ -150,7 +150,7 @@ class NexusScorer(PublishedScorer):
         self._boxes = read_boxes(self.path("boxes"))
         self._model = Gme(self.path("gme"), self.device)
 
-    def __call__(self, job: Job) -> list[Score]:
+    def __call__(self, job: Job) -> list[VideoScore]:
         """NexusScore of one video. Raises BadSample where the boxes are not those of its frames."""
         from harmoview.bench.opens2v.nexus import Box, nexus
 
@@ -179,8 +179,8 @@ class NexusScorer(PublishedScorer):
         )
         none = "" if found.used else "no box counts"
         return [
-            Score(self.name, found.official, len(images), found.frames, reason=none),
-            Score("nexus_mean", found.undivided, len(images), found.used, reason=none),
+            VideoScore(self.name, found.official, len(images), found.frames, reason=none),
+            VideoScore("nexus_mean", found.undivided, len(images), found.used, reason=none),
         ]
 
 
@@ -224,7 +224,7 @@ class NaturalScorer:
     def setup(self) -> None:
         """Nothing to load."""
 
-    def __call__(self, job: Job) -> list[Score]:
+    def __call__(self, job: Job) -> list[VideoScore]:
         """NaturalScore of one video. Raises UserError where the endpoint answers nothing at all."""
         from harmoview.bench.opens2v.natural import ask, frame_indices, rubric_sha256
 
@@ -255,9 +255,9 @@ class NaturalScorer:
         first = next((one.raw for one in replies if one.score is None), "")
         reason = f"{bad} of {len(replies)} replies unusable: {first[:200]}" if bad else ""
         if not scores:
-            return [Score(self.name, None, len(images), 0, status="failed", reason=reason)]
+            return [VideoScore(self.name, None, len(images), 0, status="failed", reason=reason)]
         mean = sum(scores) / len(scores)
-        return [Score(self.name, mean, len(images), len(images), reason=reason)]
+        return [VideoScore(self.name, mean, len(images), len(images), reason=reason)]
 
 
 def published(path: Path | None, device: Device) -> Sequence[Scorer]:
@@ -272,8 +272,7 @@ def published(path: Path | None, device: Device) -> Sequence[Scorer]:
         if not torch.cuda.is_available():
             raise UserError("--device cuda: torch sees no GPU here")
     kinds: Mapping[str, type[PublishedScorer]] = {
-        kind.name: kind
-        for kind in (AestheticScorer, SmoothScorer, GmeScorer, FaceSimScorer, NexusScorer)
+        kind.name: kind for kind in (AesScorer, SmoothScorer, GmeScorer, FaceSimScorer, NexusScorer)
     }
     made: list[Any] = [kind(weights.get(name), device) for name, kind in kinds.items()]
     return [NaturalScorer(endpoint), *made]

@@ -16,7 +16,7 @@ from datapipe.record import Image, Pose
 from harmoview.bench.suite import Suite
 from harmoview.bench.suite_json import Case
 from lora_engine.mesh.head import Head
-from lora_engine.mesh.render import Camera, Sensor, Shot, Turn, render, rotations
+from lora_engine.mesh.render import Camera, HeadShot, Sensor, Turn, render, rotations
 from lora_engine.mesh.studio import build
 from lora_engine.subjects.clip import PROFILE, Scene, encode, head_turn, scene
 from lora_engine.subjects.distinct import Distinct, invented
@@ -65,7 +65,7 @@ def check_virtual(suite: Suite) -> None:
             )
 
 
-class Cast:
+class SuitePeople:
     """The people of a virtual suite, each made once per process when first needed."""
 
     def __init__(self, suite: Suite, gallery: Gallery | None = None) -> None:
@@ -109,7 +109,7 @@ class Cast:
         return self._people[seed]
 
 
-def virtual_video(cast: Cast, case: Case, method: Method, seed: int) -> VirtualVideo:
+def virtual_video(cast: SuitePeople, case: Case, method: Method, seed: int) -> VirtualVideo:
     """A case as one of the built-in methods shows it; the same call gives the same bytes.
 
     The scene is the case's own, motion and the sensor's noise are those of the case and the seed.
@@ -124,7 +124,7 @@ def virtual_video(cast: Cast, case: Case, method: Method, seed: int) -> VirtualV
     size = case.width, case.height
     shots = [
         [
-            Shot(head, path[frame], camera, place.light)
+            HeadShot(head, path[frame], camera, place.light)
             for head, path, camera in zip(heads, paths, cameras, strict=True)
         ]
         for frame in range(case.frames)
@@ -181,7 +181,7 @@ def _path(case: Case, rng: np.random.Generator, method: Method) -> list[Pose]:
     return [replace(pose, yaw=round(pose.yaw * share[pose.yaw > 0], 3)) for pose in turned]
 
 
-def _heads(cast: Cast, case: Case, method: Method) -> list[Head]:
+def _heads(cast: SuitePeople, case: Case, method: Method) -> list[Head]:
     names = [who.id for who in case.identities]
     people = [cast.person(name) for name in names]
     if method == "swap":
@@ -196,7 +196,7 @@ def _heads(cast: Cast, case: Case, method: Method) -> list[Head]:
     return [person.head for person in people]
 
 
-def _cameras(cast: Cast, case: Case, seed: int) -> list[Camera]:
+def _cameras(cast: SuitePeople, case: Case, seed: int) -> list[Camera]:
     """One for each place: the left person's is on the left, whoever stands there."""
     rng = np.random.default_rng(seed)
     count = len(case.identities)
@@ -213,13 +213,13 @@ def _cameras(cast: Cast, case: Case, seed: int) -> list[Camera]:
 
 
 def _rendered(
-    shots: Sequence[Sequence[Shot]], size: tuple[int, int], place: Scene
+    shots: Sequence[Sequence[HeadShot]], size: tuple[int, int], place: Scene
 ) -> Iterator[Canvas]:
     return (render(one, size, place.background) for one in shots)
 
 
 def _cardboard(
-    shots: Sequence[Sequence[Shot]], size: tuple[int, int], place: Scene
+    shots: Sequence[Sequence[HeadShot]], size: tuple[int, int], place: Scene
 ) -> Iterator[Canvas]:
     """Each person once from the front, as a cut-out that is squeezed about its own middle."""
     cards = []

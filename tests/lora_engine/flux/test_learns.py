@@ -21,7 +21,7 @@ from lora_engine.flux.prompts import PromptEmbeddings, encode_prompts, standard
 from lora_engine.flux.settings import FluxSettings, TrainLoraSettings
 from lora_engine.flux.synthesizer import FluxSynthesizer
 from lora_engine.flux.train import check_and_claim, train
-from lora_engine.mesh.render import Sensor, Shot, render
+from lora_engine.mesh.render import HeadShot, Sensor, render
 from lora_engine.mesh.studio import build
 from lora_engine.pairs import Subject, SubjectFrame, write_pairs
 from lora_engine.subjects.clip import camera_for, scene
@@ -107,7 +107,7 @@ def rendered(gallery, seed):
     head = build(who.person, gallery.studio, seed)
     camera, sensor = camera_for(head, 0, 1, rng), Sensor(noise=0, blur=0)
     poses = [Pose(float(yaw), 0.0, 0.0) for yaw in YAWS]
-    shots = [Shot(head, pose, camera, place.light) for pose in poses]
+    shots = [HeadShot(head, pose, camera, place.light) for pose in poses]
     return np.stack([sensor(render([s], (SIDE, SIDE), place.background), rng) for s in shots])
 
 

@@ -10,8 +10,8 @@ from datapipe.faces.light import LightFaces
 from datapipe.prepare.prepare import Prepare, PrepareSettings
 from datapipe.record import Pose, Sample, Source
 from datapipe.stage import Resources
-from lora_engine.mesh.head import Look
-from lora_engine.mesh.render import Sensor, Shot, render
+from lora_engine.mesh.head import HeadLook
+from lora_engine.mesh.render import HeadShot, Sensor, render
 from lora_engine.mesh.studio import HeadParts, background, build, frame
 from tests.datapipe.media import write_video
 
@@ -42,7 +42,7 @@ def picture(base, portrait, faces):
     skin = lifted.skin
     who = HeadParts(
         *(lifted.fit.shape, skin.albedo, skin.scalp, skin.seen, lifted.style, lifted.palette),
-        Look(lifted.iris, lifted.cloth),
+        HeadLook(lifted.iris, lifted.cloth),
     )
     heads, behind = {}, background(lifted)
 
@@ -53,7 +53,7 @@ def picture(base, portrait, faces):
                 replace(who, shape=who.shape + strength * moved), base, seed=0
             )
         head = heads[morph, strength]
-        shot = Shot(head, Pose(yaw, 0, 0), frame(lifted, heads[REST]), skin.light)
+        shot = HeadShot(head, Pose(yaw, 0, 0), frame(lifted, heads[REST]), skin.light)
         clean = render([shot], (SIDE, SIDE), behind)
         return Sensor()(clean, np.random.default_rng(seed))
 

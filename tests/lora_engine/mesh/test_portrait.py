@@ -9,7 +9,7 @@ import pytest
 from datapipe.record import Pose
 from lora_engine.mesh.geometry import Light
 from lora_engine.mesh.hair import HairStyle
-from lora_engine.mesh.render import Sensor, Shot, render
+from lora_engine.mesh.render import HeadShot, Sensor, render
 from lora_engine.mesh.studio import build, cut_square
 from lora_engine.subjects.clip import camera_for
 from lora_engine.subjects.people import HAIR, LONG, invent, random_hair_palette
@@ -40,7 +40,7 @@ def without_hair(who):
 def picture(who, gallery, yaw=0):
     """As a camera sees them, turned by `yaw`, in front of a grey wall."""
     head = build(who, gallery.studio, 0)
-    shot = Shot(head, Pose(yaw, 0, 0), camera_for(head, 0, 1, np.random.default_rng(0)), LIGHT)
+    shot = HeadShot(head, Pose(yaw, 0, 0), camera_for(head, 0, 1, np.random.default_rng(0)), LIGHT)
     return Sensor()(render([shot], (SIZE, SIZE), GREY), np.random.default_rng(0))
 
 

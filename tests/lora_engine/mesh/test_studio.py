@@ -8,7 +8,7 @@ import pytest
 
 from datapipe.prepare.frontal import cut, portrait_square
 from datapipe.record import Pose
-from lora_engine.mesh.render import Sensor, Shot, render
+from lora_engine.mesh.render import HeadShot, Sensor, render
 from lora_engine.mesh.studio import build, cut_square
 from lora_engine.subjects.clip import camera_for, scene
 from lora_engine.subjects.people import CLOTH, invent
@@ -22,7 +22,7 @@ def reference(who, gallery, index):
     rng = np.random.default_rng([3, index])
     place = scene(1.0, rng)
     head = build(who, gallery.studio, index)
-    shot = Shot(head, Pose(0, 0, 0), camera_for(head, 0, 1, rng), place.light)
+    shot = HeadShot(head, Pose(0, 0, 0), camera_for(head, 0, 1, rng), place.light)
     frame = Sensor()(render([shot], (SIZE, SIZE), place.background), rng)
     square = portrait_square(gallery._faces.find([frame])[0][0].box, SIZE, SIZE)
     return cut(frame, square, SIZE), np.median(place.background.reshape(-1, 3), axis=0)

@@ -10,7 +10,7 @@ from harmoview.bench.published import DEFAULT_WEIGHTS
 from harmoview.bench.report.report import write_report
 from harmoview.bench.results import collect
 from harmoview.bench.run import VideoKey
-from harmoview.bench.scores import Score
+from harmoview.bench.scores import VideoScore
 from harmoview.bench.store import Provenance, put_scores, read_scores
 from harmoview.bench.table import Resampling, table
 from tests.dataset.inspect.report.browser import browsing
@@ -32,9 +32,9 @@ def page(tmp_path_factory):
         for case, value in zip(run.suite.cases, values, strict=True):
             broken = method == "ours" and case.id == "pair-1"
             one = (
-                Score("hv_flow", None, status="failed", reason="unreadable: no picture")
+                VideoScore("hv_flow", None, status="failed", reason="unreadable: no picture")
                 if broken
-                else Score("hv_flow", value, 8, 8)
+                else VideoScore("hv_flow", value, 8, 8)
             )
             key = VideoKey(method, case.id, 0)
             put_scores(
