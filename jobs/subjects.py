@@ -36,7 +36,7 @@ class SubjectsSettings:
     """The same seed gives the same people and the same bytes."""
     distinct: float | None = None
     """Draw the people until no two have a larger cosine by --faces; .5 tells all of them apart.
-    They vary more than without: features, brows, beards, age."""
+    They vary more than without: features, brows, beards, age, glasses."""
     faces: FACES = "light"
     """The recogniser that --distinct asks."""
     seconds: float = 4.0

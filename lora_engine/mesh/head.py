@@ -8,6 +8,7 @@ import numpy as np
 
 from lora_engine.mesh.anatomy import Anatomy, shading_normals
 from lora_engine.mesh.geometry import Array, normals
+from lora_engine.mesh.glasses import Glasses, GlassesStyle, put_on
 from lora_engine.mesh.hair import Hair
 from lora_engine.mesh.texture import Atlas, wrapped
 
@@ -91,11 +92,12 @@ class Head:
     """(5, 3): eyes, nose tip, mouth corners; pairs from image left."""
     face: Array
     """(468, 3): landmarks of the skin."""
+    glasses: Glasses | None = None
 
 
 @dataclass(frozen=True)
 class HeadLook:
-    """Eyes and clothes: what of a person's look is not in the skin's texture."""
+    """Eyes, clothes and glasses: what of a person's look is not in the skin's texture."""
 
     iris: Array
     """RGB 0..255."""
@@ -107,6 +109,7 @@ class HeadLook:
     """Decimetres by which the neckline is higher than that of a plain round neck."""
     vee: float = 0.0
     """Decimetres by which the neckline is deeper in the middle."""
+    glasses: GlassesStyle | None = None
 
 
 def eyeballs(shape: Array, anatomy: Anatomy, look: HeadLook) -> Eyes:
@@ -196,6 +199,7 @@ def assemble(
     fine = anatomy.refine(shape)
     below = below_neckline(fine, anatomy, look)
     contact = CONTACT * np.exp(-np.clip(-below, 0, None) / 0.06)
+    centres = np.stack([eye_centre(shape[eye])[0] for eye in anatomy.eyes])
     layers = np.dstack([texture, 1 - seen, atlas.relit]).astype(np.float32)
     return Head(
         vertices=fine,
@@ -211,4 +215,5 @@ def assemble(
         hair=hair,
         features=features,
         face=face,
+        glasses=put_on(look.glasses, centres, fine, anatomy) if look.glasses else None,
     )

@@ -12,6 +12,7 @@ from numba import njit
 
 from datapipe.errors import check_range
 from datapipe.record import Image, Pose
+from lora_engine.mesh import glasses
 from lora_engine.mesh.fit import DISTANCE
 from lora_engine.mesh.geometry import (
     Array,
@@ -149,7 +150,8 @@ def _draw(canvas: Array, shot: HeadShot) -> None:
     found, first = (which, weight), 0
     garment, eyes = head.garment, head.eyes
     parts: list[tuple[Array, int]] = []
-    for part in (head, garment, eyes):
+    worn = head.glasses
+    for part in (head, garment, eyes, *([worn] if worn else ())):
         level = turn.level(part.vertices)
         turned = turn(part.vertices, level)
         corners = camera.project(turned, wide, high)[part.tris]
@@ -159,6 +161,14 @@ def _draw(canvas: Array, shot: HeadShot) -> None:
     skin(canvas, head, *parts[0], light, *found)
     cloth(canvas, garment, *parts[1], light, *found)
     eyeballs(canvas, eyes, *parts[2], light, *found)
+    if worn is not None:
+        glasses.frame(canvas, worn, *parts[3], light, *found)
+        level = turn.level(worn.lenses)
+        corners = camera.project(turn(worn.lenses, level), wide, high)[worn.lens_tris]
+        _, seen, share = buffers(high, wide)
+        open_ = np.ones(worn.lens_tris.shape, np.float32)
+        triangles(corners, open_, depth.copy(), seen, share, 0)
+        glasses.lenses(canvas, worn, moved(worn.lens_out, level, turn.matrices), seen, share)
     hair = head.hair
     if len(hair.points):
         flat = hair.points.reshape(-1, 3)

@@ -1,6 +1,7 @@
 """Inventing people of whom no two are one person to a recogniser.
 
-What makes people of few portraits look unlike each other: features, brows, beards, skin, age.
+What makes people of few portraits look unlike each other: features, brows, beards, skin, age,
+glasses.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from datapipe.faces.base import FaceAnalyzer
 from datapipe.record import Image, Pose
 from lora_engine.mesh.anatomy import DIRECTIONS, HEADS, Anatomy
 from lora_engine.mesh.geometry import Array, Light, smoothstep
+from lora_engine.mesh.glasses import GlassesStyle
 from lora_engine.mesh.head import Head
 from lora_engine.mesh.render import Camera, HeadShot, render
 from lora_engine.mesh.studio import build
@@ -56,6 +58,15 @@ FINER = tuple(
 """Directions beyond those that every subject varies in: lids, nostrils, lips, uneven halves."""
 BEARDED = 0.5
 """Share of the men who wear a beard of some kind."""
+GLASSES = 0.2
+"""Share of the people who wear glasses."""
+FRAMES = (
+    ("black-rimmed glasses", (28, 26, 26), 0.019),
+    ("brown-rimmed glasses", (74, 46, 30), 0.02),
+    ("silver wire-rimmed glasses", (150, 150, 155), 0.008),
+    ("gold wire-rimmed glasses", (164, 130, 78), 0.008),
+)
+"""What a caption calls a frame, its colour, RGB 0..255, and the radius of its rims, decimetres."""
 LIPS = (0.30, 0.12)
 """Half width and half height of the lips, decimetres."""
 
@@ -72,8 +83,13 @@ def varied(gallery: Gallery, rng: np.random.Generator) -> Invented:
     beard = ""
     if who.male and rng.random() < BEARDED:
         beard, albedo = _beard(gallery, albedo, hair, rng)
-    person = replace(parts, shape=shape, albedo=np.clip(albedo, 0, 250).astype(np.float32))
-    return replace(who, person=person, beard=beard)
+    glasses, look = "", parts.look
+    if rng.random() < GLASSES:
+        glasses, worn = _glasses(rng)
+        look = replace(look, glasses=worn)
+    albedo = np.clip(albedo, 0, 250).astype(np.float32)
+    person = replace(parts, shape=shape, albedo=albedo, look=look)
+    return replace(who, person=person, beard=beard, glasses=glasses)
 
 
 def _features(anatomy: Anatomy, rng: np.random.Generator) -> Array:
@@ -205,6 +221,20 @@ def _beard(
     neck = smoothstep(y, mouth - 0.75, mouth - 0.6)
     cover = np.clip(rng.uniform(0.4, 0.75) * soft * lips * neck * grain, 0, 1)[..., None]
     return name, np.asarray(albedo * (1 - cover) + cover * 0.75 * hair)
+
+
+def _glasses(rng: np.random.Generator) -> tuple[str, GlassesStyle]:
+    """Glasses of some shape, and what a caption calls them."""
+    name, colour, thick = FRAMES[int(rng.integers(len(FRAMES)))]
+    corners = rng.uniform(2.0, 3.8)
+    return name, GlassesStyle(
+        colour=np.array(colour, float),
+        wide=rng.uniform(0.23, 0.27),
+        high=rng.uniform(0.15, 0.2) + 0.03 * (corners < 2.4),
+        corners=corners,
+        thick=thick * rng.uniform(0.9, 1.2),
+        gloss=1.0 if thick < 0.01 else 0.5,
+    )
 
 
 SIDE = 384

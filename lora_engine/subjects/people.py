@@ -156,11 +156,14 @@ class Invented:
     cloth: str
     beard: str = ""
     """"a full beard", or empty."""
+    glasses: str = ""
+    """"wire-rimmed glasses", or empty."""
 
     @property
     def words(self) -> str:
-        beard = f" and {self.beard}" if self.beard else ""
-        return f"a {'man' if self.male else 'woman'} with {self.hair}{beard} in {self.cloth}"
+        *more, last = [seen for seen in (self.hair, self.beard, self.glasses) if seen]
+        seen = f"{', '.join(more)} and {last}" if more else last
+        return f"a {'man' if self.male else 'woman'} with {seen} in {self.cloth}"
 
 
 def invent(gallery: Gallery, rng: np.random.Generator, mixing: Mixing | None = None) -> Invented:
