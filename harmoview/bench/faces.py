@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from datapipe.errors import UserError
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.faces.crops import sharpness
 from datapipe.prepare.people import Person, Sighting, attach
@@ -80,9 +81,18 @@ class Faces:
 
 
 def references(suite: Suite, faces: FaceAnalyzer) -> KnownFaces:
-    """Embed every reference. `faces` is set up."""
+    """Embed every reference. `faces` is set up.
+
+    Raises UserError for a person in none of whose pictures a face is found.
+    """
     names = tuple(sorted(suite.identities))
     rows = [[_vector(suite.view(name, yaw), faces) for yaw in suite.yaws] for name in names]
+    for name, row in zip(names, rows, strict=True):
+        if all(vector is None for vector in row):
+            raise UserError(
+                f"{suite.folder.url}: {faces.name} finds no face in any picture of {name}, so "
+                "nobody can be compared with them; `harmoview bench check` lists what is wrong"
+            )
     size = next((len(v) for row in rows for v in row if v is not None), 1)
     empty = np.full(size, np.nan, np.float32)
     vectors = np.stack([np.stack([empty if v is None else v for v in row]) for row in rows])

@@ -73,12 +73,11 @@ def score(
     """
     apart = [task for task in tasks if not task.scorer.in_process]
     here = [task for task in tasks if task.scorer.in_process]
-    if apart:
-        _prepare(run, apart)
-        for task, status in _pooled(run, apart, workers):
-            told(task, status)
+    stopped = _prepare(run, apart)
+    apart = [task for task in apart if task.scorer.name not in stopped]
+    for task, status in _pooled(run, apart, workers):
+        told(task, status)
     ready: set[str] = set()
-    stopped: dict[str, UserError] = {}
     for task in here:
         if task.scorer.name in stopped:
             continue
@@ -114,12 +113,20 @@ def measure(run: BenchRun, task: Task) -> Status:
     return "failed" if any(one.status == "failed" for one in scores) else "ok"
 
 
-def _prepare(run: BenchRun, tasks: Iterable[Task]) -> None:
-    """What processes would else all do at once: the references' embeddings."""
-    for scorer in {task.scorer.name: task.scorer for task in tasks}.values():
+def _prepare(run: BenchRun, tasks: Iterable[Task]) -> dict[str, UserError]:
+    """Do what processes would else all do at once: the references' embeddings.
+
+    Returns what keeps which scorer from working, by name.
+    """
+    stopped: dict[str, UserError] = {}
+    for name, scorer in {task.scorer.name: task.scorer for task in tasks}.items():
         if prepare := getattr(scorer, "prepare", None):
-            scorer.setup()
-            prepare(run)
+            try:
+                scorer.setup()
+                prepare(run)
+            except UserError as failed:
+                stopped[name] = failed
+    return stopped
 
 
 _here: tuple[BenchRun, dict[str, Scorer]] | None = None

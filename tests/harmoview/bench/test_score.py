@@ -11,7 +11,7 @@ from harmoview.bench.add import add_videos, import_scores
 from harmoview.bench.results import collect
 from harmoview.bench.run import VideoKey, open_bench
 from harmoview.bench.score import outdated, score
-from harmoview.bench.scorers import MotionScorer
+from harmoview.bench.scorers import FaceScorer, MotionScorer
 from harmoview.bench.store import read_scores
 from harmoview.bench.table import Resampling, table
 from jobs import bench, cli
@@ -47,6 +47,16 @@ def test_a_broken_video_becomes_rows_with_a_reason(tmp_path):
     run.folder.put("videos/ours/solo-1.s0.mp4", whole)
     (again,) = outdated(run, MOTION)  # the file is another one, so its scores are made anew
     assert again.key == VideoKey("ours", "solo-1", 0)
+
+
+@pytest.mark.weights
+def test_references_that_show_nobody_stop_the_faces_alone(tmp_path):
+    """What keeps them from being measured is said at the end, when the motion has been."""
+    run = write_run(tmp_path)
+    with pytest.raises(UserError, match="no face in any picture of anna"):
+        score(run, list(outdated(run, [FaceScorer(), *MOTION])), 1)
+    assert {row["scorer"] for row in read_scores(run.folder)} == {"motion"}
+    assert list(outdated(run, MOTION)) == []
 
 
 @pytest.mark.slow
