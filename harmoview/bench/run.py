@@ -179,7 +179,7 @@ def read_methods(folder: Folder) -> dict[str, Method]:
         raise UserError(f"{folder.url}/methods.toml: {wrong}") from wrong
     found = {}
     for name, entry in data.items():
-        if not isinstance(entry, dict) or not all(isinstance(v, str) for v in entry.values()):
+        if not isinstance(entry, dict) or not all(map(_line, entry.values())):
             raise UserError(f'{folder.url}/methods.toml: [{name}] holds label = "…", group = "…"')
         known = {one.name for one in fields(Method)}
         if unknown := sorted(set(entry) - known):
@@ -189,6 +189,10 @@ def read_methods(folder: Folder) -> dict[str, Method]:
             )
         found[name] = Method(**{"label": name, **entry})
     return found
+
+
+def _line(value: object) -> bool:
+    return isinstance(value, str) and "\n" not in value
 
 
 def _key(name: str) -> VideoKey | None:

@@ -251,24 +251,30 @@ def text_lines(words: str) -> Text:
 
 def _markdown(grid: Grid) -> None:
     print(f"\n**{grid.title}**\n")
-    print("| " + " | ".join(grid.head) + " |")
+    print("| " + " | ".join(map(_escaped, grid.head)) + " |")
     print("|---" + "|---:" * (len(grid.head) - 1) + "|")
     for number in range(len(grid.rows)):
         if number in grid.headings:
-            print(f"| *{grid.headings[number]}* |" + " |" * (len(grid.head) - 1))
+            print(f"| *{_escaped(grid.headings[number])}* |" + " |" * (len(grid.head) - 1))
         cells = []
         for place in range(len(grid.head)):
             value, *rest = _shown(grid, number, place, "\n").split("\n")
-            value = value.replace("|", "\\|")
-            bold = f"**{value}**" if (number, place) in grid.best else value
+            bold = f"**{value}**" if (number, place) in grid.best else _escaped(value)
             cells.append(" ".join([bold, *rest]))
         print("| " + " | ".join(cells) + " |")
 
 
+def _escaped(words: str) -> str:
+    """Words as a cell of Markdown, where a bar would end it."""
+    return words.replace("|", "\\|")
+
+
 _SPECIAL = str.maketrans(
-    {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-     "\\": r"\textbackslash{}", "°": r"$^\circ$", "−": "$-$", "–": "--", "⋆": r"$^\star$"}
+    {c: f"\\{c}" for c in "&%$#_{}"} | {c: f"{{{c}}}" for c in "[*"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
+       "°": r"$^\circ$", "−": "$-$", "–": "--", "⋆": r"$^\star$"}
 )  # fmt: skip
+"""What LaTeX takes for something else; a bracket or star after a row's end would be its option."""
 
 
 def _latex(grid: Grid) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 
 import pytest
@@ -19,7 +20,7 @@ from tests.harmoview.bench.gsb.studies import METHODS, write_run
 from tests.harmoview.bench.suites import four_cases, write_suite
 from tests.processes import forked
 
-MOTION = [MotionScorer()]
+MOTION, HERE = [MotionScorer()], [MotionScorer(in_process=True)]
 
 
 def tables(run):
@@ -49,14 +50,40 @@ def test_a_broken_video_becomes_rows_with_a_reason(tmp_path):
     assert again.key == VideoKey("ours", "solo-1", 0)
 
 
+def test_any_label_fits_into_a_table_of_markdown_and_latex(tmp_path, capsys):
+    """Each line has as many cells as its table's first, braces are paired, and no row begins with
+    what LaTeX would take for an option of the row's end before it."""
+    run = write_run(tmp_path, frames=2)
+    score(run, list(outdated(run, HERE)), 1)
+    names = {"label": "[our|s] 50% & {x}_\\", "group": "* a|b"}
+    table = "\n".join(f"{name} = {json.dumps(text)}" for name, text in names.items())
+    run.folder.put("methods.toml", f"[ours]\n{table}".encode())
+    columns = {"markdown": r"(?<!\\)\|", "latex": r"(?<!\\)&"}
+    for form, split in columns.items():
+        assert bench.main(["table", run.folder.url, "--format", form, "--resamples", "20"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert any("our" in line for line in lines)
+        wide = 0
+        for line in lines:
+            cells = len(re.findall(split, line))
+            if line.startswith(("%", "**", "\\multi")) or not cells:
+                wide = 0
+                continue
+            wide = wide or cells
+            assert cells == wide, line
+            plain = re.sub(r"\\[{}]", "", line)
+            assert form == "markdown" or plain.count("{") == plain.count("}")
+            assert not line.startswith(("[", "*"))
+
+
 @pytest.mark.weights
 def test_references_that_show_nobody_stop_the_faces_alone(tmp_path):
     """What keeps them from being measured is said at the end, when the motion has been."""
-    run = write_run(tmp_path)
+    run = write_run(tmp_path, frames=2)
     with pytest.raises(UserError, match="no face in any picture of anna"):
-        score(run, list(outdated(run, [FaceScorer(), *MOTION])), 1)
+        score(run, list(outdated(run, [FaceScorer(), *HERE])), 1)
     assert {row["scorer"] for row in read_scores(run.folder)} == {"motion"}
-    assert list(outdated(run, MOTION)) == []
+    assert list(outdated(run, HERE)) == []
 
 
 @pytest.mark.slow
