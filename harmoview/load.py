@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import AutoencoderKLWan
 
 from datapipe.errors import UserError
 from harmoview.checkpoint import is_trained, load_expert
 from harmoview.model.injection import FrontalEncoder
-from harmoview.model.weights import HOW_TO_GET, check_transformer, is_hub_name, unreadable
+from harmoview.model.weights import HOW_TO_GET, is_hub_name, load_wan, unreadable
 from harmoview.pipeline import HarmoViewPipeline
 from harmoview.recipes import Recipe, recipe_of
 
@@ -59,7 +59,7 @@ def load_pipeline(
     own = {name: load_expert(checkpoint, base, name, dtype) for name in trained}
     config = own[trained[0]].config
     untrained = tuple(name for name in experts if name not in own)
-    models = {**own, **{name: stock(base, name, dtype) for name in untrained}}
+    models = {**own, **{name: load_wan(base, name, dtype) for name in untrained}}
     encoder = None
     if config.vit_dim is not None:
         vit, encoder = _load_tower(config, None if vit is None else str(vit), dtype)
@@ -133,12 +133,6 @@ def _strength(given: str) -> tuple[str, float]:
         return (file, float(strength)) if file else (given, 1.0)
     except ValueError:  # the @ belongs to the name
         return given, 1.0
-
-
-def stock(base: str, name: str, dtype: torch.dtype | None) -> WanTransformer3DModel:
-    """Load the base's own expert. Raises UserError where there is none."""
-    check_transformer(base, name)
-    return WanTransformer3DModel.from_pretrained(base, subfolder=name, dtype=dtype)
 
 
 def load_frontal_encoder(

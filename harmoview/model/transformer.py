@@ -34,7 +34,7 @@ from harmoview.model.reference_kv import (
 )
 from harmoview.model.references import blank_absent, fill_gray, fill_proxy, patchify
 from harmoview.model.rope import JumpRotaryPosEmbed, ReferenceGrid
-from harmoview.model.weights import config_on_wan
+from harmoview.model.weights import config_on_wan, load_wan
 from training.parallel import processes
 
 
@@ -141,8 +141,7 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         The new parts are drawn from `seed`. Raises UserError where there is no text-to-video Wan.
         """
         config = config_on_wan(str(path), subfolder, settings)
-        where = {"subfolder": subfolder} if subfolder else {}
-        base = WanTransformer3DModel.from_pretrained(str(path), dtype=dtype, **where)
+        base = load_wan(str(path), subfolder, dtype)
         with torch.device("meta"):
             model: HarmoViewTransformer3DModel = cls.from_config(config)
         model._adopt(base)

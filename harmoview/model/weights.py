@@ -12,6 +12,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from datapipe.errors import UserError
 from harmoview.model.references import normalized_latents
+from harmoview.model.wan_names import WanFile, wan_file, wan_name
 
 HOW_TO_GET = (
     "Fetch one with `hf download Wan-AI/Wan2.2-T2V-A14B-Diffusers --local-dir DIR` (also "
@@ -96,15 +97,55 @@ def check_transformer(path: str, subfolder: str = "") -> None:
     if is_hub_name(path):
         return
     folder = Path(path) / subfolder
-    wanted = ["config.json", " or ".join(WEIGHTS)]
-    found = [(folder / "config.json").is_file(), any((folder / w).is_file() for w in WEIGHTS)]
-    missing = [name for name, there in zip(wanted, found, strict=True) if not there]
-    if missing:
+    config = folder / "config.json"
+    if config.is_file():
+        _refuse_export(path, json.loads(config.read_text()))
+    weights = any((folder / name).is_file() for name in WEIGHTS) or file_of(folder) is not None
+    if not config.is_file() or not weights:
+        missing = [] if config.is_file() else ["config.json"]
+        missing += [] if weights else [f"{' or '.join(WEIGHTS)} or one file with Wan's own names"]
         raise UserError(
             f"There is no Wan transformer in {folder}: looked for {' and '.join(missing)}. "
             + HOW_TO_GET
         )
-    _refuse_export(path, json.loads((folder / "config.json").read_text()))
+
+
+def file_of(folder: Path) -> WanFile | None:
+    """Return the file of a transformer whose weights are in one with Wan's own names.
+
+    Raises UserError as `wan_file` does.
+    """
+    return wan_file(folder, WEIGHTS)
+
+
+def load_wan(
+    path: str, subfolder: str = "", dtype: torch.dtype | None = None
+) -> WanTransformer3DModel:
+    """Load a stock transformer of diffusers' files, or of one with Wan's own names.
+
+    As in diffusers' folders, what Wan keeps in float32 is not rounded to `dtype`. Raises UserError
+    where there is none.
+    """
+    check_transformer(path, subfolder)
+    folder = Path(path) / subfolder
+    file = None if is_hub_name(path) else file_of(folder)
+    if file is None:
+        where = {"subfolder": subfolder} if subfolder else {}
+        return WanTransformer3DModel.from_pretrained(path, dtype=dtype, **where)
+    from safetensors.torch import load_file
+
+    with torch.device("meta"):
+        empty = WanTransformer3DModel.from_config(WanTransformer3DModel.load_config(folder))
+    file.check({name: value.shape for name, value in empty.state_dict().items()})
+    weights = {key.removeprefix(file.prefix): value for key, value in load_file(file.path).items()}
+    model = WanTransformer3DModel.from_single_file(
+        dict(weights), config=str(folder), dtype=dtype or torch.float32
+    )
+    exact = set(model._keep_in_fp32_modules)
+    for name, parameter in model.named_parameters():
+        if not exact.isdisjoint(name.split(".")):
+            parameter.data = weights[wan_name(name)].float()
+    return model
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from harmoview.model import new_parts
 from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.rope import JumpRotaryPosEmbed
 from harmoview.model.transformer import HarmoViewTransformer3DModel
-from harmoview.model.weights import config_on_wan, is_hub_name
+from harmoview.model.weights import config_on_wan, file_of, is_hub_name
 from harmoview.train.expert_phase import ExpertPhase
 from harmoview.train.settings import TrainSettings
 from harmoview.train.sharded import shard, share_sequences
@@ -176,6 +176,9 @@ def _parts_of(
 
 def _read(folder: Path, parameters: Mapping[str, nn.Parameter]) -> None:
     """Read this worker's parts of the parameters from the safetensors in a folder."""
+    if (file := file_of(folder)) is not None:
+        file.check({name: value.shape for name, value in parameters.items()})
+        parameters = {file.name(name): value for name, value in parameters.items()}
     reader = HuggingFaceStorageReader(str(folder), thread_count=READERS)
     metadata = reader.read_metadata().state_dict_metadata
     there = {name: getattr(about, "size", None) for name, about in metadata.items()}

@@ -13,9 +13,10 @@ from torch import Tensor
 from harmoview.attention import use_best_attention
 from harmoview.checkpoint import is_trained, load_expert
 from harmoview.data.loader import EncodedBatch
-from harmoview.load import boundary_of, stock
+from harmoview.load import boundary_of
 from harmoview.media import write_mp4
 from harmoview.model.references import References
+from harmoview.model.weights import load_wan
 from harmoview.pipeline import HarmoViewPipeline
 from harmoview.recipes import Recipe
 from harmoview.train.expert_phase import MODELS, ExpertPhase
@@ -83,7 +84,9 @@ class Sampler:
         base = self._settings.base
         folder = next((one for one in self._trained if is_trained(one, name)), None)
         other = (
-            stock(base, name, dtype) if folder is None else load_expert(folder, base, name, dtype)
+            load_wan(base, name, dtype)
+            if folder is None
+            else load_expert(folder, base, name, dtype)
         )
         other.requires_grad_(False).eval()
         use_best_attention(other, device, dtype)
