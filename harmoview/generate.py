@@ -18,6 +18,7 @@ from datapipe.pictures import encode_jpeg
 from datapipe.record import Image
 from datapipe.run.info import library_versions
 from harmoview.attention import use_best_attention
+from harmoview.guidance import Guidance
 from harmoview.identity import decode
 from harmoview.load import Loaded, add_loras, check_base, load_pipeline
 from harmoview.media import encode_mp4, square
@@ -26,6 +27,7 @@ from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.orders import Order, Sampling, hashes, made_by
 from harmoview.recipes import NEGATIVE_PROMPT
 from lora_engine.views import SheetCell, contact_sheet
+from training import parallel
 
 Frames = npt.NDArray[np.uint8]
 LONGEST = 16
@@ -65,6 +67,18 @@ class Generator:
                 "the video"
             )
         _place(self.loaded, sampling, device, self._used["shift"], quiet=quiet)
+        if parallel.processes() > 1:
+            self.loaded.pipeline.share_out(self._scales(), torch.device(device))
+
+    def _scales(self) -> list[Guidance]:
+        """The scales of the experts, high noise first."""
+        high, low, own = (
+            self._used[name] for name in ("guidance", "guidance_low", "reference_scale")
+        )
+        return [
+            Guidance(text, text if own is None else own)
+            for text in (high, high if low is None else low)
+        ]
 
     def used(self, order: Order) -> dict[str, Any]:
         """Every number of an order's video, the base's own where none was asked for."""
@@ -76,7 +90,11 @@ class Generator:
         return {**self._used, **sizes}
 
     def __call__(self, order: Order) -> tuple[Frames, dict[str, Any]]:
-        """Frames (F, H, W, 3) and the record of what made them. Raises UserError."""
+        """Frames (F, H, W, 3) and the record of what made them. Raises UserError.
+
+        Of several processes that make the video together the first decodes it; the others' frames
+        are empty.
+        """
         used = self.used(order)
         views = [decode(one, order.name) for one in order.pictures]
         pipeline = self.loaded.pipeline
@@ -98,7 +116,10 @@ class Generator:
             reference_kv=used["reference_kv"],
             references=views,
             generator=torch.Generator("cpu").manual_seed(order.seed),
+            output_type="np" if parallel.rank() == 0 else "latent",
         )
+        if parallel.rank() > 0:
+            return np.empty((0, used["height"], used["width"], 3), np.uint8), {}
         frames = np.asarray(np.rint(result.frames[0] * 255), dtype=np.uint8)
         return frames, self._record(order, used)
 
@@ -118,9 +139,11 @@ class Generator:
 def make(generator: Generator, order: Order, out: Folder) -> None:
     """Write NAME.json, NAME.jpg, and last NAME.mp4, whose presence says that all are there.
 
-    Raises UserError.
+    Of several processes that make the video together the first writes it. Raises UserError.
     """
     frames, record = generator(order)
+    if parallel.rank() > 0:
+        return
     text = json.dumps({**record, **order.about}, indent=1, ensure_ascii=False) + "\n"
     out.put(f"{order.name}.json", text.encode())
     out.put(f"{order.name}.jpg", encode_jpeg(shown(order, generator.loaded.pipeline.model)))

@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from diffusers import WanPipeline
 from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
+from harmoview.attention import use_best_attention
+from harmoview.guidance import Guidance, guided
+from harmoview.model.context_parallel import GROUPS, share_sequences, sharers
 from harmoview.model.injection import FrontalEncoder
 from harmoview.model.reference_kv import ReferenceCache
 from harmoview.model.references import References, Views, encode_references
 from harmoview.model.transformer import HarmoViewTransformer3DModel
+from training.parallel import processes
 
-
-@dataclass(frozen=True, slots=True)
-class Guidance:
-    """Scales of three-way guidance: neg + references (ref - neg) + text (full - ref).
-
-    The pass neg has neither references nor prompt, ref has the references, full has both. A pass
-    without references has a proxy in every slot and no image tokens, which keeps the layout.
-    """
-
-    text: float
-    references: float
-
-    def weights(self) -> dict[str, float]:
-        """Return the factor of each pass, without those that are 0, which need not run.
-
-        Equal scales give guidance against neg in two passes, as in Wan.
-        """
-        factors = {
-            "neg": 1 - self.references,
-            "ref": self.references - self.text,
-            "full": self.text,
-        }
-        return {name: factor for name, factor in factors.items() if factor != 0}
+EXPERTS = ("transformer", "transformer_2")
+"""Names of the components that denoise: the only model or the high-noise one, the low-noise one."""
 
 
 class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
@@ -50,6 +34,8 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
     """
 
     frontal_encoder: FrontalEncoder | None = None
+    guidance_groups: Mapping[str, ProcessGroup] = MappingProxyType({})
+    """For experts whose passes of guidance are shared out, the processes that have one each."""
 
     @property
     def model(self) -> HarmoViewTransformer3DModel:
@@ -188,7 +174,10 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
         )
 
     def check_size(self, height: int, width: int, frames: int) -> None:
-        """Check a size. Raises ValueError where it does not divide into latents and patches."""
+        """Check a size. Raises ValueError where it does not divide into latents and patches.
+
+        Nor may a sequence be left that the processes that share it cannot cut evenly.
+        """
         step = self.vae_scale_factor_spatial * self.model.config.patch_size[1]
         if height % step or width % step:
             raise ValueError(f"height and width must be multiples of {step}: {height}, {width}")
@@ -197,6 +186,39 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
                 f"frames must be 1 more than a multiple of {self.vae_scale_factor_temporal}, "
                 f"got {frames}"
             )
+        steps = (frames - 1) // self.vae_scale_factor_temporal + 1
+        tokens = steps * (height // step) * (width // step)
+        slots = len(self.model.layout.yaws) * (self.model.config.reference_size // step) ** 2
+        for name in EXPERTS:
+            together = 1 if (model := getattr(self, name)) is None else sharers(model)
+            for count, what in ((tokens, "the video"), (slots, "a person's references")):
+                if count % together:
+                    raise ValueError(
+                        f"{together} processes cannot share the {count:,} tokens of {what} evenly: "
+                        "choose another size or number of frames, or fewer processes"
+                    )
+
+    def share_out(self, scales: Sequence[Guidance], device: torch.device) -> None:
+        """Let all processes of torch.distributed make each video together; each one gets it.
+
+        Every process must make the same calls, with generators of the same state. `scales` are
+        those of the experts, high noise first: where their passes divide the processes, each pass
+        has a group of its own, and what a group has in common is the pass's sequence. So the
+        experts may be shared out in different ways. Call this last, when LoRAs are loaded. Raises
+        UserError where a model cannot be shared out.
+        """
+        groups = {}
+        for name, scale in zip(EXPERTS, scales, strict=False):
+            if (model := getattr(self, name)) is None:
+                continue
+            passes, everyone = len(_seen_by(model, scale).weights()), processes()
+            together = everyone // passes if everyone % passes == 0 else everyone
+            if together > 1:  # FlashAttention 3, as diffusers calls it, shares no sequence
+                use_best_attention(model, device, model.dtype, learns=True)
+            mesh = share_sequences(model, together, device)
+            if together < everyone:
+                groups[name] = mesh[GROUPS].get_group()
+        self.guidance_groups = groups
 
     def set_shift(self, shift: float) -> None:
         """Set the shift of the noise levels, whatever the folder of the base says."""
@@ -219,19 +241,17 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
         boundary = (self.config.boundary_ratio or 0) * self.scheduler.config.num_train_timesteps
         caches: dict[str, ReferenceCache] = {}
         last = None
+        experts = list(zip(EXPERTS, scales, strict=True))
         with self.progress_bar(total=steps) as progress:
             for index, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     break
                 self._current_timestep = t
-                high = bool(t >= boundary)
-                model, scale = (
-                    (self.transformer, scales[0]) if high else (self.transformer_2, scales[1])
-                )
-                if model is not last:  # what one expert keeps is of no use to the other
+                expert, scale = experts[0 if t >= boundary else 1]
+                if expert != last:  # what one expert keeps is of no use to the other
                     caches = {name: ReferenceCache() for name in conditions} if keep else {}
-                    last = model
-                prediction = self._velocity(model, latents, t, conditions, scale, caches)
+                    last = expert
+                prediction = self._velocity(expert, latents, t, conditions, scale, caches)
                 latents = self.scheduler.step(prediction, t, latents, return_dict=False)[0]
                 if callback is not None:
                     latents = callback(self, index, t, {"latents": latents}).get("latents", latents)
@@ -241,7 +261,7 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
 
     def _velocity(
         self,
-        model: Any,
+        expert: str,
         latents: Tensor,
         t: Tensor,
         conditions: Mapping[str, tuple[Tensor, dict[str, Any]]],
@@ -249,27 +269,42 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
         caches: Mapping[str, ReferenceCache],
     ) -> Tensor:
         """Return the guided prediction of one step, in float32."""
+        return guided(
+            _seen_by(getattr(self, expert), scale).weights(),
+            lambda name: self._pass(expert, name, latents, t, *conditions[name], caches.get(name)),
+            latents,
+            self.guidance_groups.get(expert),
+        )
+
+    def _pass(
+        self,
+        expert: str,
+        name: str,
+        latents: Tensor,
+        t: Tensor,
+        words: Tensor,
+        references: Mapping[str, Any],
+        cache: ReferenceCache | None,
+    ) -> Tensor:
+        """Return what an expert predicts in one pass of the guidance."""
+        model = getattr(self, expert)
         looks = isinstance(model, HarmoViewTransformer3DModel)
-        if not looks:  # neg and ref are the same to it
-            scale = Guidance(scale.text, scale.text)
-        prediction = torch.zeros_like(latents)
-        for name, factor in scale.weights().items():
-            words, references = conditions[name]
-            apart = looks and model.config.reference_attention == "references"
-            kept = {"reference_cache": caches.get(name)} if apart else {}
-            shown = {**references, **kept} if looks else {}
-            with model.cache_context(name):
-                (velocity,) = model(
-                    hidden_states=latents.to(model.dtype),
-                    # one time a sample: TI2V-5B has one for each token, all the same here
-                    timestep=t.expand(len(latents)),
-                    encoder_hidden_states=words,
-                    attention_kwargs=self._attention_kwargs,
-                    return_dict=False,
-                    **shown,
-                )
-            prediction = prediction + factor * velocity.float()
-        return prediction
+        if not looks or model.config.reference_attention == "all":
+            cache = None
+        shown = {**references, "reference_cache": cache} if looks else {}
+        # step caches of diffusers compare sequences, and the next ones lack what is kept in this
+        state = name if cache is None or cache.filled else f"{name}, with references"
+        with model.cache_context(state):
+            velocity: Tensor = model(
+                hidden_states=latents.to(model.dtype),
+                # one time a sample: TI2V-5B has one for each token, all the same here
+                timestep=t.expand(len(latents)),
+                encoder_hidden_states=words,
+                attention_kwargs=self._attention_kwargs,
+                return_dict=False,
+                **shown,
+            )[0]
+        return velocity
 
     def _decode(self, latents: Tensor, output_type: str) -> Any:
         config = self.vae.config
@@ -279,3 +314,9 @@ class HarmoViewPipeline(WanPipeline):  # type: ignore[misc]
         )
         video = self.vae.decode((latents * std + mean).to(self.vae.dtype), return_dict=False)[0]
         return self.video_processor.postprocess_video(video, output_type=output_type)
+
+
+def _seen_by(model: Any, scale: Guidance) -> Guidance:
+    """Return the scales for a model; to a plain Wan the passes neg and ref are the same."""
+    looks = isinstance(model, HarmoViewTransformer3DModel)
+    return scale if looks else Guidance(scale.text, scale.text)

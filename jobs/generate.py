@@ -17,8 +17,9 @@ from datapipe.record import YAWS
 from harmoview.identity import read_identity
 from harmoview.orders import SIZES, Order, Sampling, check_free, check_made, made_by, read_orders
 from jobs.cli import command
+from jobs.options.crew import VideoModel
 from jobs.options.engine import EngineOptions
-from jobs.options.fleet import Fleet, VideoModel, make_videos
+from jobs.options.fleet import Fleet, make_videos
 from lora_engine.flux.settings import FluxSettings
 
 

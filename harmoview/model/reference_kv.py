@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_dispatch import SeqAllToAllDim, dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import Tensor
 
@@ -32,7 +32,10 @@ def check_reference_attention(value: str, timestep: str, absent_views: str) -> N
 
 
 KeyValue = tuple[Tensor, Tensor]
-"""Keys, rotated, and values of the reference tokens in one block, each [B, R, heads, head]."""
+"""Keys, rotated, and values of the reference tokens in one block, each [B, R, heads, head].
+
+Where processes share the sequence, each keeps all tokens, but its own share of the heads.
+"""
 
 
 @dataclass
@@ -64,7 +67,8 @@ class ReferencesApart(WanAttnProcessor):  # type: ignore[misc]
         """Attend, where the first `references` of the tokens [B, R + L, D] are references.
 
         With `kept` the tokens are the video's alone, and attend to what was kept, too. `keep` is
-        given the references' keys and values.
+        given the references' keys and values. Processes that share the sequence exchange tokens
+        for heads before they attend, and back afterwards, as in diffusers' Ulysses.
         """
         assert rotary_emb is not None  # self-attention always has one
         query, key, value = (
@@ -76,6 +80,7 @@ class ReferencesApart(WanAttnProcessor):  # type: ignore[misc]
             )
         )
         query, key = (_rotated(tokens, *rotary_emb) for tokens in (query, key))
+        query, key, value = (self._exchanged(tokens, 2, 1) for tokens in (query, key, value))
         if keep is not None:
             keep((key[:, :references].clone(), value[:, :references].clone()))
         parts = []
@@ -86,9 +91,17 @@ class ReferencesApart(WanAttnProcessor):  # type: ignore[misc]
         if kept is not None:
             key, value = torch.cat([kept[0], key], dim=1), torch.cat([kept[1], value], dim=1)
         parts.append(self._attend(query, key, value))
-        attended = torch.cat(parts, dim=1).flatten(2, 3).type_as(query)
+        attended = self._exchanged(torch.cat(parts, dim=1), 1, 2).flatten(2, 3).type_as(query)
         out: Tensor = attn.to_out[1](attn.to_out[0](attended))
         return out
+
+    def _exchanged(self, tokens: Tensor, scattered: int, gathered: int) -> Tensor:
+        """Scatter one dimension of [B, N, heads, head] over the sharers, and gather another."""
+        if self._parallel_config is None:
+            return tokens
+        group = self._parallel_config.context_parallel_config._ulysses_mesh.get_group()
+        found: Tensor = SeqAllToAllDim.apply(group, tokens, scattered, gathered)
+        return found
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         found: Tensor = dispatch_attention_fn(query, key, value, backend=self._attention_backend)

@@ -224,8 +224,6 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         apart = self.config.reference_attention == "references"
         if reference_cache is not None and not apart:
             raise ValueError("a reference_cache needs a model with reference_attention references")
-        if apart and context_parallel.config_of(self) is not None:
-            raise ValueError("reference_attention references excludes context parallelism")
         inputs = (hidden_states, timestep, encoder_hidden_states, encoder_hidden_states_image,
                   reference_latents, reference_mask.bool())  # fmt: skip
         if self.config.absent_views == "sequential":  # as many views make equal lengths
@@ -261,7 +259,9 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         cache: ReferenceCache | None = None,
     ) -> Tensor:
         references, grid = self._reference_tokens(latents.to(hidden_states.dtype), mask)
-        rotary = self.rope(hidden_states, grid)
+        kept = cache is not None and cache.filled  # then the video's tokens are enough
+        first = 0 if kept else grid.tokens
+        rotary = self.rope(hidden_states, None if kept else grid)
         video = self.patch_embedding(hidden_states).flatten(2).transpose(1, 2)
         frontal = mask[:, :, self.layout.frontal]
         if image is not None:
@@ -272,9 +272,6 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         if image is not None and self.config.identity_embedding:
             image = image + self.identity_vectors[: image.shape[1], None].to(image.dtype)
         condition, condition_mask = injection.join(levels.text, image, frontal)
-        first = grid.tokens
-        if cache is not None and cache.filled:  # the video's tokens are enough
-            first, rotary = 0, tuple(table[:, grid.tokens :] for table in rotary)
         x = torch.cat([references[:, :first], video], dim=1)
         extra = (
             levels.references if first else None,

@@ -17,13 +17,14 @@ from datapipe.errors import UserError
 from harmoview.attention import use_best_attention
 from harmoview.checkpoint import CONFIG, LORA_FILE, NEW_PARTS_FILE, is_trained
 from harmoview.model import new_parts
+from harmoview.model.context_parallel import share_sequences
 from harmoview.model.new_parts import NEW_PARTS
 from harmoview.model.rope import JumpRotaryPosEmbed
 from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.model.weights import config_on_wan, file_of, is_hub_name
 from harmoview.train.expert_phase import ExpertPhase
 from harmoview.train.settings import TrainSettings
-from harmoview.train.sharded import shard, share_sequences
+from harmoview.train.sharded import shard
 from harmoview.trainable import Lora, add_lora, first_adapter, has_lora, select
 from training.recompute import recompute
 

@@ -7,12 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import ContextParallelConfig
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
-from datapipe.errors import UserError
 from training import parallel
 
 
@@ -31,21 +28,6 @@ def shard(model: Any, device: torch.device, dtype: torch.dtype) -> None:
     policy = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)
     parallel.share_out(model, model.blocks, device, whole, policy)
     model.register_forward_pre_hook(_cast_inputs(dtype), with_kwargs=True)
-
-
-def share_sequences(model: Any, sharers: int, device: torch.device) -> None:
-    """Let each `sharers` neighbouring workers attend together to the sequences that they share.
-
-    Gradients of the weights are then those of a worker's own part of a sequence (diffusers'
-    Ulysses), which FSDP sums up with those of the other samples. Raises UserError without a GPU.
-    """
-    if not torch.accelerator.device_count():  # diffusers divides by it
-        raise UserError(f"--context-parallel {sharers} is for GPUs")
-    groups = parallel.processes() // sharers
-    mesh = init_device_mesh(
-        device.type, (groups, 1, sharers), mesh_dim_names=("data", "ring", "ulysses")
-    )
-    model.enable_parallelism(config=ContextParallelConfig(ulysses_degree=sharers, mesh=mesh))
 
 
 def _cast_inputs(dtype: torch.dtype) -> Callable[..., tuple[Any, dict[str, Any]]]:

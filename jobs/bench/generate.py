@@ -19,7 +19,8 @@ from harmoview.bench.virtual.methods import METHODS
 from harmoview.orders import Sampling, made_by
 from jobs.cli import command
 from jobs.console.output import progress
-from jobs.options.fleet import Fleet, VideoModel, make_videos
+from jobs.options.crew import VideoModel
+from jobs.options.fleet import Fleet, make_videos
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _by_model(
     check_same(run, method, asked, settings.views)
     todo = missing_videos(run, method, settings.seeds)
     orders = [order(run, key, settings.views) for key in todo]
-    fleet = Fleet(settings.workers or 1, settings.address)
+    fleet = Fleet(settings.workers or 1, address=settings.address)
     out = run.folder.folder(f"videos/{method}").url
     made = make_videos(model, orders, out, fleet, quiet=settings.quiet)
     print(f"{method}: {made} videos made")

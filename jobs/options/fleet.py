@@ -1,4 +1,4 @@
-"""Many videos by one model: in this process, or on Ray by actors that have a GPU each."""
+"""Many videos by one model: in this process, or on Ray, where each process has a GPU."""
 
 from __future__ import annotations
 
@@ -6,34 +6,15 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
 from jobs.console.output import progress
+from jobs.options.crew import Crew, VideoMaker, VideoModel, make_all
 
 if TYPE_CHECKING:
-    from harmoview.generate import Generator
-    from harmoview.orders import Order, Sampling
-
-RESTARTS = 3
-"""Times that an actor is started again after its process ended."""
-
-
-@dataclass(frozen=True)
-class VideoModel:
-    """What makes the videos, before it is loaded."""
-
-    base: str
-    checkpoint: Path
-    sampling: Sampling
-
-    def load(self, *, quiet: bool) -> Generator:
-        """Raises UserError."""
-        from harmoview.generate import Generator
-
-        return Generator(self.base, self.checkpoint, self.sampling, quiet=quiet)
+    from harmoview.orders import Order
 
 
 @dataclass(frozen=True)
@@ -42,14 +23,26 @@ class Fleet:
 
     workers: int = 1
     """Processes; several run on Ray, each with a GPU of its own, or on CPUs with --device cpu."""
+    context_parallel: int = 1
+    """Of the workers, those that make each video together, which is done sooner: the passes of
+    guidance first, then the tokens of each. The default of --workers is then as many."""
     address: str | None = None
     """Ray cluster for several workers; the default is a local one."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for options that cannot be, or not together."""
-        check_range(self, "workers", least=1)
-        if self.address is not None and self.workers == 1:
+        check_range(self, "workers", "context_parallel", least=1)
+        if self.workers > 1 and self.workers % self.context_parallel:
+            raise ValueError(
+                f"--context-parallel {self.context_parallel} does not divide {self.workers} workers"
+            )
+        if self.address is not None and self.processes == 1:
             raise ValueError("--address is for several --workers")
+
+    @property
+    def processes(self) -> int:
+        """How many there are in all."""
+        return max(self.workers, self.context_parallel)
 
 
 def make_videos(
@@ -77,7 +70,7 @@ def make_videos(
             outcomes["made"] += 1
             show(outcomes, len(todo))
 
-        if fleet.workers == 1:
+        if fleet.processes == 1:
             _here(model, todo, folder, told, quiet=quiet)
         else:
             _on_ray(model, todo, folder, fleet, told, quiet=quiet)
@@ -111,55 +104,21 @@ def _on_ray(
     *,
     quiet: bool,
 ) -> None:
-    """Each actor writes its own videos; the driver never sees a frame."""
+    """Each crew of actors writes its own videos; the driver never sees a frame."""
     import ray
-    from ray.exceptions import RayActorError, RayTaskError
-    from ray.util import ActorPool
 
     from datapipe.line.cluster import connect, gpus_there
 
     where = connect(fleet.address, log_to_driver=not quiet)
-    gpus = 0
+    gpus, processes, size = 0, fleet.processes, fleet.context_parallel
     if model.sampling.device != "cpu":
         gpus = 1
-        if (there := gpus_there(fleet.workers, where)) < fleet.workers:
+        if (there := gpus_there(processes, where)) < processes:
             raise UserError(
-                f"--workers {fleet.workers}: each takes a GPU, the cluster has {there}; give "
-                "fewer, or --device cpu"
+                f"{processes} processes take a GPU each, the cluster has {there}; give fewer "
+                "--workers or a lower --context-parallel, or --device cpu"
             )
-    remote = ray.remote(num_gpus=gpus, num_cpus=1, max_restarts=RESTARTS, max_task_retries=RESTARTS)
-    actors = [
-        remote(_VideoMaker).remote(model, folder) for _ in range(min(fleet.workers, len(todo)))
-    ]
-    pool = ActorPool(actors)
-    try:
-        for _ in pool.map_unordered(lambda actor, order: actor.make.remote(order), todo):
-            told()
-    except RayTaskError as failed:
-        if isinstance(failed.cause, UserError):
-            raise failed.cause from failed
-        raise
-    except RayActorError as lost:
-        raise UserError(
-            f"a worker was lost {RESTARTS + 1} times ({lost}); what was made is kept: run this "
-            "again and it continues"
-        ) from lost
-    finally:
-        for actor in actors:
-            ray.kill(actor)
-
-
-class _VideoMaker:
-    """An actor: one pipeline, loaded when the first order comes."""
-
-    def __init__(self, model: VideoModel, folder: Folder) -> None:
-        self._model, self._folder = model, folder
-        self._generator: Any = None
-
-    def make(self, order: Order) -> None:
-        from harmoview.generate import make
-
-        if self._generator is None:
-            self._generator = self._model.load(quiet=True)
-        if not self._folder.exists(f"{order.name}.mp4"):  # a retry may find its video there
-            make(self._generator, order, self._folder)
+    cpus = min(1.0, int(100 * ray.cluster_resources().get("CPU", 1) / processes) / 100)
+    actor = ray.remote(num_gpus=gpus, num_cpus=cpus)(VideoMaker)
+    crews = min(processes // size, len(todo))
+    make_all(todo, crews, lambda: Crew([actor.remote(model, folder) for _ in range(size)]), told)

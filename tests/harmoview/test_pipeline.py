@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
-from diffusers import WanPipeline, WanTransformer3DModel
+from diffusers import FirstBlockCacheConfig, WanPipeline, WanTransformer3DModel
 
+from harmoview.guidance import Guidance
 from harmoview.model.injection import FrontalEncoder
 from harmoview.model.transformer import HarmoViewTransformer3DModel
-from harmoview.pipeline import Guidance, HarmoViewPipeline
+from harmoview.pipeline import HarmoViewPipeline
 
 SIZE = {"height": 32, "width": 48, "num_frames": 5, "num_inference_steps": 2}
 ANNA = {0: tiny.portrait(1), 30: tiny.portrait(2)}
@@ -169,6 +170,23 @@ def test_references_go_through_a_model_that_is_made_for_it_once_a_video(tmp_path
     assert torch.allclose(kept, run(pipe, **given, reference_kv=False), atol=1e-4)
     with pytest.raises(ValueError, match="was not trained for reference_kv"):
         run(build(tmp_path / "stock"), references=[ANNA], reference_kv=True)
+
+
+def test_a_step_cache_of_diffusers_goes_with_references_once_a_video(tmp_path):
+    """One that never skips changes nothing; one that always does leaves two steps of each pass."""
+    pipe = build(tmp_path, reference_attention="references", reference_timestep="zero")
+    given = {"references": [ANNA], "num_inference_steps": 4}
+    whole, last = run(pipe, **given), pipe.transformer.blocks[-1].attn1
+    for threshold, calls in ((-1.0, 8), (1e9, 4)):
+        seen = []
+        hook = last.register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=threshold))
+        cached = run(pipe, **given)
+        assert torch.equal(cached, whole) is (threshold < 0)
+        assert torch.equal(run(pipe, **given), cached)  # nothing is left of the video before
+        assert len(seen) == 2 * calls
+        pipe.transformer.disable_cache()
+        hook.remove()
 
 
 @pytest.mark.parametrize("plain", ["transformer", "transformer_2"])

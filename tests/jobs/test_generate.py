@@ -24,7 +24,8 @@ from harmoview.identity import read_identity
 from harmoview.orders import Sampling, read_orders
 from jobs import generate
 from jobs.bench import generate as bench_generate
-from jobs.options.fleet import Fleet, VideoModel, make_videos
+from jobs.options.crew import VideoModel
+from jobs.options.fleet import Fleet, make_videos
 
 _spec = importlib.util.spec_from_file_location(
     "tiny", Path(__file__).parent.parent / "harmoview" / "tiny.py"
@@ -158,7 +159,15 @@ def test_a_mistake_ends_in_one_sentence(place, tmp_path, capsys, more, says):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("more", [["--out", "v.avi"], ["--frames", "0"], ["--identity"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--out", "v.avi"],
+        ["--frames", "0"],
+        ["--identity"],
+        ["--workers", "3", "--context-parallel", "2"],
+    ],
+)
 def test_wrong_arguments_exit_with_two(place, tmp_path, more):
     """Before anything is loaded."""
     assert run(place, tmp_path / "v.mp4", *more) == 2
@@ -291,15 +300,15 @@ def test_stopped_at_any_write_and_run_again_the_files_are_the_same(place, tmp_pa
 @pytest.mark.ray
 @pytest.mark.slow
 def test_several_workers_make_the_same_videos_as_one(place, tmp_path):
-    """Two actors on CPUs, byte for byte."""
+    """Two actors on CPUs, byte for byte, whether each makes its own or both each video."""
     file = orders(place, tmp_path, 3)
-    assert many(place, file, tmp_path / "one") == 0
-    assert many(place, file, tmp_path / "two", "--workers", "2") == 0
-    one, two = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.mp4")}
-        for name in ("one", "two")
+    ways = {"one": [], "own": ["--workers", "2"], "both": ["--context-parallel", "2"]}
+    for name, more in ways.items():
+        assert many(place, file, tmp_path / name, *more) == 0
+    one, own, both = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.mp4")} for name in ways
     )
-    assert one == two
+    assert one == own == both
     assert len(one) == 3
 
 
