@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -16,13 +17,15 @@ from datapipe.claim import locked
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.run.info import RunInfo, load_info
-from dataset.inspect.show import Story, tell
 from dataset.inspect.stats import Stats, stats_of, views_table, windows_table
 from dataset.judged import JudgedRun, judged_run
 from dataset.pack.manifest import Manifest, load_packed
 from dataset.pack.pack import ShardLimits, pack
 from filters.rules import Rules
 from filters.rules_file import load_rules
+
+if TYPE_CHECKING:
+    from dataset.inspect.show import Story
 
 
 def run_rules(run: Folder, path: str | None) -> Rules:
@@ -136,6 +139,8 @@ class Run:
 
         Raises UserError with the nearest keys where the run has not this one.
         """
+        from dataset.inspect.show import tell  # draws sheets, which hardly any command does
+
         try:
             found = packed(self.folder)
         except UserError:

@@ -160,9 +160,8 @@ class HarmoViewTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc]
         self.load_state_dict({**base.state_dict(), **new}, assign=True)
         # the table is a buffer outside the state, which would stay on meta
         config = self.config
-        self.rope = JumpRotaryPosEmbed(
-            config.attention_head_dim, config.patch_size, config.rope_max_seq_len
-        ).to(device)
+        sizes = config.attention_head_dim, config.patch_size, config.rope_max_seq_len
+        self.rope = JumpRotaryPosEmbed(*sizes).to(device)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
