@@ -1,7 +1,8 @@
 """What a base is run with: the LoRA adapter on it, and its layers in 8 or 4 bits.
 
-The adapter is one safetensors file that the stock pipeline loads, with a header of ours. In fewer
-bits are the linear layers of the base's blocks, which are nearly all of its weights.
+The adapter is one safetensors file that the stock pipeline loads, with a header of ours; its bytes,
+and those of the prompts beside it, depend on the content alone. In fewer bits are the linear layers
+of the base's blocks, which are nearly all of its weights.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from datapipe.errors import UserError, install
 from lora_engine.flux.settings import (
@@ -26,7 +28,23 @@ from lora_engine.flux.settings import (
     ReferenceMode,
     TrainLoraSettings,
 )
-from lora_engine.flux.tensors import tensor_bytes
+
+
+def tensor_bytes(tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> bytes:
+    """Return a safetensors file of tensors, which are copied to the CPU, and of metadata.
+
+    The library writes metadata in random order. Here the JSON header is sorted, so that equal
+    content gives equal bytes and hashes.
+    """
+    data = save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+        {"format": "pt", **header},
+    )
+    end = 8 + int.from_bytes(data[:8], "little")
+    text = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
+
 
 FAST_FP8 = (8, 9)
 """Compute capability from which a GPU multiplies float8 matrices (Ada, Hopper)."""

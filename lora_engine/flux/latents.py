@@ -25,9 +25,9 @@ from datapipe.pictures import decode_jpeg
 from datapipe.prepare.frontal import FACE_CENTRE
 from datapipe.record import Image
 from lora_engine.flux import vae
+from lora_engine.flux.adapter import tensor_bytes
 from lora_engine.flux.base import Base
 from lora_engine.flux.prompts import tag
-from lora_engine.flux.tensors import tensor_bytes
 from lora_engine.pairs import Subject, SubjectFrame
 
 REFERENCE = "reference"

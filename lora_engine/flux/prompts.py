@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from datapipe.errors import UserError
 from datapipe.files import Folder
 from datapipe.models import models_folder
+from lora_engine.flux.adapter import tensor_bytes
 from lora_engine.flux.base import TEXT, Base
-from lora_engine.flux.tensors import tensor_bytes
 
 FILE = "prompt_embeddings.safetensors"
 _HEADER = "harmoview_prompts"

@@ -1,7 +1,7 @@
 import torch
 from safetensors import safe_open
 
-from lora_engine.flux.tensors import tensor_bytes
+from lora_engine.flux.adapter import tensor_bytes
 
 
 def test_equal_content_gives_equal_bytes():
