@@ -23,7 +23,8 @@ from datapipe.line.drive import Recorder, Remaining, drive
 from datapipe.line.line import LocalLine, RayLine
 from datapipe.line.stages import PrepareUnlessStored, Synthesize
 from datapipe.pictures import decode_jpeg, encode_jpeg
-from datapipe.record import Cutout, Identity, Pose, Reference, Scores, View
+from datapipe.prepare.windows import track_bytes
+from datapipe.record import Cutout, Identity, Pose, Reference, Scores, View, Window
 from datapipe.run.info import RunInfo, Scoring, open_run
 from datapipe.run.store import CandidateStore
 from datapipe.run.tables import Ledger
@@ -42,6 +43,11 @@ TURNED = View(
     30, None, source="real", timestamp=0.5,
     cutout=Cutout(12, 0, PLACE, (0, 0, 24, 24), Pose(30, 0, 0), 1.0, 9.0, 0.8),
 )  # fmt: skip
+SEEN = Window(
+    start=0.0, end=1.5, shot=0, frames_seen=5, face_size=64.0, face_min=50.0,
+    left=0.0, top=0.0, right=23.0, bottom=23.0, yaw_low=-2.0, yaw_median=0.5, yaw_high=30.0,
+    motion=0.1, others=0, together=0.0, sharpness=None,
+)  # fmt: skip
 
 
 def numbers(run, count):
@@ -54,7 +60,8 @@ def numbers(run, count):
 
 
 class Portraits:
-    """Prepare: noise for a portrait; people of odd numbers also turn to 30 degrees."""
+    """Prepare: noise for a portrait; people of odd numbers also turn to 30 degrees. They are seen
+    in none to three windows."""
 
     name = "prepare"
     resources = Resources(num_cpus=1)
@@ -67,7 +74,12 @@ class Portraits:
         box = (0.0, 0.0, 23.0, 23.0)
         reference = Reference(0.0, 0, box, (0, 0, 24, 24), Pose(0, 0, 0), 1.0, 9.0, 1)
         cutouts = ((TURNED, encode_jpeg(noise[::-1])),) if int(sample.key[1:]) % 2 else ()
-        identity = Identity(reference, portrait=encode_jpeg(noise), cutouts=cutouts)
+        windows = tuple(
+            replace(SEEN, start=2.0 * shot, end=2.0 * shot + 1.5, shot=shot)
+            for shot in range(int(sample.key[1:]) % 4)
+        )
+        identity = Identity(reference, windows=windows, portrait=encode_jpeg(noise),
+                            cutouts=cutouts, track=track_bytes([]))  # fmt: skip
         return replace(sample, identities=(identity,))
 
 
@@ -191,11 +203,16 @@ def contents(run):
     run = Path(run)
     candidates = {p.name: p.read_bytes() for p in (run / "candidates").rglob("*.tar")}
     tables = {}
-    orders = {"ledger": ["key"], "references": ["key", "identity"]}
-    for name in ("ledger", "views", "references"):
+    orders = {
+        "ledger": ["key"],
+        "references": ["key", "identity"],
+        "windows": ["key", "identity", "start"],
+        "views": BY_VIEW,
+    }
+    for name, columns in orders.items():
         table = pq.read_table(run / name)
         times = [column for column in table.column_names if column.endswith("_seconds")]
-        order = [(column, "ascending") for column in orders.get(name, BY_VIEW)]
+        order = [(column, "ascending") for column in columns]
         tables[name] = table.drop_columns(times).sort_by(order).to_pylist()
     return candidates, tables
 
