@@ -79,16 +79,20 @@ class Follower:
         self._boxes: dict[int, list[Box]] = {}
         self._changes: list[ShotChange] = []
 
-    def follow(
-        self, people: Sequence[Vector], kept: Sequence[int], same_person: float,
-        seen: Mapping[int, Seen],
-    ) -> list[Followed]:  # fmt: skip
-        """Where the people are that are kept, out of all people with these embeddings.
-
-        `seen` are frames that need not be decoded again.
-        """
+    def watch(self, seen: Mapping[int, Seen]) -> None:
+        """Look through the video once, before `follow`; `seen` are frames that need not be decoded
+        again."""
         if self._info.seconds > self._settings.short or not self._one_shot(seen):
             self._sweep()
+
+    def clear(self, time: float) -> bool:
+        """Whether the picture of a time shows one shot alone."""
+        return not any(change.mixes(time) for change in self._changes)
+
+    def follow(
+        self, people: Sequence[Vector], kept: Sequence[int], same_person: float
+    ) -> list[Followed]:
+        """Where the people are that are kept, out of all people with these embeddings."""
         tracks = self._tracker.tracks
         mine = recognise(tracks, people, same_person)
         identities = [track for place in kept for track in mine[place]]

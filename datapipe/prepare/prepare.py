@@ -13,6 +13,7 @@ from datapipe.prepare.follow import Follower
 from datapipe.prepare.people import Person
 from datapipe.prepare.real_views import RealViews
 from datapipe.prepare.search import FUNNEL, PrepareSettings, Search
+from datapipe.prepare.shots import Clear
 from datapipe.record import Identity, Sample
 from datapipe.stage import Resources
 from datapipe.video.decoder import Decoder, VideoInfo
@@ -72,19 +73,16 @@ class Prepare:
             people = search.people()
             kept = _main(people, self.settings.identities)
             search.refine(kept, people)
-            found = search.references(kept)
-            fit = {p: one for p, one in enumerate(found) if isinstance(one, Identity)}
-            if not fit:
-                failures = [one for one in found if isinstance(one, BadSample)]
-                raise max(failures, key=lambda failure: FUNNEL.index(failure.reason))
+            fit = _fit(search.references(kept))
+            follower = self._follower(path, info)
+            follower.watch(search.seen())
+            if not all(follower.clear(one.reference.timestamp) for one in fit.values()):
+                fit = _fit(search.references(kept, follower.clear))
             places = [people.index(kept[place]) for place in fit]
-            followed = self._follower(path, info).follow(
-                [person.vector for person in people],
-                places,
-                self.settings.same_person,
-                search.seen(),
+            followed = follower.follow(
+                [person.vector for person in people], places, self.settings.same_person
             )
-            real = self._real_views(path, info)
+            real = self._real_views(path, info, follower.clear)
             identities = [
                 replace(
                     identity,
@@ -103,7 +101,7 @@ class Prepare:
             self._decoder, self.faces, settings.windows, path, info, settings.probe_side
         )
 
-    def _real_views(self, path: Path, info: VideoInfo) -> RealViews:
+    def _real_views(self, path: Path, info: VideoInfo, clear: Clear) -> RealViews:
         settings = self.settings
         return RealViews(
             self._decoder,
@@ -111,9 +109,19 @@ class Prepare:
             settings.real,
             path,
             info,
+            clear=clear,
             same_person=settings.same_person,
             side=settings.portrait_side,
         )
+
+
+def _fit(found: Sequence[Identity | BadSample]) -> dict[int, Identity]:
+    """The people that have a portrait, by place. Raises BadSample where nobody has."""
+    fit = {place: one for place, one in enumerate(found) if isinstance(one, Identity)}
+    if not fit:
+        failures = [one for one in found if isinstance(one, BadSample)]
+        raise max(failures, key=lambda failure: FUNNEL.index(failure.reason))
+    return fit
 
 
 def _main(people: Sequence[Person], count: int) -> list[Person]:

@@ -20,6 +20,7 @@ from datapipe.faces.landmarks import BLINK, LIDS
 from datapipe.pictures import encode_jpeg
 from datapipe.prepare.frontal import LARGE, MIN_INSIDE, SHARP, cut, inside, portrait_square
 from datapipe.prepare.people import RELIABLE_YAW, distinct, found_again
+from datapipe.prepare.shots import Clear
 from datapipe.prepare.tracks import REACH, Box, Track, Vector
 from datapipe.record import Cutout, Image, Pose, View
 from datapipe.video.decoder import Decoder, Frame, VideoInfo
@@ -231,13 +232,15 @@ class RealViews:
         path: Path,
         info: VideoInfo,
         *,
+        clear: Clear,
         same_person: float,
         side: int,
     ) -> None:
-        """`side` is the side of a view, pixels, at most: a smaller one is never enlarged."""
+        """Only frames whose time is `clear` are taken. `side` is the side of a view, pixels, at
+        most: a smaller one is never enlarged."""
         self._decoder, self._faces, self._settings = decoder, faces, settings
         self._path, self._info = path, info
-        self._same_person, self._side = same_person, side
+        self._clear, self._same_person, self._side = clear, same_person, side
 
     def find(
         self, tracks: Sequence[Track], person: Vector, yaws: Sequence[int]
@@ -284,7 +287,7 @@ class RealViews:
         settings, image = self._settings, frame.image
         height, width = image.shape[:2]
         face = found_again(Face(guess.box, np.zeros((5, 2), np.float32), 0.0), faces, 1.0)
-        if face is None or face.pose is None:
+        if face is None or face.pose is None or not self._clear(frame.timestamp):
             return None
         here = turned(face.pose, self._faces.name)
         if abs(here - yaw) > settings.tolerance:

@@ -29,7 +29,7 @@ from datapipe.prepare.frontal import (
 )
 from datapipe.prepare.people import Person, Sighting, attach, distinct, found_again, group
 from datapipe.prepare.real_views import RealViewSettings
-from datapipe.prepare.shots import NEAR, group_start, same_shot
+from datapipe.prepare.shots import NEAR, Clear, group_start, same_shot
 from datapipe.prepare.windows import WindowSettings
 from datapipe.record import Identity, Image, Reference
 from datapipe.video.decoder import Decoder, Frame, VideoInfo, VideoLimits
@@ -196,9 +196,15 @@ class Search:
             for probe in self._look(wanted):
                 attach(people, probe, self._same_shot)
 
-    def references(self, kept: Sequence[Person]) -> list[Identity | BadSample]:
-        """Each person's best portrait, or why there is none: `no_frontal`, `too_small`, …"""
-        ranked = [self._ranked(person) for person in kept]
+    def references(
+        self, kept: Sequence[Person], clear: Clear = lambda time: True
+    ) -> list[Identity | BadSample]:
+        """Each person's best portrait, or why there is none: `no_frontal`, `too_small`, …
+
+        Only of frames whose time is `clear`.
+        """
+        frontal = [self._ranked(person) for person in kept]
+        ranked = [[p for p in some if clear(self._times[p[0].frame])] for some in frontal]
         lost = set[int]()
         while True:  # until all finalists are known to be undamaged
             finalists = [
@@ -211,7 +217,9 @@ class Search:
             lost |= new - self._full.keys()
         return [
             self._best(person, left, len(some))
-            for person, some, left in zip(kept, ranked, finalists, strict=True)
+            if some or not faded
+            else BadSample("no_frontal", f"all {len(faded)} frontal faces are in fades")
+            for person, some, left, faded in zip(kept, ranked, finalists, frontal, strict=True)
         ]
 
     def seen(self) -> dict[int, Seen]:

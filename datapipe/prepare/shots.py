@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
@@ -43,6 +43,9 @@ NEAR = 1.0
 CUT = 25.0
 """Mean change of grey levels between two frames that means another shot, whatever their times."""
 
+Clear = Callable[[float], bool]
+"""Whether the picture of a time, in seconds, shows one shot alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class ShotChange:
@@ -52,6 +55,12 @@ class ShotChange:
     """Time of the last picture of the shot before, seconds."""
     first: float
     """Time of the first picture of the shot after."""
+
+    def mixes(self, time: float) -> bool:
+        """Whether the picture of a time may show something of both shots: a fade's edges are not
+        exact."""
+        fade = self.first - self.last >= BLURRED
+        return fade and self.last - BLURRED < time < self.first + BLURRED
 
 
 @dataclass(frozen=True, slots=True)

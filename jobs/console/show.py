@@ -153,7 +153,8 @@ def _made(view: Mapping[str, Any]) -> str:
 def _print_window(console: Console, window: Mapping[str, Any], verdict: Verdict) -> None:
     """One span in which the person is seen."""
     turns = f"yaw {window['yaw_low']:+z.0f}° to {window['yaw_high']:+z.0f}°"
-    with_ = f", {window['others']} others" if window["others"] else ""
+    others = window["others"]
+    with_ = f", {others} other{'s' * (others > 1)}" if others else ""
     together = ", with the other identity" if window["together"] >= HALF else ""
     said = (
         f"seen     {window['start']:.2f} to {window['end']:.2f} s, shot {window['shot']}: face "

@@ -158,10 +158,10 @@ def _mean(found: MeanOf | None, digits: int) -> str:
 
 
 def _bins(counts: Mapping[int, int], unit: str) -> str:
-    """Bins that are not empty: from where they begin to where the next one does."""
+    """Bins that are not empty, a line each: from where they begin to where the next one does."""
     starts = list(counts)
     ends = [f"–{end}{unit}" for end in starts[1:]] + [f"{unit} and more"]
-    return ", ".join(
+    return "\n".join(
         f"{start}{end}: {number(counts[start])}"
         for start, end in zip(starts, ends, strict=True)
         if counts[start]

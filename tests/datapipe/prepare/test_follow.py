@@ -111,6 +111,29 @@ def test_of_two_people_each_has_a_window_that_tells_of_the_other(tmp_path):
             assert (window.others, window.together) == (others, together)
 
 
+def test_no_picture_is_cut_from_a_fade(tmp_path):
+    """Though the face looks straight, or to 30 degrees, nowhere else."""
+    fade = range(75, 105)
+
+    def yaw(k):
+        return 50.0 if k < fade.start else 10.0 if k >= fade.stop else 30.0 if k % 15 < 5 else 0.0
+
+    def pictures():
+        for k in range(180):
+            share = np.clip((k - fade.start) / len(fade), 0, 1)
+            face = Painted(0, yaw(k), 150, *WHERE[0])
+            yield paint([face], *SIZE, background=round(90 + share * 130))
+
+    path = write_video(tmp_path / "a.mp4", pictures())
+    stage = Prepare(replace(PrepareSettings(), windows=WindowSettings(short=0.0)), PaintedFaces(),
+                    resources=Resources(num_cpus=1), real_yaws=(30,))  # fmt: skip
+    stage.setup()
+    (identity,) = stage(Sample("key", Source(str(path), ".mp4"))).identities
+    stage.close()
+    assert identity.reference.frame >= fade.stop
+    assert all(view.cutout.frame not in fade for view, _ in identity.cutouts)
+
+
 def test_a_window_tells_the_truth_about_the_face(tmp_path):
     """Its size, where it moves, how fast, and how it turns, in pixels of the full picture."""
 
