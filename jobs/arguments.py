@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Annotated, Any, TypeVar, cast, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import tyro
-from tyro._arguments import ArgumentDefinition
-from tyro._parsers import ParserSpecification
-from tyro._singleton import MISSING_NONPROP, is_missing
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructTypeInfo,
+)
 
 TRUTH = ["true", "false"]
 Settings = TypeVar("Settings")
@@ -20,6 +24,7 @@ Given = dict[str, list[str]]
 """The words given for each argument, by its name; a switch has True or False."""
 _KINDS = {"INT": "a whole number", "FLOAT": "a number"}
 _FORMS = {"INT": "N", "FLOAT": "X", "STR": "TEXT", "PATH": "PATH"}
+_CONFIG = type(tyro.conf.arg())
 _NEAR = 0.6
 """Likeness from which another name is suggested, as `difflib` measures it."""
 
@@ -34,37 +39,31 @@ class Argument:
     """Where the value is in the settings, with dots."""
     of: type
     """The dataclass that declares it."""
-    definition: ArgumentDefinition
-
-    @property
-    def positional(self) -> bool:
-        return self.definition.is_positional()
-
-    @property
-    def switch(self) -> bool:
-        """Whether it takes no value."""
-        return self.definition.lowered.action is not None
+    help: str
+    default: Any
+    """`tyro.MISSING_NONPROP` where there is none."""
+    positional: bool
+    switch: bool
+    """Whether it takes no value."""
+    metavar: str
+    """The form of its values, in words of tyro or of its own."""
+    spec: PrimitiveConstructorSpec[Any]
+    """How tyro makes a value of words."""
 
     @property
     def many(self) -> bool:
         """Whether it takes any number of values."""
-        return self.definition.lowered.nargs == "*"
+        return self.spec.nargs == "*"
 
     @property
     def required(self) -> bool:
-        return is_missing(self.default)
-
-    @property
-    def default(self) -> Any:
-        return self.definition.field.default
+        return self.default is tyro.MISSING_NONPROP
 
     @property
     def choices(self) -> list[str]:
         """The words that it takes, in order; none where others do too."""
-        metavar = self.definition.lowered.metavar or ""
-        words = [
-            word for each in re.findall(r"\{([\w,.:-]+)\}", metavar) for word in each.split(",")
-        ]
+        listed = re.findall(r"\{([\w,.:-]+)\}", self.metavar)
+        words = [word for each in listed for word in each.split(",")]
         if set(words) - {"None"} == {"True", "False"}:
             return TRUTH
         return [word for word in words if word != "None"]
@@ -77,7 +76,7 @@ class Argument:
     @property
     def form(self) -> str:
         """The form of its values, in words for people."""
-        metavar = (self.definition.lowered.metavar or "").removeprefix("{None}|")
+        metavar = self.metavar.removeprefix("{None}|")
         if self.choices:
             return "|".join(self.choices) + " …" * self.many
         kind = re.search(r"\b(INT|FLOAT|STR|PATH)\b", metavar)
@@ -85,14 +84,8 @@ class Argument:
             return f"{_FORMS[kind[1]]} …"
         return _FORMS.get(metavar, metavar)
 
-    @property
-    def help(self) -> str:
-        text = self.definition.field.helptext
-        return " ".join(((text() if callable(text) else text) or "").split())
-
     def value(self, words: Sequence[str]) -> Any:
         """What the words mean. Raises ValueError naming the argument where they mean nothing."""
-        lowered = self.definition.lowered
         if self.switch:
             return words[0] == "True"
         if not self.many and len(words) != 1:
@@ -105,11 +98,10 @@ class Argument:
                 hint = f"; did you mean {near[0]}?" if near else ""
                 what = self.name if self.positional else self.shown
                 raise ValueError(f"{what} takes {_or(self.choices)}, not {word!r}{hint}")
-        assert lowered.instance_from_str is not None
         try:
-            return lowered.instance_from_str(list(words))
+            return self.spec.instance_from_str(list(words))
         except ValueError as wrong:
-            kind = next((_KINDS[kind] for kind in _KINDS if kind in (lowered.metavar or "")), "")
+            kind = next((_KINDS[kind] for kind in _KINDS if kind in self.metavar), "")
             said = f"takes {kind}" if kind else "does not take"
             if self.many and kind:
                 said = f"takes {kind.removeprefix('a ')}s with spaces between them"
@@ -118,28 +110,47 @@ class Argument:
 
 
 def arguments(settings: type) -> dict[str, Argument]:
-    """The arguments of a settings class by their names, in the order of its fields."""
-    found: dict[str, Argument] = {}
-    specification = ParserSpecification.from_callable_or_type(
-        cast("type", Annotated[settings, tyro.conf.FlagCreatePairsOff]),
-        markers=set(),
-        description=None,
-        parent_classes=set(),
-        default_instance=MISSING_NONPROP,
-        intern_prefix="",
-        extern_prefix="",
-        subcommand_prefix="",
-        support_single_arg_types=False,
-        prog_suffix="",
-    )
-    for each in specification.get_args_including_children():
-        definition = each.arg
-        name = definition.lowered.name_or_flags[-1].removeprefix("--").replace("_", "-")
-        field = f"{definition.intern_prefix}.{definition.field.intern_name}".lstrip(".")
-        owner = each.source_parser.f
-        assert isinstance(owner, type)
-        found[name] = Argument(name, field.replace("-", "_"), owner, definition)
-    return found
+    """The arguments of a settings class by their names: its own, then those of its parts."""
+    return {each.name: each for each in _declared(settings, tyro.MISSING_NONPROP, "", "")}
+
+
+def _declared(of: type, whole: Any, path: str, prefix: str | None) -> Iterator[Argument]:
+    """Yield the arguments of a dataclass, then those of the dataclasses that it holds.
+
+    `whole` is its default, `path` the place of its fields, and `prefix` what stands before their
+    names; None leaves that out for all below.
+    """
+    parts = ConstructorRegistry.get_struct_spec(StructTypeInfo.make(of, whole, False))
+    assert isinstance(parts, StructConstructorSpec), of
+    held: list[Iterator[Argument]] = []
+    for part in parts.fields:
+        marked = get_origin(part.type) is Annotated
+        kind, *marks = get_args(part.type) if marked else [part.type]
+        given: Any = next((mark for mark in marks if isinstance(mark, _CONFIG)), tyro.conf.arg())
+        own = part.name.replace("_", "-") if given.name is None else given.name
+        name = ".".join(filter(None, [prefix, own]))
+        if is_dataclass(kind):
+            below = None if prefix is None or tyro.conf.OmitArgPrefixes in marks else name
+            held.append(_declared(cast(type, kind), part.default, f"{path}{part.name}.", below))
+        else:
+            spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kind, set()))
+            assert isinstance(spec, PrimitiveConstructorSpec), part
+            told = part.helptext() if callable(part.helptext) else part.helptext
+            positional = tyro.conf.Positional in marks
+            switch = kind is bool and not positional and tyro.conf.FlagConversionOff not in marks
+            yield Argument(
+                name=name,
+                field=path + part.name,
+                of=of,
+                help=" ".join((told or "").split()),
+                default=part.default,
+                positional=positional,
+                switch=switch and isinstance(part.default, bool),
+                metavar=given.metavar or ("" if switch else spec.metavar),
+                spec=spec,
+            )
+    for arguments_of_part in held:
+        yield from arguments_of_part
 
 
 def parse(argv: Sequence[str], known: Mapping[str, Argument]) -> Given:
