@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-WIDTH = 110
-"""Letters of a line that is shown; the rest becomes an ellipsis."""
+WIDTH = 100
+"""Columns in which the commands print; the rest of a line that is longer becomes an ellipsis."""
 SECONDS = 900
 """How long a command may take."""
 _SESSION = re.compile(r"(?<=^```\n)\$ .*?(?=^```$)", re.M | re.S)
@@ -71,7 +71,7 @@ def _printed(command: str, folder: Path) -> str:
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, "COLUMNS": str(WIDTH)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

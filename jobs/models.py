@@ -119,7 +119,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 
     heads = ("file\npurpose", "licence\nsource", "state\nsha256")
     table = new_table("Models and data", *heads, words=heads)
-    table.columns[0].no_wrap, table.columns[1].min_width = False, 34  # its longest word
+    table.columns[0].no_wrap = False
     colours = {"present": "green", "missing": "yellow", "damaged": "red"}
     for row in rows:
         table.add_row(

@@ -72,7 +72,7 @@ def execute(settings: TrainJobSettings) -> int:
     from training import parallel
 
     if settings.plan:
-        print("\n".join(_plan(settings)))
+        _plan(settings)
         return 0
     settings.train.out.mkdir(parents=True, exist_ok=True)
     first = parallel.is_first()
@@ -104,12 +104,13 @@ def execute(settings: TrainJobSettings) -> int:
     return 0
 
 
-def _plan(settings: TrainJobSettings) -> Iterator[str]:
-    """Yield what `--plan` says; nothing is written, and no weights are read."""
+def _plan(settings: TrainJobSettings) -> None:
+    """Print what `--plan` says; nothing is written, and no weights are read."""
     from datapipe.files import Folder
     from harmoview.data.encoded import EncodedShards
     from harmoview.encode.manifest import KIND, kind_of
-    from harmoview.train.plan import plan_lines, plan_run
+    from harmoview.train.plan import plan_run
+    from jobs.console.train_plan import print_train_plan
     from training.device import card_here, card_named
 
     folders = settings.train.folders(settings.shards)
@@ -117,7 +118,7 @@ def _plan(settings: TrainJobSettings) -> Iterator[str]:
     data = EncodedShards(*folders) if there else None
     card = card_named(settings.card) if settings.card else card_here() or card_named("H100")
     plan = plan_run(settings.train, data, settings.launch.workers, on_gpu=True, card=card)
-    return plan_lines(plan, card, settings.mfu)
+    print_train_plan(plan, card, settings.mfu)
 
 
 def _in_short(settings: TrainJobSettings, data: EncodedShards, processes: int) -> Iterator[str]:

@@ -79,15 +79,15 @@ class PlannedMemory:
         both = kept + gradients if self.accumulates else max(kept, gradients)
         return own.weights + own.optimizer + own.averages + own.gathered + both + batch.block
 
-    def parts(self) -> str:
-        """Name the parts that are there at the peak, in GiB."""
+    def parts(self) -> dict[str, int]:
+        """Name the bytes that are there at the peak."""
         named = {"weights": self.weights.weights, "gradients": self.weights.gradients,
                  "AdamW": self.weights.optimizer, "averages": self.weights.averages,
                  "gathered blocks": self.weights.gathered, "kept activations": self.batch.kept,
                  "a block at work": self.batch.block}  # fmt: skip
         if not self.accumulates:
             del named[min("gradients", "kept activations", key=named.__getitem__)]
-        return ", ".join(f"{name} {size / GIB:.1f}" for name, size in named.items() if size)
+        return {name: size for name, size in named.items() if size}
 
 
 @dataclass(frozen=True)
@@ -286,39 +286,29 @@ def short_lines(plan: RunPlan, card: Card | None, mfu: float) -> Iterator[str]:
     """Yield what a run says at its start: memory, and with a GPU that is known, time."""
     worst = plan.largest
     need = plan.memory(worst)
-    yield f"memory of a worker, GiB, for {worst}: {need.total / GIB:.1f} ({need.parts()})"
+    parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in need.parts().items())
+    yield f"memory of a worker, GiB, for {worst}: {need.total / GIB:.1f} ({parts})"
     if card is not None:
         yield _verdict(plan, worst, card)
         yield _days(plan, card, mfu)
 
 
-def plan_lines(plan: RunPlan, card: Card, mfu: float) -> Iterator[str]:
-    """Yield all that `--plan` says."""
-    settings, views = plan.settings, len(plan.config["yaws"])
+def head_lines(plan: RunPlan, card: Card, mfu: float) -> Iterator[str]:
+    """Yield what a plan rests on."""
     workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers"
     yield (
         f"{workers} with {card.name} ({card.memory:g} GiB), {mfu:.0%} of its "
         f"{card.flops / 1e12:.0f} TFLOP/s assumed; {plan.parts[-1].last:,} steps of "
-        f"{settings.batch} samples"
+        f"{plan.settings.batch} samples"
     )
     if not plan.known:
         yield "no encoded shards there yet: sizes and features are those of `encode`'s defaults"
-    for group in plan.groups:
-        train = plan.train_sets[-1]
-        flops, again = plan.flops(train, group), plan.cost(train, group).again
-        count = f"{group.samples:,} samples, " if group.samples else ""
-        yield (
-            f"  {group}: {count}{group.shape.video_tokens:,} tokens of video, "
-            f"{group.shape.reference_tokens(views):,} of references; "
-            f"{flops / settings.batch / 1e15:.3g} PFLOP a sample and "
-            f"{again / settings.micro_batch / 1e15:.3g} again, "
-            f"{flops / (mfu * card.flops * plan.workers):.1f} s a step, "
-            f"{(plan.memory(group).total + OF_CUDA) / GIB:.1f} GiB"
-        )
-    worst = plan.largest
-    yield f"memory of a GPU, GiB, for {worst}: {plan.memory(worst).parts()}, CUDA 2.0 (assumed)"
+
+
+def result_lines(plan: RunPlan, card: Card, mfu: float) -> Iterator[str]:
+    """Yield what is computed twice, whether the run fits, what it stores, and how long it takes."""
     yield f"the backward pass computes {WORDS[plan.recompute]} a second time (--recompute)"
-    yield _verdict(plan, worst, card)
+    yield _verdict(plan, plan.largest, card)
     yield from _stored(plan)
     yield _days(plan, card, mfu)
 

@@ -6,13 +6,14 @@ Progress says how far long work has come, or only that it is under way.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import textwrap
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -35,10 +36,11 @@ from rich.text import Text
 
 from datapipe.errors import UserError
 from datapipe.files import Folder
+from jobs.console.fitted import FittedTable
 from training.options import STAGES
 
 PIPED_WIDTH = 200
-"""Columns where there is no terminal to ask: hardly a line of ours is longer."""
+"""Columns where there is neither a terminal to ask nor COLUMNS: hardly a line of ours is longer."""
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories that steer a terminal or reorder text instead of showing something."""
 _JOINERS = "\u200c\u200d"
@@ -46,36 +48,18 @@ _JOINERS = "\u200c\u200d"
 
 
 def screen() -> Console:
-    """Standard output, as wide as the terminal; in a pipe so wide that no table is folded."""
+    """Standard output, as wide as the terminal or COLUMNS; in a pipe so wide that nothing folds."""
     found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=PIPED_WIDTH)
+    known = found.is_terminal or "COLUMNS" in os.environ
+    return found if known else Console(highlight=False, width=PIPED_WIDTH)
 
 
 def new_table(title: str, *columns: str, words: Collection[str] = ()) -> Table:
     """A table without rows; numbers are flush right, the first column and `words` flush left."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = FittedTable(title=title, box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
         justify: Literal["left", "right"] = "left" if not index or column in words else "right"
-        table.add_column(column, justify=justify, overflow="fold", no_wrap=not index)
-    return table
-
-
-def add_aligned(table: Table, rows: Sequence[Sequence[str]]) -> Table:
-    """Add all rows of a table, with the decimal points of a column below each other."""
-    for index, column in enumerate(table.columns):
-        if column.justify != "right":
-            continue
-        parts = [row[index].partition(".") for row in rows]
-        after = max((len(point + rest) for _, point, rest in parts), default=0)
-        cells = [f"{whole}{point + rest:<{after}}" for whole, point, rest in parts]
-        width = max(map(len, [str(column.header), *cells]))
-        column.justify, column.header = "left", f"{column.header:>{width}}"
-        rows = [
-            [*row[:index], f"{cell:>{width}}", *row[index + 1 :]]
-            for row, cell in zip(rows, cells, strict=True)
-        ]
-    for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_column(column, justify=justify, no_wrap=column not in words or not index)
     return table
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from dataset.plan.intervals import LEVEL, Estimate
 from dataset.plan.plan import CorpusPlan
-from jobs.console.output import add_aligned, degrees, new_table, number, screen, text
+from jobs.console.output import degrees, new_table, number, screen, text
 
 Show = Callable[[float], str]
 
@@ -73,15 +73,17 @@ def _work(plan: CorpusPlan) -> Table:
         ("shards", plan.shards, number),
     ]
     made = new_table("Work and storage", "", "estimate", "from", "to", "in the pilot")
-    return add_aligned(made, rows + [(name, *_cells(e, show), "") for name, e, show in whole])
+    for row in rows + [(name, *_cells(found, show), "") for name, found, show in whole]:
+        made.add_row(*row)
+    return made
 
 
 def _money(plan: CorpusPlan) -> Table:
-    rows = []
+    made = new_table("Time and money", "", "estimate", "from", "to")
     held = plan.wall_hours is not None
     if plan.wall_hours is not None:
         bound = (plan.bound_by or "").upper().rstrip("S")
-        rows.append((f"hours, bound by the {bound}s", *_cells(plan.wall_hours, _round)))
+        made.add_row(f"hours, bound by the {bound}s", *_cells(plan.wall_hours, _round))
     for name, found in plan.money.items():
         count = getattr(plan.cluster, name, None)
         text = {
@@ -90,8 +92,8 @@ def _money(plan: CorpusPlan) -> Table:
         }.get(
             name, f"{count:g} {name[:-1].upper()}s" if held and count else name[:-1].upper() + "s"
         )
-        rows.append((f"cost of {text}", *_cells(found, _price)))
-    return add_aligned(new_table("Time and money", "", "estimate", "from", "to"), rows)
+        made.add_row(f"cost of {text}", *_cells(found, _price))
+    return made
 
 
 def _notes(plan: CorpusPlan) -> list[str]:

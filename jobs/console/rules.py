@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dataset.inspect.diff import Diff
-from jobs.console.output import add_aligned, degrees, new_table, numbers, plain, screen, text
+from jobs.console.output import degrees, new_table, numbers, plain, screen, text
 
 
 def print_diff(a: str, b: str, changed: Sequence[Mapping[str, Any]], diff: Diff) -> None:
@@ -38,7 +38,8 @@ def print_diff(a: str, b: str, changed: Sequence[Mapping[str, Any]], diff: Diff)
 
 def _rules(changed: Sequence[Mapping[str, Any]]) -> Table:
     table = new_table("Rules", "rule", "A", "B")
-    add_aligned(table, [[plain(str(line[name])) for name in ("key", "a", "b")] for line in changed])
+    for line in changed:
+        table.add_row(*(text(line[name]) for name in ("key", "a", "b")))
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -224,12 +225,14 @@ def test_packed_shards_are_trained_on_by_one_command(tmp_path, monkeypatch):
     assert load_expert(out / "model", str(base), "transformer").config.vit_dim is None
 
 
-def test_a_plan_is_printed_and_nothing_is_written(inputs, tmp_path, capsys):
-    """Of the data's own sizes, with the memory by part, and the days."""
+def test_a_plan_is_printed_and_nothing_is_written(inputs, tmp_path, capsys, monkeypatch):
+    """Of the data's own sizes, with the memory by part, and the days; in 80 columns."""
     words = [*inputs, *SHORT, "--out", str(tmp_path / "out"), "--absent-views", "sequential"]
+    monkeypatch.setenv("COLUMNS", "80")
     assert train.main([*words, "--plan"]) == 0
     said = capsys.readouterr().out
-    assert "9 frames of 32x32, 1 person: 8 samples" in said
+    assert max(map(len, said.splitlines())) <= 80
+    assert re.search(r"9 frames of 32x32, 1 person +8 ", said)
     assert all(part in said for part in ("weights", "AdamW", "a block at work", "days"))
     assert not (tmp_path / "out").exists()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datapipe.errors import UserError
-from harmoview.train.plan import plan_lines, plan_run
+from harmoview.train.plan import plan_run, result_lines
 from harmoview.train.settings import TrainSettings
 from training.device import card_named
 
@@ -38,7 +38,7 @@ def planned(base, data=None, workers=8, card=None, **more):
 
 
 def said(plan, card="H100"):
-    return "\n".join(plan_lines(plan, card_named(card), 0.4))
+    return "\n".join(result_lines(plan, card_named(card), 0.4))
 
 
 def test_a14b_of_two_people_on_eight_cards_of_80_gb_is_marginal(tmp_path):
