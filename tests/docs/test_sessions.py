@@ -25,7 +25,7 @@ $HOME is no session
 ## Two
 
 ```
-$ seq -s ' ' 200
+$ seq -s x 200
 stale
 ```
 """
