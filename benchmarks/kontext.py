@@ -176,9 +176,12 @@ def peak_of(device: torch.device) -> float | None:
     return next((peak for part, peak in PEAK.items() if part in name), None)
 
 
-def seconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The median time of a call, after one that is not counted."""
-    call()
+def seconds(
+    call: Callable[[], object], device: torch.device, repeats: int, *, warm: bool = False
+) -> float:
+    """The median time of a call, after one that is not counted unless it is warm."""
+    if not warm:
+        call()
     times = []
     for _ in range(repeats):
         finish(device)

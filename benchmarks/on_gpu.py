@@ -64,7 +64,7 @@ TRAIN = ("-m", "benchmarks.train_step", "--steps", "2", "--model")
 GENERATE = ("-m", "benchmarks.on_gpu", "--generate", "--out", "unused")
 PARTS = (
     Part("synthesis 512", (*SYNTHESIS, "8", "--resolution", "512"), (*SYNTHESIS, "1"), 110),
-    Part("synthesis 1024", (*SYNTHESIS, "4", "--resolution", "1024"), (*SYNTHESIS, "1"), 130),
+    Part("synthesis 1024", (*SYNTHESIS, "2", "--resolution", "1024"), (*SYNTHESIS, "1"), 130),
     Part("LoRA step 512", (*LORA, "2"), (*LORA, "1"), 80),
     Part("train step 5B", (*TRAIN, "5B", "--frames", "49"), (*TRAIN, "tiny"), 90),
     Part("generate step 5B", GENERATE, GENERATE, 60),
@@ -122,7 +122,11 @@ def run(part: Part, arguments: Sequence[str], left: float) -> Result:
     outcome: Outcome = "done"
     why = ""
     with subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        # unbuffered, so that what a part printed is there when its time is over
+        [sys.executable, "-u", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             out, errors = process.communicate(timeout=limit)

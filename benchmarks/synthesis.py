@@ -94,12 +94,16 @@ def main(settings: SynthesisBenchmark) -> None:
     reference = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     print(f"{kontext.machine(device)}; {size} size, {side}x{side}, {steps} steps, {dtype}")
 
-    def measured(name: str, call: Callable[[], object], work: float) -> Figures:
-        return measure(name, call, work * len(YAWS) * steps, pipe.transformer, device,
-                       settings.repeats)  # fmt: skip
+    rows: list[Figures] = []
 
-    rows = [measured("stock, seven calls", lambda: stock(pipe, reference, steps),
-                     flops.concatenated)]  # fmt: skip
+    def measured(name: str, call: Callable[[], object], work: float) -> None:
+        row = measure(name, call, work * len(YAWS) * steps, pipe.transformer, device,
+                      settings.repeats)  # fmt: skip
+        rows.append(row)
+        show(row, rows[0])  # now, since whoever gave too little time shall have what is measured
+
+    show_heads()
+    measured("stock, seven calls", lambda: stock(pipe, reference, steps), flops.concatenated)
     pipe.text_encoder = pipe.text_encoder_2 = None
     release(device)
 
@@ -111,14 +115,12 @@ def main(settings: SynthesisBenchmark) -> None:
         return lambda: made(reference, YAWS, SEEDS)
 
     whole, once = flops.concatenated, flops.reference / (len(YAWS) * steps)
-    rows.append(measured("exact (bits of stock)", engine("exact"), whole))
-    rows.append(measured("safe, text 512, no fp8", engine("safe"), whole))
-    rows.append(measured("two-pass reference", engine("safe", two_pass=True),
-                         flops.two_pass + once))  # fmt: skip
+    measured("exact (bits of stock)", engine("exact"), whole)
+    measured("safe, text 512, no fp8", engine("safe"), whole)
+    measured("two-pass reference", engine("safe", two_pass=True), flops.two_pass + once)
     if chosen(FluxSettings(), device, dtype) == "fp8":
         quantize(pipe.transformer, "fp8", device, learns=False)
-        rows.append(measured("safe, text 512, fp8", engine("safe"), whole))
-    show(rows)
+        measured("safe, text 512, fp8", engine("safe"), whole)
 
 
 def compare(runs: Sequence[str], path: str | None) -> None:
@@ -175,9 +177,8 @@ def measure(
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(device) / 2**30
     with kontext.timed(model, device) as inside:
-        whole = kontext.seconds(call, device, 1)
-    calls = len(inside) // 2  # the first call warms up
-    outside = 1 - sum(inside[calls:]) / whole
+        whole = kontext.seconds(call, device, 1, warm=True)
+    outside = 1 - sum(inside) / whole
     peak = kontext.peak_of(device)
     return Figures(name, time, memory, None if peak is None else work / time / peak, outside)
 
@@ -189,16 +190,17 @@ def release(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def show(rows: list[Figures]) -> None:
-    """A table; the ratio is to the first row."""
+def show_heads() -> None:
     heads = ("", "s / 7 views", "x stock", "peak GiB", "MFU", "outside")
     print("{:<30}{:>12}{:>9}{:>10}{:>7}{:>9}".format(*heads))
-    for row in rows:
-        memory = "-" if row.memory is None else f"{row.memory:.1f}"
-        mfu = "-" if row.mfu is None else f"{row.mfu:.0%}"
-        ratio = rows[0].seconds / row.seconds
-        print(f"{row.name:<30}{row.seconds:>12.3f}{ratio:>9.2f}{memory:>10}{mfu:>7}"
-              f"{row.outside:>9.0%}")  # fmt: skip
+
+
+def show(row: Figures, first: Figures) -> None:
+    """A row of the table; the ratio is to the first one."""
+    memory = "-" if row.memory is None else f"{row.memory:.1f}"
+    mfu = "-" if row.mfu is None else f"{row.mfu:.0%}"
+    print(f"{row.name:<30}{row.seconds:>12.3f}{first.seconds / row.seconds:>9.2f}{memory:>10}"
+          f"{mfu:>7}{row.outside:>9.0%}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

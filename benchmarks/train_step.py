@@ -22,6 +22,7 @@ from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.sharded import shard
 from harmoview.trainable import Lora, TrainSet, add_lora, select
 from training import parallel
+from training.optimizer import adamw
 
 PEAK = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200 NVL": 835e12,
         "H200": 989e12, "A100": 312e12}  # fmt: skip
@@ -69,9 +70,7 @@ def main() -> None:
     with parallel.process_group(device):
         model = build(case, device, dtype)
         learned = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            [{"params": kind} for kind in parallel.by_kind(learned)], lr=1e-5
-        )
+        optimizer = adamw([(1e-5, learned)], 0.01)
         with_references = inputs(model, case, options.frames, options.identities, device, dtype)
         plain = plain_inputs(model, case, with_references, device, dtype)
         speeds = [

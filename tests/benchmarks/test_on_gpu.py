@@ -19,7 +19,7 @@ def test_the_limits_leave_room_for_the_start_of_eight_minutes():
 
 def test_a_part_that_fails_or_hangs_costs_only_itself():
     """Each outcome is told with its reason, and what was printed before is kept."""
-    code = "import sys, time; print('a  line', flush=True); "
+    code = "import sys, time; print('a  line'); "
     ends = {"done": "", "failed": "raise ValueError('no')", "timed out": "time.sleep(60)"}
     for outcome, end in ends.items():
         found = run(Part("p", (), (), 2.0), ("-c", code + end), 100)
