@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from datapipe.errors import UserError, install
+from lora_engine.flux.base import Shapes, shapes
 from lora_engine.flux.settings import (
     QUANTIZERS,
     SPEEDS,
@@ -294,3 +295,26 @@ def load_adapter(transformer: Any, path: Path) -> None:
     FluxKontextPipeline.load_lora_into_transformer(
         state, alphas, transformer, adapter_name="default", metadata=metadata
     )
+
+
+def turbo_shapes(path: Path) -> Shapes:
+    """Return the shapes of a few-step LoRA under diffusers' names, whoever trained it.
+
+    Files of kohya's sd-scripts, ai-toolkit, XLabs and others are converted as the stock pipeline
+    does it. Raises UserError for one that it cannot read.
+    """
+    found = shapes(path)
+    if all(name.startswith("transformer.") and ".lora_" in name for name in found):
+        return found
+    from diffusers import FluxKontextPipeline
+
+    state, why = {}, "no layer of it is known"
+    try:
+        state = FluxKontextPipeline.lora_state_dict(
+            str(path.parent), weight_name=path.name, use_safetensors=True, local_files_only=True
+        )
+    except (ValueError, KeyError, RuntimeError) as wrong:
+        why = str(wrong)
+    if not state:
+        raise UserError(f"--turbo {path}: not a LoRA of FLUX.1 that diffusers reads ({why})")
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -254,9 +254,14 @@ def check_targets(targets: Sequence[str], weights: Shapes) -> None:
         raise UserError(f"--targets {' '.join(unknown)}: no layer of the base is called so")
 
 
-def check_adapter_fits(path: Path, base: Base, weights: Shapes, option: str = "--lora") -> None:
-    """Check an adapter's shapes. Raises UserError where it was trained on another base."""
-    for name, shape in shapes(path).items():
+def check_adapter_fits(
+    path: Path, base: Base, weights: Shapes, option: str = "--lora", found: Shapes | None = None
+) -> None:
+    """Check an adapter's shapes. Raises UserError where it was trained on another base.
+
+    `found` are those of its tensors where the file has them under other names.
+    """
+    for name, shape in (shapes(path) if found is None else found).items():
         layer, _, part = name.removeprefix("transformer.").rpartition(".lora_")
         whole = weights.get(f"{layer}.weight")
         side = {"A.weight": 1, "B.weight": 0}.get(part)

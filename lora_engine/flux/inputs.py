@@ -8,7 +8,13 @@ from pathlib import Path
 
 from datapipe.errors import UserError
 from lora_engine.flux import prompts
-from lora_engine.flux.adapter import adapter_file, check_adapter, check_quantize, read_header
+from lora_engine.flux.adapter import (
+    adapter_file,
+    check_adapter,
+    check_quantize,
+    read_header,
+    turbo_shapes,
+)
 from lora_engine.flux.base import (
     SYNTHESIS,
     TEXT,
@@ -72,7 +78,7 @@ def synthesis_inputs(
     turbo = None
     if settings.turbo is not None:
         turbo = adapter_file(settings.turbo, "--turbo")
-        check_adapter_fits(turbo, base, weights)
+        check_adapter_fits(turbo, base, weights, "--turbo", turbo_shapes(turbo))
     texts = dict(zip(header.yaws, header.prompts, strict=True)) if header else standard(yaws)
     side = resolution or (header.resolution[0] if header else BASE_RESOLUTION)
     base.check_resolution(side)

@@ -14,7 +14,9 @@ from lora_engine.flux.adapter import (
     keep_input_dtype,
     load_adapter,
     read_header,
+    turbo_shapes,
 )
+from lora_engine.flux.base import base_shapes, check_adapter_fits, find_base
 from lora_engine.flux.settings import TARGETS
 from training.learned import learning
 
@@ -173,3 +175,31 @@ def test_absent_adapter_is_named(tmp_path):
     """The message says which file to give."""
     with pytest.raises(UserError, match=r"pytorch_lora_weights\.safetensors"):
         adapter_file(str(tmp_path))
+
+
+def test_a_turbo_lora_may_have_the_names_of_other_trainers(tiny_base, transformer, tmp_path):
+    """One of sd-scripts' gets diffusers' names, keeps its alpha, and is checked like another."""
+    torch.manual_seed(0)
+    down, up, alpha = torch.randn(2, 32), torch.randn(96, 2), torch.tensor(6.0)
+    name = "lora_unet_double_blocks_0_img_attn_qkv"
+    file = tmp_path / "turbo.safetensors"
+    parts = {"lora_down.weight": down, "lora_up.weight": up, "alpha": alpha}
+    save_file({f"{name}.{part}": tensor for part, tensor in parts.items()}, file)
+    base = find_base(str(tiny_base))
+    check_adapter_fits(file, base, base_shapes(base), "--turbo", turbo_shapes(file))
+    key = "transformer_blocks.0.attn.to_k.weight"
+    before = transformer.state_dict()[key].clone()
+    load_adapter(transformer, file)
+    transformer.fuse_lora()
+    transformer.unload_lora()
+    expected = up[32:64] @ down * 6 / 2
+    assert torch.allclose(transformer.state_dict()[key] - before, expected, atol=1e-4)
+
+    save_file(
+        {f"{name}.lora_down.weight": down[:, 1:].contiguous(), f"{name}.lora_up.weight": up}, file
+    )
+    with pytest.raises(UserError, match=r"--turbo .*: made for another base"):
+        check_adapter_fits(file, base, base_shapes(base), "--turbo", turbo_shapes(file))
+    save_file({"model.layer.lora_down.weight": down, "model.layer.lora_up.weight": up}, file)
+    with pytest.raises(UserError, match=r"--turbo .*: not a LoRA of FLUX"):
+        turbo_shapes(file)
