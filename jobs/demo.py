@@ -60,7 +60,10 @@ def execute(settings: DemoSettings) -> int:
         return trained
     print(
         f"\nLook at {sheet}: every view made, green where it was accepted, red with the reason "
-        f"where not.\nOpen {report} in a browser: the run in figures, with thresholds to move.\n"
+        "where not.\nRed with `pose` at ±60 is mostly the estimator: 3DDFA reads rendered heads "
+        "some 5 degrees\ntoo wide there, single ones 10, which is what the rules allow "
+        f"(docs/filters.md).\nOpen {report} in a browser: the run in figures, with thresholds to "
+        "move.\n"
         f"The shards are in {run}/shards, the scores in {run}/views.\n"
         "On your own videos:\n\n  .venv/bin/harmoview synthesize YOUR_VIDEOS --out my-run\n"
     )
