@@ -179,9 +179,9 @@ def _ranks(rows: Sequence[MethodRow], labels: Mapping[str, Method]) -> Grid:
 
 
 def _best(cells: Sequence[str | Cell], way: str) -> list[int]:
-    """Places of the best values, where several methods have one."""
+    """Places of the best values, where several methods have one; less than 0 of a fault is none."""
     values = {
-        place: cell.value
+        place: max(0.0, cell.value) if way == "down" else cell.value
         for place, cell in enumerate(cells)
         if isinstance(cell, Cell) and cell.value is not None
     }

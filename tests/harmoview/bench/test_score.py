@@ -13,7 +13,8 @@ from harmoview.bench.results import collect
 from harmoview.bench.run import VideoKey, open_bench
 from harmoview.bench.score import outdated, score
 from harmoview.bench.scorers import FaceScorer, MotionScorer
-from harmoview.bench.store import read_scores
+from harmoview.bench.scores import VideoScore
+from harmoview.bench.store import Provenance, put_scores, read_scores
 from harmoview.bench.table import Resampling, table
 from jobs import bench, cli
 from tests.harmoview.bench.gsb.studies import METHODS, write_run
@@ -74,6 +75,19 @@ def test_any_label_fits_into_a_table_of_markdown_and_latex(tmp_path, capsys):
             plain = re.sub(r"\\[{}]", "", line)
             assert form == "markdown" or plain.count("{") == plain.count("}")
             assert not line.startswith(("[", "*"))
+
+
+def test_no_crosstalk_is_best_however_little_under_zero_it_reads(tmp_path, capsys):
+    """A table's bold figures: 0 and what noise brings under it, where another method has some."""
+    run = write_run(tmp_path, frames=2)
+    for method, value in zip(METHODS, (-0.02, 0.0, 0.3), strict=True):
+        key, made_by = VideoKey(method, "pair-1", 0), Provenance("faces", 2, "", "x")
+        one = VideoScore("hv_crosstalk", value, identity="anna")
+        put_scores(run.folder, run.suite.sha256, key, made_by, [one], 0.0, {})
+    options = ["--layout", "own", "--format", "markdown", "--resamples", "20"]
+    assert bench.main(["table", run.folder.url, *options]) == 0
+    (line,) = (one for one in capsys.readouterr().out.splitlines() if "crosstalk" in one)
+    assert ["**" in cell for cell in line.split("|")[2:5]] == [True, True, False]
 
 
 @pytest.mark.weights

@@ -26,7 +26,8 @@ const methods = () => data.methods.filter((one) => state.methods.has(one.name));
 
 // Of values by method, the names of the best ones.
 function best(values, way) {
-  const known = [...values].filter(([, value]) => value !== null && value !== undefined);
+  const known = [...values].filter(([, value]) => value !== null && value !== undefined)
+    .map(([name, value]) => [name, way === "down" ? Math.max(value, 0) : value]); // under 0 is none, too
   const numbers = known.map(([, value]) => value);
   if (way === "none" || new Set(numbers).size < 2) return new Set();
   const wanted = way === "up" ? Math.max(...numbers) : Math.min(...numbers);
