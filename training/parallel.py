@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
@@ -16,6 +17,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 Item = TypeVar("Item")
+PATIENCE = timedelta(minutes=30)
+"""How long processes wait for each other, as on Ray: while one writes a model the others do."""
 
 
 @contextmanager
@@ -28,7 +31,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     if distributed.is_torchelastic_launched():
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        distributed.init_process_group(backend)
+        distributed.init_process_group(backend, timeout=PATIENCE)
     else:
         distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:
@@ -106,7 +109,7 @@ def share_out(
     for module in (*blocks, model):
         fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=ignored)
     for parameter in ignored:  # FSDP moves its own only
-        if not parameter.is_meta:
+        if parameter.device.type not in ("meta", device.type):
             parameter.data = parameter.data.to(device)
 
 

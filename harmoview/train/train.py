@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -55,10 +56,10 @@ def train(
     """Train from the latest checkpoint in the claimed folder; return the steps done by then.
 
     Run it in one process, or in several with torch.distributed set up. Raises UserError where the
-    data are damaged or do not fit the settings.
+    data are damaged or do not fit the settings, and where a process that reads them was killed.
     """
     device = device_named(settings.device)
-    with parallel.process_group(device):
+    with parallel.process_group(device), _readers_watched():
         run = CurriculumRun(settings, EncodedShards(*settings.folders(shards)), claim, device)
         if settings.verify:
             run.data.check_hashes(parallel.own_share(run.data.shards))
@@ -70,6 +71,20 @@ def train(
                     if stopped:
                         break
     return done
+
+
+@contextmanager
+def _readers_watched() -> Iterator[None]:
+    """Say what has happened when torch says, wherever the trainer then is, that a reader died."""
+    try:
+        yield
+    except RuntimeError as wrong:
+        if not str(wrong).startswith("DataLoader worker"):
+            raise
+        raise UserError(
+            f"a process that reads data has died, often of too little memory ({wrong}): go on with "
+            "--resume, perhaps with fewer --loader-workers"
+        ) from wrong
 
 
 class CurriculumRun:
