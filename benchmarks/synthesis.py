@@ -32,12 +32,13 @@ from datapipe.run.info import load_info
 from datapipe.run.tables import tables
 from dataset.inspect.stats import run_stats
 from dataset.run import run_rules
-from lora_engine.flux.adapter import chosen, quantize
+from lora_engine.flux.adapter import chosen
 from lora_engine.flux.denoise import Denoiser, speed_up
 from lora_engine.flux.prompts import prompt
 from lora_engine.flux.reference_kv import ReferenceKV
 from lora_engine.flux.settings import FluxSettings, Speed
 from training.device import silence_libraries
+from training.quantize import quantize
 
 SEEDS = range(7)
 
@@ -120,6 +121,7 @@ def main(settings: SynthesisBenchmark) -> None:
     measured("two-pass reference", engine("safe", two_pass=True), flops.two_pass + once)
     if chosen(FluxSettings(), device, dtype) == "fp8":
         quantize(pipe.transformer, "fp8", device, learns=False)
+        pipe.transformer.to(device)
         measured("safe, text 512, fp8", engine("safe"), whole)
 
 

@@ -124,7 +124,8 @@ def _plan(settings: TrainJobSettings) -> None:
 def _in_short(settings: TrainJobSettings, data: EncodedShards, processes: int) -> Iterator[str]:
     import torch
 
-    from harmoview.train.plan import plan_run, short_lines
+    from harmoview.train.plan import plan_run
+    from harmoview.train.report import short_lines
     from training.device import card_here, device_named
 
     device = settings.train.device

@@ -10,6 +10,9 @@ import logging
 from typing import Literal
 
 Precision = Literal["bfloat16", "float32"]
+Quantize = Literal["none", "fp8", "nf4"]
+QUANTIZERS = {"fp8": "torchao", "nf4": "bitsandbytes"}
+"""The packages that quantise."""
 Recompute = Literal["none", "all_but_attention", "all"]
 """What a backward pass computes a second time instead of keeping it."""
 Optimizer = Literal["adamw", "adamw8bit"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from harmoview.train.expert_phase import ExpertPhase
 from harmoview.train.settings import TrainSettings
 from harmoview.train.sharded import shard
 from harmoview.trainable import Lora, add_lora, first_adapter, has_lora, select
+from training.quantize import linear_layers, quantize
 from training.recompute import recompute
 
 READERS = 4
@@ -54,17 +55,20 @@ def build(
             add_lora(model, settings.lora)
     set_precision(model, torch.float32 if train == "full" else dtype)
     select(model, train)
+    held = _quantized(model, settings, part, device)
     recompute(model, settings.recompute or "none")
     model.train()
     use_best_attention(model, device, dtype, learns=True)
-    shard(model, device, dtype)
-    model.to_empty(device=device)
+    shard(model, device, dtype, held)
+    for module in reversed(list(model.modules())):  # FSDP2 looks at a block after its layers
+        if all(parameter.is_meta for parameter in module.parameters(recurse=False)):
+            module.to_empty(device=device, recurse=False)
     # a buffer that no file holds
     config = model.config
     model.rope = JumpRotaryPosEmbed(
         config.attention_head_dim, config.patch_size, config.rope_max_seq_len
     ).to(device)
-    _fill(model, settings, part)
+    _fill(model, settings, part, held)
     if settings.context_parallel > 1:  # last, as it hooks into the modules that are there
         share_sequences(model, settings.context_parallel, device)
     return model
@@ -78,10 +82,44 @@ def set_precision(model: HarmoViewTransformer3DModel, dtype: torch.dtype) -> Non
         parameter.data = parameter.data.to(torch.float32 if kept else dtype)
 
 
-def _fill(model: HarmoViewTransformer3DModel, settings: TrainSettings, part: ExpertPhase) -> None:
-    """Read Wan's weights, or those of --init, and draw what neither holds."""
+def _quantized(
+    model: HarmoViewTransformer3DModel,
+    settings: TrainSettings,
+    part: ExpertPhase,
+    device: torch.device,
+) -> set[nn.Parameter]:
+    """Read the base's linear layers a block at a time, and hold each in fewer bits at once.
+
+    Every worker has them all, as weights in fewer bits cannot be shared out; no worker ever has
+    more than a block of them in full. Returns their parameters.
+    """
+    if settings.quantize == "none":
+        return set()
+    folder = _base_folder(settings.base, part.model)
+    for number in range(len(model.blocks)):
+        within = f"blocks.{number}."
+        layers = linear_layers(model, within)
+        for layer in layers.values():
+            layer.to_empty(device=device)
+        _read(folder, {
+            f"{name}.{kind}".replace(".base_layer.", "."): parameter
+            for name, layer in layers.items() for kind, parameter in layer.named_parameters()
+        })  # fmt: skip
+        quantize(model, settings.quantize, device, learns=True, within=within)
+    return {p for layer in linear_layers(model).values() for p in layer.parameters()}
+
+
+def _fill(
+    model: HarmoViewTransformer3DModel,
+    settings: TrainSettings,
+    part: ExpertPhase,
+    held: Collection[nn.Parameter],
+) -> None:
+    """Read Wan's weights, or those of --init, but for those `held`, and draw what neither holds."""
     # an adapter puts Wan's own layer one deeper than the files have it
-    parameters = {n.replace(".base_layer.", "."): p for n, p in model.named_parameters()}
+    parameters = {
+        n.replace(".base_layer.", "."): p for n, p in model.named_parameters() if p not in held
+    }
     wan = {n: p for n, p in parameters.items() if ".lora_" not in n and n not in NEW_PARTS}
     first = new_parts.first_values(model, settings.seed)
     first |= first_adapter(parameters, settings.seed)

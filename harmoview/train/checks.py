@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from datapipe.claim import Claim
 from datapipe.errors import UserError
 from harmoview.checkpoint import CONFIG, is_trained
@@ -24,6 +26,7 @@ from harmoview.train.settings import CHECKPOINTS, MAY_CHANGE, TrainSettings
 from training.claim import RUN, claim_run
 from training.learned import checkpoints
 from training.metrics import check_trackers
+from training.quantize import check_quantize
 
 LATER = ("steps", "learning_rate", "lora_learning_rate", "new_parts_learning_rate")
 """What of a phase that has not begun may change when a run is resumed."""
@@ -95,6 +98,7 @@ def check(settings: TrainSettings, data: EncodedShards, workers: int) -> None:
     init_folder(settings, "transformer")
     if settings.sample_with is not None:
         _check_sample_with(settings, data, settings.sample_with)
+    check_quantize(settings.quantize, torch.device(settings.device or "cpu"))
     check_trackers(tensorboard=settings.tensorboard, wandb=settings.wandb)
 
 

@@ -7,25 +7,24 @@ the number of blocks, so two small numbers of blocks tell those of all.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from harmoview.model.transformer import HarmoViewTransformer3DModel
 from harmoview.train.build import set_precision
+from harmoview.train.on_meta import Dequantized, LiveBytes, OnMeta
 from harmoview.trainable import Lora, TrainSet, add_lora, has_lora, select
-from training.options import Recompute
+from training.options import Quantize, Recompute
+from training.quantize import linear_layers
 from training.recompute import recompute
 
+BITS = {"fp8": 8.0, "nf4": 4 + 8 / 64 + 32 / (64 * 256)}
+"""Of a weight with its share of the scales: of one for a row, which is long, and of two levels."""
 FEW, MORE = 2, 3
 """Blocks of the two models that are run."""
 
@@ -128,10 +127,14 @@ def batch_cost(
     dtype: torch.dtype,
     *,
     again: Recompute,
+    held: Quantize = "none",
 ) -> BatchCost:
-    """Count what a micro-batch costs a model of this config, computing in `dtype`."""
+    """Count what a micro-batch costs a model of this config, computing in `dtype`.
+
+    `held` says in how many bits the frozen layers are, each of which is whole while it works.
+    """
     further = config["num_layers"] - FEW
-    few, more = (_Meta({**config, "num_layers": blocks}, train, lora, shape, dtype)
+    few, more = (_Meta({**config, "num_layers": blocks}, train, lora, shape, dtype, held)
                  for blocks in (FEW, MORE))  # fmt: skip
 
     def flops(kind: Recompute) -> float:
@@ -153,6 +156,7 @@ class _Meta:
         lora: Lora,
         shape: BatchShape,
         dtype: torch.dtype,
+        held: Quantize,
     ) -> None:
         self.model = meta_model(config, train, lora, dtype)
         exact = set(self.model._keep_in_fp32_modules)
@@ -161,26 +165,29 @@ class _Meta:
                 parameter.data = parameter.data.to(dtype)
             if parameter.requires_grad:  # gradients are counted with the weights
                 parameter.register_post_accumulate_grad_hook(_drop_gradient)
+        if held != "none":
+            for name, layer in linear_layers(self.model).items():
+                self.model.set_submodule(name, Dequantized(layer, again=held == "nf4"))
         self.inputs = shape.inputs(config, dtype)
 
     def step(self) -> None:
         """Run forward and backward."""
-        with _OnMeta():
+        with OnMeta():
             output = self.model(**self.inputs, return_dict=False)[0].float()
         torch.autograd.backward(output.square().mean())
 
     def flops(self, again: Recompute) -> int:
         """Count the operations."""
-        recompute(self.model, again, _OnMeta)
+        recompute(self.model, again, OnMeta)
         with FlopCounterMode(display=False) as counter:
             self.step()
         return int(counter.get_total_flops())
 
     def most_bytes(self, again: Recompute) -> int:
         """Return the most bytes that are alive; not counting operations, which keeps tensors."""
-        recompute(self.model, again, _OnMeta)
+        recompute(self.model, again, OnMeta)
         known = (*self.model.parameters(), *self.model.buffers(), *self.inputs.values())
-        alive = _LiveBytes(known)
+        alive = LiveBytes(known)
         with alive:
             self.step()
         return alive.most
@@ -188,57 +195,6 @@ class _Meta:
 
 def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
-
-
-class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the tensors that operations have made and that are still referred to."""
-
-    def __init__(self, known: Sequence[Tensor]) -> None:
-        """`known` tensors, and views of them, are not counted."""
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.most = 0
-        self._seen = {tensor.untyped_storage()._cdata for tensor in known}
-
-    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor):
-                self._add(tensor.untyped_storage())
-        return made
-
-    def _add(self, storage: Any) -> None:
-        name, size = storage._cdata, storage.nbytes()
-        if name not in self._seen:
-            self._seen.add(name)
-            self.now += size
-            self.most = max(self.most, self.now)
-            weakref.finalize(storage, self._gone, name, size)
-
-    def _gone(self, name: int, size: int) -> None:
-        self._seen.discard(name)
-        self.now -= size
-
-
-class _OnMeta(TorchFunctionMode):
-    """Answers what a tensor without values cannot: every view is present.
-
-    Attention is FlashAttention's, which keeps no matrix of tokens by tokens; on meta torch would
-    take its reference implementation, which does.
-    """
-
-    def __torch_function__(
-        self, func: Callable[..., Any], _types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.Tensor.__bool__:
-            return True
-        if func is torch.Tensor.nonzero:
-            return torch.arange(args[0].numel(), device="meta")[:, None]
-        if func is F.scaled_dot_product_attention:
-            names = ("query", "key", "value")
-            tensors = [*args, *(kwargs[name] for name in names if name in kwargs)][:3]
-            return torch.ops.aten._scaled_dot_product_flash_attention(*tensors)[0]
-        return func(*args, **kwargs)
 
 
 def weight_cost(
@@ -249,14 +205,20 @@ def weight_cost(
     dtype: torch.dtype,
     *,
     ema: bool,
+    held: Quantize = "none",
 ) -> WeightCost:
     """Count what a model of this config takes of each of the workers that share it.
 
-    What Wan keeps in float32 is whole in each. The optimiser is AdamW.
+    What Wan keeps in float32 is whole in each, and so are layers `held` in fewer bits. The
+    optimiser is AdamW.
     """
     few, more = (
         _weight_cost(
-            meta_model({**config, "num_layers": blocks}, train, lora, dtype), workers, dtype, ema
+            meta_model({**config, "num_layers": blocks}, train, lora, dtype),
+            workers,
+            dtype,
+            ema,
+            held,
         )
         for blocks in (FEW, MORE)
     )
@@ -268,17 +230,27 @@ def weight_cost(
 
 
 def _weight_cost(
-    model: HarmoViewTransformer3DModel, workers: int, dtype: torch.dtype, ema: bool
+    model: HarmoViewTransformer3DModel,
+    workers: int,
+    dtype: torch.dtype,
+    ema: bool,
+    held: Quantize,
 ) -> WeightCost:
     exact = set(model._keep_in_fp32_modules)
+    count = sum(p.numel() for p in model.parameters())
     weights = learned = 0.0
+    if held != "none":
+        for name, layer in linear_layers(model).items():
+            weights += layer.weight.numel() * BITS[held] / 8
+            weights += 0 if layer.bias is None else layer.bias.nbytes
+            model.set_submodule(name, nn.Identity())
     for name, parameter in model.named_parameters():
         share = 1 / workers if exact.isdisjoint(name.split(".")) else 1
         weights += parameter.numel() * parameter.element_size() * share
         learned += parameter.numel() * 4 * share * parameter.requires_grad
     return WeightCost(
         round(weights), round(learned), round(2 * learned), round(learned) * ema,
-        _gathered(model, workers, dtype), sum(p.numel() for p in model.parameters()),
+        _gathered(model, workers, dtype), count,
     )  # fmt: skip
 
 

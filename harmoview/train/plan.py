@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,9 +35,6 @@ from training.options import Recompute
 GIB = 2**30
 OF_CUDA = 2 * GIB
 """What CUDA, cuDNN and NCCL take of a GPU before the first tensor; assumed, not computed."""
-WORDS: dict[Recompute, str] = {
-    "none": "nothing", "all_but_attention": "all but self-attention", "all": "every block",
-}  # fmt: skip
 MARGINAL = 0.85
 """The share of a GPU's memory from which a run is marginal: torch's allocator does not fill it."""
 
@@ -119,7 +116,7 @@ class RunPlan:
         if (train, group) not in self._costs:
             self._costs[train, group] = batch_cost(
                 self.config, train, self.settings.lora, group.shape, self.dtype,
-                again=self.recompute,
+                again=self.recompute, held=self.settings.quantize,
             )  # fmt: skip
         return self._costs[train, group]
 
@@ -129,7 +126,7 @@ class RunPlan:
         return {
             train: weight_cost(
                 self.config, train, self.settings.lora, self.workers, self.dtype,
-                ema=bool(self.settings.ema),
+                ema=bool(self.settings.ema), held=self.settings.quantize,
             )
             for train in self.train_sets
         }  # fmt: skip
@@ -280,78 +277,3 @@ def _assumed_groups(
                      replace(one, people=people))
         for people in (1, 2)
     ]  # fmt: skip
-
-
-def short_lines(plan: RunPlan, card: Card | None, mfu: float) -> Iterator[str]:
-    """Yield what a run says at its start: memory, and with a GPU that is known, time."""
-    worst = plan.largest
-    need = plan.memory(worst)
-    parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in need.parts().items())
-    yield f"memory of a worker, GiB, for {worst}: {need.total / GIB:.1f} ({parts})"
-    if card is not None:
-        yield _verdict(plan, worst, card)
-        yield _days(plan, card, mfu)
-
-
-def head_lines(plan: RunPlan, card: Card, mfu: float) -> Iterator[str]:
-    """Yield what a plan rests on."""
-    workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers"
-    yield (
-        f"{workers} with {card.name} ({card.memory:g} GiB), {mfu:.0%} of its "
-        f"{card.flops / 1e12:.0f} TFLOP/s assumed; {plan.parts[-1].last:,} steps of "
-        f"{plan.settings.batch} samples"
-    )
-    if not plan.known:
-        yield "no encoded shards there yet: sizes and features are those of `encode`'s defaults"
-
-
-def result_lines(plan: RunPlan, card: Card, mfu: float) -> Iterator[str]:
-    """Yield what is computed twice, whether the run fits, what it stores, and how long it takes."""
-    yield f"the backward pass computes {WORDS[plan.recompute]} a second time (--recompute)"
-    yield _verdict(plan, plan.largest, card)
-    yield from _stored(plan)
-    yield _days(plan, card, mfu)
-
-
-def _verdict(plan: RunPlan, group: PlannedGroup, card: Card) -> str:
-    share = plan.share(group, card)
-    told = "fits" if share < MARGINAL else "is marginal" if share < 1 else "does not fit"
-    advice = ""
-    if share >= MARGINAL:
-        advice = ": more --workers, --context-parallel, a smaller --micro-batch or bucket, or "
-        advice += "--train-set new_parts_and_lora take less"
-    return (
-        f"{group} {told} on {plan.workers} x {card.name}: {share:.0%} of {card.memory:g} GiB"
-        f"{advice}"
-    )
-
-
-def _stored(plan: RunPlan) -> Iterator[str]:
-    """Yield what the host's memory and the disk must hold beside the data."""
-    train = plan.train_sets[-1]
-    learned, whole = (
-        plan.weights[train].gradients * plan.workers,
-        4 * plan.weights[train].parameters,
-    )
-    exported = (1.5 * whole if train == "full" else learned) / GIB
-    yield (
-        f"host memory, GiB: {exported:.1f} in the first worker while a model is exported, in "
-        "float32 and in the exported precision; weights are read part by part"
-    )
-    times = 4 if plan.settings.ema else 3
-    yield (
-        f"disk, GiB: {times * learned / GIB:.1f} a checkpoint, of which {plan.settings.keep} stay, "
-        "and one more while it is written"
-    )
-
-
-def _days(plan: RunPlan, card: Card, mfu: float) -> str:
-    flops = plan.run_flops()
-    seconds = flops / (mfu * card.flops * plan.workers)
-    steps = plan.parts[-1].last
-    mix = "" if plan.known else ", half of the samples with two people"
-    return (
-        f"{flops:.3g} FLOP{mix}: at {mfu:.0%} of the peak of {plan.workers} x {card.name} "
-        f"{steps / seconds:.3g} steps a second, {seconds / 86400:.1f} days, "
-        f"{seconds / 3600 * plan.workers:,.0f} GPU hours"
-    )

@@ -13,7 +13,7 @@ from datapipe.errors import UserError, check_range
 from harmoview.curriculum import PHASES, Phase, ViewDropout, phase_of
 from harmoview.model.layout import AbsentViews
 from harmoview.trainable import Lora, TrainSet, check_train_set
-from training.options import Recompute, Schedule
+from training.options import Quantize, Recompute, Schedule
 
 Curriculum = Literal["progressive", "single_view", "multi_view", "no_view_dropout"]
 """The paper's curriculum, and the three with which its Table 2 (d) compares it."""
@@ -124,6 +124,9 @@ class TrainSettings:
     context_parallel: int = 1
     """Workers that share each sample's tokens, for videos that do not fit on one GPU: neighbours in
     one node, as they exchange all of them in every block."""
+    quantize: Quantize = "none"
+    """Hold Wan's own linear layers in 8 bits (fp8, torchao) or 4 (nf4, bitsandbytes), whole in each
+    worker, while a LoRA or the new parts learn."""
     recompute: Recompute | None = None
     """What the backward pass computes a second time, to save memory: all, all_but_attention or
     none; the default is the least that fits by the plan, and none on a CPU. The numbers stay."""
@@ -172,6 +175,11 @@ class TrainSettings:
         sets = {phase.train_set == "full" for _, phase in self.curriculum_phases()}
         if len(sets) > 1:
             raise ValueError("phases that train everything and phases with a LoRA do not mix")
+        if self.quantize != "none" and True in sets:
+            raise ValueError(
+                f"--quantize {self.quantize} is for a LoRA or the new parts (--train-set): weights "
+                "in fewer bits cannot learn"
+            )
 
     @property
     def without_mfi(self) -> bool:

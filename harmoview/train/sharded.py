@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -13,8 +13,12 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from training import parallel
 
 
-def shard(model: Any, device: torch.device, dtype: torch.dtype) -> None:
+def shard(
+    model: Any, device: torch.device, dtype: torch.dtype, held: Collection[nn.Parameter] = ()
+) -> None:
     """Share a model out, a block at a time; with one worker there is one shard.
+
+    What is `held` stays as it is, whole in every worker.
 
     The model then computes in `dtype` as that of diffusers does in this type, bit for bit. The few
     weights that Wan keeps in float32 (time embedder, modulation tables, affine norms) stay whole in
@@ -25,6 +29,7 @@ def shard(model: Any, device: torch.device, dtype: torch.dtype) -> None:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     exact = set(model._keep_in_fp32_modules)
     whole = {p for name, p in model.named_parameters() if not exact.isdisjoint(name.split("."))}
+    whole.update(held)
     policy = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)
     parallel.share_out(model, model.blocks, device, whole, policy)
     model.register_forward_pre_hook(_cast_inputs(dtype), with_kwargs=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from harmoview.train.plan import GIB, OF_CUDA, RunPlan, head_lines, result_lines
+from harmoview.train.plan import GIB, OF_CUDA, RunPlan
+from harmoview.train.report import head_lines, result_lines
 from jobs.console.output import new_table, numbers, screen, text
 from training.device import Card
 

@@ -19,12 +19,13 @@ from diffusers import (
 from datapipe.errors import BadSample
 from datapipe.record import Image
 from lora_engine.flux import vae
-from lora_engine.flux.adapter import chosen, load_adapter, quantize
+from lora_engine.flux.adapter import chosen, load_adapter
 from lora_engine.flux.inputs import SynthesisInputs
 from lora_engine.flux.prompts import PromptEmbeddings, find_prompts
 from lora_engine.flux.reference_kv import USE, ReferenceKV
 from lora_engine.flux.settings import SPEEDS, FluxSettings
 from training.device import best_attention, device_named, precision_named, use_attention
+from training.quantize import quantize
 
 VARIANTS = 64
 """Compiled forms that a block may have; one more is an error with `fullgraph`. A reference mode
@@ -87,6 +88,7 @@ class Denoiser:
             load_adapter(transformer, inputs.turbo)
             _fuse(transformer)
         quantize(transformer, kind, device, learns=False)
+        transformer.to(device)
         transformer.eval().requires_grad_(False)
         autoencoder = AutoencoderKL.from_pretrained(path / "vae", **options).to(device).eval()
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(path / "scheduler")

@@ -8,13 +8,7 @@ from pathlib import Path
 
 from datapipe.errors import UserError
 from lora_engine.flux import prompts
-from lora_engine.flux.adapter import (
-    adapter_file,
-    check_adapter,
-    check_quantize,
-    read_header,
-    turbo_shapes,
-)
+from lora_engine.flux.adapter import adapter_file, check_adapter, read_header, turbo_shapes
 from lora_engine.flux.base import (
     SYNTHESIS,
     TEXT,
@@ -26,6 +20,7 @@ from lora_engine.flux.base import (
 from lora_engine.flux.prompts import standard
 from lora_engine.flux.settings import SPEEDS, FluxSettings
 from training.device import check_attention, device_named
+from training.quantize import check_quantize
 
 BASE_RESOLUTION = 1024
 """Side in pixels of views by a base without adapter."""

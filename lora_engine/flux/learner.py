@@ -19,7 +19,6 @@ from lora_engine.flux.adapter import (
     add_lora,
     keep_input_dtype,
     load_adapter,
-    quantize,
 )
 from lora_engine.flux.base import Base
 from lora_engine.flux.groups import Group
@@ -30,6 +29,7 @@ from training import parallel
 from training.device import best_attention, device_named, use_attention
 from training.learned import LearnedWeights, learning
 from training.optimizer import adamw, rates
+from training.quantize import quantize
 
 GUIDANCE = 1.0
 """Guidance in training: the guidance-distilled model is trained at 1 and sampled at 2.5."""
@@ -174,7 +174,7 @@ def load_transformer(
     )
     where = torch.device("cpu") if settings.shard else device
     quantize(transformer, settings.quantize, where, learns=True)
-    return transformer.requires_grad_(False).train()
+    return transformer.to(where).requires_grad_(False).train()
 
 
 def share_out(transformer: Any, device: torch.device) -> None:

@@ -10,15 +10,12 @@ import tyro
 
 from datapipe.errors import check_range
 from datapipe.record import YAWS
-from training.options import Optimizer, Precision, Schedule
+from training.options import Optimizer, Precision, Quantize, Schedule
 
-Quantize = Literal["none", "fp8", "nf4"]
 ReferenceMode = Literal["concatenated", "two-pass"]
 """How the model sees the reference: its tokens beside the target's at every step (stock Kontext),
 or once, through its keys and values (`lora_engine.flux.reference_kv`)."""
 
-QUANTIZERS = {"fp8": "torchao", "nf4": "bitsandbytes"}
-"""The packages that quantise."""
 TARGETS = (
     "attn.to_q",
     "attn.to_k",

@@ -11,8 +11,9 @@ from datapipe.record import YAWS, Image
 from datapipe.stage import GpuTurns
 from lora_engine.flux.base import SYNTHESIS, TEXT, file_hash
 from lora_engine.flux.inputs import SynthesisInputs, synthesis_inputs
-from lora_engine.flux.settings import QUANTIZERS, SPEEDS, FluxSettings
+from lora_engine.flux.settings import SPEEDS, FluxSettings
 from training.device import silence_libraries
+from training.options import QUANTIZERS
 
 if TYPE_CHECKING:
     from lora_engine.flux.denoise import Denoiser

@@ -10,7 +10,7 @@ import torch
 
 from datapipe.errors import UserError, install
 from datapipe.files import Folder
-from lora_engine.flux.adapter import adapter_file, check_init, check_quantize
+from lora_engine.flux.adapter import adapter_file, check_init
 from lora_engine.flux.base import (
     WEIGHTS,
     Base,
@@ -24,6 +24,7 @@ from lora_engine.flux.settings import TrainLoraSettings
 from lora_engine.pairs import PairsFolder
 from training.device import device_named
 from training.metrics import check_trackers
+from training.quantize import check_quantize
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,11 @@ def base(tmp_path_factory):
     return save_base(tmp_path_factory.mktemp("wan"), rope_max_seq_len=64, **LARGER)
 
 
-def learner(base, train_set, again):
+def learner(base, train_set, again, held="none"):
     how = TrainSettings(
         base=str(base), out=Path("unused"), train_set=train_set, rank=2, device="cpu",
         recompute=again,
+        quantize=held,
     )  # fmt: skip
     phase = replace(PHASES[0], train_set=train_set)
     part = ExpertPhase("transformer", None, 1, phase, 0, NoiseSchedule())
@@ -63,21 +64,23 @@ def step(made):
 
 
 @pytest.mark.parametrize(
-    ("train_set", "again"),
+    ("train_set", "again", "held"),
     [
-        ("full", "all_but_attention"),
-        pytest.param("full", "none", marks=pytest.mark.slow),
-        pytest.param("new_parts_and_lora", "all", marks=pytest.mark.slow),
+        ("full", "all_but_attention", "none"),
+        pytest.param("full", "none", "none", marks=pytest.mark.slow),
+        pytest.param("new_parts_and_lora", "all", "none", marks=pytest.mark.slow),
+        pytest.param("new_parts_and_lora", "all", "fp8", marks=pytest.mark.slow),
+        pytest.param("lora", "none", "nf4", marks=pytest.mark.slow),
     ],
 )
-def test_memory_is_what_the_allocator_hands_out(base, train_set, again):
+def test_memory_is_what_the_allocator_hands_out(base, train_set, again, held):
     """Within 10 % of the peak of real steps, model, optimiser and averages included."""
     gc.collect()  # what goes while it is measured would be subtracted
     with (
         process_group(CPU),
         profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen,
     ):
-        made, how = learner(base, train_set, again)
+        made, how = learner(base, train_set, again, held)
         config = dict(made.model.config)
         step(made)
         step(made)
@@ -86,8 +89,8 @@ def test_memory_is_what_the_allocator_hands_out(base, train_set, again):
         if event.name() == "[memory]":
             now += event.nbytes()
             most = max(most, now)
-    cost = batch_cost(config, train_set, how.lora, SHAPE, torch.float32, again=again)
-    own = weight_cost(config, train_set, how.lora, 1, torch.float32, ema=True)
+    cost = batch_cost(config, train_set, how.lora, SHAPE, torch.float32, again=again, held=held)
+    own = weight_cost(config, train_set, how.lora, 1, torch.float32, ema=True, held=held)
     assert PlannedMemory(own, cost, accumulates=True).total == pytest.approx(most, rel=0.1)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from datapipe.errors import UserError
-from harmoview.train.plan import plan_run, result_lines
+from harmoview.train.plan import plan_run
+from harmoview.train.report import result_lines
 from harmoview.train.settings import TrainSettings
 from training.device import card_named
 

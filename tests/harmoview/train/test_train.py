@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import multiprocessing
 import weakref
 from collections import Counter
 from dataclasses import replace
@@ -143,9 +144,17 @@ def test_a_run_that_is_killed_while_it_exports_has_its_model_in_the_end(
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_and_one_may_go_on(base, shards, tmp_path, whole):
-    """Losses agree to rounding, on two processes, and after one went on from their checkpoint."""
+@pytest.mark.parametrize("kind", ["none", "fp8"])
+def test_two_processes_are_one_and_one_may_go_on(base, shards, tmp_path, whole, kind):
+    """Losses agree to rounding, on two processes, and after one went on from their checkpoint.
+
+    All weights learn, or a LoRA on layers in fewer bits, which each process has whole.
+    """
     how = settings(base, tmp_path)
+    if kind != "none":
+        how = replace(how, quantize=kind, train_set="new_parts_and_lora", rank=2)
+        whole = tmp_path / "alone"
+        run(replace(how, out=whole), shards)
     claim = check_and_claim(how, shards, 2, resume=False)
     together(tmp_path / "meet", _worker, how, shards, claim)
     assert max(checkpoints(tmp_path / "checkpoints")) == 2
@@ -247,6 +256,28 @@ def test_a_lora_is_exported_as_parts_that_go_on_the_base(base, shards, tmp_path,
     assert moved == [train_set != "lora"] * len(NEW_PARTS)
     adapter = [p.any() for name, p in learned.items() if ".lora_B." in name]
     assert any(adapter) == (train_set != "new_parts")
+
+
+@pytest.mark.parametrize("kind", ["fp8", "nf4"])
+def test_a_lora_learns_on_a_quantised_base(shards, tmp_path, kind):
+    """As it would on the whole one, but for rounding, and stopped in between to the same bits."""
+    wide = save_base(tmp_path / "wan", num_attention_heads=4, attention_head_dim=16, ffn_dim=64)
+    how = settings(wide, tmp_path / "whole", phases="3", train_set="new_parts_and_lora", rank=2)
+    run(how, shards)
+    small, asked = replace(how, out=tmp_path / "small", quantize=kind), iter(range(1, 9))
+    assert run(small, shards, stop=lambda: next(asked) == 2) == 2
+    run(small, shards, resume=True)
+    other = replace(small, out=tmp_path / "other")
+    run(other, shards)
+    assert losses(small.out) == losses(other.out)
+    assert losses(small.out) != losses(how.out)
+    assert losses(small.out) == pytest.approx(losses(how.out), rel=0.02)
+    moved = [torch.cat([p.flatten() for n, p in dict(
+        load_expert(one.out / "model", str(wide), "transformer").named_parameters()
+    ).items() if ".lora_B." in n]) for one in (how, small)]  # fmt: skip
+    assert torch.nn.functional.cosine_similarity(*moved, dim=0) > 0.8
+    with pytest.raises(ValueError, match="--quantize"):
+        replace(small, train_set="full")
 
 
 def test_both_experts_learn_in_their_own_noise_range(shards, tmp_path, monkeypatch):
@@ -447,6 +478,23 @@ def test_samples_are_made_with_an_expert_that_knows_the_features(tmp_path):
     how = settings(base, tmp_path / "out", sample_with=tmp_path / "m")
     with pytest.raises(UserError, match=r"--sample-with .* another vision tower"):
         check_and_claim(how, str(tmp_path / "encoded"), 1, resume=False)
+
+
+@pytest.mark.slow
+def test_a_reader_that_is_killed_is_a_sentence(base, shards, tmp_path):
+    """Not a traceback from wherever the trainer was; the run then goes on."""
+    how = settings(base, tmp_path, phases="1", steps=9, loader_workers=1, checkpoint_every=1)
+    before = set(multiprocessing.active_children())
+
+    def killed():
+        if checkpoints(tmp_path / "checkpoints"):  # from the second step on
+            for child in set(multiprocessing.active_children()) - before:
+                child.kill()
+        return False
+
+    with pytest.raises(UserError, match="--loader-workers"):
+        run(how, shards, stop=killed)
+    assert run(replace(how, loader_workers=0), shards, resume=True) == 9
 
 
 def test_a_damaged_first_sample_is_skipped_as_any_other(base, tmp_path):

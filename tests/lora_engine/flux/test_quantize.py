@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from datapipe.errors import UserError
 from datapipe.record import YAWS
-from lora_engine.flux.adapter import check_quantize, quantize
 from lora_engine.flux.settings import FluxSettings
 from lora_engine.flux.synthesizer import FluxSynthesizer
 from tests.training.checkpoints import tensors
+from training.quantize import check_quantize, quantize
 
 KINDS = ["fp8", "nf4"]
 FILE = "pytorch_lora_weights.safetensors"
