@@ -42,6 +42,7 @@ def said(plan, card="H100"):
     return "\n".join(result_lines(plan, card_named(card), 0.4))
 
 
+@pytest.mark.slow
 def test_a14b_of_two_people_on_eight_cards_of_80_gb_is_marginal(tmp_path):
     """At 480p, of the config alone; on larger cards, or with shared sequences, it fits.
 
