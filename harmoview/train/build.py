@@ -96,6 +96,12 @@ def _quantized(
     if settings.quantize == "none":
         return set()
     folder = _base_folder(settings.base, part.model)
+    if (file := file_of(folder)) is not None:  # of which parts are read from here on
+        file.check({
+            name.replace(".base_layer.", "."): parameter.shape
+            for name, parameter in model.named_parameters()
+            if ".lora_" not in name and name not in NEW_PARTS
+        })  # fmt: skip
     for number in range(len(model.blocks)):
         within = f"blocks.{number}."
         layers = linear_layers(model, within)
@@ -104,7 +110,7 @@ def _quantized(
         _read(folder, {
             f"{name}.{kind}".replace(".base_layer.", "."): parameter
             for name, layer in layers.items() for kind, parameter in layer.named_parameters()
-        })  # fmt: skip
+        }, whole=False)  # fmt: skip
         quantize(model, settings.quantize, device, learns=True, within=within)
     return {p for layer in linear_layers(model).values() for p in layer.parameters()}
 
@@ -131,7 +137,7 @@ def _fill(
         _read(folder, whole)
         first = {name: value for name, value in first.items() if ".lora_" in name}
     else:
-        _read(_base_folder(settings.base, part.model), wan)
+        _read(_base_folder(settings.base, part.model), wan, whole=not held)
     if folder is not None and (folder / NEW_PARTS_FILE).is_file():
         first |= _parts_of(folder, parameters, settings.lora)
     for name, value in first.items():
@@ -213,10 +219,14 @@ def _parts_of(
     return found
 
 
-def _read(folder: Path, parameters: Mapping[str, nn.Parameter]) -> None:
-    """Read this worker's parts of the parameters from the safetensors in a folder."""
+def _read(folder: Path, parameters: Mapping[str, nn.Parameter], *, whole: bool = True) -> None:
+    """Read this worker's parts of the parameters from the safetensors in a folder.
+
+    They are `whole` where there are no others in it.
+    """
     if (file := file_of(folder)) is not None:
-        file.check({name: value.shape for name, value in parameters.items()})
+        if whole:
+            file.check({name: value.shape for name, value in parameters.items()})
         parameters = {file.name(name): value for name, value in parameters.items()}
     reader = HuggingFaceStorageReader(str(folder), thread_count=READERS)
     metadata = reader.read_metadata().state_dict_metadata

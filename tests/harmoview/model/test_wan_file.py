@@ -44,7 +44,10 @@ def same(one, other):
     states = [dict(model.named_parameters()) for model in (one, other)]
     assert states[0].keys() == states[1].keys()
     for name, value in states[0].items():
-        whole = [x.full_tensor() if isinstance(x, DTensor) else x for x in (value, states[1][name])]
+        whole = [
+            x.full_tensor() if isinstance(x, DTensor) else x.dequantize()
+            if hasattr(x, "qdata") else x for x in (value, states[1][name])
+        ]  # fmt: skip
         assert whole[0].dtype == whole[1].dtype, name
         assert torch.equal(*whole), name
     return True
@@ -68,13 +71,14 @@ def test_it_loads_as_diffusers_own(base, tmp_path, prefix, dtype):
         assert same(WanTransformer3DModel.from_single_file(str(file), config=config), tiny.wan())
 
 
-def test_training_begins_from_it(base, tmp_path):
+@pytest.mark.parametrize("held", [{}, {"train_set": "lora", "quantize": "fp8"}])
+def test_training_begins_from_it(base, tmp_path, held):
     """Read part by part; the weights of every worker are those of diffusers' folder."""
     built = []
     folder = with_file(base, tmp_path / "one", "model.diffusion_model.")
     with process_group(CPU):
         for one in (base, folder):
-            how = TrainSettings(base=str(one), out=tmp_path / "out", device="cpu")
+            how = TrainSettings(base=str(one), out=tmp_path / "out", device="cpu", **held)
             part = expert_phases(how, None)[0]
             built.append(build(how, part, {"vit_dim": None}, CPU, torch.float32))
     assert same(*built)
