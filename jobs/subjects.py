@@ -81,13 +81,14 @@ def execute(settings: SubjectsSettings) -> None:
         chosen = {task.name: task for task in _told_apart(settings, wanted)}
         todo = [chosen[task.name] for task in todo]
     kind = ClipFormat(settings.seconds, settings.fps, settings.size)
-    counts = Counter({"kept from before": len(wanted) - len(todo)})
+    counts = Counter({"there before": len(wanted) - len(todo)})
     with progress("clips", quiet=settings.quiet) as show:
         show(counts, len(wanted))
         for _ in write_clips(settings.out, todo, kind, settings.workers or cores()):
             counts["made"] += 1
             show(counts, len(wanted))
-    print(f"{counts['made']} clips made, {counts['kept from before']} kept: {settings.out}")
+    there = f", {counts['there before']} there before" if counts["there before"] else ""
+    print(f"{counts['made']} clips made{there}: {settings.out}")
 
 
 def _told_apart(settings: SubjectsSettings, wanted: Sequence[ClipTask]) -> list[ClipTask]:

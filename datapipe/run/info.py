@@ -81,6 +81,8 @@ def load_info(run: Folder) -> RunInfo:
     """Read run.json. Raises UserError when the folder is not a run, or is of another format."""
     try:
         data = json.loads(run.read(FILE))
+        if not isinstance(data, dict):
+            raise ValueError("it holds no JSON object")
         found = data.pop("format")
         if found != FORMAT:
             raise UserError(

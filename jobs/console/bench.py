@@ -67,7 +67,8 @@ def print_problems(problems: Sequence[Problem]) -> None:
             line = text(f"{problem.where}: {problem.what}")
             console.print(Text(f"{level:<8}", style=style) + line, soft_wrap=True)
     errors = sum(problem.level == "error" for problem in problems)
-    print(f"{errors} errors, {len(problems) - errors} warnings")
+    counted = (("error", errors), ("warning", len(problems) - errors))
+    print(", ".join(f"{count} {what}{'s' * (count != 1)}" for what, count in counted))
 
 
 def print_study(found: Mapping[str, Any]) -> None:

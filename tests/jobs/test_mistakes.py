@@ -58,6 +58,13 @@ MISTAKES = {
     "a base the hub lacks": ("train encoded --out OUT --base org/no", 1, "org/no"),
     "no such sample": ("show run nobody", 1, "nobody"),
     "another's folder": ("pack run --out clips", 1, "did not write"),
+    "a single video": ("synthesize clips/a.mp4 --out OUT --local", 1, "Put it in a folder"),
+    "an empty corpus": ("synthesize empty --out OUT --local", 1, "no video in it"),
+    "a list of paths": ("synthesize list.txt --out OUT --local", 1, "not a corpus"),
+    "a file for a folder": ("synthesize clips --out bad.toml --local", 1, "choose another --out"),
+    "a text for a number": ("synthesize clips --out OUT --settings text.toml", 2, "whole number"),
+    "a run of another format": ("stats older", 1, "format 3"),
+    "no object in run.json": ("stats damaged", 1, "no JSON object"),
     "a video for a picture": ("views clips/a.mp4 --out OUT", 1, "give a JPEG or PNG"),
 }
 
@@ -83,6 +90,12 @@ def place(tmp_path_factory):
     (folder / "flux" / "transformer" / "config.json").write_text(config)
     (folder / "flux" / "transformer" / "diffusion_pytorch_model.safetensors").touch()
     cv2.imwrite(str(folder / "picture.png"), frames[0])
+    for name, content in (("older", '{"format": 3}'), ("damaged", "[]"), ("empty", None)):
+        (folder / name).mkdir()
+        if content is not None:
+            (folder / name / "run.json").write_text(content)
+    (folder / "list.txt").write_text("clips/a.mp4\n")
+    (folder / "text.toml").write_text('limit = "two"')
     (folder / "bad.toml").write_text("sharpness = [")
     (folder / "typo.toml").write_text("sharpnes = 3")
     (folder / "yaw.toml").write_text("[identity.sface]\nthreshold = { 90 = 0.3 }\n")

@@ -24,7 +24,7 @@ def test_clips_appear_with_caption_and_truth_and_are_kept(tmp_path, capsys):
     assert set(frame) == {"yaw", "pitch", "roll", "points", "box"}
     capsys.readouterr()
     assert main([*out, "--count", "2", "--faceless", "1", *SMALL]) == 0
-    assert "1 clips made, 2 kept" in capsys.readouterr().out
+    assert "1 clips made, 2 there before" in capsys.readouterr().out
     assert all((tmp_path / name).read_bytes() == data for name, data in first.items())
 
 
@@ -35,7 +35,7 @@ def test_nothing_is_made_where_every_clip_is_there(tmp_path, capsys, workers):
     for number in range(2):
         (tmp_path / f"subject-{number:06d}.mp4").touch()
     assert main(["--out", str(tmp_path), "--count", "2", *SMALL, "--workers", workers]) == 0
-    assert "0 clips made, 2 kept" in capsys.readouterr().out
+    assert "0 clips made, 2 there before" in capsys.readouterr().out
     assert len(list(tmp_path.iterdir())) == 2
 
 
