@@ -72,16 +72,16 @@ def variant(subject: Subject, number: int, variety: Variety) -> dict[str, Image]
         return images
     digest = hashlib.sha256(f"{subject.key}:{number}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8]))
-    left, top, side = _window(rng, variety)
-    cropped = {name: _crop(image, left, top, side) for name, image in images.items()}
-    return cropped | {REFERENCE: _degraded(cropped[REFERENCE], rng, variety)}
+    left, top, side = window(rng, variety)
+    cropped = {name: crop(image, left, top, side) for name, image in images.items()}
+    return cropped | {REFERENCE: degraded(cropped[REFERENCE], rng, variety)}
 
 
 def _turn(frames: tuple[SubjectFrame, ...], number: int) -> SubjectFrame:
     return frames[number % len(frames)]
 
 
-def _window(rng: np.random.Generator, variety: Variety) -> tuple[float, float, float]:
+def window(rng: np.random.Generator, variety: Variety) -> tuple[float, float, float]:
     """Draw a square inside the picture: left, top and side, as shares of the picture's side.
 
     Without a shift it keeps the frontal face where it is.
@@ -93,14 +93,15 @@ def _window(rng: np.random.Generator, variety: Variety) -> tuple[float, float, f
     return float(left), float(top), side
 
 
-def _crop(image: Image, left: float, top: float, side: float) -> Image:
+def crop(image: Image, left: float, top: float, side: float) -> Image:
+    """Cut out the square that `window` has drawn."""
     whole = image.shape[0]
     pixels = max(1, round(side * whole))
     x, y = (min(round(at * whole), whole - pixels) for at in (left, top))
     return np.ascontiguousarray(image[y : y + pixels, x : x + pixels])
 
 
-def _degraded(image: Image, rng: np.random.Generator, variety: Variety) -> Image:
+def degraded(image: Image, rng: np.random.Generator, variety: Variety) -> Image:
     """Blur, add noise and compress, each by a strength between none and that of the settings."""
     sigma, noise = rng.uniform(0, [variety.reference_blur, variety.reference_noise])
     quality = int(rng.integers(variety.reference_jpeg, 101))
