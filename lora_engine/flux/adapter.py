@@ -218,6 +218,8 @@ def turbo_shapes(path: Path) -> Shapes:
     found = shapes(path)
     if all(name.startswith("transformer.") and ".lora_" in name for name in found):
         return found
+    if any("dora_scale" in name for name in found):
+        raise UserError(f"--turbo {path}: a DoRA, of which diffusers leaves the scales out")
     from diffusers import FluxKontextPipeline
 
     state, why = {}, "no layer of it is known"

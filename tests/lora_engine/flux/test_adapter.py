@@ -203,3 +203,7 @@ def test_a_turbo_lora_may_have_the_names_of_other_trainers(tiny_base, transforme
     save_file({"model.layer.lora_down.weight": down, "model.layer.lora_up.weight": up}, file)
     with pytest.raises(UserError, match=r"--turbo .*: not a LoRA of FLUX"):
         turbo_shapes(file)
+    parts |= {"dora_scale": torch.ones(96, 1)}
+    save_file({f"{name}.{part}": tensor for part, tensor in parts.items()}, file)
+    with pytest.raises(UserError, match=r"--turbo .*: a DoRA"):
+        turbo_shapes(file)
