@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from training import parallel
 Frames = npt.NDArray[np.uint8]
 LONGEST = 16
 """Letters of a person's name in the picture beside the video."""
+LAST_LETTER = "ÿ"
+"""The last letter that the font of that picture has; other names are in the JSON only."""
 
 
 class Generator:
@@ -51,7 +53,7 @@ class Generator:
         dtype = torch.bfloat16 if sampling.dtype == "bfloat16" else torch.float32
         vit = None if sampling.vit == "none" else sampling.vit
         self._made_by = made_by(base, checkpoint, sampling)
-        self._where = {"base": base, "checkpoint": str(checkpoint), **asdict(sampling)}
+        self.asked = {"base": base, "checkpoint": str(checkpoint), **asdict(sampling)}
         self.loaded = load_pipeline(base, checkpoint, vit, dtype)
         self.checkpoint = checkpoint
         self._used = _resolve(sampling, self.loaded)
@@ -96,14 +98,8 @@ class Generator:
         are empty.
         """
         used = self.used(order)
-        views = [decode(one, order.name) for one in order.pictures]
-        pipeline = self.loaded.pipeline
-        try:
-            check_identities(views, pipeline.model.layout)
-            pipeline.check_size(used["height"], used["width"], used["frames"])
-        except ValueError as wrong:
-            raise UserError(f"{order.name}: {wrong}") from wrong
-        result = pipeline(
+        views = self.check(order)
+        result = self.loaded.pipeline(
             prompt=order.prompt,
             negative_prompt=used["negative_prompt"],
             height=used["height"],
@@ -123,9 +119,27 @@ class Generator:
         frames = np.asarray(np.rint(result.frames[0] * 255), dtype=np.uint8)
         return frames, self._record(order, used)
 
+    def check(self, order: Order) -> list[dict[int, Image]]:
+        """Check an order's size and pictures, and return these. Raises UserError."""
+        self.check_size(order)
+        views = [decode(one, order.name) for one in order.pictures]
+        try:
+            check_identities(views, self.loaded.pipeline.model.layout)
+        except ValueError as wrong:
+            raise UserError(f"{order.name}: {wrong}") from wrong
+        return views
+
+    def check_size(self, order: Order) -> None:
+        """Raises UserError where a video cannot have an order's size."""
+        used = self.used(order)
+        try:
+            self.loaded.pipeline.check_size(used["height"], used["width"], used["frames"])
+        except ValueError as wrong:
+            raise UserError(f"{order.name}: {wrong}") from wrong
+
     def _record(self, order: Order, used: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            **self._where,
+            **self.asked,
             **used,
             "prompt": order.prompt,
             "seed": order.seed,
@@ -160,7 +174,9 @@ def shown(order: Order, model: HarmoViewTransformer3DModel) -> Image:
     rows = []
     for number, views in enumerate(order.pictures):
         own = order.people[number] if number < len(order.people) else ""
-        name = own.rstrip("/").split("/")[-1][-LONGEST:] or f"person {number}"
+        name = own.rstrip("/").split("/")[-1][-LONGEST:]
+        if not name or max(name) > LAST_LETTER:
+            name = f"person {number}"
         seen = {yaw: square(view, side) for yaw, view in decode(views, own).items()}
         rows.append(
             [
@@ -173,13 +189,19 @@ def shown(order: Order, model: HarmoViewTransformer3DModel) -> Image:
     return contact_sheet(rows)
 
 
-def untrained(generator: Generator) -> Sequence[str]:
-    """What to say of experts that the checkpoint lacks."""
-    return [
+def notes(generator: Generator) -> list[str]:
+    """What to say of experts that the checkpoint lacks, or that have no LoRA where others do."""
+    found = [
         f"{generator.checkpoint} has no {name}: the base's own stands in, which does not "
         "look at the references"
         for name in generator.loaded.untrained
     ]
+    if generator.loaded.pipeline.config.boundary_ratio is not None:
+        high, low = (bool(generator.asked[name]) for name in ("lora", "lora_low"))
+        if high != low:
+            given, other = ("--lora", "--lora-low") if high else ("--lora-low", "--lora")
+            found.append(f"{given} is for one of the two experts; the other goes without {other}")
+    return found
 
 
 def _show_no_bars() -> None:

@@ -54,6 +54,7 @@ def load_pipeline(
     """
     base, checkpoint = str(base), Path(checkpoint)
     check_base(base)
+    _check_kind(base)
     experts = ["transformer"] if boundary_of(base) is None else ["transformer", "transformer_2"]
     trained = [name for name in experts if is_trained(checkpoint, name)] or experts[:1]
     own = {name: load_expert(checkpoint, base, name, dtype) for name in trained}
@@ -75,6 +76,11 @@ def load_pipeline(
                     f"trained with: its fingerprint is {encoder.fingerprint}, not {tower}"
                 )
     vae = AutoencoderKLWan.from_pretrained(base, subfolder="vae", dtype=torch.float32)
+    if vae.config.z_dim != config.in_channels:
+        raise UserError(
+            f"{checkpoint} works on latents of {config.in_channels} channels, the VAE of {base} "
+            f"makes {vae.config.z_dim}: give the base that it was trained on"
+        )
     pipeline = HarmoViewPipeline.from_pretrained(base, vae=vae, dtype=dtype, **models)
     pipeline.frontal_encoder = encoder
     return Loaded(pipeline, recipe_of(config.in_channels, len(experts)), untrained)
@@ -197,6 +203,13 @@ def check_base(base: str) -> None:
             f"--base {base} is not a Wan pipeline in diffusers' layout: "
             f"there is no {', '.join(missing)}. {HOW_TO_GET}"
         )
+
+
+def _check_kind(base: str) -> None:
+    """Raises UserError where a base is another pipeline than text-to-video Wan."""
+    kind = pipeline_index(base).get("_class_name", "WanPipeline")
+    if kind not in ("WanPipeline", HarmoViewPipeline.__name__):
+        raise UserError(f"--base {base} is a {kind}, not a text-to-video Wan. {HOW_TO_GET}")
 
 
 def boundary_of(base: str) -> float | None:

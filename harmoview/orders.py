@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,9 @@ from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
 from harmoview.identity import read_identity
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[^\W_][\w.-]*")
+LARGEST_SEED = 2**63 - 1
+"""torch takes no larger one."""
 SIZES = ("height", "width", "frames", "fps")
 _WHERE = ("device", "offload", "tiling")
 """Parts of `Sampling` that say how a video is computed, not what it shows."""
@@ -59,6 +62,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_range(self, "steps", least=1)
+        check_range(self, "shift", above=0, under=math.inf)
+        for name in ("guidance", "guidance_low", "reference_scale"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"--{name.replace('_', '-')} must be a number, not {value}")
 
 
 @dataclass(frozen=True)
@@ -155,7 +163,7 @@ def read_orders(path: Path) -> list[Order]:
     `seed`, `height`, `width`, `frames`, `fps`. Raises UserError naming the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as wrong:
         raise UserError(f"--prompts {path}: {wrong}") from wrong
     orders: list[Order] = []
@@ -190,8 +198,8 @@ def _order(data: Any, pictures: dict[str, dict[int, bytes]]) -> Order:
     numbers = {key: data[key] for key in ("seed", *SIZES) if data.get(key) is not None}
     for key, value in numbers.items():
         least = 0 if key == "seed" else 1
-        if type(value) is not int or value < least:
-            raise ValueError(f"{key} must be a whole number of {least} or more, not {value!r}")
+        if type(value) is not int or not least <= value <= LARGEST_SEED:
+            raise ValueError(f"{key} must be a whole number of {least} to 2^63-1, not {value!r}")
     for source in texts:
         if source not in pictures:
             pictures[source] = read_identity(source)

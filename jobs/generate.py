@@ -15,7 +15,16 @@ from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
 from datapipe.record import YAWS
 from harmoview.identity import read_identity
-from harmoview.orders import SIZES, Order, Sampling, check_free, check_made, made_by, read_orders
+from harmoview.orders import (
+    LARGEST_SEED,
+    SIZES,
+    Order,
+    Sampling,
+    check_free,
+    check_made,
+    made_by,
+    read_orders,
+)
 from jobs.cli import command
 from jobs.options.crew import VideoModel
 from jobs.options.engine import EngineOptions
@@ -81,13 +90,14 @@ class GenerateSettings:
             if own := sizes + ["seed"] * (self.seed != 0):
                 raise ValueError(f"--{own[0]}: each line of --prompts has its own {own[0]}")
         else:
-            if self.prompt is None:
+            if self.prompt is None or not self.prompt.strip():
                 raise ValueError("--prompt is missing, or --prompts")
             if self.out.suffix != ".mp4":
                 raise ValueError(f"--out must end in .mp4, not {self.out}")
             if not 1 <= len(self.identity) <= 2:
                 raise ValueError(f"--identity takes one or two, not {len(self.identity)}")
         check_range(self, "height", "width", "frames", "fps", least=1)
+        check_range(self, "seed", least=0, most=LARGEST_SEED)
         if (self.make_views == "flux") != (self.kontext is not None):
             raise ValueError("--make-views flux and --kontext go together")
         if self.kontext_lora is not None and self.kontext is None:

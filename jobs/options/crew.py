@@ -67,28 +67,37 @@ class VideoMaker:
             "nccl" if cuda else "gloo", store=store, rank=rank, world_size=size
         )
 
+    def check(self, orders: Sequence[Order]) -> None:
+        """Raises UserError where one of the orders has a size that no video can have."""
+        for order in orders:
+            self._loaded().check_size(order)
+
     def make(self, order: Order) -> None:
         from harmoview.generate import make
 
+        make(self._loaded(), order, self._folder)
+
+    def _loaded(self) -> Generator:
         if self._generator is None:
             self._generator = self._model.load(quiet=True)
-        make(self._generator, order, self._folder)
+        return self._generator
 
 
 class Crew:
     """Actors that make one video at a time together; mostly it is one actor."""
 
-    def __init__(self, actors: Sequence[Any]) -> None:
-        """`actors` are handles of `VideoMaker`s."""
+    def __init__(self, actors: Sequence[Any], orders: Sequence[Order] = ()) -> None:
+        """`actors` are handles of `VideoMaker`s; the sizes of all `orders` are checked first."""
         import ray
 
         self._actors = actors
-        self._joined: list[Any] = []
+        self._first: list[Any] = []
         if len(actors) > 1:
             meeting = ray.get(actors[0].meet.remote())
-            self._joined = [
+            self._first = [
                 actor.join.remote(rank, len(actors), *meeting) for rank, actor in enumerate(actors)
             ]
+        self._first += [actors[0].check.remote(orders)] if orders else []
         self.tasks: list[Any] = []
         """What is still to be done of the order."""
         self.order: Order | None = None
@@ -96,8 +105,8 @@ class Crew:
     def begin(self, order: Order) -> None:
         """Begin an order's video."""
         self.order = order
-        self.tasks = [*self._joined, *(actor.make.remote(order) for actor in self._actors)]
-        self._joined = []
+        self.tasks = [*self._first, *(actor.make.remote(order) for actor in self._actors)]
+        self._first = []
 
     def lost(self, task: Any) -> bool:
         """Note that a task has ended; whether by the loss of a process. Raises what else it did.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from datapipe.errors import UserError, check_range
@@ -85,11 +85,13 @@ def _here(
     *,
     quiet: bool,
 ) -> None:
-    from harmoview.generate import make, untrained
+    from harmoview.generate import make, notes
 
     generator = model.load(quiet=quiet)
-    for line in untrained(generator):
+    for line in notes(generator):
         print(line, file=sys.stderr)
+    for order in todo:
+        generator.check(order)  # of all, before the first takes its minutes
     for order in todo:
         make(generator, order, folder)
         told()
@@ -121,4 +123,7 @@ def _on_ray(
     cpus = min(1.0, int(100 * ray.cluster_resources().get("CPU", 1) / processes) / 100)
     actor = ray.remote(num_gpus=gpus, num_cpus=cpus)(VideoMaker)
     crews = min(processes // size, len(todo))
-    make_all(todo, crews, lambda: Crew([actor.remote(model, folder) for _ in range(size)]), told)
+    sizes = [replace(order, pictures=()) for order in todo]
+    make_all(
+        todo, crews, lambda: Crew([actor.remote(model, folder) for _ in range(size)], sizes), told
+    )

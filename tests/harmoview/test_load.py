@@ -215,6 +215,20 @@ def test_a_model_with_mfi_names_what_it_lacks(tmp_path, vit):
         load_pipeline(str(base), as_wide, vit)
 
 
+def test_another_kind_of_base_is_refused(tmp_path):
+    """An image-to-video Wan, and one whose VAE makes other latents, though the model is whole."""
+    base = tiny.save_base(tmp_path / "base")
+    own = from_wan(base, subfolder="transformer", **{**SMALL, "vit_dim": None})
+    own.save_pretrained(tmp_path / "own" / "transformer")
+    tiny.vae(**tiny.VAE_5B).save_pretrained(base / "vae")
+    with pytest.raises(UserError, match=r"16 channels, the VAE of .* makes 48"):
+        load_pipeline(str(base), tmp_path / "own", None)
+    index = base / "model_index.json"
+    index.write_text(index.read_text().replace("WanPipeline", "WanImageToVideoPipeline"))
+    with pytest.raises(UserError, match="is a WanImageToVideoPipeline"):
+        load_pipeline(str(base), tmp_path / "own", None)
+
+
 @pytest.mark.parametrize("missing", ["model_index.json", "vae/config.json",
                                      "scheduler/scheduler_config.json"])  # fmt: skip
 def test_an_incomplete_base_is_named(tmp_path, missing):

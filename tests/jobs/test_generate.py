@@ -21,7 +21,7 @@ from datapipe.models import model_path
 from datapipe.record import YAWS
 from harmoview.bench.run import open_bench
 from harmoview.identity import read_identity
-from harmoview.orders import Sampling, read_orders
+from harmoview.orders import Order, Sampling, read_orders
 from jobs import generate
 from jobs.bench import generate as bench_generate
 from jobs.options.crew import VideoModel
@@ -90,6 +90,18 @@ def test_a_picture_beside_the_video_shows_who_and_which_views(place, tmp_path):
         for x in range(0, 7 * width, width)
     ]
     assert colours == [yaw in (-90, 0, 30) for yaw in (-90, -60, -30, 0, 30, 60, 90)] * 2
+
+
+def test_a_name_that_the_font_lacks_is_a_number_in_the_picture(place):
+    """Not a row of boxes."""
+    from harmoview.generate import shown
+
+    pictures = (read_identity(place / "anna"),)
+    model = tiny.harmoview()
+    other, plain = (
+        shown(Order("v", "p", pictures, (name,)), model) for name in ("日本", "person 0")
+    )
+    assert np.array_equal(other, plain)
 
 
 def test_the_same_seed_gives_the_same_file(place, tmp_path):
@@ -166,11 +178,28 @@ def test_a_mistake_ends_in_one_sentence(place, tmp_path, capsys, more, says):
         ["--frames", "0"],
         ["--identity"],
         ["--workers", "3", "--context-parallel", "2"],
+        ["--seed", "-1"],
+        ["--seed", str(2**63)],
+        ["--shift", "0"],
+        ["--guidance", "nan"],
+        ["--prompt", " "],
     ],
 )
 def test_wrong_arguments_exit_with_two(place, tmp_path, more):
     """Before anything is loaded."""
     assert run(place, tmp_path / "v.mp4", *more) == 2
+
+
+def test_a_lora_for_one_of_two_experts_is_told(place, tmp_path, capsys):
+    """Few steps of which half are made without the LoRA for them would be a wasted video."""
+    from diffusers import WanPipeline
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    model = tiny.wan()
+    model.add_adapter(LoraConfig(r=2, target_modules=["attn1.to_q"]))
+    WanPipeline.save_lora_weights(tmp_path / "lora", get_peft_model_state_dict(model))
+    assert run(place, tmp_path / "v.mp4", "--lora", str(tmp_path / "lora")) == 0
+    assert "the other goes without --lora-low" in capsys.readouterr().err
 
 
 def test_help_loads_no_torch():
@@ -215,6 +244,20 @@ def test_a_file_of_prompts_is_made_once_and_only_what_is_missing(place, tmp_path
     assert {path.name: path.read_bytes() for path in out.glob("*.mp4")} == made
     assert (out / "v0.mp4").stat().st_mtime_ns == kept
     assert json.loads((out / "v1.json").read_text())["prompt"] == "walk 1"
+
+
+def test_a_file_of_prompts_is_checked_whole_before_the_first_video(place, tmp_path, capsys):
+    """A size that no video can have in its last line costs no hours."""
+    file, out = orders(place, tmp_path, 2), tmp_path / "out"
+    first, last = map(json.loads, file.read_text().splitlines())
+    lines = [{**first, "name": "vidéo 日本".replace(" ", "-")}, {**last, "height": 40}]
+    file.write_text("\ufeff" + "\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert many(place, file, out) == 1
+    assert "v1: height" in capsys.readouterr().err
+    assert list(out.glob("*.mp4")) == []
+    file.write_text(json.dumps(lines[0]))
+    assert many(place, file, out) == 0
+    assert [path.name for path in out.glob("*.mp4")] == ["vidéo-日本.mp4"]
 
 
 def test_videos_of_another_order_or_model_are_not_taken_for_these(place, tmp_path, capsys):
@@ -321,6 +364,7 @@ def test_several_workers_make_the_same_videos_as_one(place, tmp_path):
         ('{"name": "a", "prompt": "p", "identities": []}', "one or two"),
         ('{"name": "a", "prompt": "p", "identities": ["nobody"]}', "nobody"),
         ('{"name": "a", "prompt": "p", "identities": ["x"], "seed": -1}', "seed"),
+        ('{"name": "a", "prompt": "p", "identities": ["x"], "seed": 9223372036854775808}', "seed"),
         ('{"name": "a", "prompt": "p", "identities": ["x"], "fps": 0}', "fps"),
         ('{"name": "a", "prompt": "p", "identities": ["x"], "speed": 1}', "speed"),
         ("", "holds no prompt"),
