@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 RESTARTS = 3
 """Times that a crew of which a process was lost is replaced, of all crews of a command together."""
-_SETTLED = 10.0
-"""Seconds in which the others of a crew fail, too, when one does."""
+_SETTLED = 60.0
+"""Seconds in which the others of a crew end, when one fails because it lost another."""
 
 
 @dataclass(frozen=True)
@@ -114,21 +114,19 @@ class Crew:
         Where one process of several is lost the others fail too, and may be heard of first.
         """
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import RayActorError
 
-        failures = [failure for failure in [_failure(task)] if failure is not None]
+        failure = _failure(task)
         self.tasks.remove(task)
-        if failures and self.tasks:
+        if failure is None or isinstance(failure, RayActorError):
+            return failure is not None
+        if isinstance(cause := getattr(failure, "cause", None), UserError):
+            raise cause from failure
+        if self.tasks:
             ended, _ = ray.wait(self.tasks, num_returns=len(self.tasks), timeout=_SETTLED)
-            failures += [failure for failure in map(_failure, ended) if failure is not None]
-        if any(isinstance(failure, RayActorError) for failure in failures):
-            return True
-        for failure in failures:
-            if isinstance(failure, RayTaskError) and isinstance(failure.cause, UserError):
-                raise failure.cause from failure
-        if failures:
-            raise failures[0]
-        return False
+            if any(isinstance(_failure(other), RayActorError) for other in ended):
+                return True
+        raise failure
 
     def end(self) -> None:
         """End the processes."""
