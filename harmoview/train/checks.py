@@ -116,13 +116,15 @@ def _check_sharing(settings: TrainSettings, data: EncodedShards) -> None:
             f"{said}: with --absent-views sequential each sample has a length of its own, which "
             "cannot be cut evenly"
         )
-    if settings.reference_kv:
-        raise UserError(f"{said}: not with --reference-kv, whose references are a sequence apart")
     views = data.example.present.shape[1]
     for group in groups_of(settings, data):
-        tokens = group.shape.video_tokens + group.shape.reference_tokens(views)
-        if tokens % count:
-            raise UserError(f"{said} does not divide the {tokens:,} tokens of {group}")
+        video = group.shape.video_tokens
+        lengths = [video + group.shape.reference_tokens(views)]
+        if settings.reference_kv:  # sample videos send their own tokens alone from the second step
+            lengths.append(video)
+        for tokens in lengths:
+            if tokens % count:
+                raise UserError(f"{said} does not divide the {tokens:,} tokens of {group}")
 
 
 def _check_features(data: EncodedShards) -> None:

@@ -29,6 +29,20 @@ def _sequence(rank):
             assert torch.allclose(alone, both, atol=2e-6), (alone - both).abs().max()
 
 
+def _gradients(rank):
+    torch.accelerator.device_count = lambda: 1
+    apart = {"reference_attention": "references", "reference_timestep": "zero"}
+    values = tiny.inputs()
+    values["reference_mask"][0, 1] = False
+    alone, shared = tiny.harmoview(**apart), tiny.harmoview(**apart)
+    shared.enable_parallelism(config=ContextParallelConfig(ulysses_degree=2))
+    for model in (alone, shared):
+        model(**values, return_dict=False)[0].square().mean().backward()
+    for (name, one), mine in zip(alone.named_parameters(), shared.parameters(), strict=True):
+        torch.distributed.all_reduce(mine.grad)
+        assert torch.allclose(one.grad, mine.grad, atol=1e-6), name
+
+
 def _weights(rank):
     def sample(k):
         return {name: value[k : k + 1] for name, value in values.items()}
@@ -52,7 +66,10 @@ def _weights(rank):
 
 
 @pytest.mark.usefixtures("_torch_imported")
-@pytest.mark.parametrize("work", [_sequence, _weights], ids=["context_parallel", "fsdp2"])
+@pytest.mark.parametrize(
+    "work", [_sequence, _gradients, _weights], ids=["context_parallel", "gradients", "fsdp2"]
+)
 def test_two_ranks_give_what_one_gives(tmp_path, work):
-    """Outputs with the sequence cut anywhere; gradients with ranks that show different views."""
+    """Outputs with the sequence cut anywhere; gradients of its parts, where references attend to
+    one another only, and with ranks that show different views."""
     together(tmp_path / "meet", work)

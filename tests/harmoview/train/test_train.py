@@ -363,7 +363,6 @@ def test_what_cannot_go_on_is_refused(base, shards, tmp_path):
         (1, {"context_parallel": 2}, "does not divide 1 workers"),
         (3, {"context_parallel": 3}, "does not divide the 2 heads"),
         (2, {"context_parallel": 2, "absent_views": "sequential"}, "a length of its own"),
-        (2, {"context_parallel": 2, "reference_kv": True}, "a sequence apart"),
     ):
         with pytest.raises(UserError, match=said):
             check_and_claim(settings(base, tmp_path / "other", **wrong), shards, workers,
