@@ -5,6 +5,8 @@ FFmpeg knows all of this inside its parser, but PyAV does not hand it out.
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +14,15 @@ from typing import Any
 from datapipe.video.syntax import Syntax, units
 
 SLICES = range(1, 6)
-IDR, SEI, SPS = 5, 6, 7
+IDR, SEI, SPS, PPS = 5, 6, 7, 8
 """Types of units."""
 INTRA = {2, 4, 7, 9}
 """Types of slices that are predicted from no other picture."""
 WITH_CHROMA = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
 """Profiles whose sequence parameters hold the chroma format (H.264, 7.3.2.1.1)."""
 RECOVERY_POINT = 6
+HIGHER = 60
+"""Rows of blocks by which `heightened` pictures are higher: more than damage fills."""
 HEAD = 256
 """Bytes of a unit that are read at most."""
 
@@ -29,6 +33,8 @@ class Parameters:
 
     planes: bool
     frame_bits: int
+    gaps: bool
+    """Numbers of frames may be left out."""
     order_bits: int
     """Of the order of display; 0 where slices do not tell it."""
     frames_only: bool
@@ -63,12 +69,13 @@ class H264(Syntax):
         self._container_tells = not untold
         self._latest: int | None = None
         self._noted: list[Picture | None] = []
-        self._prefix = 0  # bytes that tell a unit's size; 0: start codes, as in transport streams
+        self.prefix = 0
+        """Bytes before each unit that tell its size; 0: start codes, as in transport streams."""
         if extradata and extradata[0] == 1 and len(extradata) > 8:
-            self._prefix = (extradata[4] & 3) + 1
+            self.prefix = (extradata[4] & 3) + 1
             self._learn(extradata[8 : 8 + int.from_bytes(extradata[6:8], "big")])
         elif extradata:
-            self._picture(extradata)
+            self.picture(extradata)
 
     def note(self, packet: Any) -> None:
         plain = self.parameters is not None and self.parameters.frames_only
@@ -76,7 +83,7 @@ class H264(Syntax):
             self.untold &= self._latest is None or packet.pts > self._latest
             self._latest = packet.pts
         told = plain and not self.untold and packet.pts is not None
-        self._noted.append(None if told else self._picture(bytes(packet)))
+        self._noted.append(None if told else self.picture(bytes(packet)))
 
     def is_start(self, packet: Any) -> bool:
         """Containers also mark where a stream with intra refresh only begins to recover."""
@@ -109,7 +116,7 @@ class H264(Syntax):
         pairs = enumerate(second_fields(self._noted))
         return {row for row, completes in pairs if completes}
 
-    def _picture(self, packet: bytes) -> Picture | None:
+    def picture(self, packet: bytes) -> Picture | None:
         """The packet's first slice; None where there is none or it makes no sense."""
         for unit in self._units(packet):
             if unit[0] & 31 == SPS:
@@ -144,21 +151,22 @@ class H264(Syntax):
 
     def _units(self, packet: bytes) -> Iterator[bytes]:
         """The heads of its units, in order."""
-        return units(packet, self._prefix, HEAD)
+        return units(packet, self.prefix, HEAD)
 
 
 class Bits:
     """The bits of a unit. Raises IndexError at its end."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = data.replace(b"\0\0\3", b"\0\0")  # threes only keep start codes out
-        self._place = 0
+        self.data = data.replace(b"\0\0\3", b"\0\0")  # threes only keep start codes out
+        self.place = 0
+        """Bits taken so far."""
 
     def take(self, count: int) -> int:
         value = 0
         for _ in range(count):
-            value = value << 1 | self._data[self._place >> 3] >> (7 - (self._place & 7)) & 1
-            self._place += 1
+            value = value << 1 | self.data[self.place >> 3] >> (7 - (self.place & 7)) & 1
+            self.place += 1
         return value
 
     def golomb(self) -> int:
@@ -217,6 +225,13 @@ def second_fields(pictures: Sequence[Picture | None]) -> list[bool]:
 
 def _parameters(bits: Bits) -> Parameters:
     """H.264, 7.3.2.1.1. Raises IndexError where it ends too early."""
+    planes, frame_bits, order_bits, gaps = _before_height(bits)
+    bits.golomb()
+    return Parameters(planes, frame_bits, gaps, order_bits, bits.take(1) == 1)
+
+
+def _before_height(bits: Bits) -> tuple[bool, int, int, bool]:
+    """`planes`, `frame_bits`, `order_bits` and `gaps`; what follows is the height."""
     profile = bits.take(8)
     bits.take(16)
     bits.golomb()
@@ -243,10 +258,64 @@ def _parameters(bits: Bits) -> Parameters:
         for _ in range(bits.golomb()):
             bits.golomb()
     bits.golomb()
-    bits.take(1)
+    gaps = bits.take(1) == 1
     bits.golomb()
-    bits.golomb()
-    return Parameters(planes, frame_bits, order_bits, bits.take(1) == 1)
+    return planes, frame_bits, order_bits, gaps
+
+
+def heightened(data: bytes, prefix: int) -> bytes:
+    """A packet's slices and parameters, with start codes, as of pictures `HIGHER` rows higher.
+
+    `prefix` is as of `H264`.
+    """
+    return b"".join(map(_heightened, _whole_units(data, prefix)))
+
+
+def heightened_parameters(extradata: bytes) -> bytes:
+    """The same of a codec context's `extradata`, in either form."""
+    if extradata[:1] != b"\1":
+        return heightened(extradata, 0)
+    found, place = [], 5
+    for mask in (31, 255):  # of sequences, then of pictures
+        count = int.from_bytes(extradata[place : place + 1], "big") & mask
+        place += 1
+        for _ in range(count):
+            end = place + 2 + int.from_bytes(extradata[place : place + 2], "big")
+            found.append(extradata[place + 2 : end])
+            place = end
+    return b"".join(map(_heightened, found))
+
+
+def _whole_units(data: bytes, prefix: int) -> Iterator[bytes]:
+    if not prefix:
+        yield from data.split(b"\0\0\1")[1:]
+        return
+    place = 0
+    while place + prefix < len(data):
+        end = place + prefix + int.from_bytes(data[place : place + prefix], "big")
+        yield data[place + prefix : end]
+        place = end
+
+
+def _heightened(unit: bytes) -> bytes:
+    """Nothing of units that no slice needs."""
+    kind = unit[0] & 31 if unit else 0
+    if kind == SPS:
+        with contextlib.suppress(IndexError):  # what makes no sense stays as it is
+            unit = unit[:1] + _higher(Bits(unit[1:]))
+    return b"\0\0\0\1" + unit if kind in {*SLICES, SEI, SPS, PPS} else b""
+
+
+def _higher(bits: Bits) -> bytes:
+    """Raises IndexError where they end too early."""
+    _before_height(bits)
+    start = bits.place
+    code = f"{bits.golomb() + HIGHER + 1:b}"  # in Exp-Golomb code
+    text = f"{int.from_bytes(bits.data, 'big'):0{8 * len(bits.data)}b}"
+    text = text[:start] + "0" * (len(code) - 1) + code + text[bits.place :]
+    text += "0" * (-len(text) % 8)
+    data = int(text, 2).to_bytes(len(text) // 8, "big")
+    return re.sub(rb"\0\0(?=[\0-\3])", b"\0\0\3", data)
 
 
 def _skip_scaling(bits: Bits, size: int) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 import av
 from av.video.frame import PictureType
 
+from datapipe.video.judge import Judge
 from datapipe.video.picture import Colours
 from datapipe.video.table import (
     CLOCK_RESETS,
     Limits,
     Mark,
-    Table,
     mark,
     open_container,
     read_table,
@@ -25,8 +24,6 @@ from datapipe.video.table import (
 )
 from datapipe.video.twin import Twin, checksum
 
-REORDERED = 20
-"""Frames that may come out of a decoder before one that went in earlier; H.264 allows 16."""
 SKIPPING = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "wmv3"}
 """Codecs whose decoder leaves out, when told so, pictures that no other rests on."""
 
@@ -153,7 +150,7 @@ class Reader:
 
     def _decode(self, run: _Run) -> Generator[tuple[int, Any], None, set[int]]:
         """Decode a run; returns the targets that did not come out though nothing was wrong."""
-        judge, left, doubted = _Judge(self.table), set(run.shown), dict[int, int]()
+        judge, left, doubted = Judge(self.table), set(run.shown), dict[int, int]()
         for frame in self._pictures(run, judge):
             row = frame.opaque[0]
             intra = frame.key_frame or frame.pict_type == PictureType.I
@@ -172,7 +169,7 @@ class Reader:
         return {row for row in left & run.targets if judge.clean(row)}
 
     def _wanted(
-        self, judge: _Judge, left: set[int], doubted: dict[int, int]
+        self, judge: Judge, left: set[int], doubted: dict[int, int]
     ) -> Iterator[tuple[int, Any]]:
         for row, frame in judge.settled():
             if row in left and judge.clean(row):
@@ -182,29 +179,31 @@ class Reader:
                 doubted[row] = checksum(frame)
 
     def _cleared(
-        self, run: _Run, harm: Collection[int], doubted: Mapping[int, int]
+        self, run: _Run, harm: Collection[float], doubted: Mapping[int, int]
     ) -> Iterator[tuple[int, Any]]:
         """Pictures behind damage that are the same without it: they do not rest on it.
 
         Not so in AV1, whose decoder takes an older picture for one that it has given up.
         """
         once_more = replace(run, last=max(doubted), twin=None)
-        for frame in self._pictures(once_more, _Judge(self.table), frozenset(harm)):
+        for frame in self._pictures(once_more, Judge(self.table), frozenset(harm)):
             row = frame.opaque[0]
             if not frame.is_corrupt and doubted.get(row) == checksum(frame):
                 yield self._frames[row], frame
 
     def _pictures(
-        self, run: _Run, judge: _Judge, without: Collection[int] = frozenset()
+        self, run: _Run, judge: Judge, without: Collection[float] = frozenset()
     ) -> Iterator[Any]:
         """All that the decoder gives, while the judge is told of all that goes in and wrong."""
         self._codec.flush_buffers()
         twin, telling = run.twin, self._syntax.complete or run.twin is not None
         if twin is not None:
-            twin.restart()
+            twin.restart(self._codec)
         for row, packet in self._packets(run.first):
             if row > run.last:
                 break
+            if twin is not None and not twin.follows(packet):
+                judge.misses(row)
             first_field = row - 1 if row in self.table.second_fields else row
             wanted = first_field in run.targets
             reference = self._syntax.is_reference(packet)
@@ -296,59 +295,3 @@ def _names(
     yield known
     yield (*known, "at", pts)
     yield (*known, "in", position)
-
-
-class _Judge:
-    """Watches a decoder and tells which of its pictures are clean."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
-        self.harm: list[int] = []
-        """Rows where something went wrong that others rest on, ascending."""
-        self._lost: set[int] = set()  # rows where something went wrong that nothing rests on
-        self._loose: set[int] = set()  # rows that nothing rests on
-        self._awaited: dict[int, int] = {}  # rows to come out, with what had come out before
-        self._held: deque[tuple[int, Any]] = deque()
-        self._out = 0
-
-    def goes_in(self, row: int, reference: bool, awaited: bool) -> None:
-        if not reference:
-            self._loose.add(row)
-        if awaited:
-            self._awaited[row] = self._out
-
-    def fails(self, row: int) -> None:
-        self._awaited.pop(row, None)
-        if row in self._loose:
-            self._lost.add(row)
-        else:
-            bisect.insort(self.harm, row)
-
-    def comes_out(self, row: int, frame: Any) -> None:
-        self._out += 1
-        self._awaited.pop(row, None)
-        if frame.is_corrupt:
-            self.fails(row)
-        self._held.append((row, frame))
-        for late in [r for r, out in self._awaited.items() if self._out - out > REORDERED]:
-            self.fails(late)
-
-    def ends(self) -> None:
-        """Nothing more comes out."""
-        for row in list(self._awaited):
-            self.fails(row)
-
-    def settled(self) -> Iterator[tuple[int, Any]]:
-        """Pictures on which the judgement is final: none before them is still to come out."""
-        while self._held and next(iter(self._awaited), self._held[0][0] + 1) > self._held[0][0]:
-            yield self._held.popleft()
-
-    def sound(self, row: int) -> bool:
-        """Whether nothing was wrong with the row itself."""
-        return row not in self._lost and row not in self.harm
-
-    def clean(self, row: int) -> bool:
-        """Whether all was well from the start of its decoding up to a row."""
-        place = bisect.bisect_left(self.harm, self._table.start_of(row))
-        inherits = place < len(self.harm) and self.harm[place] <= row
-        return row not in self._lost and not inherits
