@@ -318,10 +318,13 @@ class Search:
 
     def _look_full(self, indices: Sequence[int]) -> None:
         """The same at full size, in one request: key frames are shared."""
-        if self._scale == 1.0 and not self._info.hides_damage:
-            self._full |= {index: (self._images[index], self._found[index]) for index in indices}
+        checked = self._scale < 1.0 or self._info.hides_damage
+        frames = self._decoder.frames(self._path, indices) if checked else []
+        if self._scale == 1.0:  # they are as they were, those that have passed
+            passed = {frame.index for frame in frames} if checked else set(indices)
+            kept = [index for index in indices if index in passed]
+            self._full |= {index: (self._images[index], self._found[index]) for index in kept}
         else:
-            frames = self._decoder.frames(self._path, indices)
             pairs = zip(frames, self._detect(frames), strict=True)
             self._full |= {frame.index: (frame.image, faces) for frame, faces in pairs}
 

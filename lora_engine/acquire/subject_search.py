@@ -121,9 +121,13 @@ class SubjectSearch:
 
         Frames that cannot be decoded, or in which the face is not found again, are left out.
         """
-        if self.scale == 1.0 and not self._info.hides_damage:
-            return [(s, self._images[s.frame], self.others(s)) for s in sightings]
-        frames = self._decoder.frames(self._path, [s.frame for s in sightings])
+        asked = [s.frame for s in sightings]
+        checked = self.scale < 1.0 or self._info.hides_damage
+        frames = self._decoder.frames(self._path, asked) if checked else []
+        if self.scale == 1.0:  # they are as they were, those that have passed
+            passed = {frame.index for frame in frames} if checked else set(asked)
+            kept = [s for s in sightings if s.frame in passed]
+            return [(s, self._images[s.frame], self.others(s)) for s in kept]
         found = [distinct(some) for some in self._faces.find([frame.image for frame in frames])]
         pictures = {f.index: (f.image, some) for f, some in zip(frames, found, strict=True)}
         result = []
