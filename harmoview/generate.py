@@ -121,21 +121,17 @@ class Generator:
 
     def check(self, order: Order) -> list[dict[int, Image]]:
         """Check an order's size and pictures, and return these. Raises UserError."""
-        self.check_size(order)
+        used = self.used(order)
+        try:
+            self.loaded.pipeline.check_size(used["height"], used["width"], used["frames"])
+        except ValueError as wrong:
+            raise UserError(f"{order.name}: {wrong}") from wrong
         views = [decode(one, order.name) for one in order.pictures]
         try:
             check_identities(views, self.loaded.pipeline.model.layout)
         except ValueError as wrong:
             raise UserError(f"{order.name}: {wrong}") from wrong
         return views
-
-    def check_size(self, order: Order) -> None:
-        """Raises UserError where a video cannot have an order's size."""
-        used = self.used(order)
-        try:
-            self.loaded.pipeline.check_size(used["height"], used["width"], used["frames"])
-        except ValueError as wrong:
-            raise UserError(f"{order.name}: {wrong}") from wrong
 
     def _record(self, order: Order, used: Mapping[str, Any]) -> dict[str, Any]:
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,8 +124,9 @@ def add_loras(pipeline: HarmoViewPipeline, name: str, files: Sequence[str]) -> N
             pipeline.load_lora_weights(
                 file, adapter_name=adapter, load_into_transformer_2=name == "transformer_2"
             )
-        except (OSError, ValueError, KeyError, SafetensorError) as wrong:
-            reason = str(wrong).splitlines()[0]
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as wrong:
+            # torch names the first layer of another size on its second line
+            reason = " ".join(line.strip() for line in str(wrong).splitlines()[:2])
             raise UserError(f"{file} cannot be loaded as a LoRA of Wan: {reason}") from wrong
         if adapter not in getattr(model, "peft_config", {}):
             raise UserError(f"{file} holds no LoRA of a Wan transformer")
@@ -133,12 +135,15 @@ def add_loras(pipeline: HarmoViewPipeline, name: str, files: Sequence[str]) -> N
 
 
 def _strength(given: str) -> tuple[str, float]:
-    """Part FILE@STRENGTH; 1 where there is none."""
+    """Part FILE@STRENGTH; 1 where there is none. Raises UserError for one that is not finite."""
     file, _, strength = given.rpartition("@")
     try:
-        return (file, float(strength)) if file else (given, 1.0)
+        number = float(strength) if file else 1.0
     except ValueError:  # the @ belongs to the name
         return given, 1.0
+    if not math.isfinite(number):
+        raise UserError(f"{given}: the strength after @ must be a finite number, not {strength}")
+    return file or given, number
 
 
 def load_frontal_encoder(

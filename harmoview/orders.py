@@ -163,7 +163,7 @@ def read_orders(path: Path) -> list[Order]:
     `seed`, `height`, `width`, `frames`, `fps`. Raises UserError naming the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as wrong:
         raise UserError(f"--prompts {path}: {wrong}") from wrong
     orders: list[Order] = []

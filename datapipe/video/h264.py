@@ -25,6 +25,8 @@ HIGHER = 60
 """Rows of blocks by which `heightened` pictures are higher: more than damage fills."""
 HEAD = 256
 """Bytes of a unit that are read at most."""
+LARGEST = 1 << 16
+"""Bytes of sequence parameters that are rewritten at most; sound ones have some dozens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +302,7 @@ def _whole_units(data: bytes, prefix: int) -> Iterator[bytes]:
 def _heightened(unit: bytes) -> bytes:
     """Nothing of units that no slice needs."""
     kind = unit[0] & 31 if unit else 0
-    if kind == SPS:
+    if kind == SPS and len(unit) <= LARGEST:
         with contextlib.suppress(IndexError):  # what makes no sense stays as it is
             unit = unit[:1] + _higher(Bits(unit[1:]))
     return b"\0\0\0\1" + unit if kind in {*SLICES, SEI, SPS, PPS} else b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,10 @@ class VideoMaker:
         import ray
         from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch hides it
 
+        from training.parallel import PATIENCE
+
         host = ray.util.get_node_ip_address()
-        self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
         return host, self._store.port
 
     def join(self, rank: int, size: int, host: str, port: int) -> None:
@@ -58,19 +61,26 @@ class VideoMaker:
         from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch hides it
 
         from training.device import device_named, silence_libraries
+        from training.parallel import PATIENCE
 
         silence_libraries()
         device = self._model.sampling.device
         cuda = device_named(None if device == "auto" else device).type == "cuda"
-        store = self._store or TCPStore(host, port, is_master=False)
+        # one may load from a slow disk what another has in memory
+        store = self._store or TCPStore(host, port, is_master=False, timeout=PATIENCE)
         distributed.init_process_group(
-            "nccl" if cuda else "gloo", store=store, rank=rank, world_size=size
+            "nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE
         )
 
     def check(self, orders: Sequence[Order]) -> None:
-        """Raises UserError where one of the orders has a size that no video can have."""
+        """Check all orders before the first takes its minutes. Raises UserError."""
+        from harmoview.generate import notes
+
+        generator = self._loaded()
+        for line in notes(generator):
+            print(line, file=sys.stderr)
         for order in orders:
-            self._loaded().check_size(order)
+            generator.check(order)
 
     def make(self, order: Order) -> None:
         from harmoview.generate import make
@@ -86,8 +96,8 @@ class VideoMaker:
 class Crew:
     """Actors that make one video at a time together; mostly it is one actor."""
 
-    def __init__(self, actors: Sequence[Any], orders: Sequence[Order] = ()) -> None:
-        """`actors` are handles of `VideoMaker`s; the sizes of all `orders` are checked first."""
+    def __init__(self, actors: Sequence[Any], orders: Any = None) -> None:
+        """Takes `VideoMaker`s and all orders, put into Ray's store, which are checked first."""
         import ray
 
         self._actors = actors
@@ -97,7 +107,7 @@ class Crew:
             self._first = [
                 actor.join.remote(rank, len(actors), *meeting) for rank, actor in enumerate(actors)
             ]
-        self._first += [actors[0].check.remote(orders)] if orders else []
+        self._first += [] if orders is None else [actors[0].check.remote(orders)]
         self.tasks: list[Any] = []
         """What is still to be done of the order."""
         self.order: Order | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datapipe.errors import UserError, check_range
@@ -123,7 +123,7 @@ def _on_ray(
     cpus = min(1.0, int(100 * ray.cluster_resources().get("CPU", 1) / processes) / 100)
     actor = ray.remote(num_gpus=gpus, num_cpus=cpus)(VideoMaker)
     crews = min(processes // size, len(todo))
-    sizes = [replace(order, pictures=()) for order in todo]
+    every = ray.put(todo)
     make_all(
-        todo, crews, lambda: Crew([actor.remote(model, folder) for _ in range(size)], sizes), told
+        todo, crews, lambda: Crew([actor.remote(model, folder) for _ in range(size)], every), told
     )

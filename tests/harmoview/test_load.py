@@ -104,6 +104,20 @@ def test_a_lora_is_added_to_the_one_that_was_trained(tmp_path):
     assert not any(torch.equal(made[a], made[b]) for a in range(4) for b in range(a))
     with pytest.raises(UserError, match="nowhere cannot be loaded as a LoRA"):
         add_loras(pipeline, "transformer", ["nowhere"])
+    with pytest.raises(UserError, match="finite"):
+        add_loras(pipeline, "transformer", [f"{tmp_path / 'more'}@nan"])
+
+
+def test_a_lora_of_another_size_of_wan_is_refused(tmp_path):
+    """With the first layer that does not fit, and in a sentence."""
+    base = tiny.save_base(tmp_path / "base")
+    pipeline = load_pipeline(
+        str(base), checkpoint(base, tmp_path / "own", vit_dim=None), None, torch.float32
+    ).pipeline
+    wider = get_peft_model_state_dict(adapter(tiny.wan(num_attention_heads=4), 2))
+    HarmoViewPipeline.save_lora_weights(tmp_path / "wider", wider)
+    with pytest.raises(UserError, match=r"cannot be loaded as a LoRA of Wan: .*size mismatch"):
+        add_loras(pipeline, "transformer", [str(tmp_path / "wider")])
 
 
 def adapter(model, seed):

@@ -251,7 +251,9 @@ def test_a_file_of_prompts_is_checked_whole_before_the_first_video(place, tmp_pa
     file, out = orders(place, tmp_path, 2), tmp_path / "out"
     first, last = map(json.loads, file.read_text().splitlines())
     lines = [{**first, "name": "vidéo 日本".replace(" ", "-")}, {**last, "height": 40}]
-    file.write_text("\ufeff" + "\n".join(map(json.dumps, lines)), encoding="utf-8")
+    lines[0]["prompt"] += "\u2028and on"  # no end of a line in JSON
+    text = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    file.write_text("\ufeff" + text, encoding="utf-8")
     assert many(place, file, out) == 1
     assert "v1: height" in capsys.readouterr().err
     assert list(out.glob("*.mp4")) == []

@@ -66,7 +66,10 @@ def test_a_driver_on_ray_killed_at_random_moments_loses_and_repeats_nothing(
 @pytest.mark.proof
 @pytest.mark.ray
 def test_killed_workers_cost_nothing_but_time(tmp_path, uninterrupted):
-    """Actors die now and then; the run goes on and ends with the same bytes."""
+    """Two actors die; the run goes on and ends with the same bytes.
+
+    A third might die with the same sample, which would then be an error by itself.
+    """
     run, log = tmp_path / "run", tmp_path / "calls"
     command = [sys.executable, "-m", "tests.datapipe.fast_line", run, str(COUNT), "ray", log]
     driver = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
@@ -74,11 +77,11 @@ def test_killed_workers_cost_nothing_but_time(tmp_path, uninterrupted):
     while driver.poll() is None:
         time.sleep(1.5)
         victims = session_workers(driver.pid)
-        if log.exists() and victims and killed < 5:
+        if log.exists() and victims and killed < 2:
             os.kill(victims[killed % len(victims)], signal.SIGKILL)
             killed += 1
     assert driver.returncode == 0
-    assert killed >= 2
+    assert killed == 2
     assert contents(run) == uninterrupted
     assert {kind for _, kind in calls(log)} == {"first"}
 
