@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,15 +76,21 @@ def train(
 
 @contextmanager
 def _readers_watched() -> Iterator[None]:
-    """Say what has happened when torch says, wherever the trainer then is, that a reader died."""
+    """Say what has happened when torch says, wherever the trainer then is, that a reader died.
+
+    Torch raises that from a signal's handler; where a checkpoint was being written, it is among the
+    reasons why that failed.
+    """
     try:
         yield
-    except RuntimeError as wrong:
-        if not str(wrong).startswith("DataLoader worker"):
+    except (RuntimeError, UserError) as wrong:
+        said = f"{wrong}\n{wrong.__cause__}"
+        death = re.search(r"DataLoader worker[^\n]*?(?=\.|$)", said, re.MULTILINE)
+        if death is None:
             raise
         raise UserError(
-            f"a process that reads data has died, often of too little memory ({wrong}): go on with "
-            "--resume, perhaps with fewer --loader-workers"
+            f"a process that reads data has died, often of too little memory ({death[0]}): go on "
+            "with --resume, perhaps with fewer --loader-workers"
         ) from wrong
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import multiprocessing
+import time
 import weakref
 from collections import Counter
 from dataclasses import replace
@@ -479,6 +480,17 @@ def test_samples_are_made_with_an_expert_that_knows_the_features(tmp_path):
         check_and_claim(how, str(tmp_path / "encoded"), 1, resume=False)
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, UserError])
+def test_the_death_of_a_reader_is_told_wherever_torch_tells_it(base, shards, tmp_path, kind):
+    """From a signal's handler, be it amid a checkpoint, whose failure has it as its reason."""
+
+    def told():
+        raise kind("no checkpoint (DataLoader worker (pid 7) is killed by signal: Killed. ); go on")
+
+    with pytest.raises(UserError, match="--loader-workers"):
+        run(settings(base, tmp_path, phases="1"), shards, stop=told)
+
+
 @pytest.mark.slow
 def test_a_reader_that_is_killed_is_a_sentence(base, shards, tmp_path):
     """Not a traceback from wherever the trainer was; the run then goes on."""
@@ -489,6 +501,7 @@ def test_a_reader_that_is_killed_is_a_sentence(base, shards, tmp_path):
         if checkpoints(tmp_path / "checkpoints"):  # from the second step on
             for child in set(multiprocessing.active_children()) - before:
                 child.kill()
+                time.sleep(60)  # in which torch tells
         return False
 
     with pytest.raises(UserError, match="--loader-workers"):
