@@ -28,6 +28,10 @@ class UserError(Exception):
     """A mistake the user can mend: says what is wrong with which file or option, and what to do."""
 
 
+class FinalError(UserError):
+    """One that would come again: nothing is to be tried once more."""
+
+
 MANY = 12
 """Names that a message lists at most."""
 

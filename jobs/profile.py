@@ -24,7 +24,7 @@ from jobs.options.line import FLAT, LineSettings
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from datapipe.line.profile import Profile, Workers
+    from datapipe.line.profile import Profile
     from datapipe.record import Sample
     from datapipe.stage import Stage
 
@@ -65,7 +65,7 @@ def execute(settings: ProfileSettings) -> None:
     from datapipe.concurrent import cores
     from datapipe.corpus import corpus as listed
     from datapipe.files import Folder
-    from datapipe.line.profile import bottlenecks, needs_gpu
+    from datapipe.line.profile import bottlenecks, needs_gpu, sentence
     from jobs.options.line import build
 
     corpus = Folder(settings.corpus).url
@@ -85,7 +85,15 @@ def execute(settings: ProfileSettings) -> None:
     cpus = settings.cpus or float(cores())
     found = bottlenecks(profile, stages, cpus, gpus)
     functions.dump_stats(settings.out / "functions.pstats")
-    _show(profile, found, functions, loaded)
+    reached = {name for name, taken in profile.taken.items() if taken.samples}
+    missed = [stage.name for stage in stages if stage.name not in reached]
+    bound = (
+        f"No video came as far as {' and '.join(missed)}, which leaves open what bounds the line: "
+        "raise --limit, or profile other videos."
+        if missed
+        else sentence(found)
+    )
+    _show(profile, bound, functions, loaded)
     print(f"\nAll functions: python -m pstats {settings.out / 'functions.pstats'}")
 
 
@@ -125,10 +133,7 @@ def _delete_candidates(scratch: Path) -> None:
     shutil.rmtree(scratch / "candidates", ignore_errors=True)
 
 
-def _show(
-    profile: Profile, found: Sequence[Workers], functions: pstats.Stats, loaded: float
-) -> None:
-    from datapipe.line.profile import sentence
+def _show(profile: Profile, bound: str, functions: pstats.Stats, loaded: float) -> None:
     from jobs.console.output import screen
 
     console = screen()
@@ -136,7 +141,7 @@ def _show(
     console.print(f"{profile.samples} samples ({outcomes}); models loaded in {loaded:.1f} s.")
     console.print(_stages(profile))
     console.print(_functions(functions))
-    console.print(sentence(found), soft_wrap=True)
+    console.print(bound, soft_wrap=True)
     wall = sum(taken.wall for taken in profile.taken.values())
     worked = sum(taken.cpu + taken.gpu for taken in profile.taken.values())
     if worked < COMPUTING * wall:

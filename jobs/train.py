@@ -13,7 +13,6 @@ import tyro
 
 from datapipe.claim import Claim
 from datapipe.errors import UserError, check_range
-from datapipe.line.cluster import connect
 from harmoview.encode.settings import EncodeSettings
 from harmoview.train.settings import TrainSettings
 from jobs.cli import command, need_train
@@ -23,8 +22,6 @@ from jobs.settings_file import options_of
 
 if TYPE_CHECKING:
     from harmoview.data.encoded import EncodedShards
-
-STOP_FILE = "stop"
 
 
 @dataclass(frozen=True)
@@ -188,27 +185,22 @@ def _on_ray(settings: TrainJobSettings, shards: str, claim: Claim) -> tuple[int,
     from harmoview.train.settings import CHECKPOINTS
     from training.learned import checkpoints
 
-    out = settings.train.out.resolve()
+    out = settings.train.out
     work = functools.partial(_worker, settings, Folder(shards).url, claim)
-    (out / STOP_FILE).unlink(missing_ok=True)
-    # before the handler of SIGTERM is set: Ray replaces it
-    connect(settings.launch.address, log_to_driver=not settings.quiet)
-    with told_to_stop((out / STOP_FILE).touch) as stop:
-        on_ray(settings.launch, work, out, settings.train.device, quiet=settings.quiet)
-    (out / STOP_FILE).unlink(missing_ok=True)
+    status = on_ray(settings.launch, work, out, settings.train.device, quiet=settings.quiet)
     done = max(checkpoints(out / CHECKPOINTS), default=0)
-    return done, total_steps(settings.train), stop.status
+    return done, total_steps(settings.train), status
 
 
-def _worker(settings: TrainJobSettings, shards: str, claim: Claim) -> None:
+def _worker(
+    settings: TrainJobSettings, shards: str, claim: Claim, stop: Callable[[], bool]
+) -> None:
     """What each Ray worker runs."""
     from harmoview.train.train import train
     from training.parallel import rank
 
-    stop_file = settings.train.out.resolve() / STOP_FILE
-
     with steps("train", quiet=settings.quiet or rank() > 0) as told:
-        train(settings.train, shards, claim, stop_file.exists, _shown(told))
+        train(settings.train, shards, claim, stop, _shown(told))
 
 
 def _shown(told: Callable[[int, int, str], None]) -> Callable[[int, int, dict[str, Any]], None]:

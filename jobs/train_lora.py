@@ -58,8 +58,7 @@ def execute(settings: TrainLoraJobSettings) -> int:
         if workers == 1:
             done, status = _in_this_process(settings, claim)
         else:
-            work = functools.partial(_worker, settings, claim)
-            on_ray(settings.launch, work, Path(how.out), how.device, quiet=settings.quiet)
+            done, status = _on_ray(settings, claim)
     if done < how.steps:
         print(
             f"stopped after step {done} of {how.steps}; its checkpoint is in {how.out}: run the "
@@ -87,13 +86,22 @@ def _in_this_process(settings: TrainLoraJobSettings, claim: Claim) -> tuple[int,
     return done, stop.status
 
 
-def _worker(settings: TrainLoraJobSettings, claim: Claim) -> None:
+def _on_ray(settings: TrainLoraJobSettings, claim: Claim) -> tuple[int, int]:
+    from lora_engine.flux.train import CHECKPOINTS
+    from training.learned import checkpoints
+
+    work, out = functools.partial(_worker, settings, claim), Path(settings.train.out)
+    status = on_ray(settings.launch, work, out, settings.train.device, quiet=settings.quiet)
+    return max(checkpoints(out / CHECKPOINTS), default=0), status
+
+
+def _worker(settings: TrainLoraJobSettings, claim: Claim, stop: Callable[[], bool]) -> None:
     """What each Ray worker runs."""
     from lora_engine.flux.train import train
     from training.parallel import rank
 
     with steps("train-lora", quiet=settings.quiet or rank() > 0) as told:
-        train(settings.train, claim, _measure(settings), _shown(settings, told))
+        train(settings.train, claim, _measure(settings), _shown(settings, told), stop)
 
 
 def _shown(

@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.optim.lr_scheduler import LRScheduler
 
-from datapipe.errors import UserError
+from datapipe.errors import FinalError, UserError
 from datapipe.files import Folder
 from training import parallel
 
@@ -62,7 +62,7 @@ class LearnedWeights:
         """One step along every process's gradients: their norm before clipping, and the rate.
 
         A gradient that is not finite is skipped, as it would make all weights NaN, and the next
-        checkpoint with them. Raises UserError where `SKIPPED` in a row are.
+        checkpoint with them. Raises FinalError where `SKIPPED` in a row are.
         """
         parameters = self.parameters.values()
         parallel.average_gradients(parameters)
@@ -75,10 +75,12 @@ class LearnedWeights:
                 self.averages.step(parameters)
         self._skipped = 0 if finite else self._skipped + 1
         if self._skipped == SKIPPED:
-            raise UserError(
+            raise FinalError(
                 f"the gradients of {SKIPPED} steps in a row were not finite: the weights are those "
-                "of the last good step; look at the data and the losses in metrics.jsonl, and go "
-                "on from the latest checkpoint with a lower learning rate or a longer warm-up"
+                "of the last good step; look at the data and the losses in metrics.jsonl, and "
+                "begin a new --out with a lower --learning-rate or a longer --warmup, and as "
+                "--init the latest adapter (train-lora) or what `harmoview export` makes of the "
+                "latest checkpoint (train)"
             )
         self.schedule.step()
         self.optimizer.zero_grad()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import io
 import json
@@ -105,7 +104,7 @@ def _map_file(path: Path) -> list[tuple[str, str, int]]:
     columns = reader.fieldnames or ()
     if not {"file", "case"} <= set(columns):
         raise UserError(f"{path}: its first line must name the columns file, case and seed")
-    near = {name for name in columns if difflib.get_close_matches(name.lower(), ["seed"], 1, 0.85)}
+    near = {name for name in columns if name.strip().lower() in ("seed", "seeds")}
     if near and "seed" not in columns:  # other columns are somebody's notes
         raise UserError(f"{path} has a column {min(near)!r}; did you mean seed?")
     listed = []

@@ -119,9 +119,11 @@ def _check_sharing(settings: TrainSettings, data: EncodedShards) -> None:
     views = data.example.present.shape[1]
     for group in groups_of(settings, data):
         video = group.shape.video_tokens
-        lengths = [video + group.shape.reference_tokens(views)]
-        if settings.reference_kv:  # sample videos send their own tokens alone from the second step
-            lengths.append(video)
+        references = group.shape.reference_tokens(views)
+        lengths = [video + references]
+        # sample videos are held to what `generate` is (`HarmoViewPipeline.check_size`)
+        if settings.reference_kv or settings.samples_every:
+            lengths += [video, references // group.people]
         for tokens in lengths:
             if tokens % count:
                 raise UserError(f"{said} does not divide the {tokens:,} tokens of {group}")

@@ -7,13 +7,17 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datapipe.errors import UserError, check_range
+from datapipe.errors import FinalError, UserError, check_range
 from datapipe.line.cluster import LOCAL, connect, gpus_there
+
+STOP_FILE, FINAL_FILE = "stop", "final-error"
+"""In a run's folder, for its workers on Ray: they are to stop; why trying again is of no use."""
 
 
 @dataclass(frozen=True)
@@ -37,41 +41,53 @@ class Launch:
 
 
 def on_ray(
-    launch: Launch, work: Callable[[], None], out: Path, device: str | None, *, quiet: bool
-) -> None:
+    launch: Launch,
+    work: Callable[[Callable[[], bool]], None],
+    out: Path,
+    device: str | None,
+    *,
+    quiet: bool,
+) -> int:
     """Run `work` in every worker, in this process's folder, with torch.distributed set up and the
-    worker's GPU current.
+    worker's GPU current; it is given what says whether the command was told to stop.
 
     A worker that is lost takes the others along, and all are started again: `work` goes on from
-    its latest checkpoint. Ray's own notes go to out/ray. Raises the workers' UserError, and one
-    where the cluster has GPUs, or should have, but too few.
+    its latest checkpoint. Ray's own notes go to out/ray. Returns the exit status of a command that
+    was told to stop. Raises the workers' UserError, and one where the cluster has GPUs, or should
+    have, but too few.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import WorkerGroupError
 
+    out = out.resolve()
+    for left in (STOP_FILE, FINAL_FILE):
+        (out / left).unlink(missing_ok=True)
+    # before the handler of SIGTERM is set: Ray replaces it
     where = connect(launch.address, log_to_driver=not quiet)
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"work": work, "folder": Path.cwd()},
+        train_loop_config={"work": work, "folder": Path.cwd(), "out": out},
         scaling_config=ScalingConfig(
             num_workers=launch.workers, use_gpu=on_gpus(launch, device, where)
         ),
         run_config=RunConfig(
             name="ray",
-            storage_path=str(out.resolve()),
+            storage_path=str(out),
             failure_config=FailureConfig(max_failures=launch.max_failures),
         ),
     )
     try:
-        with _own_interrupts():
-            trainer.fit()
+        with told_to_stop((out / STOP_FILE).touch) as stop:
+            _in_a_thread(trainer.fit)
     except WorkerGroupError as failed:
         for failure in failed.worker_failures.values():
             cause = getattr(failure, "_base_exc", failure)  # Ray wraps what a worker raised
             if isinstance(cause, UserError):
                 raise cause from failed
         raise
+    (out / STOP_FILE).unlink(missing_ok=True)
+    return stop.status
 
 
 class Stop:
@@ -115,18 +131,18 @@ def told_to_stop(also: Callable[[], object] = lambda: None) -> Iterator[Stop]:
             signal.signal(each, handler)
 
 
-@contextmanager
-def _own_interrupts() -> Iterator[None]:
-    """Put the handler of Ctrl-C back at the end.
+def _in_a_thread(fit: Callable[[], object]) -> None:
+    """Wait for Ray Train, which in the main thread would take Ctrl-C for itself, for good."""
+    ended: Future[object] = Future()
 
-    Ray Train leaves its own in the process: a later Ctrl-C would start a cluster, and hang.
-    """
-    former = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Ray sets none
-            signal.signal(signal.SIGINT, former)
+    def run() -> None:
+        try:
+            ended.set_result(fit())
+        except BaseException as wrong:  # noqa: BLE001  # handed over
+            ended.set_exception(wrong)
+
+    threading.Thread(target=run, daemon=True).start()  # a second Ctrl-C does not wait for it
+    ended.result()
 
 
 def on_gpus(launch: Launch, device: str | None, where: str) -> bool:
@@ -154,7 +170,14 @@ def _worker(config: dict[str, Any]) -> None:
 
     silence_libraries()
     enter(config["folder"])
-    config["work"]()
+    final: Path = config["out"] / FINAL_FILE
+    if final.is_file():  # Ray tries again whatever was raised
+        raise FinalError(final.read_text())
+    try:
+        config["work"]((config["out"] / STOP_FILE).exists)
+    except FinalError as wrong:
+        final.write_text(str(wrong))
+        raise
 
 
 def enter(folder: Path) -> None:

@@ -51,3 +51,7 @@ def test_two_clips_are_profiled(tmp_path, capsys):
     assert " bounds the line: 64 CPU workers at " in text
     functions = {name for _, _, name in pstats.Stats(str(out / "functions.pstats")).stats}
     assert {"apply", "sharpness"} <= functions
+    assert profile.main([str(clips), "--out", str(out), "--limit", "1", "--quiet"]) == 0
+    text = capsys.readouterr().out  # of nobody alone
+    assert "No video came as far as synthesize and score" in text
+    assert "CPU workers at" not in text

@@ -113,3 +113,23 @@ def test_two_ray_workers_give_the_weights_of_one_process(place, tmp_path):
     )
     assert one.keys() == two.keys()
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
+def test_ctrl_c_writes_a_checkpoint_on_ray_too(place, tmp_path):
+    """Exit status 130, and how to go on; Ray Train, left alone, would take it for itself."""
+    said, record = tmp_path / "said", tmp_path / "metrics.jsonl"
+    process = command(
+        "jobs.train_lora", arguments(place, tmp_path, "--steps", "9999", "--workers", "2"), said
+    )
+    while not (record.is_file() and record.read_text()):
+        assert process.is_alive(), said.read_text()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(500)
+    assert process.exitcode == 128 + signal.SIGINT, said.read_text()
+    done = len(record.read_text().splitlines())
+    assert f"stopped after step {done} of 9999" in said.read_text()
+    assert (tmp_path / "checkpoints" / f"{done:08d}" / "state.json").is_file()

@@ -24,24 +24,26 @@ ENCODE = EncodeJobSettings("shards", "out", EncodeSettings(base="wan", vit="none
 def test_a_users_mistake_in_a_worker_comes_back_as_one(tmp_path, monkeypatch):
     """Not as Ray's report of a failed worker; every worker knows its rank and the others.
 
-    Its relative paths are the command's. Ctrl-C then does what it did before: Ray Train's own
-    handler, which would start a cluster, is gone.
+    What would come again is met once, whatever Ray tries. Relative paths are the command's. Ctrl-C
+    then does what it did before: Ray Train's own handler, which would start a cluster, is gone.
     """
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGINT)
 
-    def work() -> None:
-        from datapipe.errors import UserError
+    def work(_) -> None:
+        from datapipe.errors import FinalError
         from training import parallel
 
-        Path(f"{parallel.rank()} of {parallel.processes()}").touch()
+        with Path(f"{parallel.rank()} of {parallel.processes()}").open("a") as met:
+            met.write("once ")
         parallel.wait_for_all()
-        raise UserError("the checkpoint is of another model")
+        raise FinalError("the checkpoint is of another model")
 
-    launch = Launch(workers=2, max_failures=0)
+    launch = Launch(workers=2, max_failures=1)
     with pytest.raises(UserError, match="of another model"):
         on_ray(launch, work, Path(), "cpu", quiet=True)
-    assert {path.name for path in tmp_path.glob("* of *")} == {"0 of 2", "1 of 2"}
+    met = {path.name: path.read_text() for path in tmp_path.glob("* of *")}
+    assert met == {"0 of 2": "once ", "1 of 2": "once "}
     assert signal.getsignal(signal.SIGINT) is before
 
 
