@@ -93,6 +93,8 @@ class Stats:
     sources: Sources = field(default_factory=lambda: Sources(0, [], []))
     captions: CaptionStats = field(default_factory=lambda: CaptionStats(0, 0, 0, 0, 0, []))
     windows: WindowStats = field(default_factory=WindowStats)
+    synthesised: bool = True
+    """Whether the run has an engine that makes views."""
     real: RealStats | None = None
     """None where no real views were looked for."""
     passed_over: Mapping[str, int] | None = None
@@ -111,7 +113,9 @@ class Stats:
 
     @property
     def accepted(self) -> AcceptedRate | None:
-        """None before any view was made."""
+        """None before any view was made, and in a run without an engine."""
+        if not self.synthesised:
+            return None
         made = next((stage for stage in self.seconds if stage.stage == "synthesize"), None)
         if made is None or not made.total or not self.yaws:
             return None
@@ -199,6 +203,7 @@ def stats_of(judged: JudgedRun) -> Stats:
     stats.sources = ledger_stats.sources(connection)
     stats.captions = ledger_stats.captions(connection)
     stats.windows = window_stats(connection)
+    stats.synthesised = judged.info.settings.get("engine") != {"engine": "none"}
     stats.real = real_stats(connection, judged.info.settings)
     stats.passed_over = load_passed_over(run)
     _count_identities(stats, connection)

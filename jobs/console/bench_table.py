@@ -288,8 +288,10 @@ def _latex(grid: Grid) -> None:
             print(f"\\multicolumn{{{width}}}{{l}}{{\\textit{{{words}}}}} \\\\")
         cells = []
         for place in range(width):
-            value, *rest = _shown(grid, number, place, "\n").split("\n")
-            value = value.translate(_SPECIAL)
+            shown = _shown(grid, number, place, "\n")
+            if isinstance(grid.rows[number][place], Cell):
+                shown = shown.replace("-", "−")  # a number's hyphen is a minus sign
+            value, *rest = shown.translate(_SPECIAL).split("\n")
             value = f"\\textbf{{{value}}}" if (number, place) in grid.best else value
             small = f" {{\\scriptsize {' '.join(rest)}}}" if rest else ""
             cells.append(value + small)

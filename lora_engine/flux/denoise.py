@@ -86,7 +86,7 @@ class Denoiser:
             _fuse(transformer)
         if inputs.turbo is not None:
             load_adapter(transformer, inputs.turbo)
-            _fuse(transformer)
+            _fuse(transformer, settings.turbo_strength)
         quantize(transformer, kind, device, learns=False)
         transformer.to(device)
         transformer.eval().requires_grad_(False)
@@ -218,10 +218,10 @@ def speed_up(transformer: Any, settings: FluxSettings, device: torch.device) -> 
         compile_blocks(transformer)
 
 
-def _fuse(transformer: Any) -> None:
+def _fuse(transformer: Any, strength: float = 1.0) -> None:
     """Add the adapter that is loaded, if one is, to the weights."""
     if getattr(transformer, "peft_config", None):
-        transformer.fuse_lora()
+        transformer.fuse_lora(lora_scale=strength)
         transformer.unload_lora()
 
 

@@ -89,6 +89,8 @@ class FluxSettings:
     card has it; fast: leave out much of the steps that change little, too."""
     turbo: str | None = None
     """A few-step LoRA on top, for fast; with --denoising-steps 8, say."""
+    turbo_strength: float = 1.0
+    """Strength of --turbo; its makers name it (0.125 for Hyper-SD's)."""
     precision: Precision | None = None
     """Precision of the model; the default is bfloat16 on a GPU and float32 on a CPU."""
     quantize: Quantize | None = None
@@ -103,7 +105,7 @@ class FluxSettings:
 
     def __post_init__(self) -> None:
         check_range(self, "denoising_steps", "micro_batch", least=1)
-        check_range(self, "guidance", above=0)
+        check_range(self, "guidance", "turbo_strength", above=0)
         exact = self.speed == "exact"
         if exact and (self.compile or self.attention not in (None, "native")):
             raise ValueError("--speed exact excludes --compile and --attention but native")

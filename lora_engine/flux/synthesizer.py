@@ -70,6 +70,7 @@ class FluxSynthesizer:
             "reference_kv": inputs.reference_kv,
             "speed": s.speed,
             "turbo": inputs.turbo and file_hash(inputs.turbo),
+            "turbo_strength": inputs.turbo and s.turbo_strength,
             "precision": s.precision,
             "quantize": s.quantize or ("fp8 where fast" if SPEEDS[s.speed].fp8 else "none"),
             "attention": s.attention,

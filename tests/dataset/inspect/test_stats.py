@@ -140,3 +140,5 @@ def test_accepted_views_are_counted_against_the_seconds_that_made_them(run):
     save_info(run, replace(load_info(run), gpus={"synthesize": 0.5}))
     rate = run_stats(run, RULES).accepted
     assert (rate.per_second, rate.unit) == (19 / 3.0, "gpu")
+    save_info(run, replace(load_info(run), settings={"engine": {"engine": "none"}}))
+    assert run_stats(run, RULES).accepted is None

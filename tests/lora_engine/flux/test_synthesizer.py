@@ -163,11 +163,15 @@ def test_fast_leaves_steps_out_and_starts_afresh_with_each_reference(
 
 
 def test_a_turbo_lora_is_added_to_the_adapter(tiny_base, portrait, make_adapter):
-    """Both are in the weights, the views and the provenance; its file is checked like another."""
+    """Both are in the weights, the views and the provenance, by its strength; its file is checked
+    like another."""
     lora, turbo = make_adapter(), make_adapter(alpha=3.0, name="turbo")
     options = {"base": str(tiny_base), "lora": lora, "speed": "fast"}
     alone, both = views_of(portrait, **options), views_of(portrait, **options, turbo=turbo)
     assert np.abs(both - alone).max() > 1
+    twice = make_adapter(alpha=6.0, name="twice")
+    half = views_of(portrait, **options, turbo=twice, turbo_strength=0.5)
+    np.testing.assert_allclose(half, both, atol=1)
     made = FluxSynthesizer(FluxSettings(str(tiny_base), lora, speed="fast", turbo=turbo))
     assert len(made.provenance()["turbo"]) == 64
     with pytest.raises(UserError, match="--turbo nowhere: no adapter there"):
@@ -336,6 +340,7 @@ def test_one_thread_has_the_device_while_others_prepare_and_take_away(
         ({"speed": "exact", "quantize": "fp8"}, "exact"),
         ({"speed": "exact", "micro_batch": 7}, "exact"),
         ({"turbo": "steps.safetensors"}, "--speed fast"),
+        ({"turbo_strength": 0.0}, "--turbo-strength"),
         ({"reference_kv": True}, "--lora"),
     ],
 )
