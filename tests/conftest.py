@@ -52,13 +52,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers the tests on Ray go to one, since a cluster takes every CPU.
 
     They come first, then the files with slow tests, so that no worker is busy alone at the end.
-    One that fails gets a second try, and the run's end tells which did: their processes are ended
-    on purpose, and a crash of Ray's own in the test's process is none of the product.
+    Those and the ones in a browser get a second try, and the run's end tells which needed it:
+    a crash of Ray's or Chromium's own is none of the product.
     """
     on_ray = {item for item in items if item.get_closest_marker("ray")}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     for item in on_ray:
         item.add_marker(pytest.mark.xdist_group("ray"))
+    for item in on_ray | {item for item in items if item.get_closest_marker("browser")}:
         item.add_marker(pytest.mark.flaky(reruns=1))
     items.sort(key=lambda item: (item not in on_ray, item.path not in slow))
 
