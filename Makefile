@@ -5,8 +5,10 @@ BIN := .venv/bin
 TORCH := torch==2.13.0
 TORCHVISION := torchvision==0.28.0
 DEMO := demo
-# two workers, a file's tests together, in the order that tests/conftest.py gives
 unexport PYTHONDONTWRITEBYTECODE  # many processes start, which would compile all of it again
+# without setuptools' advice about folders of the packages' names in a working directory
+EDITABLE := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable
+# two workers, a file's tests together, in the order that tests/conftest.py gives
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help setup setup-gpu gpu-packages demo bench-demo test test-fast proof check format clean
@@ -21,7 +23,7 @@ setup: .venv/ready ## make .venv with everything the CPU default needs, and fetc
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable ".[train,quantize,s3,plots,dev]"
+	$(EDITABLE) ".[train,quantize,s3,plots,dev]"
 	$(BIN)/harmoview models fetch
 	test ! -e .venv/gpu || $(MAKE) --no-print-directory gpu-packages
 	touch .venv/ready
@@ -35,7 +37,7 @@ setup-gpu: ## the same for NVIDIA GPUs, with pyiqa: onnxruntime-gpu takes the pl
 # onnxruntime-gpu is the module onnxruntime too, and pyiqa's opencv-python-headless the module cv2:
 # only one of each may be there
 gpu-packages:
-	$(BIN)/python -m pip install --quiet --editable ".[iqa]" $(TORCH) $(TORCHVISION)
+	$(EDITABLE) ".[iqa]" $(TORCH) $(TORCHVISION)
 	$(BIN)/python -m pip uninstall --quiet --yes onnxruntime onnxruntime-gpu \
 		opencv-python opencv-python-headless
 	$(BIN)/python -m pip install --quiet "onnxruntime-gpu[cuda,cudnn]>=1.21" "opencv-python>=4.11"
