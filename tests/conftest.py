@@ -96,17 +96,26 @@ def _wait_for(server: subprocess.Popen[bytes], port: int, seconds: float) -> Non
     raise TimeoutError(f"the S3 server does not answer after {seconds} s")
 
 
+@pytest.fixture(scope="session")
+def _shared_head() -> Iterator[Any]:
+    from tests.ray_cluster import SharedHead
+
+    head = SharedHead()
+    yield head
+    head.end()
+
+
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A Ray cluster of two CPUs and the test's own, which commands join as RAY_ADDRESS names it.
+def cluster(
+    request: pytest.FixtureRequest, _shared_head: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """A Ray cluster of two CPUs for this test alone, which commands join as RAY_ADDRESS names it.
 
-    Nobody is joined to it yet, and nodes may be added.
+    Nobody is joined to it yet, and nodes may be added. A test's second try has a new head node.
     """
-    from tests.ray_cluster import head_node
-
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how soon an end is noticed
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")  # on a busy machine
-    with head_node() as made:
+    with _shared_head.lent(fresh=getattr(request.node, "execution_count", 1) > 1) as made:
         monkeypatch.setenv("RAY_ADDRESS", made.address)
         yield made
 

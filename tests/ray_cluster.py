@@ -1,10 +1,10 @@
-"""The Ray cluster of a test: a head node with two CPUs, and what the test adds."""
+"""The Ray cluster of the tests: a head node with two CPUs, and what a test adds."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 CPUS = 2
@@ -37,3 +37,38 @@ def head_node() -> Iterator[Any]:
     finally:
         ray.shutdown()
         made.shutdown()
+
+
+class SharedHead:
+    """The head node that tests use one after the other, started when the first one asks for it.
+
+    A start costs four seconds of CPU time, which most tests on Ray would otherwise spend.
+    """
+
+    def __init__(self) -> None:
+        self._started = ExitStack()
+        self._made: Any = None
+
+    @contextmanager
+    def lent(self, *, fresh: bool) -> Iterator[Any]:
+        """The cluster for one test, which nobody has joined; `fresh` is one of a new head node.
+
+        Afterwards this process has left it, and the nodes that were added are gone.
+        """
+        import ray
+
+        if fresh:
+            self.end()
+        if self._made is None:
+            self._made = self._started.enter_context(head_node())
+        ray.shutdown()
+        yield self._made
+        ray.shutdown()
+        for node in list(self._made.worker_nodes):
+            self._made.remove_node(node)
+        self._made.wait_for_nodes(120)
+
+    def end(self) -> None:
+        """End the head node."""
+        self._made = None
+        self._started.close()

@@ -344,6 +344,7 @@ def test_stopped_at_any_write_and_run_again_the_files_are_the_same(place, tmp_pa
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
 def test_several_workers_make_the_same_videos_as_one(place, tmp_path):
     """Two actors on CPUs, byte for byte, whether each makes its own or both each video."""
     file = orders(place, tmp_path, 3)

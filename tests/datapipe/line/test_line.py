@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 
@@ -18,6 +19,15 @@ from datapipe.stage import Resources
 def on_ray(test):
     """Marks for a test on the shared cluster."""
     return pytest.mark.ray(pytest.mark.usefixtures("cluster")(test))
+
+
+@pytest.fixture(params=[LocalLine, pytest.param(RayLine, marks=pytest.mark.ray)])
+def line(request):
+    """Makes a line of given stages: in this process, or of one worker on the shared cluster."""
+    if request.param is LocalLine:
+        return LocalLine
+    request.getfixturevalue("cluster")
+    return partial(RayLine, workers=1)
 
 
 @dataclass(frozen=True)
@@ -96,8 +106,6 @@ def test_a_stopped_sample_passes_the_later_stages_untouched():
     assert (sample.stopped.reason, sample.caption) == ("no_face", "")
 
 
-@on_ray
-@pytest.mark.parametrize("line", [LocalLine, RayLine])
 @pytest.mark.parametrize("fault", [{"missing": True}, {"full": {"k1"}}])
 def test_what_concerns_the_run_stops_it_with_its_message(line, fault):
     """A missing model or a full disk is not the sample's fault."""
@@ -116,29 +124,11 @@ class Torn:
         raise self.fault
 
 
-@on_ray
-@pytest.mark.parametrize("line", [LocalLine, RayLine])
 @pytest.mark.parametrize("fault", [OSError("store is gone"), UserError("store is gone")])
 def test_a_listing_that_breaks_off_stops_the_run(line, fault):
     """What was not listed must not pass for samples that killed their worker."""
     with pytest.raises((OSError, UserError), match="store is gone"):
         list(line([Tag("one")]).run(Torn(fault)))
-
-
-@pytest.mark.slow
-@on_ray
-def test_a_sample_that_kills_its_worker_is_tried_three_times_at_most(tmp_path):
-    """Twice in the run, but for what waited where another killed, and once apart; every other
-    sample comes through.
-    """
-    log = tmp_path / "calls"
-    line = RayLine([Tag("one"), Tag("two", kill={"k4", "k9"}, log=log)])
-    done = list(line.run(Numbers(20)))
-    lost = [s for s in Numbers(20)() if s.key not in {d.key for d in done}]
-    done += line.retry(Lost(lost))
-    calls = Counter(log.read_text().split())
-    assert {s.key for s in Numbers(20)()} - {s.key for s in done} == {"k4", "k9"}
-    assert all(2 <= calls[key] <= 3 for key in ("k4", "k9"))
 
 
 @on_ray
