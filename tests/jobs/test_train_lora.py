@@ -115,11 +115,12 @@ def test_two_ray_workers_give_the_weights_of_one_process(place, tmp_path):
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
-def test_ctrl_c_writes_a_checkpoint_on_ray_too(place, tmp_path):
-    """Exit status 130, and how to go on; Ray Train, left alone, would take it for itself."""
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_writes_a_checkpoint_on_ray_too(place, tmp_path, told):
+    """Exit status 143 or 130, and how to go on; Ray, left alone, would take them for itself."""
     said, record = tmp_path / "said", tmp_path / "metrics.jsonl"
     process = command(
         "jobs.train_lora", arguments(place, tmp_path, "--steps", "9999", "--workers", "2"), said
@@ -127,9 +128,9 @@ def test_ctrl_c_writes_a_checkpoint_on_ray_too(place, tmp_path):
     while not (record.is_file() and record.read_text()):
         assert process.is_alive(), said.read_text()
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, told)
     process.join(500)
-    assert process.exitcode == 128 + signal.SIGINT, said.read_text()
+    assert process.exitcode == 128 + told, said.read_text()
     done = len(record.read_text().splitlines())
     assert f"stopped after step {done} of 9999" in said.read_text()
     assert (tmp_path / "checkpoints" / f"{done:08d}" / "state.json").is_file()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from datapipe.errors import UserError
+from datapipe.errors import FinalError, UserError
 from datapipe.line.cluster import LOCAL, connect
 from harmoview.encode.settings import EncodeSettings
 from jobs.encode import EncodeJobSettings, share_out
-from jobs.options.launch import Launch, on_gpus, on_ray
+from jobs.options.launch import Launch, _worker, on_gpus, on_ray
 from tests.datapipe.line.test_cluster import asked_for
 
 ENCODE = EncodeJobSettings("shards", "out", EncodeSettings(base="wan", vit="none"), workers=2)
@@ -24,14 +24,14 @@ ENCODE = EncodeJobSettings("shards", "out", EncodeSettings(base="wan", vit="none
 def test_a_users_mistake_in_a_worker_comes_back_as_one(tmp_path, monkeypatch):
     """Not as Ray's report of a failed worker; every worker knows its rank and the others.
 
-    What would come again is met once, whatever Ray tries. Relative paths are the command's. Ctrl-C
-    then does what it did before: Ray Train's own handler, which would start a cluster, is gone.
+    What would come again is met once: a next try of Ray's ends before it. Relative paths are the
+    command's. Ctrl-C then does what it did before: Ray Train's own handler, which would start a
+    cluster, is gone.
     """
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGINT)
 
     def work(_) -> None:
-        from datapipe.errors import FinalError
         from training import parallel
 
         with Path(f"{parallel.rank()} of {parallel.processes()}").open("a") as met:
@@ -39,12 +39,13 @@ def test_a_users_mistake_in_a_worker_comes_back_as_one(tmp_path, monkeypatch):
         parallel.wait_for_all()
         raise FinalError("the checkpoint is of another model")
 
-    launch = Launch(workers=2, max_failures=1)
     with pytest.raises(UserError, match="of another model"):
-        on_ray(launch, work, Path(), "cpu", quiet=True)
+        on_ray(Launch(workers=2, max_failures=0), work, Path(), "cpu", quiet=True)
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(FinalError, match="of another model"):
+        _worker({"work": work, "folder": tmp_path, "out": tmp_path})
     met = {path.name: path.read_text() for path in tmp_path.glob("* of *")}
     assert met == {"0 of 2": "once ", "1 of 2": "once "}
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("bad", [{"workers": 0}, {"address": "auto"}, {"max_failures": -1}])
