@@ -55,7 +55,7 @@ bench-demo: setup ## HarmoView-Bench: virtual people, methods with known defects
 	rm -rf .venv/iqa
 	$(BIN)/python -m pip install --quiet --no-deps --target .venv/iqa pyiqa timm $(TORCHVISION)
 
-test: setup .venv/iqa ## the tests, in some 17 minutes on two cores
+test: setup .venv/iqa ## the tests, in some 18 minutes on two cores
 	$(PYTEST) -m "not proof"
 
 test-fast: setup .venv/iqa ## the tests that take seconds

@@ -1,9 +1,14 @@
 """The documents are true of the tree: whatever they link to or name by path is there."""
 
+import importlib
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+from jobs.arguments import arguments
+from jobs.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.md")])
@@ -14,6 +19,13 @@ FOLDERS = (
 )
 PATH = re.compile(rf"(?<![\w/.-])(?:{FOLDERS})/[\w./-]*\w(?:/(?!\w))?")
 MODULE = re.compile(r"python -m ((?:jobs|benchmarks|docs)\.\w+)")
+
+LINE = re.compile(r"(?:^[ $]*|`)harmoview ((?:\\\n|[^\n`#])*)", re.M)
+OPTION = re.compile(r"(?<![\w-])--([a-z][\w.-]*\w)")
+NAMED = re.compile(r"`--([a-z][\w.-]*\w)(?=[ `])")
+EVERYWHERE = {"settings", "print-settings", "log-level", "help", "version", "complete"}
+OTHERS = {"lr", "no-NAME", "entries", "short", "metrics-export-port"}
+"""Named in the documents: a mistake, any switch, options of benchmarks and of Ray."""
 
 
 def anchors(text):
@@ -42,6 +54,37 @@ def test_every_path_named_is_there(document):
     named = {match.rstrip("/") for match in PATH.findall(text)}
     named |= {f"{module.replace('.', '/')}.py" for module in MODULE.findall(text)}
     assert not sorted(path for path in named if not any(ROOT.glob(path)))
+
+
+@cache
+def options():
+    """The options of each command, by what is typed behind `harmoview`."""
+    found, todo = {}, [(name,) for name in COMMANDS]
+    while todo:
+        words = todo.pop()
+        module = importlib.import_module(".".join(["jobs", *words]).replace("-", "_"))
+        if hasattr(module, "ACTIONS"):
+            todo += [(*words, action) for action in module.ACTIONS]
+        else:
+            found[" ".join(words)] = EVERYWHERE | arguments(module.main.settings).keys()
+    return found
+
+
+def unknown(names, known):
+    """Those that are no option; a switch may be taken back."""
+    return {name for name in names if not {name, name.removeprefix("no-")} & known} - OTHERS
+
+
+@pytest.mark.parametrize("document", TRUE_TODAY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_option_named_is_one(document):
+    """Of the command of its line, or of any command where it is named in the text."""
+    text, known = document.read_text(), options()
+    for line in LINE.findall(text):
+        for part in line.replace("\\\n", " ").split(" -- "):  # what submit hands on is one too
+            words = part.split()
+            own = next(filter(known.get, (" ".join(words[:n]) for n in (3, 2, 1))), None)
+            assert own is None or not unknown(OPTION.findall(" ".join(words)), known[own]), line
+    assert not unknown(NAMED.findall(text), set().union(*known.values()))
 
 
 def test_a_samples_life_is_twenty_files():
