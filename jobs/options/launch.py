@@ -26,7 +26,7 @@ class Launch:
 
     workers: int = 1
     """Processes; several run on Ray, each with a GPU of its own, which the cluster's autoscaler is
-    asked for. On CPUs with --device cpu, or where the cluster has no GPU and none is coming."""
+    asked for. They share the CPUs with --device cpu, or where no GPU is there or coming."""
     address: str | None = None
     """Ray cluster for several workers; the default is a local one."""
     max_failures: int = 3
@@ -49,13 +49,15 @@ def on_ray(
     quiet: bool,
 ) -> int:
     """Run `work` in every worker, in this process's folder, with torch.distributed set up and the
-    worker's GPU current; it is given what says whether the command was told to stop.
+    worker's GPU current; it is given what says whether the command was told to stop. On CPUs they
+    share those that there are.
 
     A worker that is lost takes the others along, and all are started again: `work` goes on from
     its latest checkpoint. Ray's own notes go to out/ray. Returns the exit status of a command that
     was told to stop. Raises the workers' UserError, and one where the cluster has GPUs, or should
     have, but too few.
     """
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import WorkerGroupError
@@ -65,11 +67,16 @@ def on_ray(
         (out / left).unlink(missing_ok=True)
     # before the handler of SIGTERM is set: Ray replaces it
     where = connect(launch.address, log_to_driver=not quiet)
+    gpus = on_gpus(launch, device, where)
+    cpus = min(1.0, int(100 * ray.cluster_resources().get("CPU", 1) / launch.workers) / 100)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"work": work, "folder": Path.cwd(), "out": out},
         scaling_config=ScalingConfig(
-            num_workers=launch.workers, use_gpu=on_gpus(launch, device, where)
+            num_workers=launch.workers,
+            use_gpu=gpus,
+            # Ray Train would wait for ever for CPUs that are not there
+            resources_per_worker=None if gpus else {"CPU": cpus},
         ),
         run_config=RunConfig(
             name="ray",

@@ -19,14 +19,19 @@ from tests.datapipe.line.test_cluster import asked_for
 ENCODE = EncodeJobSettings("shards", "out", EncodeSettings(base="wan", vit="none"), workers=2)
 
 
+@pytest.fixture
+def _one_cpu(monkeypatch):
+    monkeypatch.setattr("tests.ray_cluster.CPUS", 1)
+
+
 @pytest.mark.ray
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("_one_cpu", "cluster")
 def test_a_users_mistake_in_a_worker_comes_back_as_one(tmp_path, monkeypatch):
     """Not as Ray's report of a failed worker; every worker knows its rank and the others.
 
-    What would come again is met once: a next try of Ray's ends before it. Relative paths are the
-    command's. Ctrl-C then does what it did before: Ray Train's own handler, which would start a
-    cluster, is gone.
+    Two share the one CPU there is. What would come again is met once: a next try of Ray's ends
+    before it. Relative paths are the command's. Ctrl-C then does what it did before: Ray Train's
+    own handler, which would start a cluster, is gone.
     """
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGINT)
