@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,26 +28,30 @@ from harmoview.orders import Order, Sampling, hashes, made_by
 from harmoview.recipes import NEGATIVE_PROMPT
 from lora_engine.views import SheetCell, contact_sheet
 from training import parallel
+from training.device import silence_libraries
 
 Frames = npt.NDArray[np.uint8]
+Told = Callable[[int, int], object]
+"""Is told how many denoising steps are done, of how many."""
 LONGEST = 16
 """Letters of a person's name in the picture beside the video."""
 LAST_LETTER = "ÿ"
 """The last letter that the font of that picture has; other names are in the JSON only."""
 
 
+def _untold(done: int, total: int) -> None:
+    """Who does not ask is not told."""
+
+
 class Generator:
     """A pipeline on its device."""
 
-    def __init__(
-        self, base: str, checkpoint: Path, sampling: Sampling, *, quiet: bool = False
-    ) -> None:
+    def __init__(self, base: str, checkpoint: Path, sampling: Sampling) -> None:
         """`base` is a Wan pipeline, a folder or hub name, `checkpoint` an exported model.
 
         Raises UserError, in a sentence, where something is missing or does not fit.
         """
-        if quiet:
-            _show_no_bars()
+        silence_libraries()
         check_base(base)
         device = _device(sampling)
         dtype = torch.bfloat16 if sampling.dtype == "bfloat16" else torch.float32
@@ -68,7 +72,7 @@ class Generator:
                 f"--reference-kv: {checkpoint} was not trained with it; its references attend to "
                 "the video"
             )
-        _place(self.loaded, sampling, device, self._used["shift"], quiet=quiet)
+        _place(self.loaded, sampling, device, self._used["shift"])
         if parallel.processes() > 1:
             self.loaded.pipeline.share_out(self._scales(), torch.device(device))
 
@@ -91,14 +95,20 @@ class Generator:
         }
         return {**self._used, **sizes}
 
-    def __call__(self, order: Order) -> tuple[Frames, dict[str, Any]]:
-        """Frames (F, H, W, 3) and the record of what made them. Raises UserError.
+    def __call__(self, order: Order, told: Told = _untold) -> tuple[Frames, dict[str, Any]]:
+        """Frames (F, H, W, 3) and the record of what made them; `told` is called after each step,
+        with how many are done of how many. Raises UserError.
 
         Of several processes that make the video together the first decodes it; the others' frames
         are empty.
         """
         used = self.used(order)
         views = self.check(order)
+
+        def after(_: object, index: int, *__: object) -> dict[str, torch.Tensor]:
+            told(index + 1, used["steps"])
+            return {}
+
         result = self.loaded.pipeline(
             prompt=order.prompt,
             negative_prompt=used["negative_prompt"],
@@ -111,6 +121,7 @@ class Generator:
             reference_scale=used["reference_scale"],
             reference_kv=used["reference_kv"],
             references=views,
+            callback_on_step_end=after,
             generator=torch.Generator("cpu").manual_seed(order.seed),
             output_type="np" if parallel.rank() == 0 else "latent",
         )
@@ -146,12 +157,12 @@ class Generator:
         }
 
 
-def make(generator: Generator, order: Order, out: Folder) -> None:
+def make(generator: Generator, order: Order, out: Folder, told: Told = _untold) -> None:
     """Write NAME.json, NAME.jpg, and last NAME.mp4, whose presence says that all are there.
 
     Of several processes that make the video together the first writes it. Raises UserError.
     """
-    frames, record = generator(order)
+    frames, record = generator(order, told)
     if parallel.rank() > 0:
         return
     text = json.dumps({**record, **order.about}, indent=1, ensure_ascii=False) + "\n"
@@ -200,15 +211,6 @@ def notes(generator: Generator) -> list[str]:
     return found
 
 
-def _show_no_bars() -> None:
-    """Of the libraries that load the models."""
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    for library in (diffusers, transformers):
-        library.utils.logging.disable_progress_bar()
-
-
 def _device(sampling: Sampling) -> str:
     """Raises UserError where the GPU that is asked for is not there, or not used."""
     cuda = torch.cuda.is_available()
@@ -234,12 +236,12 @@ def _resolve(sampling: Sampling, loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _place(loaded: Loaded, sampling: Sampling, device: str, shift: float, *, quiet: bool) -> None:
+def _place(loaded: Loaded, sampling: Sampling, device: str, shift: float) -> None:
     pipeline = loaded.pipeline
     for model in filter(None, (pipeline.transformer, pipeline.transformer_2)):
         use_best_attention(model, torch.device(device), model.dtype)
     pipeline.set_shift(shift)
-    pipeline.set_progress_bar_config(disable=quiet)
+    pipeline.set_progress_bar_config(disable=True)
     add_loras(pipeline, "transformer", sampling.lora)
     add_loras(pipeline, "transformer_2", sampling.lora_low)
     if sampling.tiling:

@@ -29,11 +29,11 @@ class VideoModel:
     checkpoint: Path
     sampling: Sampling
 
-    def load(self, *, quiet: bool) -> Generator:
+    def load(self) -> Generator:
         """Raises UserError."""
         from harmoview.generate import Generator
 
-        return Generator(self.base, self.checkpoint, self.sampling, quiet=quiet)
+        return Generator(self.base, self.checkpoint, self.sampling)
 
 
 class VideoMaker:
@@ -89,7 +89,7 @@ class VideoMaker:
 
     def _loaded(self) -> Generator:
         if self._generator is None:
-            self._generator = self._model.load(quiet=True)
+            self._generator = self._model.load()
         return self._generator
 
 

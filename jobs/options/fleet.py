@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from datapipe.errors import UserError, check_range
 from datapipe.files import Folder
-from jobs.console.output import progress
+from jobs.console.output import progress, steps
 from jobs.options.crew import Crew, VideoMaker, VideoModel, make_all
+from training.options import stage
 
 if TYPE_CHECKING:
     from harmoview.orders import Order
@@ -63,17 +64,17 @@ def make_videos(
     todo = [order for order in orders if order.name not in there]
     if not todo:
         return 0
+    if fleet.processes == 1:
+        _here(model, todo, folder, quiet=quiet)
+        return len(todo)
     outcomes: Counter[str] = Counter()
-    with progress("generate", quiet=quiet or len(todo) == 1) as show:
+    with progress("generate", quiet=quiet) as show:
 
         def told() -> None:
             outcomes["made"] += 1
             show(outcomes, len(todo))
 
-        if fleet.processes == 1:
-            _here(model, todo, folder, told, quiet=quiet)
-        else:
-            _on_ray(model, todo, folder, fleet, told, quiet=quiet)
+        _on_ray(model, todo, folder, fleet, told, quiet=quiet)
     return len(todo)
 
 
@@ -81,20 +82,25 @@ def _here(
     model: VideoModel,
     todo: Sequence[Order],
     folder: Folder,
-    told: Callable[[], None],
     *,
     quiet: bool,
 ) -> None:
     from harmoview.generate import make, notes
 
-    generator = model.load(quiet=quiet)
-    for line in notes(generator):
-        print(line, file=sys.stderr)
-    for order in todo:
-        generator.check(order)  # of all, before the first takes its minutes
-    for order in todo:
-        make(generator, order, folder)
-        told()
+    with steps("generate", quiet=quiet) as show:
+        stage("loading the model")
+        generator = model.load()
+        for line in notes(generator):
+            print(line, file=sys.stderr)
+        for order in todo:
+            generator.check(order)  # of all, before the first takes its minutes
+        stage("denoising")
+        for number, order in enumerate(todo):
+
+            def told(done: int, each: int, name: str = order.name, number: int = number) -> None:
+                show(number * each + done, len(todo) * each, name)
+
+            make(generator, order, folder, told)
 
 
 def _on_ray(

@@ -63,10 +63,16 @@ def run(place, out, *more):
     )  # fmt: skip
 
 
-def test_two_people_become_an_mp4_with_its_settings_beside(place, tmp_path):
-    """The frames asked for, at A14B's rate; the JSON holds every number used."""
+def test_two_people_become_an_mp4_with_its_settings_beside(place, tmp_path, capsys):
+    """The frames asked for, at A14B's rate; the JSON holds every number used. A log is told what is
+    being done, by us alone.
+    """
     out = tmp_path / "v.mp4"
-    assert run(place, out, "--identity", f"{place}/anna", f"{place}/bert") == 0
+    people = ("--identity", f"{place}/anna", f"{place}/bert")
+    assert run(place, out, *people, "--no-quiet") == 0
+    told = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("[generate] ") for line in told)
+    assert "2 of 2" in told[-1]
     with av.open(str(out)) as container:
         stream = container.streams.video[0]
         assert (stream.width, stream.height, stream.average_rate) == (48, 32, 16)
@@ -310,12 +316,12 @@ def test_stopped_at_any_write_and_run_again_the_files_are_the_same(place, tmp_pa
     """Whatever write a process ends before, what is there is kept and the rest is made."""
 
     class Ready(VideoModel):
-        def load(self, *, quiet):
+        def load(self):
             return generator
 
     sampling = Sampling(vit=f"{place}/vit", steps=1, dtype="float32", device="cpu")
     model = Ready(f"{place}/base", place / "own", sampling)
-    generator = VideoModel.load(model, quiet=True)
+    generator = VideoModel.load(model)
     todo = read_orders(orders(place, tmp_path, 2))
     put = Folder.put
 
