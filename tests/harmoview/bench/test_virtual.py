@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.weights, pytest.mark.slow]
 EVERYWHERE, IN_PAIRS = ("truth", "cardboard"), ("blend50", "swap")
 """Methods whose defect shows in every case, and those that need two people."""
 PAIR = "pair-003"
-WANTED = VirtualSuite(cases=3, people=3, frames=17, height=256, side=256)
+WANTED = VirtualSuite(cases=3, people=3, frames=9, height=256, side=256)
 
 
 @pytest.fixture(scope="module")
