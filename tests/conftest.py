@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import pickle
@@ -62,6 +63,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in on_ray | {item for item in items if item.get_closest_marker("browser")}:
         item.add_marker(pytest.mark.flaky(reruns=1))
     items.sort(key=lambda item: (item not in on_ray, item.path not in slow))
+
+
+def pytest_collection_finish() -> None:
+    importlib.import_module("tests.frozen")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:

@@ -29,7 +29,8 @@ OF_TORCH = (
 def forked() -> ForkServerContext:
     """The context of such processes: they are started fresh, with everything imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED, *(OF_TORCH if "torch" in sys.modules else ())])
+    of_torch = OF_TORCH if "torch" in sys.modules else ()
+    context.set_forkserver_preload([*PRELOADED, *of_torch, "tests.frozen"])
     return context
 
 
