@@ -10,14 +10,12 @@ from tests.datapipe.fast_line import calls, contents, work
 
 COUNT = 60
 POISON = {
-    "k0003": "SIGKILL",
     "k0007": "SIGSEGV",
     "k0020": "hang",
     "k0033": "leak",
     "k0050": "throw",
 }
 REASONS = {
-    "k0003": "worker_died",
     "k0007": "worker_died",
     "k0020": "timed_out",
     "k0033": "out_of_memory",
@@ -29,7 +27,7 @@ REASONS = {
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_poison_ends_as_an_error_after_three_tries_at_most_and_hurts_no_other_sample(tmp_path):
-    """Killed as by the OOM killer, crashed, hung, leaking, throwing: all in one run of parts."""
+    """Crashed, hung, leaking, throwing: all in one run of parts."""
     work(tmp_path / "clean", COUNT, tmp_path / "clean-calls", ray=False)
     wanted, tables = contents(tmp_path / "clean")
     run, log = tmp_path / "run", tmp_path / "calls"
