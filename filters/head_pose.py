@@ -140,9 +140,9 @@ class PosedFaces:
         """Return the model files by SHA-256. Raises UserError."""
         return {**self._faces.provenance(), "pose": self._pose.provenance()}
 
-    def find(self, images: Sequence[Image]) -> list[list[Face]]:
+    def find(self, images: Sequence[Image], *, quick: bool = False) -> list[list[Face]]:
         """Find the faces of each picture, largest first."""
-        found = zip(images, self._faces.find(images), strict=True)
+        found = zip(images, self._faces.find(images, quick=quick), strict=True)
         return [[replace(f, pose=self._pose(image, f)) for f in some] for image, some in found]
 
     def embed(self, image: Image, faces: Sequence[Face]) -> Floats:
@@ -156,3 +156,7 @@ class PosedFaces:
     def features(self, image: Image, face: Face) -> Features | None:
         """Read features as the face models do."""
         return self._faces.features(image, face)
+
+    def surface(self, image: Image, face: Face) -> Floats | None:
+        """Read the skin's points as the face models do."""
+        return self._faces.surface(image, face)

@@ -65,8 +65,11 @@ class FaceAnalyzer(Protocol):
     def provenance(self) -> dict[str, object]:
         """Model files by SHA-256; known before `setup`; free of paths."""
 
-    def find(self, images: Sequence[Image]) -> list[list[Face]]:
-        """The faces of each picture, with pose, largest first."""
+    def find(self, images: Sequence[Image], *, quick: bool = False) -> list[list[Face]]:
+        """The faces of each picture, with pose, largest first.
+
+        With `quick` the pose may be less exact, and cost half: to follow a face that is known.
+        """
 
     def embed(self, image: Image, faces: Sequence[Face]) -> Floats:
         """(faces, dimensions), unit rows: their dot product is the identity cosine."""
@@ -76,3 +79,6 @@ class FaceAnalyzer(Protocol):
 
     def features(self, image: Image, face: Face) -> Features | None:
         """What `datapipe.faces.landmarks` compares, of a face about frontal; None if unseen."""
+
+    def surface(self, image: Image, face: Face) -> Floats | None:
+        """(478, 3): points of the skin for `datapipe.faces.landmarks.turn`; None if unknown."""

@@ -70,7 +70,7 @@ class InsightFaces:
         hashes["expression"] = model("face-landmarker").sha256
         return {"faces": self.name, "min_score": self.min_score} | hashes
 
-    def find(self, images: Sequence[Image]) -> list[list[Face]]:
+    def find(self, images: Sequence[Image], *, quick: bool = False) -> list[list[Face]]:
         """The faces of each picture, with pose, largest first."""
         return [self._find(image) for image in images]
 
@@ -93,6 +93,10 @@ class InsightFaces:
     def features(self, image: Image, face: Face) -> Features | None:
         """What `datapipe.faces.landmarks` compares, of a face about frontal; None if unseen."""
         return self._features(image, face)
+
+    def surface(self, image: Image, face: Face) -> Floats | None:
+        """(478, 3): points of the skin for `datapipe.faces.landmarks.turn`."""
+        return self._features.surface(image, face)
 
     def _find(self, image: Image) -> list[Face]:
         from insightface.app.common import Face as InsightFace

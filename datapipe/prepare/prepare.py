@@ -88,7 +88,7 @@ class Prepare:
                     identity,
                     windows=where.windows,
                     track=where.stored,
-                    cutouts=real.find(where.tracks, people[place].vector, self.real_yaws),
+                    cutouts=real.find(where.tracks, identity, people[place].vector, self.real_yaws),
                 )
                 for identity, where, place in zip(fit.values(), followed, places, strict=True)
             ]

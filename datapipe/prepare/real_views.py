@@ -5,8 +5,7 @@ They cost what decoding a few frames at full size costs, and nothing where nobod
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,18 +21,10 @@ from datapipe.prepare.frontal import LARGE, MIN_INSIDE, SHARP, cut, inside, port
 from datapipe.prepare.people import RELIABLE_YAW, distinct, found_again
 from datapipe.prepare.shots import Clear
 from datapipe.prepare.tracks import REACH, Box, Track, Vector
-from datapipe.record import Cutout, Image, Pose, View
+from datapipe.prepare.turns import LEVEL_TO, Front, turned
+from datapipe.record import Cutout, Identity, Image, View
 from datapipe.video.decoder import Decoder, Frame, VideoInfo
 
-READS: Mapping[str, tuple[tuple[float, float], ...]] = {
-    "light": (
-        *((0.0, 0.0), (30.6, 30.0), (45.9, 45.0), (64.5, 60.0), (83.9, 75.0)),
-        *((90.0, 80.0), (91.0, 90.0)),
-    ),
-}
-"""What a face backend reads of a head and what is true, |yaw| in degrees, straight lines between:
-3DDFA reads portraits so (docs/filters.md). Its angles fold back from about 85 degrees on: where
-they do not, a reading of 90 is of a head short of it. Others are taken at their word."""
 TOGETHER = 4
 """Frames that are asked for at once, because the decoder's limit of time is for all of them."""
 FINALISTS = 2
@@ -42,8 +33,6 @@ ROUNDS = 2
 """How often frames are looked at: a head that turns fast is sought again between those seen."""
 TURN = 90.0
 """Degrees between two samples from which on it is a jump and no turn."""
-LEVEL_TO = 60.0
-"""Degrees of yaw up to which pitch and roll mean something."""
 EYES_TO = 45.0
 """Degrees of yaw up to which both eyes are seen."""
 SHUT = LIDS[0] * (1 - BLINK[1])
@@ -57,7 +46,8 @@ class RealViewSettings:
     """What a frame must show to be kept as a view; it shapes a run's candidates."""
 
     tolerance: float = 5.0
-    """Most degrees between the view's yaw and the one that was measured (see `turned`)."""
+    """Most degrees between the view's yaw and the one that was measured
+    (`datapipe.prepare.turns`)."""
     max_pitch: float = 20.0
     """Most degrees up or down, where |yaw| is 60 or less."""
     max_roll: float = 15.0
@@ -104,20 +94,6 @@ class RealViewSettings:
         if abs(yaw) > RELIABLE_YAW:
             return None
         return same_person * (1 - abs(yaw) / RELIABLE_YAW / 2)
-
-
-def turned(pose: Pose, backend: str) -> float:
-    """The yaw that a face backend's reading means, also where its Euler angles fold back.
-
-    (yaw, pitch, roll) and (180 - yaw, pitch + 180, roll + 180) are one rotation, and heads do not
-    hang upside down.
-    """
-    folded = abs(pose.pitch) + abs(pose.roll) > 180
-    yaw = math.copysign(180, pose.yaw) - pose.yaw if folded else pose.yaw
-    if backend not in READS:
-        return yaw
-    read, true = zip(*READS[backend], strict=True)
-    return math.copysign(float(np.interp(abs(yaw), read, true)), yaw)
 
 
 Ends = tuple[tuple[int, float], tuple[int, float]]
@@ -243,14 +219,17 @@ class RealViews:
         self._clear, self._same_person, self._side = clear, same_person, side
 
     def find(
-        self, tracks: Sequence[Track], person: Vector, yaws: Sequence[int]
+        self, tracks: Sequence[Track], identity: Identity, vector: Vector, yaws: Sequence[int]
     ) -> tuple[tuple[View, bytes], ...]:
         """The best view of a person at each yaw that has a good one, as JPEG, by rising yaw.
 
-        `person` is the embedding of the person whose tracks they are.
+        The tracks are the person's, who has a portrait, and the embedding `vector`.
         """
         name = self._faces.name
         sought = {yaw: guesses(tracks, yaw, self._settings, self._info, name) for yaw in yaws}
+        if not any(sought.values()):
+            return ()
+        front = Front.of(identity, self._faces)
         found: dict[int, _Found] = {}
         for _ in range(ROUNDS):
             seen = self._look({guess.frame for some in sought.values() for guess in some})
@@ -260,7 +239,7 @@ class RealViews:
                 for guess in sought[yaw]:
                     if guess.frame not in seen:
                         continue  # damaged
-                    made = self._made(yaw, guess, *seen[guess.frame], [person, *near])
+                    made = self._made(yaw, guess, *seen[guess.frame], front, [vector, *near])
                     if isinstance(made, Guess):
                         following.setdefault(yaw, []).append(made)
                     elif made and (yaw not in found or made.merit > found[yaw].merit):
@@ -278,7 +257,13 @@ class RealViews:
         return seen
 
     def _made(
-        self, yaw: int, guess: Guess, frame: Frame, faces: Sequence[Face], known: Sequence[Vector]
+        self,
+        yaw: int,
+        guess: Guess,
+        frame: Frame,
+        faces: Sequence[Face],
+        front: Front,
+        known: Sequence[Vector],
     ) -> _Found | Guess | None:
         """What a frame gives: a view, a better guess, or nothing.
 
@@ -289,7 +274,9 @@ class RealViews:
         face = found_again(Face(guess.box, np.zeros((5, 2), np.float32), 0.0), faces, 1.0)
         if face is None or face.pose is None or not self._clear(frame.timestamp):
             return None
-        here = turned(face.pose, self._faces.name)
+        here = front.yaw_of(image, face, yaw)
+        if here is None:
+            return None
         if abs(here - yaw) > settings.tolerance:
             return guess.again(yaw, here, face.box)
         sharp = sharpness(image, face)

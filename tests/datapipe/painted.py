@@ -75,7 +75,7 @@ class PaintedFaces:
     def provenance(self) -> dict[str, object]:
         return {"faces": self.name}
 
-    def find(self, images: Sequence[Image]) -> list[list[Face]]:
+    def find(self, images: Sequence[Image], *, quick: bool = False) -> list[list[Face]]:
         self.looked += len(images)
         return [sorted(self._read(image), key=lambda face: -face.size) for image in images]
 
@@ -93,6 +93,9 @@ class PaintedFaces:
 
     def features(self, image: Image, face: Face) -> None:
         """Painted faces do nothing with their mouths."""
+
+    def surface(self, image: Image, face: Face) -> None:
+        """Painted faces have no skin."""
 
     def _read(self, image: Image) -> Iterator[Face]:
         vivid = cv2.inRange(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), (0, 60, 60), (180, 255, 255))

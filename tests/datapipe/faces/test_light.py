@@ -209,3 +209,13 @@ def test_the_same_picture_gives_the_same_numbers(portraits):
     assert one.box == two.box
     assert one.pose.yaw == pytest.approx(two.pose.yaw, abs=1e-3)
     np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+@weights
+def test_a_quick_look_finds_the_same_faces(light, portraits, found):
+    """With a pose that is a few degrees off at most."""
+    for key, image in portraits.items():
+        face = light.find([image], quick=True)[0][0]
+        assert (face.box, face.score) == (found[key].box, found[key].score)
+        for name in ("yaw", "pitch", "roll"):
+            assert abs(getattr(face.pose, name) - getattr(found[key].pose, name)) < 6

@@ -250,7 +250,7 @@ def test_a_face_cut_off_by_the_frame_is_no_reference(tmp_path):
 class Overhanging(PaintedFaces):
     """Completes faces that are cut off below, as detectors do."""
 
-    def find(self, images):
+    def find(self, images, *, quick=False):
         return [
             [
                 replace(face, box=(*face.box[:3], face.box[1] + face.box[2] - face.box[0]))

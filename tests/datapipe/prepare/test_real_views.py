@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipe.faces.base import Face
+from datapipe.faces.landmarks import turn
 from datapipe.pictures import decode_jpeg
 from datapipe.prepare.people import RELIABLE_YAW
 from datapipe.prepare.prepare import Prepare, PrepareSettings
-from datapipe.prepare.real_views import READS, RealViewSettings, guesses, turned
+from datapipe.prepare.real_views import RealViewSettings, guesses
 from datapipe.prepare.tracks import Look, Track
+from datapipe.prepare.turns import AGREE, READS, Front, corrected, turned
 from datapipe.record import YAWS, Pose, Sample, Source
 from datapipe.stage import Resources
 from datapipe.video.decoder import VideoInfo
@@ -162,3 +164,51 @@ def test_less_likeness_is_asked_for_the_further_a_head_is_turned():
     assert least == sorted(least, reverse=True)
     assert least[0] == 0.4
     assert DEFAULTS.least_cosine(int(RELIABLE_YAW) + 1, 0.4) is None
+
+
+SKIN = np.random.default_rng(0).normal(0, 30, (478, 3)).astype(np.float32)
+"""Points of a face: x right, y down, z away."""
+
+
+def rotated(yaw, pitch=0.0, roll=0.0):
+    """The skin of a head at a pose, elsewhere in the picture and of another size."""
+    (c, s), (d, t), (e, u) = (
+        (np.cos(angle), np.sin(angle)) for angle in np.radians((yaw, pitch, roll))
+    )
+    about_y = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
+    about_x = np.array([[1, 0, 0], [0, d, -t], [0, t, d]])
+    about_z = np.array([[e, -u, 0], [u, e, 0], [0, 0, 1]])
+    points = (SKIN - SKIN.mean(axis=0)) @ (about_z @ about_y @ about_x).T
+    return (1.7 * points).astype(np.float32)
+
+
+@given(st.floats(-85, 85), st.floats(-25, 25), st.floats(-20, 20))
+def test_the_turn_of_a_rigid_face_is_found(yaw, pitch, roll):
+    """By its points in the picture, whatever its pitch, roll and size."""
+    assert turn(SKIN - SKIN.mean(axis=0), rotated(yaw, pitch, roll)) == pytest.approx(yaw, abs=0.1)
+
+
+class Skinned(PaintedFaces):
+    """Faces whose skin is turned by `turn`, whatever else is seen of them."""
+
+    turn = 0.0
+
+    def surface(self, image, face):
+        return rotated(self.turn)
+
+
+@given(st.sampled_from([-60, -30, 30, 60]), st.floats(-14, 14), st.floats(-30, 30))
+def test_a_yaw_on_which_two_readings_differ_is_not_known(yaw, away, apart):
+    """Where they agree it lies between them."""
+    first = yaw + away
+    faces = Skinned()
+    faces.turn = first + apart
+    front = Front(faces, SKIN - SKIN.mean(axis=0), 0.0)
+    face = Face((0, 0, 9, 9), np.zeros((5, 2), np.float32), 0.9, Pose(first, 0, 0))
+    second = corrected(turn(front.surface, rotated(faces.turn)), "landmarks")
+    found = front.yaw_of(np.zeros((9, 9, 3), np.uint8), face, yaw)
+    if abs(second - first) > AGREE:
+        assert found is None
+    else:
+        assert min(first, second) - 1e-6 <= found <= max(first, second) + 1e-6
+    assert front.yaw_of(np.zeros((9, 9, 3), np.uint8), face, 90) == first
