@@ -13,7 +13,7 @@ import numpy as np
 from datapipe.faces.base import Face, FaceAnalyzer
 from datapipe.faces.crops import sharpness
 from datapipe.prepare.people import distinct
-from datapipe.prepare.shots import SIDE, TINY, Shot, ShotChange, ShotFinder, shots, steady
+from datapipe.prepare.shots import SIDE, TINY, Shot, ShotChange, ShotFinder, Stills, shots, steady
 from datapipe.prepare.tracks import Box, Look, Track, Tracker, Vector, closeness, recognise
 from datapipe.prepare.windows import (
     Span,
@@ -78,6 +78,7 @@ class Follower:
         self._frames: list[int] = []
         self._boxes: dict[int, list[Box]] = {}
         self._changes: list[ShotChange] = []
+        self._stills = Stills()
 
     def watch(self, seen: Mapping[int, Seen]) -> None:
         """Look through the video once, before `follow`; `seen` are frames that need not be decoded
@@ -133,11 +134,13 @@ class Follower:
     def _sweep(self) -> None:
         """Find shots and follow faces while the video is decoded once, a few frames in memory."""
         finder, waiting = ShotFinder(), deque[Frame]()
-        passes = [Pass(None, SIDE), Pass(self._settings.rate, self._side)]
+        passes = [Pass(None, SIDE), Pass(self._settings.rate, self._side, loose=True)]
         for number, frame in self._decoder.sweep(self._path, passes):
             if number == 0:
                 finder.add(frame.timestamp, frame.image)
+                self._stills.add(frame.timestamp, frame.image, finder.changes)
             else:
+                self._stills.sample(frame.timestamp)
                 waiting.append(frame)
             if len(waiting) >= TOGETHER and waiting[TOGETHER - 1].timestamp < finder.settled:
                 self._look([waiting.popleft() for _ in range(TOGETHER)], finder.changes)
@@ -192,10 +195,17 @@ class Follower:
         place = bisect.bisect_left(self._frames, look.frame) + way
         beyond = self._frames[place] if 0 <= place < len(self._frames) else None
         if beyond is None or (edge - beyond) * way < 0:
+            if self._still(edge, look.face.box):
+                return _End(look.face, edge, edge + way)
             return _End(look.face, look.frame, edge + way, at_edge=True)
         if any(closeness(look.face.box, box) for box in self._boxes[beyond]):
             return _End(look.face, look.frame, look.frame + way)  # somebody is there
         return _End(look.face, look.frame, beyond)
+
+    def _still(self, edge: int, box: Box) -> bool:
+        wide, high = self._info.width, self._info.height
+        place = box[0] / wide, box[1] / high, box[2] / wide, box[3] / high
+        return self._stills.still(round(float(self._info.times[edge]), 4), place)
 
     def _bounded(self, span: Span, start: _End, end: _End, shot: Shot) -> Span:
         times = self._info.times
@@ -210,7 +220,7 @@ class Follower:
 
     def find(self, images: Sequence[Image]) -> list[list[Face]]:
         """The faces of sampled pictures, each with one box, in their own pixels."""
-        return [distinct(faces) for faces in self._faces.find(images)] if images else []
+        return [distinct(faces) for faces in self._faces.find(images, quick=True)] if images else []
 
     def _take(
         self, index: int, time: float, image: Image, faces: Sequence[Face], shot: int

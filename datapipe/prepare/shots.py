@@ -42,6 +42,12 @@ NEAR = 1.0
 """Seconds in which a head keeps its place and its turn goes on, cut or not."""
 CUT = 25.0
 """Mean change of grey levels between two frames that means another shot, whatever their times."""
+KEPT = 64
+"""Small pictures in memory by which edges of shots are compared with samples."""
+CELL = 4
+"""Pixels of a small picture, across and down, whose changes are averaged."""
+STILL = 16.0
+"""Mean change of a place, levels of 255, up to which the same is there."""
 
 Clear = Callable[[float], bool]
 """Whether the picture of a time, in seconds, shows one shot alone."""
@@ -170,6 +176,64 @@ class ShotFinder:
     def _add(self, change: ShotChange) -> None:
         self.changes.append(change)
         self.changes.sort(key=lambda c: c.first)
+
+
+class Stills:
+    """How much pictures change between an edge of a shot and the sample next to it.
+
+    Where a face's place hardly does, the face is there up to the edge, and nobody need look: to
+    get at the last picture of a shot, all of it would be decoded once more.
+    """
+
+    def __init__(self) -> None:
+        self._pictures: deque[tuple[float, Image]] = deque(maxlen=KEPT)
+        self._sampled: deque[float] = deque(maxlen=KEPT)
+        self._starts: list[float] = []  # of shots that have no sample yet
+        self._known = 0
+        self._grids: dict[float, Image] = {}
+
+    def add(self, time: float, picture: Image, changes: Sequence[ShotChange]) -> None:
+        """Take the next small picture, and all changes that were found so far."""
+        self._pictures.append((time, picture))
+        for change in changes[self._known :]:  # one that comes in amid the others is a fade
+            before = [sampled for sampled in self._sampled if sampled <= change.last]
+            self._compare(change.last, max(before, default=None))
+            self._starts.append(change.first)
+            self._settle_starts()
+        self._known = len(changes)
+
+    def sample(self, time: float) -> None:
+        """A frame whose small picture came last is sampled."""
+        self._sampled.append(time)
+        self._settle_starts()
+
+    def still(self, edge: float, box: Sequence[float]) -> bool:
+        """Whether a place, in shares of the picture, looks alike at an edge and in the sample."""
+        grid = self._grids.get(edge)
+        if grid is None:
+            return False
+        height, width = grid.shape
+        left, right = (int(np.clip(x * width, 0, width - 1)) for x in (box[0], box[2]))
+        top, bottom = (int(np.clip(y * height, 0, height - 1)) for y in (box[1], box[3]))
+        return float(grid[top : bottom + 1, left : right + 1].mean()) <= STILL
+
+    def _settle_starts(self) -> None:
+        waiting = []
+        for start in self._starts:
+            after = [sampled for sampled in self._sampled if sampled >= start]
+            if after:
+                self._compare(start, after[0])
+            else:
+                waiting.append(start)
+        self._starts = waiting
+
+    def _compare(self, edge: float, sampled: float | None) -> None:
+        pictures = dict(self._pictures)
+        if sampled is not None and {edge, sampled} <= pictures.keys():
+            difference = cv2.absdiff(pictures[edge], pictures[sampled]).max(axis=2)
+            size = max(1, difference.shape[1] // CELL), max(1, difference.shape[0] // CELL)
+            grid = cv2.resize(difference, size, interpolation=cv2.INTER_AREA)
+            self._grids[edge] = np.asarray(grid, np.uint8)
 
 
 def find_changes(pictures: Sequence[tuple[float, Image]]) -> list[ShotChange]:

@@ -122,6 +122,8 @@ class Pass:
     """Frames a second; None: as many as must be decoded anyway, fewer where that saves work."""
     long_side: int | None = None
     """Pixels; None: full size. Never enlarged."""
+    loose: bool = False
+    """Instead of a frame that nothing else needs decoded, the next one that must be will do."""
 
     def frames(self, info: VideoInfo, start: float, end: float) -> list[int] | None:
         """Those shown at its moments from `start` on and before `end`, ascending."""
@@ -212,7 +214,7 @@ class Decoder:
         info = self._known(path)
         first = info.at(start)
         last = max(first, int(np.searchsorted(info.times, end, side="left")) - 1)
-        wanted = [(some.frames(info, start, end), some.long_side) for some in passes]
+        wanted = [(one.frames(info, start, end), one.long_side, one.loose) for one in passes]
         request = {"do": "sweep", "first": first, "last": last, "passes": wanted}
         for answer in self._answers(path, request, each=True):
             yield answer[0]["pass"], self._frame(info, *answer)

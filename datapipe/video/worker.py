@@ -7,6 +7,7 @@ strangers' files is not trusted.
 
 from __future__ import annotations
 
+import bisect
 import json
 import resource
 import signal
@@ -14,7 +15,8 @@ import socket
 import struct
 import sys
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,42 @@ LENGTH = struct.Struct(">I")
 TRIED = 16
 """Frames, spread over a video, of which one must be clean; the first one is, as a rule."""
 
+THUMBNAIL = 160
+"""Pixels of long side up to which a picture's lines are not looked at: they are averaged."""
+
 Answer = tuple[dict[str, Any], list[memoryview]]
+
+
+@dataclass(slots=True)
+class _Taker:
+    """Which frames of a sweep one of its passes gets; asked of each, in order, more than once."""
+
+    wanted: list[int] | None
+    """None: all that come."""
+    long_side: int | None
+    loose: bool
+    """Instead of each that is wanted, the first that comes from there on will do."""
+    _taken: set[int] = field(default_factory=set)
+    _next: int = 0
+
+    @property
+    def fine(self) -> bool:
+        """Whether its pictures show single lines."""
+        return self.long_side is None or self.long_side > THUMBNAIL
+
+    def takes(self, index: int) -> bool:
+        if self.wanted is None or index in self._taken:
+            return True
+        place = bisect.bisect_right(self.wanted, index, lo=self._next)
+        if place == self._next or (not self.loose and self.wanted[place - 1] != index):
+            return False
+        self._next = place
+        self._taken.add(index)
+        return True
+
+
+def _any(index: int) -> bool:
+    return True
 
 
 class Clip:
@@ -67,20 +104,24 @@ class Clip:
 
     def frames(self, wanted: Collection[int], long_side: int | None) -> Iterator[Answer]:
         """Each clean frame, with its picture."""
-        for index, frame, two_fields in self._whole(wanted, proven=long_side is None):
+        for index, frame, two_fields in self._whole(wanted, None, long_side is None, _any):
             yield self._answer(0, index, frame, two_fields, long_side)
 
     def sweep(
-        self, first: int, last: int, passes: Sequence[tuple[list[int] | None, int | None]]
+        self, first: int, last: int, passes: Sequence[tuple[list[int] | None, int | None, bool]]
     ) -> Iterator[Answer]:
         """Frames of several passes at once, in the order of display; see `Decoder.sweep`."""
-        chosen = [None if wanted is None else frozenset(wanted) for wanted, _ in passes]
-        asked = frozenset[int]().union(*(some for some in chosen if some is not None))
-        proven = any(long_side is None for _, long_side in passes)
-        for index, frame, two_fields in self._whole(asked, (first, last), proven=proven):
-            for number, (some, (_, long_side)) in enumerate(zip(chosen, passes, strict=True)):
-                if some is None or index in some:
-                    yield self._answer(number, index, frame, two_fields, long_side)
+        takers = [_Taker(*one) for one in passes]
+        exact = {index for one in takers if not one.loose for index in one.wanted or ()}
+        proven = any(one.long_side is None for one in takers)
+
+        def fine(index: int) -> bool:
+            return any(one.fine and one.takes(index) for one in takers)
+
+        for index, frame, two_fields in self._whole(exact, (first, last), proven, fine):
+            for number, one in enumerate(takers):
+                if one.takes(index):
+                    yield self._answer(number, index, frame, two_fields, one.long_side)
 
     def _answer(
         self, number: int, index: int, frame: Any, two_fields: bool, long_side: int | None
@@ -90,12 +131,19 @@ class Clip:
         return {**told, "size": picture.shape[:2]}, [picture.data]
 
     def _whole(
-        self, wanted: Collection[int], span: tuple[int, int] | None = None, *, proven: bool
+        self,
+        wanted: Collection[int],
+        span: tuple[int, int] | None,
+        proven: bool,
+        fine: Callable[[int], bool],
     ) -> Iterator[tuple[int, Any, bool]]:
-        """Clean frames, each one moment; with whether it was made of two."""
+        """Clean frames, each one moment; with whether it was made of two.
+
+        Whether lines of two moments alternate is looked for in those that are `fine`.
+        """
         if not self._fields:
             for index, frame in self._plain(wanted, span, proven):
-                if frame.interlaced_frame or is_combed(frame):
+                if frame.interlaced_frame or (fine(index) and is_combed(frame)):
                     self._fields = True
                     break
                 yield index, frame, False

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datapipe.prepare.shots import Shot, ShotFinder, find_changes, shots, steady
+from datapipe.prepare.shots import Shot, ShotFinder, Stills, find_changes, shots, steady
 from datapipe.video.decoder import VideoInfo
 
 FPS = 25
@@ -111,3 +111,27 @@ def test_pictures_far_apart_tell_whether_they_are_one_shot(other, alike):
 def test_without_changes_all_is_one_shot():
     """From the first frame to the end of the last."""
     assert shots([], about(50)) == [Shot(0.0, 2.0)]
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 4), st.integers(0, 5), st.booleans())
+def test_what_changes_between_a_sample_and_a_cut_is_not_still(before, after, turned):
+    """To either side of the cut, and only there."""
+    pictures = film(still(1, 40), still(2, 40))
+    for k, (_, picture) in enumerate(pictures):
+        other_face = 40 - before <= k < 40 + after
+        if other_face != turned:
+            picture[24:36, 16:28] ^= 128
+    finder, stills = ShotFinder(), Stills()
+    for k, (time, picture) in enumerate(pictures):
+        finder.add(time, picture)
+        stills.add(time, picture, finder.changes)
+        if k % 10 == 5:
+            stills.sample(time)
+    (change,) = finder.end()
+    changed, other = (0.13, 0.34, 0.21, 0.48), (0.6, 0.3, 0.9, 0.8)
+    assert not stills.still(change.last, changed)
+    assert stills.still(change.first, changed) == (after == 0)
+    assert stills.still(change.last, other)
+    assert stills.still(change.first, other)
+    assert not stills.still(change.first + 0.01, other)

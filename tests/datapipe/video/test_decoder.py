@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from datapipe.errors import BadSample
-from datapipe.video.decoder import Decoder, DecoderDied, DecodeTimeout, VideoLimits
+from datapipe.video.decoder import Decoder, DecoderDied, DecodeTimeout, Pass, VideoLimits
 from tests.datapipe.media import (
     cut,
     decode_all,
@@ -62,6 +62,24 @@ def test_sparse_frames_equal_those_of_a_full_decode(decoder, tmp_path, name):
         assert [frame.index for frame in frames] == wanted
         for frame in frames:
             assert np.abs(frame.image.astype(int) - full[frame.index]).mean() < 0.5
+
+
+@pytest.mark.parametrize("bframes", [0, 3])
+def test_a_loose_pass_decodes_nothing_for_itself(decoder, tmp_path, bframes):
+    """It gets the first frame from each moment on that is decoded anyway, with its picture."""
+    path = write_video(tmp_path / "a.mp4", numbered(90), bframes=bframes)
+    info = decoder.probe(path)
+    passes = [Pass(None, 64), Pass(3.0, 128, loose=True)]
+    thumbs, loose = (
+        {f.index: f.image.shape for n, f in decoder.sweep(path, passes) if n == number}
+        for number in (0, 1)
+    )
+    alone = {f.index for _, f in decoder.sweep(path, passes[:1])}
+    assert thumbs.keys() == alone
+    assert (len(alone) < 90) == (bframes > 0)
+    wanted = passes[1].frames(info, 0.0, info.seconds)
+    assert list(loose) == sorted({min(i for i in alone if i >= w) for w in wanted})
+    assert {max(shape) for shape in loose.values()} == {128}
 
 
 def test_av1_is_read(decoder, tmp_path):
