@@ -69,7 +69,7 @@ class LightFaces:
     def find(self, images: Sequence[Image], *, quick: bool = False) -> list[list[Face]]:
         """The faces of each picture, with pose, largest first.
 
-        The pose is the mean of two looks; with `quick`, one, some 2 degrees off.
+        The pose is the mean of two looks; with `quick`, one, some 1 degree off.
         """
         found = [self._detect(image) for image in images]
         crops = [

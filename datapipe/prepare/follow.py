@@ -24,9 +24,9 @@ from datapipe.prepare.windows import (
     window,
 )
 from datapipe.record import Image, Window
-from datapipe.video.decoder import Decoder, Frame, Pass, VideoInfo
+from datapipe.video.decoder import Decoder, Pass, VideoInfo
 
-SMALL = 480
+SMALL = 416
 """Long side of a sampled picture, pixels, that is not gone below."""
 FOUND = 16
 """Pixels at which every detector finds a face."""
@@ -84,7 +84,7 @@ class Follower:
         """Look through the video once, before `follow`; `seen` are frames that need not be decoded
         again."""
         if self._info.seconds > self._settings.short or not self._one_shot(seen):
-            self._sweep()
+            self._sweep(seen)
 
     def clear(self, time: float) -> bool:
         """Whether the picture of a time shows one shot alone."""
@@ -112,50 +112,70 @@ class Follower:
             for shot, looks in seen_runs(tracks, self._times, self._settings)
         ]
 
-    def _one_shot(self, seen: Mapping[int, Seen]) -> bool:
-        """Whether a short video's samples look alike; then its people are followed in them."""
-        info, settings = self._info, self._settings
-        wanted = Pass(settings.rate).frames(info, 0.0, info.seconds) or [0]
-        half = 0.5 / settings.rate
+    def _sampled(self, seen: Mapping[int, Seen]) -> tuple[list[int], list[int]]:
+        """Frames in which faces are sought: those that were seen, and those that are missing."""
+        info, half = self._info, 0.5 / self._settings.rate
+        wanted = Pass(self._settings.rate).frames(info, 0.0, info.seconds) or [0]
         known = [index for index in sorted(seen) if index < info.frames]
         chosen = {_nearest(info, known, index, half) for index in wanted}
-        missing = sorted(chosen - set(known))
-        frames = {f.index: f for f in self._decoder.frames(self._path, missing, self._side)}
-        some = {i: seen[i].image if i in seen else frames[i].image for i in sorted(chosen)
-                if i in seen or i in frames}  # fmt: skip
-        if not steady(list(some.values())):
+        return sorted(chosen & set(known)), sorted(chosen - set(known))
+
+    def _one_shot(self, seen: Mapping[int, Seen]) -> bool:
+        """Whether a short video's samples look alike; then its people are followed in them."""
+        probed, missing = self._sampled(seen)
+        frames = {f.index: f.image for f in self._decoder.frames(self._path, missing, self._side)}
+        some = {i: seen[i].image for i in probed} | frames
+        if not steady([some[index] for index in sorted(some)]):
             return False
-        found = dict(zip(frames, self.find([f.image for f in frames.values()]), strict=True))
-        for index, image in some.items():
-            faces = seen[index].faces if index in seen else found[index]
-            self._take(index, round(float(info.times[index]), 4), image, faces, 0)
+        found = dict(zip(frames, self.find(list(frames.values())), strict=True))
+        for index in sorted(some):
+            faces = found[index] if index in found else seen[index].faces
+            self._take(index, self._time(index), some[index], faces, 0)
         return True
 
-    def _sweep(self) -> None:
+    def _sweep(self, seen: Mapping[int, Seen]) -> None:
         """Find shots and follow faces while the video is decoded once, a few frames in memory."""
-        finder, waiting = ShotFinder(), deque[Frame]()
-        passes = [Pass(None, SIDE), Pass(self._settings.rate, self._side, loose=True)]
+        finder, waiting = ShotFinder(), deque[tuple[int, Seen | Image]]()
+        probed, missing = self._sampled(seen)
+        left = deque(probed)
+        passes = [Pass(None, SIDE), Pass(None, self._side, loose=True, chosen=missing)]
         for number, frame in self._decoder.sweep(self._path, passes):
             if number == 0:
                 finder.add(frame.timestamp, frame.image)
                 self._stills.add(frame.timestamp, frame.image, finder.changes)
-            else:
-                self._stills.sample(frame.timestamp)
-                waiting.append(frame)
-            if len(waiting) >= TOGETHER and waiting[TOGETHER - 1].timestamp < finder.settled:
+                while left and left[0] <= frame.index:
+                    self._wait(waiting, left[0], seen[left.popleft()])
+            elif frame.index not in probed:
+                self._wait(waiting, frame.index, frame.image)
+            if len(waiting) >= TOGETHER and self._time(waiting[TOGETHER - 1][0]) < finder.settled:
                 self._look([waiting.popleft() for _ in range(TOGETHER)], finder.changes)
         self._changes = finder.end()
+        waiting += [(index, seen[index]) for index in left]
         while waiting:
             some = [waiting.popleft() for _ in range(min(TOGETHER, len(waiting)))]
             self._look(some, self._changes)
 
-    def _look(self, frames: Sequence[Frame], changes: Sequence[ShotChange]) -> None:
+    def _wait(
+        self, waiting: deque[tuple[int, Seen | Image]], index: int, shown: Seen | Image
+    ) -> None:
+        self._stills.sample(self._time(index))
+        waiting.append((index, shown))
+
+    def _look(
+        self, frames: Sequence[tuple[int, Seen | Image]], changes: Sequence[ShotChange]
+    ) -> None:
         firsts = [change.first for change in changes]
-        for frame, faces in zip(frames, self.find([f.image for f in frames]), strict=True):
-            shot = bisect.bisect_right(firsts, frame.timestamp)
-            between = shot < len(changes) and frame.timestamp > changes[shot].last
+        found = iter(self.find([shown for _, shown in frames if not isinstance(shown, Seen)]))
+        for index, shown in frames:
+            one = shown if isinstance(shown, Seen) else Seen(shown, next(found))
+            time = self._time(index)
+            shot = bisect.bisect_right(firsts, time)
+            between = shot < len(changes) and time > changes[shot].last
             if not between:
-                self._take(frame.index, frame.timestamp, frame.image, faces, shot)
+                self._take(index, time, one.image, one.faces, shot)
+
+    def _time(self, index: int) -> float:
+        return round(float(self._info.times[index]), 4)
 
     def _with_ends(
         self, spans: Sequence[Sequence[Span]], whole: Sequence[Shot]
@@ -205,7 +225,7 @@ class Follower:
     def _still(self, edge: int, box: Box) -> bool:
         wide, high = self._info.width, self._info.height
         place = box[0] / wide, box[1] / high, box[2] / wide, box[3] / high
-        return self._stills.still(round(float(self._info.times[edge]), 4), place)
+        return self._stills.still(self._time(edge), place)
 
     def _bounded(self, span: Span, start: _End, end: _End, shot: Shot) -> Span:
         times = self._info.times

@@ -124,9 +124,13 @@ class Pass:
     """Pixels; None: full size. Never enlarged."""
     loose: bool = False
     """Instead of a frame that nothing else needs decoded, the next one that must be will do."""
+    chosen: Sequence[int] | None = None
+    """These frames, ascending, and not those of a rate."""
 
     def frames(self, info: VideoInfo, start: float, end: float) -> list[int] | None:
         """Those shown at its moments from `start` on and before `end`, ascending."""
+        if self.chosen is not None:
+            return [index for index in self.chosen if start <= info.times[index] < end]
         if self.rate is None:
             return None
         moments = np.arange(start, min(end, info.seconds), 1 / self.rate)

@@ -31,9 +31,6 @@ LENGTH = struct.Struct(">I")
 TRIED = 16
 """Frames, spread over a video, of which one must be clean; the first one is, as a rule."""
 
-THUMBNAIL = 160
-"""Pixels of long side up to which a picture's lines are not looked at: they are averaged."""
-
 Answer = tuple[dict[str, Any], list[memoryview]]
 
 
@@ -48,11 +45,6 @@ class _Taker:
     """Instead of each that is wanted, the first that comes from there on will do."""
     _taken: set[int] = field(default_factory=set)
     _next: int = 0
-
-    @property
-    def fine(self) -> bool:
-        """Whether its pictures show single lines."""
-        return self.long_side is None or self.long_side > THUMBNAIL
 
     def takes(self, index: int) -> bool:
         if self.wanted is None or index in self._taken:
@@ -115,8 +107,14 @@ class Clip:
         exact = {index for one in takers if not one.loose for index in one.wanted or ()}
         proven = any(one.long_side is None for one in takers)
 
+        geometry = self._painter.geometry
+
+        def lines(long_side: int | None) -> bool:
+            """Whether single lines can be told apart in a picture of that size."""
+            return long_side is None or 2 * long_side > max(geometry.width, geometry.height)
+
         def fine(index: int) -> bool:
-            return any(one.fine and one.takes(index) for one in takers)
+            return any(lines(one.long_side) and one.takes(index) for one in takers)
 
         for index, frame, two_fields in self._whole(exact, (first, last), proven, fine):
             for number, one in enumerate(takers):
