@@ -46,8 +46,8 @@ class RealViewSettings:
     """What a frame must show to be kept as a view; it shapes a run's candidates."""
 
     tolerance: float = 5.0
-    """Most degrees between the view's yaw and the one that was measured
-    (`datapipe.prepare.turns`)."""
+    """Most degrees that a head may be turned away from the view's yaw. What is measured
+    (`datapipe.prepare.turns`) must be within half of it, since readings are a few degrees off."""
     max_pitch: float = 20.0
     """Most degrees up or down, where |yaw| is 60 or less."""
     max_roll: float = 15.0
@@ -67,10 +67,14 @@ class RealViewSettings:
         """Whether a face of a frame of this size, turned by `here`, can be the view at a yaw: near
         enough, level, large, in the picture."""
         pose = face.pose
-        if pose is None or abs(here - yaw) > self.tolerance or face.size < self.min_face:
+        if pose is None or not self.near(yaw, here) or face.size < self.min_face:
             return False
         level = abs(pose.pitch) <= self.max_pitch and abs(pose.roll) <= self.max_roll
         return (level or abs(yaw) > LEVEL_TO) and inside(face, width, height) >= MIN_INSIDE
+
+    def near(self, yaw: int, here: float) -> bool:
+        """Whether a measured yaw is as near as it must be to that of a view."""
+        return abs(here - yaw) <= self.tolerance / 2
 
     def merit(self, away: float, face: Face, sharp: float | None) -> float:
         """0..1: the weighted sum of how few degrees away, sharp, large and certain a face is.
@@ -78,7 +82,7 @@ class RealViewSettings:
         An unknown sharpness counts half.
         """
         parts = {
-            "yaw": max(0.0, 1 - abs(away) / self.tolerance),
+            "yaw": max(0.0, 1 - 2 * abs(away) / self.tolerance),
             "sharpness": 0.5 if sharp is None else min(1.0, sharp / SHARP),
             "size": min(1.0, face.size / LARGE),
             "score": face.score,
@@ -182,7 +186,7 @@ def _between(track: Track, yaw: int, settings: RealViewSettings, backend: str) -
         share = (frame - one.frame) / (other.frame - one.frame)
         boxes = np.array([one.face.box, other.face.box])
         left, top, right, bottom = ((1 - share) * boxes[0] + share * boxes[1]).tolist()
-        away = settings.tolerance / 2  # as good as half way to the tolerance: the head is moving
+        away = settings.tolerance / 4  # as good as half way to the bound: the head is moving
         merit = min(settings.merit(away, look.face, look.sharpness) for look in (one, other))
         yield Guess(frame, track.shot, (left, top, right, bottom), merit, ends)
 
@@ -277,7 +281,7 @@ class RealViews:
         here = front.yaw_of(image, face, yaw)
         if here is None:
             return None
-        if abs(here - yaw) > settings.tolerance:
+        if not settings.near(yaw, here):
             return guess.again(yaw, here, face.box)
         sharp = sharpness(image, face)
         if sharp is None or sharp < settings.min_sharpness:

@@ -57,7 +57,7 @@ def turning(person, k, count, left=200, side=150):
     return Painted(person, yaw, side, left, 80)
 
 
-@pytest.mark.parametrize("seconds", [4, 2], ids=["slow", "fast"])
+@pytest.mark.parametrize("seconds", [4, 3], ids=["slow", "fast"])
 def test_a_head_that_turns_gives_a_view_at_each_yaw(tmp_path, seconds):
     """Each is within the tolerance, of that moment and person, cut like the reference; a fast turn
     shows yaws between the frames that were sampled."""
@@ -66,9 +66,9 @@ def test_a_head_that_turns_gives_a_view_at_each_yaw(tmp_path, seconds):
     pictures = [paint([turning(0, k, count)], *SIZE) for k in range(count)]
     (found,) = cut_out(tmp_path / "a.mp4", pictures)
     yaws = [view.yaw for view, _, _ in found]
-    assert yaws == [yaw for yaw in YAWS if yaw] or (seconds == 2 and len(yaws) >= 3)
+    assert yaws == [yaw for yaw in YAWS if yaw] or (seconds == 3 and len(yaws) >= 3)
     for view, image, (face,) in found:
-        assert abs(truth[view.cutout.frame] - view.yaw) <= DEFAULTS.tolerance + 1.5
+        assert abs(truth[view.cutout.frame] - view.yaw) <= DEFAULTS.tolerance / 2 + 1.5
         assert view.timestamp == pytest.approx(view.cutout.frame / FPS, abs=1e-3)
         assert (view.source, view.seed) == ("real", None)
         left, top, right, bottom = view.cutout.crop
@@ -143,7 +143,7 @@ def test_guesses_are_of_the_yaw_or_on_the_way_across_it(faces, judged):
         for guess in found:
             near = [k for k in looks if abs(k.frame - guess.frame) < 8 and k.face.pose]
             away = [turned(look.face.pose, "painted") - yaw for look in near]
-            assert min(away) <= 0 <= max(away) or min(map(abs, away)) <= DEFAULTS.tolerance
+            assert min(away) <= 0 <= max(away) or min(map(abs, away)) <= DEFAULTS.tolerance / 2
             assert all(look.face.size >= DEFAULTS.min_face for look in near)
 
 
